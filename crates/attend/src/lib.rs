@@ -1,0 +1,1 @@
+//! Finds the attended region of every image and crops it.

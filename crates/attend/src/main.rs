@@ -1,0 +1,3 @@
+//! Finds the attended region of every image and crops it.
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! Findings, labels, patients, splits, boxes and metrics: pure, no I/O, no tensors.
+//!
+//! The vocabulary of chest X-ray classification on NIH ChestX-ray14 that every other crate speaks:
+//! [`Finding`] and [`Labels`] (what is in the picture), [`ImageRecord`] (whose picture it is),
+//! [`Split`] (what it may be used for) and [`BBox`] (where something lies in it).
+
+mod bbox;
+mod finding;
+mod record;
+
+pub use bbox::BBox;
+pub use finding::{Finding, Labels, OUTPUTS, UnknownFinding, output_names};
+pub use record::{FindingBox, ImageRecord, Sex, Split, View};

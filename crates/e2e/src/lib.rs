@@ -1,0 +1,1 @@
+//! Tests only: the whole pipeline on tiny data.

@@ -1,0 +1,1 @@
+//! Trains the fusion layer on the features of both branches.

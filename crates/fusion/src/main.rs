@@ -1,0 +1,3 @@
+//! Trains the fusion layer on the features of both branches.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Trains the global branch on whole images.

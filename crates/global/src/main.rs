@@ -1,0 +1,3 @@
+//! Trains the global branch on whole images.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Trains the local branch on the attended regions.

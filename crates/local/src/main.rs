@@ -1,0 +1,3 @@
+//! Trains the local branch on the attended regions.
+
+fn main() {}

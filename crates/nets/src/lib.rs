@@ -1,0 +1,1 @@
+//! Backbones, heads, optimiser, augmentation, the one training loop, checkpoints, device.

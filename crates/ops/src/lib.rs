@@ -1,0 +1,1 @@
+//! Differentiable candle operators that upstream lacks or has slow or wrong.

@@ -1,0 +1,1 @@
+//! Makes a synthetic chest X-ray dataset in NIH's own on-disk shape.

@@ -1,0 +1,1 @@
+//! Reads the NIH files and writes one Parquet row per image.

