@@ -7,6 +7,7 @@
 mod bbox;
 mod finding;
 mod record;
+pub mod split;
 
 pub use bbox::BBox;
 pub use finding::{Finding, Labels, OUTPUTS, UnknownFinding, output_names};
