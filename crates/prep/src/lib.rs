@@ -1,1 +1,4 @@
-//! Reads the NIH files and writes one Parquet row per image.
+//! Pure parts.
+pub mod config;
+pub mod nih;
+pub mod picture;
