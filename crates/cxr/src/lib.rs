@@ -6,6 +6,7 @@
 
 mod bbox;
 mod finding;
+pub mod metrics;
 mod record;
 pub mod split;
 
