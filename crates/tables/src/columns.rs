@@ -1,0 +1,142 @@
+//! Columns that several tables have: labels, f32 lists, pictures.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray,
+};
+use arrow::error::ArrowError;
+use cxr::{Finding, Labels, OUTPUTS, Split, output_names};
+
+use crate::Error;
+use crate::schema::{f32_item, picture_fields};
+use crate::source::Batch;
+
+pub(crate) fn text<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(values.map(Some).collect::<StringArray>())
+}
+
+pub(crate) fn f32_column(values: impl Iterator<Item = f32>) -> ArrayRef {
+    Arc::new(Float32Array::from_iter_values(values))
+}
+
+/// `[rows, len]`, row-major.
+pub(crate) fn f32_lists(values: Vec<f32>, len: usize) -> Result<ArrayRef, ArrowError> {
+    let len = i32::try_from(len)
+        .map_err(|_| ArrowError::InvalidArgumentError(format!("a list of {len} values")))?;
+    Ok(Arc::new(FixedSizeListArray::try_new(
+        f32_item(),
+        len,
+        Arc::new(Float32Array::from(values)),
+        None,
+    )?))
+}
+
+/// The values of all rows' lists, `[rows, len]` row-major, all of them finite.
+pub(crate) fn read_f32_lists<'a>(batch: &'a Batch, column: &str) -> Result<&'a [f32], Error> {
+    let lists = batch.column::<FixedSizeListArray>(column)?;
+    let len = usize::try_from(lists.value_length()).unwrap_or(0);
+    let values: &Float32Array = batch.child(column, Some(lists.values().as_ref()))?;
+    let values = values.values();
+    finite(values).map_err(|(index, value)| {
+        batch.value(
+            column,
+            index / len.max(1),
+            "finite numbers",
+            &value.to_string(),
+        )
+    })?;
+    Ok(values)
+}
+
+/// Index and value of the first number that is not finite.
+pub(crate) fn finite(values: &[f32]) -> Result<(), (usize, f32)> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err((index, values[index])),
+        None => Ok(()),
+    }
+}
+
+/// `struct<bytes, path>`.
+pub(crate) fn pictures<'a>(
+    rows: impl Iterator<Item = (&'a [u8], &'a str)> + Clone,
+) -> Result<ArrayRef, ArrowError> {
+    let bytes = Arc::new(BinaryArray::from_iter_values(
+        rows.clone().map(|(bytes, _)| bytes),
+    ));
+    let paths = text(rows.map(|(_, path)| path));
+    Ok(Arc::new(StructArray::try_new(
+        picture_fields(),
+        vec![bytes, paths],
+        None,
+    )?))
+}
+
+/// The pictures of a batch; `bytes` is `None` where they were left out.
+pub(crate) struct Pictures<'a> {
+    bytes: Option<&'a BinaryArray>,
+    paths: &'a StringArray,
+}
+
+impl<'a> Pictures<'a> {
+    pub(crate) fn of(batch: &'a Batch, column: &str) -> Result<Self, Error> {
+        let pictures = batch.column::<StructArray>(column)?;
+        let child = |name| pictures.column_by_name(name).map(|array| array.as_ref());
+        let bytes = match child("bytes") {
+            None => None,
+            bytes => Some(batch.child(&format!("{column}.bytes"), bytes)?),
+        };
+        Ok(Pictures {
+            bytes,
+            paths: batch.child(&format!("{column}.path"), child("path"))?,
+        })
+    }
+
+    pub(crate) fn bytes(&self, row: usize) -> Vec<u8> {
+        self.bytes
+            .map_or(Vec::new(), |bytes| bytes.value(row).to_vec())
+    }
+
+    pub(crate) fn path(&self, row: usize) -> String {
+        self.paths.value(row).to_owned()
+    }
+}
+
+/// The 15 columns `label_<finding>`.
+pub(crate) fn labels<'a>(
+    labels: impl Iterator<Item = Labels> + Clone + 'a,
+) -> impl Iterator<Item = ArrayRef> + 'a {
+    (0..OUTPUTS).map(move |output| -> ArrayRef {
+        let column: Vec<bool> = labels
+            .clone()
+            .map(|labels| labels.targets()[output] > 0.5)
+            .collect();
+        Arc::new(BooleanArray::from(column))
+    })
+}
+
+/// Reads the 15 columns; `label_no_finding` must say the same as the other 14.
+pub(crate) fn read_labels(batch: &Batch) -> Result<Vec<Labels>, Error> {
+    let mut labels = vec![Labels::default(); batch.len()];
+    for finding in Finding::ALL {
+        let column = batch.column::<BooleanArray>(&format!("label_{}", finding.snake()))?;
+        for (row, labels) in labels.iter_mut().enumerate() {
+            if column.value(row) {
+                labels.insert(finding);
+            }
+        }
+    }
+    let name = format!("label_{}", output_names()[OUTPUTS - 1]);
+    let no_finding = batch.column::<BooleanArray>(&name)?;
+    for (row, labels) in labels.iter().enumerate() {
+        if no_finding.value(row) != labels.no_finding() {
+            let expected = format!("{} beside the labels {labels}", labels.no_finding());
+            return Err(batch.value(&name, row, &expected, &no_finding.value(row).to_string()));
+        }
+    }
+    Ok(labels)
+}
+
+pub(crate) fn read_split(batch: &Batch, column: &StringArray, row: usize) -> Result<Split, Error> {
+    batch.parse("split", row, column.value(row), "train, validation or test")
+}

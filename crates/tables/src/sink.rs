@@ -1,0 +1,161 @@
+//! The one writer under all tables.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use fs_err::File;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+use serde_json::json;
+
+use crate::schema::{Schema, is_picture};
+use crate::{Error, Stamp};
+
+/// Rows per write inside the Parquet library, between which it checks the size of a page: few, for pictures are large.
+const ROWS_PER_PAGE_CHECK: usize = 64;
+
+/// A table being written: one row group per [`Sink::write_with`].
+pub(crate) struct Sink {
+    path: PathBuf,
+    table: &'static str,
+    schema: SchemaRef,
+    writer: ArrowWriter<File>,
+    rows: u64,
+    last_id: Option<String>,
+}
+
+impl Sink {
+    pub(crate) fn create(path: &Path, schema: Schema, stamp: &Stamp) -> Result<Self, Error> {
+        let table = schema.table;
+        let properties = properties(&schema, stamp);
+        let schema = Arc::new(arrow::datatypes::Schema::new(schema.fields));
+        let writer = ArrowWriter::try_new(File::create(path)?, schema.clone(), Some(properties))
+            .map_err(|error| Error::parquet(path, error))?;
+        Ok(Sink {
+            path: path.to_owned(),
+            table,
+            schema,
+            writer,
+            rows: 0,
+            last_id: None,
+        })
+    }
+
+    /// Appends rows, given by column in the schema's order, as one row group.
+    pub(crate) fn write_with(
+        &mut self,
+        columns: impl FnOnce() -> Result<Vec<ArrayRef>, ArrowError>,
+    ) -> Result<(), Error> {
+        let batch =
+            columns().and_then(|columns| RecordBatch::try_new(self.schema.clone(), columns));
+        let batch = batch.map_err(|error| Error::parquet(&self.path, error))?;
+        self.rows += batch.num_rows() as u64;
+        self.writer
+            .write(&batch)
+            .and_then(|()| self.writer.flush())
+            .map_err(|error| Error::parquet(&self.path, error))
+    }
+
+    /// Checks that keys ascend: call it with every row's `image_id`, before writing.
+    pub(crate) fn next_id(&mut self, row: usize, image_id: &str) -> Result<(), Error> {
+        ascending(self.last_id.as_deref(), image_id).map_err(|(expected, got)| {
+            self.value("image_id", self.rows as usize + row, &expected, &got)
+        })?;
+        self.last_id = Some(image_id.to_owned());
+        Ok(())
+    }
+
+    /// The error of a row that must not be written.
+    pub(crate) fn value(&self, column: &str, row: usize, expected: &str, got: &str) -> Error {
+        Error::Value {
+            path: self.path.clone(),
+            table: self.table,
+            column: column.into(),
+            row,
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
+    /// Writes the footer and syncs; returns the number of rows.
+    pub(crate) fn finish(self) -> Result<u64, Error> {
+        let file = self
+            .writer
+            .into_inner()
+            .map_err(|error| Error::parquet(&self.path, error))?;
+        file.sync_all()?;
+        Ok(self.rows)
+    }
+}
+
+/// `image_id` sorted and unique: expected and got where it is not.
+pub(crate) fn ascending(last: Option<&str>, next: &str) -> Result<(), (String, String)> {
+    match last {
+        Some(last) if last >= next => Err((
+            format!("an id after {last:?} (sorted, unique)"),
+            format!("{next:?}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// zstd, except for pictures (PNG does not shrink); f32 as byte streams, which zstd shrinks best.
+fn properties(schema: &Schema, stamp: &Stamp) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
+        .set_write_batch_size(ROWS_PER_PAGE_CHECK)
+        .set_key_value_metadata(Some(metadata(schema, stamp)));
+    for field in &schema.fields {
+        builder = match field.data_type() {
+            DataType::Float32 => byte_streams(builder, vec![field.name().clone()]),
+            DataType::FixedSizeList(item, _) if *item.data_type() == DataType::Float32 => {
+                byte_streams(
+                    builder,
+                    vec![field.name().clone(), "list".into(), item.name().clone()],
+                )
+            }
+            picture if is_picture(picture) => {
+                let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".into()]);
+                builder
+                    .set_column_compression(bytes.clone(), Compression::UNCOMPRESSED)
+                    .set_column_dictionary_enabled(bytes.clone(), false)
+                    .set_column_statistics_enabled(bytes, EnabledStatistics::None)
+            }
+            _ => builder,
+        };
+    }
+    builder.build()
+}
+
+fn byte_streams(builder: WriterPropertiesBuilder, path: Vec<String>) -> WriterPropertiesBuilder {
+    let path = ColumnPath::new(path);
+    builder
+        .set_column_dictionary_enabled(path.clone(), false)
+        .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT)
+}
+
+fn metadata(schema: &Schema, stamp: &Stamp) -> Vec<KeyValue> {
+    let mut metadata = vec![
+        KeyValue::new("agcnn.table".into(), schema.table.to_owned()),
+        KeyValue::new("agcnn.schema_version".into(), schema.version.to_string()),
+        KeyValue::new("agcnn.stage".into(), stamp.stage.clone()),
+        KeyValue::new("agcnn.key".into(), stamp.key.clone()),
+    ];
+    // https://huggingface.co/docs/datasets/about_dataset_features: columns that are not named here are inferred.
+    let pictures: HashMap<&str, _> = (schema.fields.iter())
+        .filter(|field| is_picture(field.data_type()))
+        .map(|field| (field.name().as_str(), json!({ "_type": "Image" })))
+        .collect();
+    if !pictures.is_empty() {
+        let features = json!({ "info": { "features": pictures } });
+        metadata.push(KeyValue::new("huggingface".into(), features.to_string()));
+    }
+    metadata
+}

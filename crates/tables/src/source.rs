@@ -1,0 +1,267 @@
+//! The one reader under all tables.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, Field};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use crate::Error;
+use crate::schema::Schema;
+use crate::sink::ascending;
+
+/// A Parquet file that says it is the table asked for; its columns are checked by [`Source::batches`].
+pub(crate) struct Source {
+    path: PathBuf,
+    table: &'static str,
+    builder: ParquetRecordBatchReaderBuilder<std::fs::File>,
+}
+
+impl Source {
+    pub(crate) fn open(path: &Path, table: &'static str, version: u32) -> Result<Self, Error> {
+        let (file, _) = fs_err::File::open(path)?.into_parts();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+            .map_err(|error| Error::parquet(path, error))?;
+        let path = path.to_owned();
+        let metadata = builder.schema().metadata();
+        let stated = |key: &str| {
+            metadata
+                .get(key)
+                .map_or("none".to_owned(), |value| format!("{value:?}"))
+        };
+        if metadata.get("agcnn.table").is_none_or(|got| got != table) {
+            return Err(Error::Table {
+                path,
+                expected: table,
+                got: stated("agcnn.table"),
+            });
+        }
+        if metadata
+            .get("agcnn.schema_version")
+            .is_none_or(|got| *got != version.to_string())
+        {
+            return Err(Error::Version {
+                path,
+                table,
+                expected: version,
+                got: stated("agcnn.schema_version"),
+            });
+        }
+        Ok(Source {
+            path,
+            table,
+            builder,
+        })
+    }
+
+    /// Length of the f32 lists of a column, which only the file knows.
+    pub(crate) fn list_len(&self, column: &str) -> Result<usize, Error> {
+        let field = self.field(column, "a fixed-size list of Float32")?;
+        match field.data_type() {
+            DataType::FixedSizeList(item, len)
+                if *item.data_type() == DataType::Float32 && *len > 0 =>
+            {
+                Ok(*len as usize)
+            }
+            other => Err(self.column(column, "a fixed-size list of Float32", &other.to_string())),
+        }
+    }
+
+    /// A column's field, with its metadata.
+    pub(crate) fn field(&self, column: &str, expected: &str) -> Result<&Field, Error> {
+        self.builder
+            .schema()
+            .field_with_name(column)
+            .map_err(|_| self.column(column, expected, "no such column"))
+    }
+
+    /// The error of a column that is not as the schema says.
+    pub(crate) fn column(&self, column: &str, expected: &str, got: &str) -> Error {
+        Error::Column {
+            path: self.path.clone(),
+            table: self.table,
+            column: column.into(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
+    /// Checks all columns against the schema, then reads `rows` rows at a time, leaving out the column `without`
+    /// (a dotted path). Nothing is read before it is asked for.
+    pub(crate) fn batches(
+        self,
+        schema: &Schema,
+        rows: usize,
+        without: Option<&str>,
+    ) -> Result<Batches, Error> {
+        for field in &schema.fields {
+            let expected = field.data_type().to_string();
+            let got = self.field(field.name(), &expected)?.data_type();
+            if !got.equals_datatype(field.data_type()) {
+                return Err(self.column(field.name(), &expected, &got.to_string()));
+            }
+        }
+        let parquet = self.builder.parquet_schema();
+        let known = |name: &str| schema.fields.iter().any(|field| field.name() == name);
+        let leaves = parquet.columns().iter().enumerate().filter(|(_, leaf)| {
+            let path = leaf.path();
+            path.parts().first().is_some_and(|name| known(name))
+                && without.is_none_or(|left_out| path.string() != left_out)
+        });
+        let mask = ProjectionMask::leaves(parquet, leaves.map(|(index, _)| index));
+        let reader = self
+            .builder
+            .with_batch_size(rows)
+            .with_projection(mask)
+            .build();
+        let reader = reader.map_err(|error| Error::parquet(&self.path, error))?;
+        Ok(Batches {
+            path: self.path,
+            table: self.table,
+            reader,
+            row: 0,
+            last_id: None,
+        })
+    }
+}
+
+/// The rows of one file, some at a time.
+pub(crate) struct Batches {
+    path: PathBuf,
+    table: &'static str,
+    reader: ParquetRecordBatchReader,
+    row: usize,
+    last_id: Option<String>,
+}
+
+impl Batches {
+    pub(crate) fn next(&mut self) -> Result<Option<Batch>, Error> {
+        let Some(rows) = self
+            .reader
+            .next()
+            .transpose()
+            .map_err(|error| Error::parquet(&self.path, error))?
+        else {
+            return Ok(None);
+        };
+        let batch = Batch {
+            path: self.path.clone(),
+            table: self.table,
+            first: self.row,
+            rows,
+        };
+        self.row += batch.len();
+        Ok(Some(batch))
+    }
+
+    /// As [`Batches::next`], for tables of images: keys must ascend.
+    pub(crate) fn next_images(&mut self) -> Result<Option<Batch>, Error> {
+        let Some(batch) = self.next()? else {
+            return Ok(None);
+        };
+        let ids = batch.column::<arrow::array::StringArray>("image_id")?;
+        for row in 0..batch.len() {
+            let last = if row > 0 {
+                Some(ids.value(row - 1))
+            } else {
+                self.last_id.as_deref()
+            };
+            ascending(last, ids.value(row))
+                .map_err(|(expected, got)| batch.value("image_id", row, &expected, &got))?;
+        }
+        if let Some(last) = batch.len().checked_sub(1) {
+            self.last_id = Some(ids.value(last).to_owned());
+        }
+        Ok(Some(batch))
+    }
+}
+
+/// Some rows of a file.
+pub(crate) struct Batch {
+    path: PathBuf,
+    table: &'static str,
+    first: usize,
+    rows: RecordBatch,
+}
+
+impl Batch {
+    pub(crate) fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// A column without nulls.
+    pub(crate) fn column<A: Array + 'static>(&self, name: &str) -> Result<&A, Error> {
+        let array = self.nullable::<A>(name)?;
+        self.no_nulls(name, array)?;
+        Ok(array)
+    }
+
+    /// A column that may have nulls.
+    pub(crate) fn nullable<A: Array + 'static>(&self, name: &str) -> Result<&A, Error> {
+        let array = self.rows.column_by_name(name);
+        let got = array.map_or("no such column".to_owned(), |array| {
+            array.data_type().to_string()
+        });
+        array
+            .and_then(|array| array.as_any().downcast_ref())
+            .ok_or_else(|| Error::Column {
+                path: self.path.clone(),
+                table: self.table,
+                column: name.into(),
+                expected: std::any::type_name::<A>().to_owned(),
+                got,
+            })
+    }
+
+    /// Refuses nulls, here or in the child of a list.
+    pub(crate) fn no_nulls(&self, column: &str, array: &dyn Array) -> Result<(), Error> {
+        match (0..array.len()).find(|&row| array.is_null(row)) {
+            Some(row) => Err(self.value(
+                column,
+                row.min(self.len().saturating_sub(1)),
+                "a value",
+                "null",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A child of a struct, or the values of a list.
+    pub(crate) fn child<'a, A: Array + 'static>(
+        &self,
+        column: &str,
+        array: Option<&'a dyn Array>,
+    ) -> Result<&'a A, Error> {
+        let child = array.and_then(|array| array.as_any().downcast_ref::<A>());
+        let child = child
+            .ok_or_else(|| self.value(column, 0, std::any::type_name::<A>(), "another type"))?;
+        self.no_nulls(column, child)?;
+        Ok(child)
+    }
+
+    /// A text that is one of a few words.
+    pub(crate) fn parse<T: FromStr>(
+        &self,
+        column: &str,
+        row: usize,
+        text: &str,
+        expected: &str,
+    ) -> Result<T, Error> {
+        text.parse()
+            .map_err(|_| self.value(column, row, expected, &format!("{text:?}")))
+    }
+
+    /// The error of a value; `row` counts within the batch.
+    pub(crate) fn value(&self, column: &str, row: usize, expected: &str, got: &str) -> Error {
+        Error::Value {
+            path: self.path.clone(),
+            table: self.table,
+            column: column.into(),
+            row: self.first + row,
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+}
