@@ -19,6 +19,10 @@
 //! assert_eq!(auroc(&scores, &[false; 4]), None);
 //! ```
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
 use crate::{Finding, Labels, OUTPUTS};
 
 /// Area under the ROC curve: the share of pairs (positive, negative) that the scores order rightly, ties half.
@@ -106,7 +110,7 @@ pub struct Ranking {
 /// One image in a [`Ranking`].
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// Its position in the caller's slices.
+    /// Its position in the caller's slices, or its unit after [`Ranking::by_unit`].
     index: u32,
     positive: bool,
     /// The last image of its group of equal scores.
@@ -173,6 +177,14 @@ impl Ranking {
     /// If `weights` is shorter than the data.
     pub fn weighted(&self, weights: &[u32]) -> Scores {
         self.measure(|index| weights[index as usize])
+    }
+
+    /// The same ranking with images known by their unit (patient): `weights` of [`Ranking::weighted`] are then per unit.
+    fn by_unit(mut self, unit_of: &[u32]) -> Ranking {
+        for place in &mut self.order {
+            place.index = unit_of[place.index as usize];
+        }
+        self
     }
 
     /// One pass from the highest score down. All sums but average precision's are whole numbers, hence exact.
@@ -254,3 +266,230 @@ impl Ranking {
         })
     }
 }
+
+/// A metric that [`Bootstrap`] follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// See [`auroc`].
+    Auroc,
+    /// See [`average_precision`].
+    AveragePrecision,
+}
+
+impl Metric {
+    /// Both.
+    pub const ALL: [Metric; 2] = [Metric::Auroc, Metric::AveragePrecision];
+
+    /// snake_case, as `metrics.parquet` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Auroc => "auroc",
+            Metric::AveragePrecision => "average_precision",
+        }
+    }
+
+    fn of(self, scores: Scores) -> Option<f64> {
+        match self {
+            Metric::Auroc => scores.auroc,
+            Metric::AveragePrecision => scores.average_precision,
+        }
+    }
+}
+
+/// What a metric is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// One of the 15 outputs.
+    Output(usize),
+    /// The mean over the 14 findings, see [`Mean`].
+    Mean,
+}
+
+/// A value and its percentile interval.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Estimate {
+    /// On the images as they are.
+    pub value: Option<f64>,
+    /// Lower end; `None` where there is no interval to speak of (see [`Bootstrap`]).
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+/// A bootstrap over patients: how much the metrics would vary with other patients.
+///
+/// One draw takes as many patients as there are, with replacement, each with all their images (images of one patient
+/// are alike, so drawing images would make the interval too narrow). All models are measured on the same draws: the
+/// interval of a difference is the interval of the paired differences.
+///
+/// A draw without a positive (or negative) leaves that finding undefined and is left out of its interval; the mean of
+/// that draw is over the others. Where more than a tenth of the draws are undefined, which happens with fewer than
+/// about three patients of one class, there is no interval: it would only tell how the other class varies.
+///
+/// Draw `d` uses stream `d` of ChaCha8 under the seed, so results depend neither on the number of threads nor on what
+/// else is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bootstrap {
+    /// Number of draws; 0 gives values without intervals.
+    pub draws: usize,
+    /// Share of the draws inside the interval, e.g. 0.95.
+    pub confidence: f64,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+/// Both metrics for the 15 outputs and the mean, of one model on one draw.
+type Measured = [[Option<f64>; OUTPUTS + 1]; 2];
+
+/// What [`Bootstrap::run`] found: per model, the values and their draws.
+#[derive(Debug, Clone)]
+pub struct Resampled {
+    confidence: f64,
+    /// `[model]`
+    values: Vec<Measured>,
+    /// `[draw][model]`
+    draws: Vec<Vec<Measured>>,
+}
+
+impl Bootstrap {
+    /// Measures models on the same images: `logits[model][image]`.
+    ///
+    /// O(models x 15 x images) per draw, parallel over draws.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn run(
+        &self,
+        logits: &[&[[f32; OUTPUTS]]],
+        labels: &[Labels],
+        patients: &[u32],
+    ) -> Resampled {
+        assert_eq!(labels.len(), patients.len(), "one patient per image");
+        let mut known = patients.to_vec();
+        known.sort_unstable();
+        known.dedup();
+        let unit_of: Vec<u32> = patients
+            .iter()
+            .map(|patient| known.partition_point(|other| other < patient) as u32)
+            .collect();
+        let rankings: Vec<Vec<Option<Ranking>>> = logits
+            .par_iter()
+            .map(|logits| {
+                (0..OUTPUTS)
+                    .map(|output| {
+                        Some(Ranking::of_output(logits, labels, output)?.by_unit(&unit_of))
+                    })
+                    .collect()
+            })
+            .collect();
+        let measure = |weights: &[u32]| -> Vec<Measured> {
+            rankings
+                .iter()
+                .map(|outputs| measure_all(outputs, weights))
+                .collect()
+        };
+        let draws = (0..self.draws as u64).into_par_iter().map(|draw| {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            rng.set_stream(draw);
+            let mut weights = vec![0; known.len()];
+            for _ in 0..known.len() {
+                weights[rng.random_range(0..known.len())] += 1;
+            }
+            measure(&weights)
+        });
+        Resampled {
+            confidence: self.confidence,
+            draws: draws.collect(),
+            values: measure(&vec![1; known.len()]),
+        }
+    }
+}
+
+fn measure_all(outputs: &[Option<Ranking>], weights: &[u32]) -> Measured {
+    let mut measured = Measured::default();
+    for (output, ranking) in outputs.iter().enumerate() {
+        let scores = ranking
+            .as_ref()
+            .map(|ranking| ranking.weighted(weights))
+            .unwrap_or_default();
+        for metric in Metric::ALL {
+            measured[metric as usize][output] = metric.of(scores);
+        }
+    }
+    for row in &mut measured {
+        row[OUTPUTS] = Mean::of(row[..Finding::COUNT].iter().copied()).value;
+    }
+    measured
+}
+
+impl Resampled {
+    /// A model's metric.
+    pub fn estimate(&self, model: usize, metric: Metric, target: Target) -> Estimate {
+        self.follow(|models| pick(models, model, metric, target))
+    }
+
+    /// By how much `model` beats `other`, on the same draws.
+    pub fn difference(
+        &self,
+        model: usize,
+        other: usize,
+        metric: Metric,
+        target: Target,
+    ) -> Estimate {
+        self.follow(|models| {
+            Some(pick(models, model, metric, target)? - pick(models, other, metric, target)?)
+        })
+    }
+
+    /// How many of the 14 findings a model's mean is over.
+    pub fn defined(&self, model: usize, metric: Metric) -> usize {
+        let findings = &self.values[model][metric as usize][..Finding::COUNT];
+        findings.iter().flatten().count()
+    }
+
+    fn follow(&self, quantity: impl Fn(&[Measured]) -> Option<f64>) -> Estimate {
+        let Some(value) = quantity(&self.values) else {
+            return Estimate::default();
+        };
+        let mut draws: Vec<f64> = self
+            .draws
+            .iter()
+            .filter_map(|draw| quantity(draw))
+            .collect();
+        if draws.is_empty() || draws.len() * 10 < self.draws.len() * 9 {
+            return Estimate {
+                value: Some(value),
+                ..Estimate::default()
+            };
+        }
+        draws.sort_unstable_by(f64::total_cmp);
+        let tail = (1.0 - self.confidence) / 2.0;
+        Estimate {
+            value: Some(value),
+            low: Some(quantile(&draws, tail)),
+            high: Some(quantile(&draws, 1.0 - tail)),
+        }
+    }
+}
+
+fn pick(models: &[Measured], model: usize, metric: Metric, target: Target) -> Option<f64> {
+    let column = match target {
+        Target::Output(output) => output,
+        Target::Mean => OUTPUTS,
+    };
+    models[model][metric as usize][column]
+}
+
+/// The `q` quantile of sorted values, linear between neighbours (NumPy's default).
+///
+/// # Panics
+/// If `sorted` is empty.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let place = q.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
+    let below = sorted[place.floor() as usize];
+    let above = sorted[place.ceil() as usize];
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests;
