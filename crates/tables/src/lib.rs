@@ -43,6 +43,9 @@ mod schema;
 mod sink;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::Error;
 
 /// Who made a file; stored in its metadata, so that a copied file still says where it came from.

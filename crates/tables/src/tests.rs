@@ -1,0 +1,454 @@
+//! Round trips, schemas as text, and files that are not what they should be.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field};
+use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, OUTPUTS, Sex, Split, View};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use rand::{RngExt, SeedableRng};
+
+use crate::*;
+
+fn stamp() -> Stamp {
+    Stamp {
+        stage: "test".into(),
+        key: "0123456789abcdef".into(),
+    }
+}
+
+fn png(side: u32, grey: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder
+        .write_header()
+        .unwrap()
+        .write_image_data(&vec![grey; (side * side) as usize])
+        .unwrap();
+    bytes
+}
+
+fn image(index: u32) -> images::Row {
+    let labels = [Labels::default(), Labels::parse("Mass|Hernia").unwrap()][index as usize % 2];
+    let boxes = labels.findings().map(|finding| FindingBox {
+        finding,
+        bbox: BBox::new(1.0, 2.0, 3.5, 4.25),
+    });
+    images::Row {
+        record: ImageRecord {
+            image_id: format!("{index:08}_000.png"),
+            patient_id: index,
+            follow_up: index % 3,
+            age_years: (index % 3 != 0).then_some(58),
+            sex: [None, Some(Sex::Female), Some(Sex::Male)][index as usize % 3],
+            view: [Some(View::Ap), None, Some(View::Pa)][index as usize % 3],
+            labels,
+        },
+        split: Split::Train,
+        png: png(8, index as u8),
+        path: format!("images_001/images/{index:08}_000.png"),
+        width_px: 8,
+        height_px: 8,
+        source_width_px: 1024,
+        source_height_px: 1024,
+        boxes: boxes.collect(),
+    }
+}
+
+fn region(index: u32) -> regions::Row {
+    regions::Row {
+        image_id: format!("{index:08}_000.png"),
+        patient_id: index,
+        split: Split::Test,
+        labels: image(index).record.labels,
+        heatmap: (0..6)
+            .map(|value| value as f32 / (index + 6) as f32)
+            .collect(),
+        heatmap_height: 2,
+        heatmap_width: 3,
+        threshold: 0.7,
+        statistic: "max".into(),
+        normalise: "minmax".into(),
+        source: "original".into(),
+        bbox: BBox::new(0.0, 1.0, 7.0, 8.0),
+        mask_frac: 0.25,
+        peak: 12.5,
+        fallback: index == 1,
+        crop_png: png(4, index as u8),
+        path: "images_001/images/x.png".into(),
+    }
+}
+
+fn prediction(index: u32) -> predictions::Row {
+    let mut logits = [0.0; OUTPUTS];
+    logits[3] = index as f32 - 0.5;
+    let labels = image(index).record.labels;
+    predictions::Row {
+        image_id: format!("{index:08}"),
+        patient_id: index,
+        split: Split::Validation,
+        labels,
+        logits,
+    }
+}
+
+fn write_images(folder: &Path, rows: u32) -> PathBuf {
+    let mut writer = images::Writer::create(folder, Split::Train, 0, 1, &stamp()).unwrap();
+    for index in 0..rows {
+        writer.write(&image(index)).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), u64::from(rows));
+    folder.join("train-00000-of-00001.parquet")
+}
+
+fn read_images(path: &Path) -> Result<Vec<images::Row>, Error> {
+    let mut rows = Vec::new();
+    images::read(&[path.to_owned()], |row| -> Result<(), Error> {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+#[test]
+fn schemas() {
+    let all = [
+        images::schema(),
+        features::schema(2048),
+        predictions::schema(),
+        epochs::schema(),
+        regions::schema((7, 7)),
+        metrics::schema(),
+    ];
+    for schema in all {
+        insta::assert_snapshot!(schema.table, schema::describe(&schema));
+    }
+}
+
+#[test]
+fn images_round_trip_over_row_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_images(folder.path(), 700);
+    let expected: Vec<_> = (0..700).map(image).collect();
+    assert_eq!(read_images(&path).unwrap(), expected);
+    let mut meta = images::read_meta(std::slice::from_ref(&path)).unwrap();
+    assert!(meta.iter().all(|row| row.png.is_empty()));
+    meta.iter_mut()
+        .zip(&expected)
+        .for_each(|(row, expected)| row.png = expected.png.clone());
+    assert_eq!(meta, expected);
+    let file =
+        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
+    assert_eq!(file.metadata().num_row_groups(), 2);
+}
+
+#[test]
+fn other_tables_round_trip() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.parquet");
+
+    let image_ids = (0..5000).map(|index| format!("{index:05}")).collect();
+    let table = features::Features {
+        image_ids,
+        dim: 3,
+        pool: (0..15_000).map(|value| value as f32 * 0.1).collect(),
+    };
+    features::write(&path, &table, &stamp()).unwrap();
+    assert_eq!(features::read(&path).unwrap(), table);
+
+    let rows: Vec<_> = (0..10_000).map(prediction).collect();
+    predictions::write(&path, &rows, &stamp()).unwrap();
+    assert_eq!(predictions::read(&path).unwrap(), rows);
+
+    let rows = [
+        epochs::Row {
+            epoch: 1,
+            lr: 0.01,
+            train_loss: 0.5,
+            best: true,
+            seconds: 1.5,
+            ..Default::default()
+        },
+        epochs::Row {
+            epoch: 2,
+            validation_auroc: Some(0.75),
+            validation_loss: Some(0.2),
+            ..Default::default()
+        },
+    ];
+    epochs::write(&path, &rows, &stamp()).unwrap();
+    assert_eq!(epochs::read(&path).unwrap(), rows);
+
+    let row = |value| metrics::Row {
+        branch: "fusion".into(),
+        finding: "mean".into(),
+        metric: "auroc".into(),
+        split: Split::Test,
+        value,
+        ci_low: value,
+        ci_high: None,
+        n_pos: 3,
+        n_neg: 4,
+    };
+    let rows = [row(Some(0.8)), row(None)];
+    metrics::write(&path, &rows, &stamp()).unwrap();
+    assert_eq!(metrics::read(&path).unwrap(), rows);
+
+    let mut writer = regions::Writer::create(folder.path(), 1, 2, (2, 3), &stamp()).unwrap();
+    let rows: Vec<_> = (0..3).map(region).collect();
+    rows.iter().for_each(|row| writer.write(row).unwrap());
+    assert_eq!(writer.finish().unwrap(), 3);
+    let files = [folder.path().join("regions-00001-of-00002.parquet")];
+    let mut read = Vec::new();
+    regions::read(&files, |row| -> Result<(), Error> {
+        read.push(row);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(read, rows);
+    assert!(
+        regions::read_meta(&files)
+            .unwrap()
+            .iter()
+            .all(|row| row.crop_png.is_empty() && row.heatmap.len() == 6)
+    );
+}
+
+#[test]
+fn empty_tables_round_trip() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(read_images(&write_images(folder.path(), 0)).unwrap(), []);
+    let path = folder.path().join("table.parquet");
+    predictions::write(&path, &[], &stamp()).unwrap();
+    assert_eq!(predictions::read(&path).unwrap(), []);
+    features::write(
+        &path,
+        &features::Features {
+            dim: 4,
+            ..Default::default()
+        },
+        &stamp(),
+    )
+    .unwrap();
+    assert_eq!(features::read(&path).unwrap().dim, 4);
+}
+
+#[test]
+fn writers_refuse_what_readers_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.parquet");
+    check(
+        predictions::write(&path, &[prediction(1), prediction(1)], &stamp()),
+        "duplicate",
+    );
+
+    let mut row = prediction(1);
+    row.logits[14] = f32::NAN;
+    check(predictions::write(&path, &[row], &stamp()), "nan");
+
+    let table = features::Features {
+        image_ids: vec!["a".into(), "b".into()],
+        dim: 3,
+        pool: vec![0.0; 5],
+    };
+    check(features::write(&path, &table, &stamp()), "shape");
+
+    let mut writer = regions::Writer::create(folder.path(), 0, 1, (3, 3), &stamp()).unwrap();
+    check(writer.write(&region(0)), "heatmap");
+}
+
+#[test]
+fn wrong_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_images(folder.path(), 4);
+    check(read_images(&folder.path().join("absent.parquet")), "absent");
+    check(predictions::read(&path), "wrong_table");
+
+    let rename = |from: &'static str, to: &'static str| {
+        move |rows: RecordBatch| {
+            let schema = rows.schema();
+            let fields = schema.fields().iter().map(|field| {
+                let name = if field.name() == from {
+                    to
+                } else {
+                    field.name()
+                };
+                field.as_ref().clone().with_name(name)
+            });
+            let schema = arrow::datatypes::Schema::new(fields.collect::<Vec<Field>>());
+            RecordBatch::try_new(schema.into(), rows.columns().to_vec()).unwrap()
+        }
+    };
+    let retype = |column: &'static str, data_type: DataType| {
+        move |rows: RecordBatch| {
+            let index = rows.schema().index_of(column).unwrap();
+            let mut columns = rows.columns().to_vec();
+            columns[index] = cast(&columns[index], &data_type).unwrap();
+            let mut fields: Vec<Field> = rows
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| field.as_ref().clone())
+                .collect();
+            fields[index] = Field::new(column, data_type.clone(), true);
+            RecordBatch::try_new(arrow::datatypes::Schema::new(fields).into(), columns).unwrap()
+        }
+    };
+
+    let edited = folder.path().join("edited.parquet");
+    edit(&path, &edited, &[("agcnn.schema_version", "2")], |rows| {
+        rows
+    });
+    check(read_images(&edited), "wrong_version");
+    edit(&path, &edited, &[], rename("patient_id", "patient"));
+    check(read_images(&edited), "no_column");
+    edit(&path, &edited, &[], retype("width_px", DataType::Int64));
+    check(read_images(&edited), "wrong_type");
+    // As a tool that knows only nullable 64-bit integers would hand it back.
+    edit(&path, &edited, &[], retype("image_id", DataType::LargeUtf8));
+    check(read_images(&edited), "large_text");
+    edit(&path, &edited, &[], |rows| {
+        let order = arrow::array::UInt32Array::from(vec![1, 0, 2, 3]);
+        arrow::compute::take_record_batch(&rows, &order).unwrap()
+    });
+    check(read_images(&edited), "not_sorted");
+    edit(&path, &edited, &[], |rows| {
+        let values = vec!["Mass", "Covid", "x", "y"];
+        replace(
+            rows,
+            "split",
+            std::sync::Arc::new(arrow::array::StringArray::from(values)),
+        )
+    });
+    check(read_images(&edited), "unknown_split");
+    edit(&path, &edited, &[], |rows| {
+        replace(
+            rows,
+            "label_no_finding",
+            std::sync::Arc::new(arrow::array::BooleanArray::from(vec![true; 4])),
+        )
+    });
+    check(read_images(&edited), "labels_disagree");
+    edit(&path, &edited, &[], |rows| {
+        let nulls = vec![Some("a"), None, Some("b"), Some("c")];
+        replace(
+            rows,
+            "image_id",
+            std::sync::Arc::new(arrow::array::StringArray::from(nulls)),
+        )
+    });
+    check(read_images(&edited), "null");
+}
+
+#[test]
+fn damaged_files_are_errors_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_images(folder.path(), 40);
+    let good = std::fs::read(&path).unwrap();
+    let damaged = folder.path().join("damaged.parquet");
+    for len in [0, 1, 7, good.len() / 2, good.len() - 1] {
+        std::fs::write(&damaged, &good[..len]).unwrap();
+        let error = read_images(&damaged).unwrap_err();
+        assert!(error.to_string().contains("damaged.parquet"), "{error}");
+    }
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    for _ in 0..2000 {
+        let mut bad = good.clone();
+        for _ in 0..random.random_range(1..20) {
+            // Mostly the footer, where sizes, offsets and types are.
+            let start = if random.random_bool(0.7) {
+                good.len() - 12_000.min(good.len())
+            } else {
+                0
+            };
+            let at = random.random_range(start..good.len());
+            bad[at] = random.random();
+        }
+        std::fs::write(&damaged, &bad).unwrap();
+        let _ = read_images(&damaged);
+        let _ = images::read_meta(std::slice::from_ref(&damaged));
+    }
+}
+
+/// Snapshots the message, without the folder.
+fn check<T: std::fmt::Debug>(result: Result<T, Error>, name: &str) {
+    let error = result.expect_err(name).to_string();
+    insta::with_settings!({ filters => vec![(r"/\S*/", "[FOLDER]/")] }, {
+        insta::assert_snapshot!(format!("error_{name}"), error);
+    });
+}
+
+fn replace(rows: RecordBatch, column: &str, array: arrow::array::ArrayRef) -> RecordBatch {
+    let index = rows.schema().index_of(column).unwrap();
+    let mut columns = rows.columns().to_vec();
+    columns[index] = array;
+    let fields: Vec<Field> = rows
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
+    RecordBatch::try_new(arrow::datatypes::Schema::new(fields).into(), columns).unwrap()
+}
+
+/// Rewrites a file as a hand with a script would: same metadata but for `changes`, other rows.
+fn edit(
+    from: &Path,
+    to: &Path,
+    changes: &[(&str, &str)],
+    rows: impl Fn(RecordBatch) -> RecordBatch,
+) {
+    let file =
+        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(from).unwrap()).unwrap();
+    let mut metadata: Vec<KeyValue> = file
+        .metadata()
+        .file_metadata()
+        .key_value_metadata()
+        .unwrap()
+        .clone();
+    metadata.retain(|entry| entry.key != "ARROW:schema");
+    for entry in &mut metadata {
+        if let Some((_, value)) = changes.iter().find(|(key, _)| *key == entry.key) {
+            entry.value = Some((*value).to_owned());
+        }
+    }
+    let batches: Vec<RecordBatch> = file
+        .build()
+        .unwrap()
+        .map(|batch| rows(batch.unwrap()))
+        .collect();
+    let properties = WriterProperties::builder()
+        .set_key_value_metadata(Some(metadata))
+        .build();
+    let target = std::fs::File::create(to).unwrap();
+    let mut writer = ArrowWriter::try_new(target, batches[0].schema(), Some(properties)).unwrap();
+    batches
+        .iter()
+        .for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+}
+
+#[test]
+fn unknown_findings_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_images(folder.path(), 2);
+    let edited = folder.path().join("edited.parquet");
+    edit(&path, &edited, &[], |rows| {
+        let lists = rows.column_by_name("findings").unwrap();
+        let lists = lists
+            .as_any()
+            .downcast_ref::<arrow::array::ListArray>()
+            .unwrap();
+        let (field, offsets, values, nulls) = lists.clone().into_parts();
+        assert_eq!(values.len(), 2);
+        let names = arrow::array::StringArray::from(vec![Finding::Mass.name(), "Covid"]);
+        let lists = arrow::array::ListArray::new(field, offsets, std::sync::Arc::new(names), nulls);
+        replace(rows, "findings", std::sync::Arc::new(lists))
+    });
+    check(read_images(&edited), "unknown_finding");
+}
