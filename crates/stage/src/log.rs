@@ -1,0 +1,132 @@
+//! What a stage says: log lines and progress to stderr, data to stdout; and the signals it hears.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Between two lines of progress where stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on SIGINT and SIGTERM raise the flag that [`interrupted`] reads; a second one ends the process.
+pub(crate) fn catch_signals() {
+    let stop = STOP.get_or_init(Arc::default);
+    for signal in signal_hook::consts::TERM_SIGNALS {
+        // The first registration ends the process where the flag is already up, the second raises it.
+        let code = i32::from(crate::exit_code::INTERRUPTED);
+        let registered = signal_hook::flag::register_conditional_shutdown(*signal, code, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(*signal, Arc::clone(stop)));
+        if let Err(error) = registered {
+            tracing::warn!("signal {signal} cannot be caught: {error}");
+        }
+    }
+}
+
+/// Whether Ctrl-C or SIGTERM asked to stop; long work asks now and then, and stops at a checkpoint.
+pub fn interrupted() -> bool {
+    STOP.get().is_some_and(|stop| stop.load(Ordering::Relaxed))
+}
+
+/// Starts logging to stderr: `-q` errors only, `-v` debug, `-vv` everything.
+pub(crate) fn start(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => tracing::Level::ERROR,
+        (false, 0) => tracing::Level::INFO,
+        (false, 1) => tracing::Level::DEBUG,
+        (false, _) => tracing::Level::TRACE,
+    };
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let filter = tracing_subscriber::filter::Targets::new().with_default(level);
+    use tracing_subscriber::prelude::*;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .without_time()
+        .compact();
+    // A second start in one process (tests) keeps the first.
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
+}
+
+/// Prints an error's chain of causes, and a hint.
+pub(crate) fn error(error: &anyhow::Error, hint: Option<&str>) {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if cause != last {
+            text += &format!("  caused by: {cause}\n");
+        }
+        last = cause;
+    }
+    if let Some(hint) = hint {
+        text += &format!("\nhint: {hint}\n");
+    }
+    // Nobody is left to tell where stderr is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes data to stdout; everything else goes to stderr.
+///
+/// # Errors
+/// The reader went away, which [`crate::main`] takes for success.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Progress of a long piece of work: a bar on a terminal, a line every few seconds elsewhere.
+#[derive(Debug)]
+pub struct Progress {
+    what: String,
+    total: u64,
+    done: u64,
+    started: Instant,
+    said: Instant,
+    bar: Option<ProgressBar>,
+}
+
+/// Begins to show progress over `total` units of `what`, e.g. `images`.
+pub fn progress(total: u64, what: &str) -> Progress {
+    let terminal = std::io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
+    let bar = terminal.then(|| {
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {per_sec} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(total).with_style(style).with_message(what.to_owned())
+    });
+    let now = Instant::now();
+    Progress { what: what.to_owned(), total, done: 0, started: now, said: now, bar }
+}
+
+impl Progress {
+    /// `n` more units are done.
+    pub fn inc(&mut self, n: u64) {
+        self.done += n;
+        if let Some(bar) = &self.bar {
+            bar.inc(n);
+        } else if self.said.elapsed() >= LINE_EVERY {
+            self.said = Instant::now();
+            let rate = self.done as f64 / self.started.elapsed().as_secs_f64();
+            tracing::info!("{}/{} {} ({rate:.1}/s)", self.done, self.total, self.what);
+        }
+    }
+
+    /// Says something about the unit at hand, e.g. the loss.
+    pub fn message(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{} {text}", self.what));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
