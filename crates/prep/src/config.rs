@@ -77,24 +77,15 @@ impl Config {
     /// # Errors
     /// A message that names key, value and what is allowed.
     pub fn check(&self) -> Result<(), String> {
-        let Config {
-            size,
-            contrast,
-            validation_fraction: fraction,
-            ..
-        } = self;
+        let Config { size, contrast, validation_fraction: fraction, .. } = self;
         if !(16..=2048).contains(size) {
             return Err(format!("prep.size = {size}, expected 16 to 2048 (px)"));
         }
         if !(*contrast > 0.0 && *contrast <= 10.0) {
-            return Err(format!(
-                "prep.contrast = {contrast}, expected above 0 and at most 10"
-            ));
+            return Err(format!("prep.contrast = {contrast}, expected above 0 and at most 10"));
         }
         if !(*fraction > 0.0 && *fraction <= 0.5) {
-            return Err(format!(
-                "prep.validation_fraction = {fraction}, expected above 0 and at most 0.5"
-            ));
+            return Err(format!("prep.validation_fraction = {fraction}, expected above 0 and at most 0.5"));
         }
         if self.split == Kind::Files {
             for (key, value) in [
@@ -103,9 +94,7 @@ impl Config {
                 ("test_list", &self.test_list),
             ] {
                 if value.is_empty() {
-                    return Err(format!(
-                        "prep.{key} = \"\", expected a file, because prep.split = \"files\""
-                    ));
+                    return Err(format!("prep.{key} = \"\", expected a file, because prep.split = \"files\""));
                 }
             }
         }

@@ -98,31 +98,18 @@ pub fn entries(path: &Path, bytes: &[u8]) -> Result<Entries, Error> {
     let sex = table.column(&["Patient Gender", "Patient Sex"])?;
     let view = table.column(&["View Position"])?;
 
-    let mut entries = Entries {
-        records: Vec::new(),
-        impossible_ages: 0,
-    };
+    let mut entries = Entries { records: Vec::new(), impossible_ages: 0 };
     let mut lines: HashMap<String, u64> = HashMap::new();
     while table.next()? {
-        let image_id = table
-            .parse(image, "the name of a PNG file", file_name)?
-            .to_owned();
+        let image_id = table.parse(image, "the name of a PNG file", file_name)?.to_owned();
         if let Some(first) = lines.insert(image_id.clone(), table.line) {
-            return Err(Error::Duplicate {
-                path: path.to_owned(),
-                line: table.line,
-                first,
-                image_id,
-            });
+            return Err(Error::Duplicate { path: path.to_owned(), line: table.line, first, image_id });
         }
         let age = table.parse(age, "an age such as 58, 058Y, 013M or 001D", age_years)?;
-        let age_years = age
-            .filter(|&years| years <= MAX_AGE_YEARS)
-            .map(|years| years as u16);
+        let age_years = age.filter(|&years| years <= MAX_AGE_YEARS).map(|years| years as u16);
         entries.impossible_ages += usize::from(age.is_some() && age_years.is_none());
         let labels = table.cell(findings);
-        let labels =
-            Labels::parse(labels).map_err(|_| table.bad(findings, labels, expected_findings()))?;
+        let labels = Labels::parse(labels).map_err(|_| table.bad(findings, labels, expected_findings()))?;
         entries.records.push(ImageRecord {
             image_id,
             patient_id: table.parse(patient, "a patient number", |text| text.parse().ok())?,
@@ -144,9 +131,7 @@ pub fn entries(path: &Path, bytes: &[u8]) -> Result<Entries, Error> {
         });
     }
     if entries.records.is_empty() {
-        return Err(Error::NoRows {
-            path: path.to_owned(),
-        });
+        return Err(Error::NoRows { path: path.to_owned() });
     }
     Ok(entries)
 }
@@ -165,9 +150,7 @@ pub fn boxes(path: &Path, bytes: &[u8]) -> Result<Vec<(String, FindingBox)>, Err
     let corner = table.column(&["Bbox [x", "Bbox [x,y,w,h]", "x"])?;
     let mut boxes = Vec::new();
     while table.next()? {
-        let image_id = table
-            .parse(image, "the name of a PNG file", file_name)?
-            .to_owned();
+        let image_id = table.parse(image, "the name of a PNG file", file_name)?.to_owned();
         let name = table.cell(finding);
         let finding: Finding = name.parse().map_err(|_| {
             let names: Vec<&str> = Finding::ALL.into_iter().map(Finding::name).collect();
@@ -177,8 +160,7 @@ pub fn boxes(path: &Path, bytes: &[u8]) -> Result<Vec<(String, FindingBox)>, Err
         let cells = cells.join(",");
         let cells = cells.trim_end_matches([',', ' ']);
         let bbox = frame_box(cells).ok_or_else(|| {
-            let expected =
-                format!("x,y,w,h in pixels of a {BOX_FRAME_PX} px square frame, w and h above 0");
+            let expected = format!("x,y,w,h in pixels of a {BOX_FRAME_PX} px square frame, w and h above 0");
             table.bad(corner, cells, expected)
         })?;
         boxes.push((image_id, FindingBox { finding, bbox }));
@@ -203,23 +185,11 @@ pub struct Listed {
 /// A line of another form; bare names mixed with labelled ones; an image on two lines; no lines.
 pub fn list(path: &Path, bytes: &[u8]) -> Result<Listed, Error> {
     let name = path.display().to_string();
-    let mut listed = Listed {
-        list: List {
-            name,
-            image_ids: Vec::new(),
-        },
-        labels: Vec::new(),
-    };
+    let mut listed = Listed { list: List { name, image_ids: Vec::new() }, labels: Vec::new() };
     let mut lines: HashMap<&str, u64> = HashMap::new();
     let mut text = std::str::from_utf8(bytes).map_err(|e| {
-        let line = 1 + bytes[..e.valid_up_to()]
-            .iter()
-            .filter(|&&b| b == b'\n')
-            .count() as u64;
-        Error::NotText {
-            path: path.to_owned(),
-            line,
-        }
+        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64;
+        Error::NotText { path: path.to_owned(), line }
     })?;
     text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, row) in (1..).zip(text.lines()) {
@@ -230,26 +200,18 @@ pub fn list(path: &Path, bytes: &[u8]) -> Result<Listed, Error> {
             value: short(value),
             expected: expected.to_owned(),
         };
-        let mut words = row
-            .split([' ', '\t', ','])
-            .map(str::trim)
-            .filter(|word| !word.is_empty());
+        let mut words = row.split([' ', '\t', ',']).map(str::trim).filter(|word| !word.is_empty());
         let Some(word) = words.next() else { continue };
         let image_id = file_name(word.rsplit('/').next().unwrap_or(word))
             .ok_or_else(|| bad("image", word, "the name of a PNG file"))?;
         if let Some(first) = lines.insert(image_id, line) {
             let image_id = image_id.to_owned();
-            return Err(Error::Duplicate {
-                path: path.to_owned(),
-                line,
-                first,
-                image_id,
-            });
+            return Err(Error::Duplicate { path: path.to_owned(), line, first, image_id });
         }
         let flags: Vec<&str> = words.collect();
         if !flags.is_empty() {
-            let labels = flagged(&flags)
-                .ok_or_else(|| bad("labels", &flags.join(" "), "14 or 15 flags, each 0 or 1"))?;
+            let labels =
+                flagged(&flags).ok_or_else(|| bad("labels", &flags.join(" "), "14 or 15 flags, each 0 or 1"))?;
             listed.labels.push(labels);
         }
         listed.list.image_ids.push(image_id.to_owned());
@@ -258,9 +220,7 @@ pub fn list(path: &Path, bytes: &[u8]) -> Result<Listed, Error> {
         }
     }
     if listed.list.image_ids.is_empty() {
-        return Err(Error::NoRows {
-            path: path.to_owned(),
-        });
+        return Err(Error::NoRows { path: path.to_owned() });
     }
     Ok(listed)
 }
@@ -293,10 +253,7 @@ fn frame_box(cells: &str) -> Option<BBox> {
     }
     let bbox = BBox::new(x, y, x + w, y + h);
     // Rounding by the annotation tool may put an edge a pixel outside.
-    let inside = x >= -1.0
-        && y >= -1.0
-        && bbox.x_max <= BOX_FRAME_PX + 1.0
-        && bbox.y_max <= BOX_FRAME_PX + 1.0;
+    let inside = x >= -1.0 && y >= -1.0 && bbox.x_max <= BOX_FRAME_PX + 1.0 && bbox.y_max <= BOX_FRAME_PX + 1.0;
     inside.then(|| bbox.clipped(BOX_FRAME_PX, BOX_FRAME_PX))
 }
 
@@ -323,10 +280,7 @@ fn file_name(text: &str) -> Option<&str> {
 
 fn expected_findings() -> String {
     let names: Vec<&str> = Finding::ALL.into_iter().map(Finding::name).collect();
-    format!(
-        "No Finding alone, or one or more, joined by |, of {}",
-        names.join(", ")
-    )
+    format!("No Finding alone, or one or more, joined by |, of {}", names.join(", "))
 }
 
 fn short(text: &str) -> String {
@@ -356,25 +310,12 @@ struct Table<'a> {
 impl<'a> Table<'a> {
     fn new(path: &'a Path, bytes: &'a [u8]) -> Result<Self, Error> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .from_reader(bytes);
+        let reader =
+            csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(bytes);
         let record = csv::StringRecord::new();
-        let mut table = Table {
-            path,
-            reader,
-            header: record.clone(),
-            record,
-            bytes,
-            line: 1,
-            before: 0,
-        };
+        let mut table = Table { path, reader, header: record.clone(), record, bytes, line: 1, before: 0 };
         if !table.next()? {
-            return Err(Error::NoRows {
-                path: path.to_owned(),
-            });
+            return Err(Error::NoRows { path: path.to_owned() });
         }
         table.header = table.record.clone();
         Ok(table)
@@ -401,34 +342,22 @@ impl<'a> Table<'a> {
 
     /// The line on which the first text at or after `byte` stands, and where that text starts.
     fn line_at(&self, byte: u64) -> (u64, usize) {
-        let mut start =
-            usize::try_from(byte).map_or(self.bytes.len(), |byte| byte.min(self.bytes.len()));
+        let mut start = usize::try_from(byte).map_or(self.bytes.len(), |byte| byte.min(self.bytes.len()));
         while self.bytes.get(start).is_some_and(|b| b"\r\n".contains(b)) {
             start += 1;
         }
         let passed = self.bytes.get(self.before..start).unwrap_or_default();
-        (
-            self.line + passed.iter().filter(|&&b| b == b'\n').count() as u64,
-            start,
-        )
+        (self.line + passed.iter().filter(|&&b| b == b'\n').count() as u64, start)
     }
 
     /// The column with one of these names, the first of which is the usual one.
     fn column(&self, names: &[&'static str]) -> Result<Column, Error> {
-        let index = self
-            .header
-            .iter()
-            .position(|cell| names.iter().any(|name| cell.eq_ignore_ascii_case(name)));
-        index
-            .map(|index| Column {
-                index,
-                name: names[0],
-            })
-            .ok_or_else(|| Error::NoColumn {
-                path: self.path.to_owned(),
-                column: names[0],
-                got: short(&self.header.iter().collect::<Vec<_>>().join(",")),
-            })
+        let index = self.header.iter().position(|cell| names.iter().any(|name| cell.eq_ignore_ascii_case(name)));
+        index.map(|index| Column { index, name: names[0] }).ok_or_else(|| Error::NoColumn {
+            path: self.path.to_owned(),
+            column: names[0],
+            got: short(&self.header.iter().collect::<Vec<_>>().join(",")),
+        })
     }
 
     /// The cell's text; empty where the row ends before it.
@@ -447,13 +376,7 @@ impl<'a> Table<'a> {
     }
 
     fn bad(&self, column: Column, value: &str, expected: String) -> Error {
-        Error::Value {
-            path: self.path.to_owned(),
-            line: self.line,
-            column: column.name,
-            value: short(value),
-            expected,
-        }
+        Error::Value { path: self.path.to_owned(), line: self.line, column: column.name, value: short(value), expected }
     }
 }
 
@@ -498,9 +421,7 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
                 age_years: Some(58),
                 sex: Some(Sex::Male),
                 view: Some(View::Pa),
-                labels: [Finding::Cardiomegaly, Finding::Emphysema]
-                    .into_iter()
-                    .collect(),
+                labels: [Finding::Cardiomegaly, Finding::Emphysema].into_iter().collect(),
             }],
             impossible_ages: 0,
         };
@@ -511,32 +432,17 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
 
     #[test]
     fn ages() {
-        for (text, years) in [
-            ("58", 58),
-            ("058Y", 58),
-            ("013M", 1),
-            ("11M", 0),
-            ("001D", 0),
-            ("730D", 2),
-            ("120", 120),
-        ] {
+        for (text, years) in [("58", 58), ("058Y", 58), ("013M", 1), ("11M", 0), ("001D", 0), ("730D", 2), ("120", 120)]
+        {
             assert_eq!(age_years(text), Some(Some(years)), "{text}");
         }
         assert_eq!(age_years(""), Some(None));
         for text in ["Y", "old", "-1", "5.5", "58X", "99999999999Y", "é"] {
             assert_eq!(age_years(text), None, "{text}");
         }
-        let table = read(&format!(
-            "{HEADER}\na.png,Mass,0,1,411Y,M,PA\nb.png,Mass,0,1,,,\n"
-        ))
-        .unwrap();
+        let table = read(&format!("{HEADER}\na.png,Mass,0,1,411Y,M,PA\nb.png,Mass,0,1,,,\n")).unwrap();
         assert_eq!(table.impossible_ages, 1);
-        assert!(
-            table
-                .records
-                .iter()
-                .all(|record| record.age_years.is_none())
-        );
+        assert!(table.records.iter().all(|record| record.age_years.is_none()));
         assert_eq!((table.records[1].sex, table.records[1].view), (None, None));
     }
 
@@ -560,9 +466,7 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
             said(&format!(
                 "{HEADER}\r\na.png,Mass,0,1,58,M,PA\r\nb.png,Mass,0,1,58,M,PA\r\na.png,Mass,0,1,58,M,PA\r\n"
             )),
-            entries(Path::new("raw/x.csv"), b"Image Index\n\xff\xfe\n")
-                .unwrap_err()
-                .to_string(),
+            entries(Path::new("raw/x.csv"), b"Image Index\n\xff\xfe\n").unwrap_err().to_string(),
         ];
         insta::assert_snapshot!(messages.join("\n"));
     }
@@ -571,10 +475,7 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
     fn boxes_in_three_headers_and_two_forms() {
         let expected = vec![(
             "00013118_008.png".to_owned(),
-            FindingBox {
-                finding: Finding::Infiltration,
-                bbox: BBox::new(225.5, 547.25, 225.5 + 86.75, 547.25 + 79.5),
-            },
+            FindingBox { finding: Finding::Infiltration, bbox: BBox::new(225.5, 547.25, 225.5 + 86.75, 547.25 + 79.5) },
         )];
         let row = "00013118_008.png,Infiltrate,225.5,547.25,86.75,79.5";
         for text in [
@@ -593,9 +494,7 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
     fn bad_boxes_are_named() {
         let said = |row: &str| {
             let text = format!("Image Index,Finding Label,Bbox [x,y,w,h],,,\n{row}\n");
-            boxes(Path::new("raw/BBox.csv"), text.as_bytes())
-                .unwrap_err()
-                .to_string()
+            boxes(Path::new("raw/BBox.csv"), text.as_bytes()).unwrap_err().to_string()
         };
         let messages = [
             said("a.png,Mass,1,2,3"),
@@ -615,14 +514,9 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
         assert_eq!(names("a_0.png\nb_1.png"), expected);
         assert_eq!(names("\u{feff}a_0.png\r\n\r\n  b_1.png  \r\n"), expected);
         assert_eq!(names("images_001/images/a_0.png\nb_1.png\n"), expected);
-        let labelled =
-            read("a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\nb_1.png 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1\n")
-                .unwrap();
+        let labelled = read("a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\nb_1.png 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1\n").unwrap();
         assert_eq!(labelled.list.image_ids, expected);
-        assert_eq!(
-            labelled.labels,
-            [Labels::parse("Effusion|Mass").unwrap(), Labels::default()]
-        );
+        assert_eq!(labelled.labels, [Labels::parse("Effusion|Mass").unwrap(), Labels::default()]);
         let messages: Vec<String> = [
             "",
             "a_0.png\nb_1.jpg",

@@ -76,10 +76,7 @@ impl Grey {
     /// # Errors
     /// [`Error`], with the path.
     pub fn read(path: &Path) -> Result<Grey, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Grey::decode(path, &bytes)
     }
 
@@ -89,56 +86,33 @@ impl Grey {
     /// [`Error`], with the path.
     pub fn decode(path: &Path, bytes: &[u8]) -> Result<Grey, Error> {
         if bytes.is_empty() {
-            return Err(Error::Empty {
-                path: path.to_owned(),
-            });
+            return Err(Error::Empty { path: path.to_owned() });
         }
-        let damaged = |source| Error::Png {
-            path: path.to_owned(),
-            source,
-        };
+        let damaged = |source| Error::Png { path: path.to_owned(), source };
         let mut decoder = png::Decoder::new(Cursor::new(bytes));
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         decoder.set_transformations(png::Transformations::EXPAND);
         let (width, height) = decoder.read_header_info().map_err(damaged)?.size();
         if u64::from(width) * u64::from(height) > MAX_PIXELS {
-            return Err(Error::TooLarge {
-                path: path.to_owned(),
-                width,
-                height,
-            });
+            return Err(Error::TooLarge { path: path.to_owned(), width, height });
         }
         let mut reader = decoder.read_info().map_err(damaged)?;
-        let size = reader.output_buffer_size().ok_or_else(|| Error::TooLarge {
-            path: path.to_owned(),
-            width,
-            height,
-        })?;
+        let size =
+            reader.output_buffer_size().ok_or_else(|| Error::TooLarge { path: path.to_owned(), width, height })?;
         let mut samples = vec![0; size];
         let frame = reader.next_frame(&mut samples).map_err(damaged)?;
         samples.truncate(frame.buffer_size());
         if frame.bit_depth == png::BitDepth::Sixteen {
-            samples = samples
-                .chunks_exact(2)
-                .map(|pair| to_8_bit(u16::from_be_bytes([pair[0], pair[1]])))
-                .collect();
+            samples = samples.chunks_exact(2).map(|pair| to_8_bit(u16::from_be_bytes([pair[0], pair[1]]))).collect();
         }
         let pixels = match frame.color_type {
             png::ColorType::Grayscale => samples,
-            png::ColorType::GrayscaleAlpha => {
-                samples.chunks_exact(2).map(|pixel| pixel[0]).collect()
-            }
-            png::ColorType::Rgb | png::ColorType::Indexed => {
-                samples.chunks_exact(3).map(luma).collect()
-            }
+            png::ColorType::GrayscaleAlpha => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
+            png::ColorType::Rgb | png::ColorType::Indexed => samples.chunks_exact(3).map(luma).collect(),
             png::ColorType::Rgba => samples.chunks_exact(4).map(luma).collect(),
         };
-        Ok(Grey {
-            width,
-            height,
-            pixels,
-        })
+        Ok(Grey { width, height, pixels })
     }
 
     /// The picture as a square of `size` px; what is not square is squeezed, as NIH's own 1024 x 1024 files are.
@@ -149,20 +123,12 @@ impl Grey {
         if (self.width, self.height) == (size, size) {
             return self.clone();
         }
-        let options = fir::ResizeOptions::new()
-            .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
+        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
         let mut resized = fir::images::Image::new(size, size, fir::PixelType::U8);
-        let source =
-            fir::images::ImageRef::new(self.width, self.height, &self.pixels, fir::PixelType::U8)
-                .expect("one byte per pixel");
-        fir::Resizer::new()
-            .resize(&source, &mut resized, &options)
-            .expect("both are of one byte per pixel");
-        Grey {
-            width: size,
-            height: size,
-            pixels: resized.into_vec(),
-        }
+        let source = fir::images::ImageRef::new(self.width, self.height, &self.pixels, fir::PixelType::U8)
+            .expect("one byte per pixel");
+        fir::Resizer::new().resize(&source, &mut resized, &options).expect("both are of one byte per pixel");
+        Grey { width: size, height: size, pixels: resized.into_vec() }
     }
 
     /// Moves every value away from the picture's mean by `factor` (1 leaves all as it is), as Pillow's
@@ -185,12 +151,8 @@ impl Grey {
         encoder.set_color(png::ColorType::Grayscale);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::Balanced);
-        let mut writer = encoder
-            .write_header()
-            .expect("a picture has pixels, and memory takes any byte");
-        writer
-            .write_image_data(&self.pixels)
-            .expect("as many pixels as the header says");
+        let mut writer = encoder.write_header().expect("a picture has pixels, and memory takes any byte");
+        writer.write_image_data(&self.pixels).expect("as many pixels as the header says");
         writer.finish().expect("memory takes any byte");
         bytes
     }
@@ -209,13 +171,7 @@ fn luma(pixel: &[u8]) -> u8 {
 mod tests {
     use super::*;
 
-    fn file(
-        width: u32,
-        height: u32,
-        color: png::ColorType,
-        depth: png::BitDepth,
-        data: &[u8],
-    ) -> Vec<u8> {
+    fn file(width: u32, height: u32, color: png::ColorType, depth: png::BitDepth, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(color);
@@ -244,19 +200,9 @@ mod tests {
             (Grayscale, Two, &[0b0110_0000], [85, 170]),
             (Grayscale, Four, &[0x1f], [17, 255]),
             (GrayscaleAlpha, Eight, &[9, 255, 10, 0], [9, 10]),
-            (
-                GrayscaleAlpha,
-                Sixteen,
-                &[9, 9, 255, 255, 0, 128, 0, 0],
-                [9, 0],
-            ),
+            (GrayscaleAlpha, Sixteen, &[9, 9, 255, 255, 0, 128, 0, 0], [9, 0]),
             (Rgb, Eight, &[8, 8, 8, 255, 0, 0], [8, 76]),
-            (
-                Rgb,
-                Sixteen,
-                &[8, 8, 8, 8, 8, 8, 255, 255, 255, 255, 255, 255],
-                [8, 255],
-            ),
+            (Rgb, Sixteen, &[8, 8, 8, 8, 8, 8, 255, 255, 255, 255, 255, 255], [8, 255]),
             (Rgba, Eight, &[8, 8, 8, 255, 0, 255, 0, 3], [8, 150]),
             (Indexed, Two, &[0b0110_0000], [255, 76]),
         ];
@@ -274,11 +220,7 @@ mod tests {
     #[test]
     fn a_picture_survives_its_file() {
         let pixels: Vec<u8> = (0..35 * 20).map(|i| (i * 7 % 256) as u8).collect();
-        let grey = Grey {
-            width: 35,
-            height: 20,
-            pixels,
-        };
+        let grey = Grey { width: 35, height: 20, pixels };
         assert_eq!(decode(&grey.encode()).unwrap(), grey);
     }
 
@@ -290,34 +232,21 @@ mod tests {
             (state >> 24) as u8
         };
         let noise: Vec<u8> = (0..64 * 64).map(|_| noise()).collect();
-        let good = file(
-            64,
-            64,
-            png::ColorType::Grayscale,
-            png::BitDepth::Eight,
-            &noise,
-        );
+        let good = file(64, 64, png::ColorType::Grayscale, png::BitDepth::Eight, &noise);
         let mut huge = good.clone();
         huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
         let crc = crc32(&huge[12..29]);
         huge[29..33].copy_from_slice(&crc.to_be_bytes());
         let mut flipped = good.clone();
         flipped[2000] ^= 1;
-        let messages: Vec<String> = [
-            &good[..2000],
-            &good[..20],
-            &[],
-            b"Not Found\n",
-            &huge,
-            &flipped,
-        ]
-        .into_iter()
-        .map(|bytes| {
-            let error = decode(bytes).unwrap_err();
-            assert!(error.is_corrupt());
-            error.to_string()
-        })
-        .collect();
+        let messages: Vec<String> = [&good[..2000], &good[..20], &[], b"Not Found\n", &huge, &flipped]
+            .into_iter()
+            .map(|bytes| {
+                let error = decode(bytes).unwrap_err();
+                assert!(error.is_corrupt());
+                error.to_string()
+            })
+            .collect();
         insta::assert_snapshot!(messages.join("\n"));
         for cut in 0..good.len() - 12 {
             assert!(decode(&good[..cut]).is_err(), "cut to {cut} bytes");
@@ -329,19 +258,13 @@ mod tests {
     /// CRC-32 as PNG has it, for a header whose size we falsify.
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-                (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-            })
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
         })
     }
 
     #[test]
     fn contrast_is_about_the_mean() {
-        let picture = |pixels: &[u8]| Grey {
-            width: 4,
-            height: 1,
-            pixels: pixels.to_vec(),
-        };
+        let picture = |pixels: &[u8]| Grey { width: 4, height: 1, pixels: pixels.to_vec() };
         let mut grey = picture(&[90, 110, 95, 105]);
         grey.contrast(2.0);
         assert_eq!(grey.pixels, [80, 120, 90, 110]);

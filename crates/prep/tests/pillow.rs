@@ -12,29 +12,15 @@ fn fixture(name: &str) -> Grey {
 /// Largest difference between two pictures, in grey levels.
 fn farthest(a: &Grey, b: &Grey) -> u8 {
     assert_eq!((a.width, a.height), (b.width, b.height));
-    a.pixels
-        .iter()
-        .zip(&b.pixels)
-        .map(|(a, b)| a.abs_diff(*b))
-        .max()
-        .unwrap()
+    a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
 }
 
 #[test]
 fn a_square_is_pillows_within_one_grey_level() {
-    for (source, size) in [
-        ("128x128", 48),
-        ("128x128", 32),
-        ("128x128", 160),
-        ("100x75", 40),
-    ] {
+    for (source, size) in [("128x128", 48), ("128x128", 32), ("128x128", 160), ("100x75", 40)] {
         let ours = fixture(&format!("{source}.png")).square(size);
         let theirs = fixture(&format!("{source}-{size}.png"));
-        assert!(
-            farthest(&ours, &theirs) <= 1,
-            "{source} to {size}: {}",
-            farthest(&ours, &theirs)
-        );
+        assert!(farthest(&ours, &theirs) <= 1, "{source} to {size}: {}", farthest(&ours, &theirs));
     }
 }
 

@@ -1,0 +1,54 @@
+//! What the tests of this crate share.
+
+#![allow(clippy::print_stdout, dead_code, unreachable_pub)] // each test uses a part
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use prep::Config;
+use prep::config::Kind;
+use prep::picture::Grey;
+
+/// The embedded defaults with another split.
+pub fn config(split: Kind) -> Config {
+    let defaults: toml::Table = include_str!("../../default.toml").parse().unwrap();
+    let config: Config = defaults["prep"].clone().try_into().unwrap();
+    Config { split, ..config }
+}
+
+/// NIH's own files, which lie beside the repository; `None`, with a message, where they do not.
+pub fn nih_folder() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/nih");
+    let folder = std::env::var_os("AGCNN_NIH").map_or(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: {} is not there (AGCNN_NIH names another folder)", folder.display());
+    None
+}
+
+/// A small dataset: patients 1 to 10, two pictures each, the later five patients on the test list.
+pub fn small() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::create_dir_all(root.join("images_001/images")).unwrap();
+    let (mut table, mut lists) = (
+        String::from("Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,\r\n"),
+        [String::new(), String::new()],
+    );
+    for i in 0..20u32 {
+        let patient = i / 2 + 1;
+        let name = format!("{patient:08}_{:03}.png", i % 2);
+        let findings = if i % 3 == 0 { "Mass|Effusion" } else { "No Finding" };
+        table += &format!("{name},{findings},{},{patient:08},050Y,F,AP\r\n", i % 2);
+        lists[usize::from(patient > 5)] += &format!("{name}\r\n");
+        let grey = Grey { width: 20, height: 20, pixels: vec![i as u8 * 10; 400] };
+        fs::write(root.join("images_001/images").join(name), grey.encode()).unwrap();
+    }
+    fs::write(root.join("Data_Entry_2017.csv"), table).unwrap();
+    fs::write(root.join("train_val_list.txt"), lists[0].trim_end()).unwrap();
+    fs::write(root.join("test_list.txt"), &lists[1]).unwrap();
+    let boxes = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000009_001.png,Infiltrate,64,128,256,512\n00000099_001.png,Mass,1,1,2,2\n";
+    fs::write(root.join("BBox_List_2017.csv"), boxes).unwrap();
+    folder
+}

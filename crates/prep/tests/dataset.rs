@@ -1,0 +1,197 @@
+//! Folders as users have them: NIH's complete tables without pictures, a part of the archives, and broken ones.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{config, nih_folder, small};
+use prep::config::{Kind, Trouble};
+use prep::{Config, Dataset, nih};
+
+fn said(root: &Path, config: &Config) -> String {
+    let dataset = Dataset::read(root, config, 1);
+    let error = dataset.and_then(|dataset| dataset.take(config.missing, None).map(drop)).unwrap_err();
+    error.to_string().replace(&root.display().to_string(), "ROOT")
+}
+
+#[test]
+fn nihs_complete_tables() {
+    let Some(root) = nih_folder() else { return };
+    let dataset = Dataset::read(&root, &config(Kind::Official), 1).unwrap();
+    let summary = &dataset.summary;
+    assert_eq!((summary.rows, summary.patients, summary.impossible_ages), (112_120, 30_805, 0));
+    assert_eq!((summary.boxes, summary.boxed_images, summary.foreign_boxes), (984, 880, 0));
+    let [train, validation, test] = summary.splits;
+    assert_eq!((train.images + validation.images, test.images), (86_524, 25_596));
+    assert_eq!((train.patients + validation.patients, test.patients), (28_008, 2_797));
+    assert!(validation.images.abs_diff(11_212) < 100, "{}", validation.images);
+    assert_eq!(summary.known_as, Some("NIH's complete lists, 86,524 / 25,596"));
+    // v2020 labels; the 2017 table has 477 and 9,912.
+    assert_eq!((test.positives[6], test.positives[14]), (555, 9_861));
+    assert_eq!(
+        dataset
+            .items
+            .iter()
+            .filter(|item| item.split != cxr::Split::Test)
+            .filter(|item| !item.boxes.is_empty())
+            .count(),
+        0
+    );
+    insta::assert_snapshot!("nih_summary", summary);
+
+    let taken = dataset.take(Trouble::Skip, None).unwrap();
+    assert_eq!(taken.len(), 1_187);
+    let boxes: usize = taken.iter().map(|item| item.boxes.len()).sum();
+    assert_eq!(boxes, 46);
+    let paths: Vec<&str> = taken.iter().filter_map(|item| item.file.as_ref()).map(|file| file.path.as_str()).collect();
+    assert!(paths.iter().all(|path| path.starts_with("images_00") && path.contains("/images/")));
+    let limited = dataset.take(Trouble::Skip, Some(7)).unwrap();
+    assert_eq!(limited.len(), 21);
+    assert_ne!(dataset.fingerprint(&limited), dataset.fingerprint(&taken));
+}
+
+#[test]
+fn nihs_table_in_the_other_splits() {
+    let Some(root) = nih_folder() else { return };
+    let random = Dataset::read(&root, &config(Kind::Random), 1).unwrap();
+    let [train, validation, test] = random.summary.splits;
+    assert_eq!([train.patients, validation.patients, test.patients], [21_563, 3_081, 6_161]);
+    let paper = Dataset::read(&root, &config(Kind::Paper), 1).unwrap();
+    assert_eq!(paper.summary.splits.map(|counts| counts.images), [78_484, 11_212, 22_424]);
+    assert_eq!(paper.summary.shared_patients, 9_674);
+}
+
+#[test]
+fn variants_found_in_the_wild() {
+    let Some(root) = nih_folder() else { return };
+    let full = nih::entries(Path::new("v2020"), &fs::read(root.join("Data_Entry_2017_v2020.csv")).unwrap()).unwrap();
+    let boxes = nih::boxes(Path::new("boxes"), &fs::read(root.join("BBox_List_2017.csv")).unwrap()).unwrap();
+    let (mut tables, mut lists) = (0, 0);
+    for entry in fs::read_dir(root.join("variants")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = fs::read(&path).unwrap();
+        if name.starts_with("BBox") {
+            lists += 1;
+            let variant = nih::boxes(&path, &bytes).unwrap();
+            assert_eq!(variant.len(), 984, "{name}");
+            for ((id, ours), (other, theirs)) in boxes.iter().zip(&variant) {
+                assert_eq!((id, ours.finding), (other, theirs.finding), "{name}");
+                assert!(ours.bbox.iou(&theirs.bbox) > 0.999, "{name} {id}");
+            }
+        } else {
+            tables += 1;
+            let variant = nih::entries(&path, &bytes).unwrap();
+            for record in &variant.records {
+                let ours = full.records.iter().find(|ours| ours.image_id == record.image_id).unwrap();
+                assert_eq!(
+                    (ours.patient_id, ours.sex, ours.view),
+                    (record.patient_id, record.sex, record.view),
+                    "{name}"
+                );
+            }
+        }
+    }
+    assert_eq!((tables, lists), (3, 2));
+}
+
+#[test]
+fn a_small_folder_in_every_split() {
+    let folder = small();
+    for kind in [Kind::Official, Kind::Random, Kind::Paper] {
+        let dataset = Dataset::read(folder.path(), &config(kind), 3).unwrap();
+        let summary = &dataset.summary;
+        assert_eq!((summary.images(), summary.present()), (20, 20));
+        assert_eq!((summary.boxes, summary.foreign_boxes), (1, 1));
+        assert!(summary.splits.iter().all(|counts| counts.images > 0), "{kind:?}");
+        let taken = dataset.take(Trouble::Error, Some(2)).unwrap();
+        assert!(taken.len() <= 6 && taken.is_sorted_by_key(|item| &item.record.image_id));
+        assert_eq!(
+            dataset.fingerprint(&taken),
+            Dataset::read(folder.path(), &config(kind), 3).unwrap().fingerprint(&taken)
+        );
+    }
+    // In one folder, and flat, as others keep them.
+    for place in ["images", ""] {
+        let folder = small();
+        let place = folder.path().join(place);
+        fs::create_dir_all(&place).unwrap();
+        for entry in fs::read_dir(folder.path().join("images_001/images")).unwrap() {
+            let entry = entry.unwrap();
+            fs::rename(entry.path(), place.join(entry.file_name())).unwrap();
+        }
+        let dataset = Dataset::read(folder.path(), &config(Kind::Official), 3).unwrap();
+        assert_eq!(dataset.summary.present(), 20, "{}", place.display());
+    }
+}
+
+#[test]
+fn lists_with_labels_and_an_exact_validation_list() {
+    let folder = small();
+    let root = folder.path();
+    let flags = |id: &str, mass| format!("{id} 0 0 {mass} 0 {mass} 0 0 0 0 0 0 0 0 0\n");
+    fs::write(root.join("tr.txt"), flags("00000001_000.png", 1) + &flags("00000001_001.png", 1)).unwrap();
+    fs::write(root.join("va.txt"), "00000002_000.png").unwrap();
+    fs::write(root.join("te.txt"), "00000003_000.png").unwrap();
+    let lists = Config {
+        train_list: "tr.txt".into(),
+        validation_list: "va.txt".into(),
+        test_list: "te.txt".into(),
+        ..config(Kind::Files)
+    };
+    let summary = Dataset::read(root, &lists, 1).unwrap().summary;
+    assert_eq!(summary.splits.map(|counts| counts.images), [2, 1, 1]);
+    assert_eq!((summary.unlisted, summary.relabelled), (16, 1));
+
+    fs::write(root.join("va.txt"), "00000002_000.png\n00000002_001.png\n").unwrap();
+    let exact = Config { validation_list: "va.txt".into(), ..config(Kind::Official) };
+    let summary = Dataset::read(root, &exact, 1).unwrap().summary;
+    assert_eq!(summary.splits.map(|counts| counts.images), [8, 2, 10]);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let official = config(Kind::Official);
+    let mut messages = Vec::new();
+    let mut case = |change: &dyn Fn(&Path), config: &Config| {
+        let folder = small();
+        change(folder.path());
+        messages.push(said(folder.path(), config));
+    };
+    let images = "images_001/images";
+    case(&|root| fs::remove_dir_all(root).unwrap(), &official);
+    case(&|root| fs::remove_file(root.join("Data_Entry_2017.csv")).unwrap(), &official);
+    case(&|root| fs::remove_file(root.join("test_list.txt")).unwrap(), &official);
+    case(&|_| {}, &Config { labels: "mine.csv".into(), ..official.clone() });
+    case(&|root| fs::remove_dir_all(root.join(images)).unwrap(), &official);
+    case(&|root| fs::remove_file(root.join(images).join("00000002_001.png")).unwrap(), &official);
+    case(
+        &|root| {
+            fs::create_dir_all(root.join("images_002/images")).unwrap();
+            let name = "00000002_001.png";
+            fs::copy(root.join(images).join(name), root.join("images_002/images").join(name)).unwrap();
+        },
+        &official,
+    );
+    case(
+        &|root| {
+            fs::write(root.join("train_val_list.txt"), "00000001_000.png\n00000006_000.png").unwrap();
+            fs::write(root.join("test_list.txt"), "00000006_001.png\n00000007_000.png\n00000001_001.png\n").unwrap();
+        },
+        &Config { validation_fraction: 0.5, ..official.clone() },
+    );
+    case(&|root| fs::write(root.join("test_list.txt"), "00000001_000.png\n").unwrap(), &official);
+    case(&|root| fs::write(root.join("test_list.txt"), "00000042_000.png\n").unwrap(), &official);
+    case(
+        &|root| {
+            for i in 6..=10 {
+                for j in 0..2 {
+                    fs::remove_file(root.join(images).join(format!("{i:08}_{j:03}.png"))).unwrap();
+                }
+            }
+        },
+        &Config { missing: Trouble::Skip, ..official.clone() },
+    );
+    insta::assert_snapshot!(messages.join("\n"));
+}
