@@ -44,9 +44,7 @@ pub fn auroc(scores: &[f32], positives: &[bool]) -> Option<f64> {
 /// # Panics
 /// If the slices differ in length.
 pub fn average_precision(scores: &[f32], positives: &[bool]) -> Option<f64> {
-    Ranking::new(scores, positives)?
-        .unweighted()
-        .average_precision
+    Ranking::new(scores, positives)?.unweighted().average_precision
 }
 
 /// The mean AUROC over the 14 findings of rows of 15 outputs; "No Finding" does not count.
@@ -56,11 +54,7 @@ pub fn average_precision(scores: &[f32], positives: &[bool]) -> Option<f64> {
 /// # Panics
 /// If the slices differ in length.
 pub fn mean_auroc(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> Mean {
-    Mean::of((0..Finding::COUNT).map(|output| {
-        Ranking::of_output(logits, labels, output)?
-            .unweighted()
-            .auroc
-    }))
+    Mean::of((0..Finding::COUNT).map(|output| Ranking::of_output(logits, labels, output)?.unweighted().auroc))
 }
 
 /// A mean over those findings whose metric is defined.
@@ -84,10 +78,7 @@ impl Mean {
             sum += value;
             defined += 1;
         }
-        Mean {
-            value: (defined > 0).then(|| sum / defined as f64),
-            defined,
-        }
+        Mean { value: (defined > 0).then(|| sum / defined as f64), defined }
     }
 }
 
@@ -123,46 +114,27 @@ impl Ranking {
     /// # Panics
     /// If the slices differ in length.
     pub fn new(scores: &[f32], positives: &[bool]) -> Option<Ranking> {
-        assert_eq!(
-            scores.len(),
-            positives.len(),
-            "one score per label is needed"
-        );
+        assert_eq!(scores.len(), positives.len(), "one score per label is needed");
         if scores.iter().any(|score| score.is_nan()) {
             return None;
         }
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-        order.sort_unstable_by(|&a, &b| {
-            scores[b as usize]
-                .total_cmp(&scores[a as usize])
-                .then(a.cmp(&b))
-        });
+        order.sort_unstable_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b)));
         let place = |(rank, &index): (usize, &u32)| Place {
             index,
             positive: positives[index as usize],
-            closes: order
-                .get(rank + 1)
-                .is_none_or(|&next| scores[next as usize] != scores[index as usize]),
+            closes: order.get(rank + 1).is_none_or(|&next| scores[next as usize] != scores[index as usize]),
         };
-        Some(Ranking {
-            order: order.iter().enumerate().map(place).collect(),
-        })
+        Some(Ranking { order: order.iter().enumerate().map(place).collect() })
     }
 
     /// The ranking by one of the 15 outputs; `None` if a score is NaN.
     ///
     /// # Panics
     /// If the slices differ in length or `output` is not below 15.
-    pub fn of_output(
-        logits: &[[f32; OUTPUTS]],
-        labels: &[Labels],
-        output: usize,
-    ) -> Option<Ranking> {
+    pub fn of_output(logits: &[[f32; OUTPUTS]], labels: &[Labels], output: usize) -> Option<Ranking> {
         let scores: Vec<f32> = logits.iter().map(|row| row[output]).collect();
-        let positives: Vec<bool> = labels
-            .iter()
-            .map(|labels| labels.targets()[output] == 1.0)
-            .collect();
+        let positives: Vec<bool> = labels.iter().map(|labels| labels.targets()[output] == 1.0).collect();
         Ranking::new(&scores, &positives)
     }
 
@@ -205,8 +177,7 @@ impl Ranking {
                 positives += group_positives;
                 negatives += group_negatives;
                 if group_positives > 0 {
-                    precision +=
-                        group_positives as f64 * positives as f64 / (positives + negatives) as f64;
+                    precision += group_positives as f64 * positives as f64 / (positives + negatives) as f64;
                 }
                 [group_positives, group_negatives] = [0; 2];
             }
@@ -243,12 +214,8 @@ impl Ranking {
     pub fn roc_curve(&self) -> Option<Vec<(f64, f64)>> {
         let counts = self.counts();
         let &(positives, negatives) = counts.last()?;
-        (positives > 0 && negatives > 0).then(|| {
-            counts
-                .iter()
-                .map(|&(p, n)| (n as f64 / negatives as f64, p as f64 / positives as f64))
-                .collect()
-        })
+        (positives > 0 && negatives > 0)
+            .then(|| counts.iter().map(|&(p, n)| (n as f64 / negatives as f64, p as f64 / positives as f64)).collect())
     }
 
     /// The precision-recall curve, one point per distinct score: `(recall, precision)`, by rising recall, without the
@@ -259,10 +226,7 @@ impl Ranking {
         let counts = self.counts();
         let &(positives, negatives) = counts.last()?;
         (positives > 0 && negatives > 0).then(|| {
-            counts[1..]
-                .iter()
-                .map(|&(p, n)| (p as f64 / positives as f64, p as f64 / (p + n) as f64))
-                .collect()
+            counts[1..].iter().map(|&(p, n)| (p as f64 / positives as f64, p as f64 / (p + n) as f64)).collect()
         })
     }
 }
@@ -358,60 +322,63 @@ impl Bootstrap {
     ///
     /// # Panics
     /// If the slices differ in length.
-    pub fn run(
-        &self,
-        logits: &[&[[f32; OUTPUTS]]],
-        labels: &[Labels],
-        patients: &[u32],
-    ) -> Resampled {
+    pub fn run(&self, logits: &[&[[f32; OUTPUTS]]], labels: &[Labels], patients: &[u32]) -> Resampled {
         assert_eq!(labels.len(), patients.len(), "one patient per image");
-        let mut known = patients.to_vec();
-        known.sort_unstable();
-        known.dedup();
-        let unit_of: Vec<u32> = patients
-            .iter()
-            .map(|patient| known.partition_point(|other| other < patient) as u32)
-            .collect();
+        let (unit_of, units) = units(patients);
         let rankings: Vec<Vec<Option<Ranking>>> = logits
             .par_iter()
             .map(|logits| {
-                (0..OUTPUTS)
-                    .map(|output| {
-                        Some(Ranking::of_output(logits, labels, output)?.by_unit(&unit_of))
-                    })
-                    .collect()
+                (0..OUTPUTS).map(|output| Some(Ranking::of_output(logits, labels, output)?.by_unit(&unit_of))).collect()
             })
             .collect();
         let measure = |weights: &[u32]| -> Vec<Measured> {
-            rankings
-                .iter()
-                .map(|outputs| measure_all(outputs, weights))
-                .collect()
+            rankings.iter().map(|outputs| measure_all(outputs, weights)).collect()
         };
-        let draws = (0..self.draws as u64).into_par_iter().map(|draw| {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-            rng.set_stream(draw);
-            let mut weights = vec![0; known.len()];
-            for _ in 0..known.len() {
-                weights[rng.random_range(0..known.len())] += 1;
-            }
-            measure(&weights)
-        });
-        Resampled {
-            confidence: self.confidence,
-            draws: draws.collect(),
-            values: measure(&vec![1; known.len()]),
+        let draws = (0..self.draws as u64).into_par_iter().map(|draw| measure(&self.weights(draw, units)));
+        Resampled { confidence: self.confidence, draws: draws.collect(), values: measure(&vec![1; units]) }
+    }
+
+    /// The mean of `values`, one per image or per box, with its interval.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn mean(&self, values: &[f64], patients: &[u32]) -> Estimate {
+        assert_eq!(values.len(), patients.len(), "one patient per value");
+        let (unit_of, units) = units(patients);
+        let mut sums = vec![(0.0, 0.0); units];
+        for (&value, &unit) in values.iter().zip(&unit_of) {
+            let (sum, count) = &mut sums[unit as usize];
+            *sum += value;
+            *count += 1.0;
         }
+        let mean = |weights: &[u32]| -> Option<f64> {
+            let (mut sum, mut count) = (0.0, 0.0);
+            for (&weight, &(unit_sum, unit_count)) in weights.iter().zip(&sums) {
+                sum += f64::from(weight) * unit_sum;
+                count += f64::from(weight) * unit_count;
+            }
+            (count > 0.0).then(|| sum / count)
+        };
+        let draws = (0..self.draws as u64).into_par_iter().map(|draw| mean(&self.weights(draw, units)));
+        estimate(mean(&vec![1; units]), draws.collect(), self.confidence)
+    }
+
+    /// How often draw `draw` takes each of `units` patients.
+    fn weights(&self, draw: u64, units: usize) -> Vec<u32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(draw);
+        let mut weights = vec![0; units];
+        for _ in 0..units {
+            weights[rng.random_range(0..units)] += 1;
+        }
+        weights
     }
 }
 
 fn measure_all(outputs: &[Option<Ranking>], weights: &[u32]) -> Measured {
     let mut measured = Measured::default();
     for (output, ranking) in outputs.iter().enumerate() {
-        let scores = ranking
-            .as_ref()
-            .map(|ranking| ranking.weighted(weights))
-            .unwrap_or_default();
+        let scores = ranking.as_ref().map(|ranking| ranking.weighted(weights)).unwrap_or_default();
         for metric in Metric::ALL {
             measured[metric as usize][output] = metric.of(scores);
         }
@@ -429,16 +396,8 @@ impl Resampled {
     }
 
     /// By how much `model` beats `other`, on the same draws.
-    pub fn difference(
-        &self,
-        model: usize,
-        other: usize,
-        metric: Metric,
-        target: Target,
-    ) -> Estimate {
-        self.follow(|models| {
-            Some(pick(models, model, metric, target)? - pick(models, other, metric, target)?)
-        })
+    pub fn difference(&self, model: usize, other: usize, metric: Metric, target: Target) -> Estimate {
+        self.follow(|models| Some(pick(models, model, metric, target)? - pick(models, other, metric, target)?))
     }
 
     /// How many of the 14 findings a model's mean is over.
@@ -448,28 +407,29 @@ impl Resampled {
     }
 
     fn follow(&self, quantity: impl Fn(&[Measured]) -> Option<f64>) -> Estimate {
-        let Some(value) = quantity(&self.values) else {
-            return Estimate::default();
-        };
-        let mut draws: Vec<f64> = self
-            .draws
-            .iter()
-            .filter_map(|draw| quantity(draw))
-            .collect();
-        if draws.is_empty() || draws.len() * 10 < self.draws.len() * 9 {
-            return Estimate {
-                value: Some(value),
-                ..Estimate::default()
-            };
-        }
-        draws.sort_unstable_by(f64::total_cmp);
-        let tail = (1.0 - self.confidence) / 2.0;
-        Estimate {
-            value: Some(value),
-            low: Some(quantile(&draws, tail)),
-            high: Some(quantile(&draws, 1.0 - tail)),
-        }
+        let draws = self.draws.iter().map(|draw| quantity(draw)).collect();
+        estimate(quantity(&self.values), draws, self.confidence)
     }
+}
+
+/// Each image's patient as a number from 0, and how many there are.
+fn units(patients: &[u32]) -> (Vec<u32>, usize) {
+    let mut known = patients.to_vec();
+    known.sort_unstable();
+    known.dedup();
+    let unit = |patient: &u32| known.partition_point(|other| other < patient) as u32;
+    (patients.iter().map(unit).collect(), known.len())
+}
+
+/// The percentile interval of those draws that are defined.
+fn estimate(value: Option<f64>, draws: Vec<Option<f64>>, confidence: f64) -> Estimate {
+    let mut defined: Vec<f64> = draws.iter().flatten().copied().collect();
+    if value.is_none() || defined.is_empty() || defined.len() * 10 < draws.len() * 9 {
+        return Estimate { value, ..Estimate::default() };
+    }
+    defined.sort_unstable_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    Estimate { value, low: Some(quantile(&defined, tail)), high: Some(quantile(&defined, 1.0 - tail)) }
 }
 
 fn pick(models: &[Measured], model: usize, metric: Metric, target: Target) -> Option<f64> {

@@ -8,12 +8,7 @@ fn close(a: f64, b: f64) -> bool {
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|number| number.as_f64().unwrap())
-        .collect()
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
 /// `fixture/make.py` asks scikit-learn.
@@ -22,26 +17,13 @@ fn scikit_learn_agrees() {
     let fixture: Value = serde_json::from_str(include_str!("fixture/cases.json")).unwrap();
     for case in fixture["cases"].as_array().unwrap() {
         let name = &case["name"];
-        let scores: Vec<f32> = numbers(&case["scores"])
-            .iter()
-            .map(|&score| score as f32)
-            .collect();
-        let positives: Vec<bool> = case["positives"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|positive| positive.as_bool().unwrap())
-            .collect();
-        let weights: Vec<u32> = numbers(&case["weights"])
-            .iter()
-            .map(|&weight| weight as u32)
-            .collect();
+        let scores: Vec<f32> = numbers(&case["scores"]).iter().map(|&score| score as f32).collect();
+        let positives: Vec<bool> =
+            case["positives"].as_array().unwrap().iter().map(|positive| positive.as_bool().unwrap()).collect();
+        let weights: Vec<u32> = numbers(&case["weights"]).iter().map(|&weight| weight as u32).collect();
         let ranking = Ranking::new(&scores, &positives).unwrap();
         let got = ranking.weighted(&weights);
-        for (got, metric) in [
-            (got.auroc, "auroc"),
-            (got.average_precision, "average_precision"),
-        ] {
+        for (got, metric) in [(got.auroc, "auroc"), (got.average_precision, "average_precision")] {
             match (got, case[metric].as_f64()) {
                 (Some(got), Some(expected)) => {
                     assert!(close(got, expected), "{name}, {metric}: {got} {expected}")
@@ -62,10 +44,7 @@ fn scikit_learn_agrees() {
     }
     let quantiles = &fixture["quantiles"];
     let values = numbers(&quantiles["values"]);
-    for (q, expected) in numbers(&quantiles["q"])
-        .into_iter()
-        .zip(numbers(&quantiles["expected"]))
-    {
+    for (q, expected) in numbers(&quantiles["q"]).into_iter().zip(numbers(&quantiles["expected"])) {
         assert!(close(quantile(&values, q), expected));
     }
 }
@@ -75,10 +54,7 @@ fn undefined_is_none() {
     assert_eq!(auroc(&[0.1, f32::NAN], &[true, false]), None);
     assert_eq!(auroc(&[], &[]), None);
     assert_eq!(average_precision(&[0.1, 0.2], &[true, true]), None);
-    assert_eq!(
-        auroc(&[f32::INFINITY, f32::NEG_INFINITY], &[true, false]),
-        Some(1.0)
-    );
+    assert_eq!(auroc(&[f32::INFINITY, f32::NEG_INFINITY], &[true, false]), Some(1.0));
     let mean = Mean::of([Some(0.5), None, Some(0.75)]);
     assert_eq!((mean.value, mean.defined), (Some(0.625), 2));
     assert_eq!(Mean::of([None]).value, None);
@@ -134,10 +110,7 @@ fn cohort(n: usize) -> ([Vec<[f32; OUTPUTS]>; 2], Vec<Labels>, Vec<u32>) {
     }
     labels[n / 2].insert(Finding::ALL[1]);
     let mut model = |skill: f32| -> Vec<[f32; OUTPUTS]> {
-        labels
-            .iter()
-            .map(|labels| labels.targets().map(|t| skill * t + rng.random::<f32>()))
-            .collect()
+        labels.iter().map(|labels| labels.targets().map(|t| skill * t + rng.random::<f32>())).collect()
     };
     let models = [model(0.5), model(0.1)];
     let patients = (0..n as u32).map(|image| 1000 - image / 3).collect();
@@ -147,11 +120,7 @@ fn cohort(n: usize) -> ([Vec<[f32; OUTPUTS]>; 2], Vec<Labels>, Vec<u32>) {
 #[test]
 fn bootstrap_is_paired_and_honest() {
     let (models, labels, patients) = cohort(300);
-    let plan = Bootstrap {
-        draws: 300,
-        confidence: 0.95,
-        seed: 7,
-    };
+    let plan = Bootstrap { draws: 300, confidence: 0.95, seed: 7 };
     let logits = [models[0].as_slice(), &models[1], &models[0]];
     let run = plan.run(&logits, &labels, &patients);
 
@@ -163,35 +132,22 @@ fn bootstrap_is_paired_and_honest() {
 
     // The same model twice: no difference in any draw.
     let same = run.difference(0, 2, Metric::Auroc, Target::Mean);
-    assert_eq!(
-        (same.value, same.low, same.high),
-        (Some(0.0), Some(0.0), Some(0.0))
-    );
+    assert_eq!((same.value, same.low, same.high), (Some(0.0), Some(0.0), Some(0.0)));
     let better = run.difference(0, 1, Metric::Auroc, Target::Output(0));
     assert!(better.low > Some(0.0));
 
     // One positive image: a value, but no interval. None: nothing.
     let lonely = run.estimate(0, Metric::Auroc, Target::Output(1));
     assert!(lonely.value.is_some() && lonely.low.is_none() && lonely.high.is_none());
-    assert_eq!(
-        run.estimate(0, Metric::Auroc, Target::Output(2)),
-        Estimate::default()
-    );
+    assert_eq!(run.estimate(0, Metric::Auroc, Target::Output(2)), Estimate::default());
     assert_eq!(run.defined(0, Metric::Auroc), 2);
-    assert_eq!(
-        run.estimate(0, Metric::Auroc, Target::Mean).value,
-        mean_auroc(&models[0], &labels).value
-    );
+    assert_eq!(run.estimate(0, Metric::Auroc, Target::Mean).value, mean_auroc(&models[0], &labels).value);
 }
 
 #[test]
 fn bootstrap_ignores_threads_and_company() {
     let (models, labels, patients) = cohort(120);
-    let plan = Bootstrap {
-        draws: 50,
-        confidence: 0.9,
-        seed: 3,
-    };
+    let plan = Bootstrap { draws: 50, confidence: 0.9, seed: 3 };
     let run = |threads, logits: &[&[[f32; OUTPUTS]]]| {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -213,18 +169,20 @@ fn bootstrap_draws_patients() {
     let mut labels = [Labels::default(); 6];
     labels[0].insert(Finding::ALL[0]);
     labels[3].insert(Finding::ALL[0]);
-    let logits: Vec<[f32; OUTPUTS]> = [3.0, 1.0, 2.0, 0.0, 1.0, 2.0]
-        .map(|score| [score; OUTPUTS])
-        .to_vec();
-    let plan = Bootstrap {
-        draws: 200,
-        confidence: 1.0,
-        seed: 1,
-    };
+    let logits: Vec<[f32; OUTPUTS]> = [3.0, 1.0, 2.0, 0.0, 1.0, 2.0].map(|score| [score; OUTPUTS]).to_vec();
+    let plan = Bootstrap { draws: 200, confidence: 1.0, seed: 1 };
     let run = plan.run(&[&logits], &labels, &patients);
     let estimate = run.estimate(0, Metric::Auroc, Target::Output(0));
-    assert_eq!(
-        (estimate.value, estimate.low, estimate.high),
-        (Some(0.5), Some(0.0), Some(1.0))
-    );
+    assert_eq!((estimate.value, estimate.low, estimate.high), (Some(0.5), Some(0.0), Some(1.0)));
+}
+
+#[test]
+fn means_are_over_patients_too() {
+    let plan = Bootstrap { draws: 200, confidence: 0.95, seed: 1 };
+    // Two patients of 50 equal boxes each: the interval spans both patients, however many boxes.
+    let values: Vec<f64> = (0..100).map(|i| f64::from(i / 50)).collect();
+    let patients: Vec<u32> = (0..100).map(|i| i / 50).collect();
+    let mean = plan.mean(&values, &patients);
+    assert_eq!((mean.value, mean.low, mean.high), (Some(0.5), Some(0.0), Some(1.0)));
+    assert_eq!(plan.mean(&[], &[]), Estimate::default());
 }
