@@ -1,0 +1,300 @@
+//! One radiograph: anatomy, signs, film.
+
+use cxr::{FindingBox, Labels, Sex, View};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::cohort::stream;
+use crate::findings;
+use crate::raster::{Ellipse, Grid, Pose, rise};
+use cxr::BBox;
+
+/// What to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject {
+    /// The run's seed.
+    pub seed: u64,
+    /// Patient: build and pose of the ribs stay the same over follow-ups.
+    pub patient_id: u32,
+    /// Follow-up: position, exposure, noise and signs differ.
+    pub follow_up: u32,
+    /// Sex.
+    pub sex: Option<Sex>,
+    /// View position.
+    pub view: Option<View>,
+    /// Findings to show.
+    pub labels: Labels,
+}
+
+/// A finished picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    /// Grey levels, `[size, size]` row-major, bright is dense.
+    pub pixels: Vec<u8>,
+    /// A box around every sign, in pixels.
+    pub boxes: Vec<FindingBox>,
+}
+
+/// The patient's build, and what the findings do to it. Body coordinates (see `raster`).
+#[derive(Debug, Clone)]
+pub(crate) struct Anatomy {
+    /// Thorax.
+    pub(crate) body: Ellipse,
+    /// Lung fields: the patient's right (left in the picture), then left.
+    pub(crate) lungs: [Ellipse; 2],
+    /// Top of the two diaphragm domes.
+    pub(crate) domes: [f32; 2],
+    /// How much the domes fall off to the sides.
+    pub(crate) arch: f32,
+    /// Heart.
+    pub(crate) heart: Ellipse,
+    /// Density of the lungs relative to soft tissue: lower is more air.
+    pub(crate) air: f32,
+}
+
+impl Anatomy {
+    fn new(subject: &Subject, build: &mut ChaCha8Rng, today: &mut ChaCha8Rng) -> Self {
+        let bedside = subject.view == Some(View::Ap);
+        let wide = build.random_range(0.94..1.06_f32);
+        let deep = today.random_range(-0.05..0.04_f32) + if bedside { -0.07 } else { 0.0 };
+        let big = build.random_range(0.92..1.06_f32) * if bedside { 1.12 } else { 1.0 };
+        let lung = |side: f32, rx: f32| Ellipse {
+            x: side * 0.40 * wide,
+            y: -0.02,
+            rx: rx * wide,
+            ry: 0.74,
+            angle: side * 0.10,
+        };
+        Anatomy {
+            body: Ellipse::new(0.0, 0.25, 0.93 * wide, 1.45),
+            lungs: [lung(-1.0, 0.335), lung(1.0, 0.325)],
+            domes: [0.40 + deep, 0.45 + deep],
+            arch: 0.17,
+            heart: Ellipse { x: 0.10, y: 0.26 + deep, rx: 0.265 * big, ry: 0.20 * big, angle: 0.55 },
+            air: today.random_range(0.26..0.34),
+        }
+    }
+
+    /// How much of a lung is at this point, 0 to 1.
+    pub(crate) fn lung(&self, side: usize, x: f32, y: f32) -> f32 {
+        let lung = &self.lungs[side];
+        let inside = 1.0 - rise(0.95, 1.03, lung.radius(x, y));
+        if inside == 0.0 {
+            return 0.0;
+        }
+        let across = (x - lung.x) / lung.rx;
+        let dome = self.domes[side] + self.arch * across * across;
+        inside * (1.0 - rise(dome - 0.012, dome + 0.012, y))
+    }
+
+    /// Either lung.
+    pub(crate) fn lungs(&self, x: f32, y: f32) -> f32 {
+        self.lung(usize::from(x > 0.0), x, y)
+    }
+
+    /// A random point of a lung, between the given heights (0 apex, 1 base).
+    pub(crate) fn point(&self, side: usize, heights: std::ops::Range<f32>, rng: &mut ChaCha8Rng) -> (f32, f32) {
+        let lung = &self.lungs[side];
+        let (top, bottom) = (lung.y - lung.ry * 0.85, self.domes[side]);
+        for _ in 0..64 {
+            let x = lung.x + rng.random_range(-0.85..0.85) * lung.rx;
+            let y = top + (bottom - top) * rng.random_range(heights.clone());
+            let free = self.heart.radius(x, y) > 1.1 && x.abs() > 0.17;
+            if free && self.lung(side, x, y) > 0.9 && self.lung(side, x, y + 0.06) > 0.5 {
+                return (x, y);
+            }
+        }
+        (lung.x, (top + bottom) / 2.0)
+    }
+}
+
+/// Draws the radiograph, `size` x `size` pixels; signs `contrast` times as strong.
+pub fn render(subject: &Subject, size: usize, contrast: f32) -> Picture {
+    let patient = u64::from(subject.patient_id);
+    let mut build = stream(subject.seed, 2, patient, 0);
+    let mut today = stream(subject.seed, 3, patient, subject.follow_up.into());
+    let angle = today.random_range(-0.05..0.05_f32);
+    let pose = Pose {
+        cos: angle.cos(),
+        sin: angle.sin(),
+        scale: today.random_range(0.94..1.04),
+        shift: (today.random_range(-0.05..0.05), today.random_range(-0.04..0.04)),
+    };
+    let mut anatomy = Anatomy::new(subject, &mut build, &mut today);
+    findings::reshape(&mut anatomy, subject.labels, &mut today);
+
+    let mut soft = Grid::new((size / 2).max(64), pose);
+    tissue(&mut soft, &anatomy, subject, &mut build);
+    let mut film = soft.enlarged(size);
+    bones(&mut film, &anatomy, subject, &mut build);
+    vessels(&mut film, &anatomy, &mut build);
+    let signs = findings::draw(&mut film, &anatomy, subject.labels, contrast, &mut today);
+    let boxes = signs
+        .into_iter()
+        .map(|(finding, area)| FindingBox { finding, bbox: pose.pixels(&area, size) })
+        .filter(|sign| sign.bbox.width() >= 2.0 && sign.bbox.height() >= 2.0)
+        .collect();
+    Picture { pixels: expose(&film, &mut today), boxes }
+}
+
+/// Soft tissue, lungs, heart, great vessels, abdomen: everything without sharp detail.
+fn tissue(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut ChaCha8Rng) {
+    let all = BBox::new(-2.0, -2.0, 2.0, 2.0);
+    let fat = build.random_range(0.9..1.1_f32);
+    let neck = Ellipse::new(0.0, -1.05, 0.26, 0.5);
+    let shoulders = [Ellipse::new(-0.78, -0.62, 0.5, 0.32), Ellipse::new(0.78, -0.62, 0.5, 0.32)];
+    let knob = Ellipse::new(0.13, -0.24, 0.085, 0.10);
+    let hila = [Ellipse::new(-0.17, 0.02, 0.09, 0.16), Ellipse::new(0.18, -0.01, 0.08, 0.15)];
+    let breasts = (subject.sex == Some(Sex::Female)).then(|| {
+        let low = build.random_range(0.28..0.4_f32);
+        [Ellipse::new(-0.45, low, 0.3, 0.24), Ellipse::new(0.45, low, 0.3, 0.24)]
+    });
+    grid.paint(&all, |x, y, _| {
+        let body = 1.0 - rise(0.93, 1.02, anatomy.body.radius(x, y));
+        let neck = 1.0 - rise(0.8, 1.1, neck.radius(x, y));
+        let shoulder = shoulders.iter().map(|s| 1.0 - rise(0.7, 1.05, s.radius(x, y))).fold(0.0, f32::max);
+        let above = rise(-0.95, -0.62, y);
+        let outline = (body * above).max(neck).max(shoulder);
+        // The chest wall is thicker towards the sides and the abdomen.
+        let side = (x.abs() / 0.9).powi(4) * 0.25;
+        let mut density = outline * fat * (0.78 + side + 0.12 * rise(0.3, 1.0, y));
+        let air = anatomy.lungs(x, y);
+        density -= air * fat * (0.78 - anatomy.air - 0.10 * rise(0.2, 0.9, y.abs()));
+        // Mediastinum, widening downwards; heart and aortic knob over it.
+        let middle = 1.0 - rise(0.10, 0.17 + 0.03 * rise(-0.2, 0.4, y), x.abs());
+        let heart = 1.0 - rise(0.86, 1.06, anatomy.heart.radius(x, y));
+        let knob = 1.0 - rise(0.75, 1.1, knob.radius(x, y));
+        let hilum = hila.iter().map(|h| 1.0 - rise(0.1, 1.2, h.radius(x, y))).fold(0.0, f32::max);
+        let centre = (middle * 0.34).max(heart * 0.42).max(knob * 0.34);
+        density += air.max(0.25) * outline * (centre + 0.16 * hilum * (1.0 - heart));
+        // Trachea.
+        let trachea = (1.0 - rise(0.02, 0.05, (x - 0.01).abs())) * (1.0 - rise(-0.3, -0.15, y)) * rise(-1.0, -0.8, y);
+        density -= 0.12 * trachea;
+        // Gas in the stomach below the left dome.
+        let gas = Ellipse::new(0.36, anatomy.domes[1] + 0.17, 0.14, 0.07);
+        density -= 0.18 * (1.0 - rise(0.5, 1.1, gas.radius(x, y)));
+        if let Some(breasts) = &breasts {
+            density += breasts.iter().map(|b| 0.10 * (1.0 - rise(0.75, 1.03, b.radius(x, y)))).sum::<f32>();
+        }
+        density.max(0.0)
+    });
+}
+
+/// Spine, ribs, clavicles, scapulae.
+fn bones(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut ChaCha8Rng) {
+    let spine = BBox::new(-0.09, -1.1, 0.09, 1.1);
+    let vertebra = build.random_range(0.125..0.145_f32);
+    grid.paint(&spine, |x, y, old| {
+        let across = 1.0 - rise(0.06, 0.085, x.abs());
+        let disc = (y / vertebra).rem_euclid(1.0);
+        let body = rise(0.0, 0.12, disc) * (1.0 - rise(0.88, 1.0, disc));
+        old + across * (0.05 + 0.05 * body)
+    });
+    let spacing = build.random_range(0.135..0.15_f32);
+    let lean = build.random_range(-0.03..0.03_f32);
+    for side in 0..2 {
+        let lung = anatomy.lungs[side];
+        let sign = if side == 0 { -1.0 } else { 1.0 };
+        let reach = lung.x.abs() + lung.rx * 1.04;
+        for rib in 0..9_u8 {
+            let high = -0.78 + f32::from(rib) * spacing + lean * sign;
+            // Posterior rib: from the spine, up a little, then down along the wall.
+            let back = |t: f32| {
+                let x = 0.08 + (reach - 0.08) * t;
+                (sign * x, high - 0.05 * (t * 3.0).sin().max(0.0) + 0.20 * t * t)
+            };
+            strip(grid, &back, 0.020, 0.085);
+            // Anterior rib: fainter, falling towards the middle.
+            if (1..7).contains(&rib) {
+                let front = |t: f32| {
+                    let x = reach - (reach - 0.24) * t;
+                    (sign * x, high + 0.17 + 0.30 * t * (1.3 - 0.5 * t))
+                };
+                strip(grid, &front, 0.021, 0.042);
+            }
+        }
+        let drop = build.random_range(-0.02..0.02_f32);
+        let collar = |t: f32| (sign * (0.07 + 0.66 * t), -0.62 + drop - 0.10 * t - 0.03 * (t * 6.0).sin());
+        strip(grid, &collar, 0.026, 0.13);
+        let inward = if subject.view == Some(View::Ap) { 0.14 } else { 0.0 };
+        let blade = |t: f32| (sign * (0.80 - inward - 0.12 * t), -0.55 + 0.62 * t);
+        strip(grid, &blade, 0.03, 0.05);
+    }
+}
+
+/// A bone along a curve: denser at its edges than in its middle.
+fn strip(grid: &mut Grid, curve: &dyn Fn(f32) -> (f32, f32), half: f32, strength: f32) {
+    const PIECES: usize = 14;
+    for piece in 0..PIECES {
+        let from = curve(piece as f32 / PIECES as f32);
+        let to = curve((piece + 1) as f32 / PIECES as f32);
+        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+        let length = dx.hypot(dy).max(1e-6);
+        let area = BBox::new(
+            from.0.min(to.0) - half,
+            from.1.min(to.1) - half,
+            from.0.max(to.0) + half,
+            from.1.max(to.1) + half,
+        );
+        grid.paint(&area, |x, y, old| {
+            let along = ((x - from.0) * dx + (y - from.1) * dy) / (length * length);
+            let off = ((x - from.0) * dy - (y - from.1) * dx).abs() / (length * half);
+            if !(0.0..1.0).contains(&along) || off >= 1.0 {
+                return old;
+            }
+            let edge = 0.6 + 0.5 * off * off;
+            old + strength * edge * (1.0 - rise(0.8, 1.0, off))
+        });
+    }
+}
+
+/// Lung vessels: tubes that branch from the hila and thin out, and some seen end-on, which look like nodules.
+fn vessels(grid: &mut Grid, anatomy: &Anatomy, build: &mut ChaCha8Rng) {
+    for side in 0..2 {
+        let sign = if side == 0 { -1.0 } else { 1.0 };
+        for _ in 0..11 {
+            let mut at = (sign * build.random_range(0.13..0.19), build.random_range(-0.10..0.13));
+            let mut angle: f32 = build.random_range(-1.35..1.35);
+            let mut width: f32 = build.random_range(0.011..0.019);
+            for _ in 0..7 {
+                let step = build.random_range(0.06..0.12_f32);
+                let to = (at.0 + sign * step * angle.cos(), at.1 + step * angle.sin());
+                if anatomy.lung(side, to.0, to.1) < 0.5 {
+                    break;
+                }
+                grid.tube(at, to, width, 6.0 * width);
+                let fork = angle + build.random_range(0.4..0.9) * if build.random_bool(0.5) { 1.0 } else { -1.0 };
+                let twig = (to.0 + sign * step * 0.8 * fork.cos(), to.1 + step * 0.8 * fork.sin());
+                if anatomy.lung(side, twig.0, twig.1) > 0.5 {
+                    grid.tube(to, twig, width * 0.6, 3.6 * width);
+                }
+                at = to;
+                angle += build.random_range(-0.35..0.35);
+                width *= 0.83;
+            }
+        }
+        for _ in 0..3 {
+            let (x, y) = anatomy.point(side, 0.25..0.8, build);
+            grid.tube((x, y), (x, y), build.random_range(0.010..0.016), 0.09);
+        }
+    }
+}
+
+/// From densities to film: exposure, noise, 8 bits.
+fn expose(film: &Grid, today: &mut ChaCha8Rng) -> Vec<u8> {
+    let gain = today.random_range(1.25..1.55_f32);
+    let gamma = today.random_range(0.95..1.12_f32);
+    let noise = today.random_range(2.0..3.5_f32);
+    let top = 1.0 - (-gain * 1.35_f32).exp();
+    film.values
+        .iter()
+        .map(|&density| {
+            let level = 6.0 + 240.0 * ((1.0 - (-gain * density.max(0.0)).exp()) / top).powf(gamma);
+            // A sum of uniforms is noise enough: standard deviation 1 after scaling.
+            let bits: u32 = today.random();
+            let sum: u32 = bits.to_le_bytes().into_iter().map(u32::from).sum();
+            let deviate = (sum as f32 - 510.0) / 147.8;
+            (level + noise * deviate).round().clamp(0.0, 255.0) as u8
+        })
+        .collect()
+}
