@@ -1,0 +1,182 @@
+//! Two-dimensional convolution, channels last.
+
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
+
+use crate::{
+    Error,
+    kernel::conv::{self, Epilogue, Geometry},
+    view::{View, check_shape, dims4, slice},
+};
+
+const X: &str = "[N, H, W, Ci]";
+const W: &str = "[Co, kh, kw, Ci]";
+const DY: &str = "[N, Ho, Wo, Co]";
+
+/// Checks one convolution's numbers; `x` is `[n, h, w, ci]`, `w` is `[co, kh, kw, ci]`.
+fn geometry(
+    op: &'static str,
+    [n, h, w, ci]: [usize; 4],
+    [co, kh, kw, wci]: [usize; 4],
+    stride: usize,
+    padding: usize,
+) -> Result<Geometry> {
+    if wci != ci || co == 0 || kh == 0 || kw == 0 || ci == 0 {
+        return Err(Error::Shape {
+            op,
+            name: "w",
+            expected: format!("[Co, kh, kw, {ci}] without zeros"),
+            got: vec![co, kh, kw, wci],
+        }
+        .into());
+    }
+    if stride == 0 {
+        return Err(Error::Parameter { op, name: "stride", expected: "at least 1".into(), got: "0".into() }.into());
+    }
+    let out = |name, size: usize, k: usize| {
+        let padded = size + 2 * padding;
+        if size == 0 || padded < k {
+            let expected = format!("at least {} (kernel {k}, padding {padding})", k.saturating_sub(2 * padding).max(1));
+            let got = size.to_string();
+            return Err(Error::Parameter { op, name, expected, got });
+        }
+        Ok((padded - k) / stride + 1)
+    };
+    Ok(Geometry { n, h, w, ci, co, kh, kw, stride, padding, oh: out("height", h, kh)?, ow: out("width", w, kw)? })
+}
+
+fn output(g: &Geometry) -> [usize; 4] {
+    [g.n, g.oh, g.ow, g.co]
+}
+
+/// Cross-correlates `x` with `w`, as PyTorch's `conv2d` without bias.
+///
+/// # Shapes
+///
+/// `x [N, H, W, Ci]`, `w [Co, kh, kw, Ci]` to `[N, Ho, Wo, Co]`, `Ho = (H + 2 padding - kh) / stride + 1` rounded down.
+pub fn conv2d_forward(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    forward("conv2d_forward", x, w, None, None, false, stride, padding)
+}
+
+/// A convolution with everything an evaluated layer adds to it: `act(conv(x, w) + bias + residual)`, in one pass.
+///
+/// # Shapes
+///
+/// As [`conv2d_forward`]; `bias [Co]`, `residual` like the result. `relu` chooses the activation.
+pub fn conv2d_bias_act(
+    x: &Tensor,
+    w: &Tensor,
+    bias: &Tensor,
+    residual: Option<&Tensor>,
+    relu: bool,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let op = "conv2d_bias_act";
+    forward(op, x, w, Some(bias), residual, relu, stride, padding)
+}
+
+#[allow(clippy::too_many_arguments)] // one private function behind the two above
+fn forward(
+    op: &'static str,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+    relu: bool,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let (xs, ws) = (dims4(op, "x", x, X)?, dims4(op, "w", w, W)?);
+    let g = geometry(op, xs, ws, stride, padding)?;
+    if let Some(bias) = bias {
+        check_shape(op, "bias", bias, &[g.co])?;
+    }
+    if let Some(residual) = residual {
+        check_shape(op, "residual", residual, &output(&g))?;
+    }
+    let (x, w) = (View::new(op, "x", x)?, View::new(op, "w", w)?);
+    let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
+    let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
+    let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
+    Tensor::from_vec(conv::forward(&g, &x, &w, epilogue), &output(&g), &Device::Cpu)
+}
+
+/// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
+///
+/// # Shapes
+///
+/// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`.
+pub fn conv2d_input_grad(
+    dy: &Tensor,
+    w: &Tensor,
+    stride: usize,
+    padding: usize,
+    (height, width): (usize, usize),
+) -> Result<Tensor> {
+    let op = "conv2d_input_grad";
+    let ws @ [_, _, _, ci] = dims4(op, "w", w, W)?;
+    let [n, ..] = dims4(op, "dy", dy, DY)?;
+    let g = geometry(op, [n, height, width, ci], ws, stride, padding)?;
+    check_shape(op, "dy", dy, &output(&g))?;
+    let (dy, w) = (View::new(op, "dy", dy)?, View::new(op, "w", w)?);
+    let dx = conv::input_grad(&g, &dy, &w);
+    Tensor::from_vec(dx, (n, height, width, ci), &Device::Cpu)
+}
+
+/// The gradient of [`conv2d_forward`] with respect to `w`, whose kernel was `(kh, kw)`.
+///
+/// # Shapes
+///
+/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` to `[Co, kh, kw, Ci]`.
+pub fn conv2d_weight_grad(
+    x: &Tensor,
+    dy: &Tensor,
+    stride: usize,
+    padding: usize,
+    (kh, kw): (usize, usize),
+) -> Result<Tensor> {
+    let op = "conv2d_weight_grad";
+    let xs @ [_, _, _, ci] = dims4(op, "x", x, X)?;
+    let [_, _, _, co] = dims4(op, "dy", dy, DY)?;
+    let g = geometry(op, xs, [co, kh, kw, ci], stride, padding)?;
+    check_shape(op, "dy", dy, &output(&g))?;
+    let (x, dy) = (View::new(op, "x", x)?, View::new(op, "dy", dy)?);
+    let dw = conv::weight_grad(&g, &x, &dy);
+    Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
+}
+
+/// [`conv2d_forward`], differentiable in `x` and `w`.
+pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    x.apply_op2(w, Conv2d { stride, padding })
+}
+
+struct Conv2d {
+    stride: usize,
+    padding: usize,
+}
+
+impl CustomOp2 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let op = self.name();
+        let g = geometry(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.stride, self.padding)?;
+        let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
+        let y = conv::forward(&g, x, w, Epilogue::default());
+        Ok((CpuStorage::F32(y), Shape::from(output(&g).as_slice())))
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let [_, h, width, _] = dims4(self.name(), "x", x, X)?;
+        let [_, kh, kw, _] = dims4(self.name(), "w", w, W)?;
+        let (s, p) = (self.stride, self.padding);
+        let grad = |on: bool, f: &dyn Fn() -> Result<Tensor>| on.then(f).transpose();
+        Ok((
+            grad(x.track_op(), &|| conv2d_input_grad(&dy, w, s, p, (h, width)))?,
+            grad(w.track_op(), &|| conv2d_weight_grad(x, &dy, s, p, (kh, kw)))?,
+        ))
+    }
+}

@@ -1,0 +1,72 @@
+//! Which instructions the kernels use.
+
+use std::sync::OnceLock;
+
+/// An instruction set the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// x86-64 with AVX-512F.
+    Avx512,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// Plain Rust, any CPU.
+    Portable,
+}
+
+/// The instruction set in use: the best this CPU has, or what the environment variable `AGCNN_ISA` (`avx512`, `avx2`,
+/// `portable`) asks for if this CPU has it. Decided once per process.
+pub fn isa() -> Isa {
+    static CHOSEN: OnceLock<Isa> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let asked = std::env::var("AGCNN_ISA").unwrap_or_default();
+        let all = [("avx512", Isa::Avx512), ("avx2", Isa::Avx2), ("portable", Isa::Portable)];
+        all.iter()
+            .filter(|(_, isa)| isa.is_supported())
+            .find(|(name, _)| *name == asked)
+            .or_else(|| all.iter().find(|(_, isa)| isa.is_supported()))
+            .map_or(Isa::Portable, |(_, isa)| *isa)
+    })
+}
+
+impl Isa {
+    /// Whether this CPU has the instructions.
+    pub fn is_supported(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx512 | Isa::Avx2 => false,
+            Isa::Portable => true,
+        }
+    }
+}
+
+/// Runs `f` compiled for the instruction set in use, so that its plain loops become vector code.
+#[inline(always)]
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        fn avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        match isa() {
+            // SAFETY: `isa` returns only what this CPU supports.
+            Isa::Avx512 => return unsafe { avx512(f) },
+            // SAFETY: as above.
+            Isa::Avx2 => return unsafe { avx2(f) },
+            Isa::Portable => {}
+        }
+    }
+    f()
+}

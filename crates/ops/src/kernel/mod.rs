@@ -1,0 +1,7 @@
+//! Kernels on slices: no candle here.
+
+pub(crate) mod conv;
+mod isa;
+
+pub(crate) use isa::vectorised;
+pub use isa::{Isa, isa};

@@ -1,0 +1,130 @@
+//! Optimiser steps and sums, in place.
+
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
+use rayon::prelude::*;
+
+use crate::{
+    kernel::vectorised,
+    view::{check_shape, slice, slice_mut},
+};
+
+/// Elements per parallel task: 256 KiB.
+const TASK: usize = 64 << 10;
+
+/// `a += b`, in place: joins the gradients of two paths.
+///
+/// # Errors
+///
+/// If the shapes differ, or if the two share their storage.
+pub fn add_assign(a: &Tensor, b: &Tensor) -> Result<()> {
+    let name = "add_assign";
+    check_shape(name, "b", b, a.dims())?;
+    a.inplace_op2(b, &Each2 { name, f: |a: f32, b: f32| a + b })
+}
+
+/// One step of stochastic gradient descent, by PyTorch's formula, in place:
+/// `momentum = mu momentum + (grad + wd param)`, then `param -= lr momentum`.
+///
+/// # Errors
+///
+/// If the shapes differ, or if tensors share their storage.
+pub fn sgd_step(param: &Tensor, grad: &Tensor, momentum: &Tensor, lr: f64, mu: f64, wd: f64) -> Result<()> {
+    let name = "sgd_step";
+    check_shape(name, "grad", grad, param.dims())?;
+    check_shape(name, "momentum", momentum, param.dims())?;
+    let (lr, mu, wd) = (lr as f32, mu as f32, wd as f32);
+    let f = move |m: f32, g: f32, p: f32| mu * m + (g + wd * p);
+    momentum.inplace_op3(grad, param, &Each3 { name, f })?;
+    let f = move |p: f32, m: f32| p - lr * m;
+    param.inplace_op2(momentum, &Each2 { name, f })
+}
+
+/// One step of AdamW (Loshchilov and Hutter 2019), by PyTorch's formula, in place; `step` counts from 1.
+///
+/// # Errors
+///
+/// If the shapes differ, or if tensors share their storage.
+#[allow(clippy::too_many_arguments)] // the algorithm's own parameters
+pub fn adamw_step(
+    param: &Tensor,
+    grad: &Tensor,
+    m: &Tensor,
+    v: &Tensor,
+    lr: f64,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    wd: f64,
+    step: u64,
+) -> Result<()> {
+    let name = "adamw_step";
+    for (which, tensor) in [("grad", grad), ("m", m), ("v", v)] {
+        check_shape(name, which, tensor, param.dims())?;
+    }
+    let bias = |b: f64| 1.0 - b.powf(step.max(1) as f64);
+    let (size, root) = ((lr / bias(b1)) as f32, bias(b2).sqrt() as f32);
+    let (keep, eps) = ((1.0 - lr * wd) as f32, eps as f32);
+    let (one_b1, b2, one_b2) = ((1.0 - b1) as f32, b2 as f32, (1.0 - b2) as f32);
+    let f = move |m: f32, g: f32| m + one_b1 * (g - m);
+    m.inplace_op2(grad, &Each2 { name, f })?;
+    let f = move |v: f32, g: f32| b2 * v + one_b2 * g * g;
+    v.inplace_op2(grad, &Each2 { name, f })?;
+    let f = move |p: f32, m: f32, v: f32| keep * p - size * m / (v.sqrt() / root + eps);
+    param.inplace_op3(m, v, &Each3 { name, f })
+}
+
+/// `a = f(a, b)`, element by element.
+struct Each2<F> {
+    name: &'static str,
+    f: F,
+}
+
+impl<F: Fn(f32, f32) -> f32 + Sync> InplaceOp2 for Each2<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, a: &mut CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<()> {
+        let a = slice_mut(self.name, "first operand", a, la)?;
+        let b: &[f32] = slice(self.name, "second operand", b, lb)?;
+        a.par_chunks_mut(TASK)
+            .zip(b.par_chunks(TASK))
+            .for_each(|(a, b)| vectorised(|| a.iter_mut().zip(b).for_each(|(a, b)| *a = (self.f)(*a, *b))));
+        Ok(())
+    }
+}
+
+/// `a = f(a, b, c)`, element by element.
+struct Each3<F> {
+    name: &'static str,
+    f: F,
+}
+
+impl<F: Fn(f32, f32, f32) -> f32 + Sync> InplaceOp3 for Each3<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &mut CpuStorage,
+        la: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+        c: &CpuStorage,
+        lc: &Layout,
+    ) -> Result<()> {
+        let a = slice_mut(self.name, "first operand", a, la)?;
+        let b: &[f32] = slice(self.name, "second operand", b, lb)?;
+        let c: &[f32] = slice(self.name, "third operand", c, lc)?;
+        a.par_chunks_mut(TASK).zip(b.par_chunks(TASK)).zip(c.par_chunks(TASK)).for_each(|((a, b), c)| {
+            let operands = b.iter().zip(c);
+            vectorised(|| {
+                for (a, (b, c)) in a.iter_mut().zip(operands) {
+                    *a = (self.f)(*a, *b, *c);
+                }
+            })
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,393 @@
+//! Pooling: windows (maximum, mean) and whole maps (maximum, mean, log-sum-exp).
+
+use std::mem::MaybeUninit;
+
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::{
+    Error, buffer,
+    kernel::vectorised,
+    view::{View, check_shape, dims4, slice},
+};
+
+const X: &str = "[N, H, W, C], no size 0";
+
+/// The shape of a pooling by windows.
+#[derive(Clone, Copy)]
+struct Windows {
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    k: usize,
+    stride: usize,
+    padding: usize,
+    oh: usize,
+    ow: usize,
+}
+
+impl Windows {
+    fn new(op: &'static str, [n, h, w, c]: [usize; 4], k: usize, stride: usize, padding: usize) -> Result<Self> {
+        let refuse = |name, expected: String, got: usize| {
+            let got = got.to_string();
+            Err(Error::Parameter { op, name, expected, got }.into())
+        };
+        // The tap index is a byte; a window must touch at least one pixel.
+        if !(1..=16).contains(&k) {
+            return refuse("kernel", "1 to 16".into(), k);
+        }
+        if stride == 0 {
+            return refuse("stride", "at least 1".into(), stride);
+        }
+        if 2 * padding > k {
+            return refuse("padding", format!("at most half the kernel {k}"), padding);
+        }
+        for (name, size) in [("height", h), ("width", w)] {
+            if size + 2 * padding < k || size == 0 {
+                return refuse(name, format!("at least {} (kernel {k}, padding {padding})", k - 2 * padding), size);
+            }
+        }
+        if c == 0 {
+            return refuse("channels", "at least 1".into(), c);
+        }
+        let out = |size: usize| (size + 2 * padding - k) / stride + 1;
+        Ok(Self { n, h, w, c, k, stride, padding, oh: out(h), ow: out(w) })
+    }
+
+    fn output(&self) -> [usize; 4] {
+        [self.n, self.oh, self.ow, self.c]
+    }
+
+    /// The taps of output `o` along one axis of length `size` that fall inside: `(tap, position)`.
+    fn taps(&self, o: usize, size: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+        let start = (o * self.stride) as isize - self.padding as isize;
+        (0..self.k).filter_map(move |t| {
+            let at = start + t as isize;
+            (0..size as isize).contains(&at).then_some((t, at as usize))
+        })
+    }
+
+    /// The outputs whose window covers position `at` along one axis with `outputs` outputs: `(tap, output)`.
+    fn covering(&self, at: usize, outputs: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+        let (k, stride) = (self.k, self.stride);
+        let at = at + self.padding;
+        (0..k).rev().filter_map(move |t| {
+            let offset = at.checked_sub(t)?;
+            (offset % stride == 0 && offset / stride < outputs).then_some((t, offset / stride))
+        })
+    }
+}
+
+/// The largest value of each `k`×`k` window, and which tap of the window it was: `ky k + kx`, the first of equals.
+/// Padding never wins. Not a number wins over any number.
+///
+/// # Shapes
+///
+/// `x [N, H, W, C]` to two `[N, Ho, Wo, C]`, `f32` and `u8`; `Ho = (H + 2 padding - k) / stride + 1` rounded down.
+pub fn max_pool_forward(x: &Tensor, k: usize, stride: usize, padding: usize) -> Result<(Tensor, Tensor)> {
+    let op = "max_pool_forward";
+    let g = Windows::new(op, dims4(op, "x", x, X)?, k, stride, padding)?;
+    let x = View::new(op, "x", x)?;
+    let (y, index) = max_forward(&g, &x);
+    Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
+}
+
+fn max_forward(g: &Windows, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
+    let (c, row) = (g.c, g.ow * g.c);
+    let len = g.n * g.oh * row;
+    let mut index = vec![0u8; len];
+    let pass = |y: &mut [MaybeUninit<f32>]| {
+        let rows = y.par_chunks_mut(row).zip(index.par_chunks_mut(row));
+        rows.enumerate().for_each(|(r, (y, index))| {
+            let (image, oy) = (r / g.oh, r % g.oh);
+            let pixels = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c));
+            for (ox, (y, index)) in pixels.enumerate() {
+                let mut first = true;
+                for (ky, iy) in g.taps(oy, g.h) {
+                    for (kx, ix) in g.taps(ox, g.w) {
+                        let tap = (ky * g.k + kx) as u8;
+                        let x = &x[((image * g.h + iy) * g.w + ix) * c..][..c];
+                        if first {
+                            y.write_copy_of_slice(x);
+                            index.fill(tap);
+                            first = false;
+                            continue;
+                        }
+                        // SAFETY: the first tap wrote every element of `y`.
+                        let y = unsafe { y.assume_init_mut() };
+                        vectorised(|| {
+                            for ((x, y), index) in x.iter().zip(y).zip(index.iter_mut()) {
+                                let wins = (*x > *y) | (x.is_nan() & !y.is_nan());
+                                *y = if wins { *x } else { *y };
+                                *index = if wins { tap } else { *index };
+                            }
+                        });
+                    }
+                }
+            }
+        });
+    };
+    // SAFETY: the chunks tile `y`, and `Windows::new` allows no window without a tap inside, so each pixel is written.
+    let y = unsafe { buffer::filled(len, pass) };
+    (y, index)
+}
+
+/// The gradient of [`max_pool_forward`] with respect to `x`, whose height and width were `(h, w)`.
+///
+/// # Shapes
+///
+/// `dy` (`f32`) and `index` (`u8`) `[N, Ho, Wo, C]` to `[N, H, W, C]`.
+pub fn max_pool_backward(
+    dy: &Tensor,
+    index: &Tensor,
+    k: usize,
+    stride: usize,
+    padding: usize,
+    (h, w): (usize, usize),
+) -> Result<Tensor> {
+    let op = "max_pool_backward";
+    let [n, _, _, c] = dims4(op, "dy", dy, X)?;
+    let g = Windows::new(op, [n, h, w, c], k, stride, padding)?;
+    check_shape(op, "dy", dy, &g.output())?;
+    check_shape(op, "index", index, &g.output())?;
+    let (dy, index) = (View::new(op, "dy", dy)?, View::new(op, "index", index)?);
+    Tensor::from_vec(max_backward(&g, &dy, &index), (n, h, w, c), &Device::Cpu)
+}
+
+/// Gathers: each input pixel asks the windows over it whether they chose it, so that no two threads write one place.
+fn max_backward(g: &Windows, dy: &[f32], index: &[u8]) -> Vec<f32> {
+    let (c, row) = (g.c, g.w * g.c);
+    let pass = |dx: &mut [MaybeUninit<f32>]| {
+        dx.par_chunks_mut(row).enumerate().for_each(|(r, dx)| {
+            let (image, iy) = (r / g.h, r % g.h);
+            for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
+                let dx = buffer::zeroed(dx);
+                for (ky, oy) in g.covering(iy, g.oh) {
+                    for (kx, ox) in g.covering(ix, g.ow) {
+                        let tap = (ky * g.k + kx) as u8;
+                        let at = ((image * g.oh + oy) * g.ow + ox) * c;
+                        let chosen = dy[at..at + c].iter().zip(&index[at..at + c]);
+                        vectorised(|| {
+                            for (dx, (dy, index)) in dx.iter_mut().zip(chosen) {
+                                *dx += if *index == tap { *dy } else { 0.0 };
+                            }
+                        });
+                    }
+                }
+            }
+        });
+    };
+    // SAFETY: the chunks tile `dx`, and every pixel is filled first.
+    unsafe { buffer::filled(g.n * g.h * row, pass) }
+}
+
+/// [`max_pool_forward`]'s values, differentiable in `x`: the gradient goes to the one tap chosen.
+pub fn max_pool2d(x: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor> {
+    x.apply_op1(MaxPool2d { k, stride, padding })
+}
+
+struct MaxPool2d {
+    k: usize,
+    stride: usize,
+    padding: usize,
+}
+
+impl CustomOp1 for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let op = self.name();
+        let g = Windows::new(op, l.shape().dims4()?.into(), self.k, self.stride, self.padding)?;
+        let (y, _) = max_forward(&g, slice(op, "x", x, l)?);
+        Ok((CpuStorage::F32(y), Shape::from(g.output().as_slice())))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (k, s, p) = (self.k, self.stride, self.padding);
+        let [_, h, w, _] = dims4(self.name(), "x", x, X)?;
+        let (_, index) = max_pool_forward(x, k, s, p)?;
+        max_pool_backward(&dy.contiguous()?, &index, k, s, p, (h, w)).map(Some)
+    }
+}
+
+/// The mean of each `k`×`k` window, windows side by side (stride `k`, no padding, incomplete ones left out).
+///
+/// # Shapes
+///
+/// `x [N, H, W, C]` to `[N, H / k, W / k, C]`, rounded down.
+pub fn avg_pool_forward(x: &Tensor, k: usize) -> Result<Tensor> {
+    let op = "avg_pool_forward";
+    let g = Windows::new(op, dims4(op, "x", x, X)?, k, k, 0)?;
+    let x: View = View::new(op, "x", x)?;
+    let (c, row) = (g.c, g.ow * g.c);
+    let share = 1.0 / (k * k) as f32;
+    let pass = |y: &mut [MaybeUninit<f32>]| {
+        y.par_chunks_mut(row).enumerate().for_each(|(r, y)| {
+            let (image, oy) = (r / g.oh, r % g.oh);
+            for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+                let y = buffer::zeroed(y);
+                for tap in 0..k * k {
+                    let (iy, ix) = (oy * k + tap / k, ox * k + tap % k);
+                    let x = &x[((image * g.h + iy) * g.w + ix) * c..][..c];
+                    vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| *y += x * share));
+                }
+            }
+        });
+    };
+    // SAFETY: the chunks tile `y`, and every pixel is filled first.
+    let y = unsafe { buffer::filled(g.n * g.oh * row, pass) };
+    Tensor::from_vec(y, &g.output(), &Device::Cpu)
+}
+
+/// The gradient of [`avg_pool_forward`] with respect to `x`, whose height and width were `(h, w)`.
+///
+/// # Shapes
+///
+/// `dy [N, H / k, W / k, C]` to `[N, H, W, C]`.
+pub fn avg_pool_backward(dy: &Tensor, k: usize, (h, w): (usize, usize)) -> Result<Tensor> {
+    let op = "avg_pool_backward";
+    let [n, _, _, c] = dims4(op, "dy", dy, X)?;
+    let g = Windows::new(op, [n, h, w, c], k, k, 0)?;
+    check_shape(op, "dy", dy, &g.output())?;
+    let dy: View = View::new(op, "dy", dy)?;
+    let share = 1.0 / (k * k) as f32;
+    let row = w * c;
+    let pass = |dx: &mut [MaybeUninit<f32>]| {
+        dx.par_chunks_mut(row).enumerate().for_each(|(r, dx)| {
+            let (image, oy) = (r / h, r % h / k);
+            for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
+                let ox = ix / k;
+                if oy >= g.oh || ox >= g.ow {
+                    buffer::zeroed(dx);
+                    continue;
+                }
+                let dy = &dy[((image * g.oh + oy) * g.ow + ox) * c..][..c];
+                vectorised(|| {
+                    for (dx, dy) in dx.iter_mut().zip(dy) {
+                        dx.write(dy * share);
+                    }
+                });
+            }
+        });
+    };
+    // SAFETY: the chunks tile `dx`, and either branch writes the whole pixel.
+    let dx = unsafe { buffer::filled(n * h * row, pass) };
+    Tensor::from_vec(dx, (n, h, w, c), &Device::Cpu)
+}
+
+/// How a map becomes one number per channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pool {
+    /// The maximum; its gradient goes to one pixel, the first of equals in row-major order.
+    Max,
+    /// The mean.
+    Avg,
+    /// `log(mean(exp(r x))) / r` (Pinheiro and Collobert 2015): the mean for small `r`, the maximum for large.
+    Lse {
+        /// The sharpness, above 0.
+        r: f32,
+    },
+}
+
+/// Pools each channel of each map over all its pixels; differentiable.
+///
+/// # Shapes
+///
+/// `x [N, H, W, C]` to `[N, C]`.
+pub fn global_pool(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    x.apply_op1(GlobalPool(pool))
+}
+
+struct GlobalPool(Pool);
+
+impl GlobalPool {
+    fn check(&self, op: &'static str, [n, h, w, c]: [usize; 4]) -> Result<(usize, usize, usize)> {
+        if h * w * c == 0 {
+            let (expected, got) = (X.to_owned(), vec![n, h, w, c]);
+            return Err(Error::Shape { op, name: "x", expected, got }.into());
+        }
+        match self.0 {
+            Pool::Lse { r } if !(r > 0.0 && r.is_finite()) => {
+                let (expected, got) = ("finite and above 0".to_owned(), r.to_string());
+                Err(Error::Parameter { op, name: "r", expected, got }.into())
+            }
+            _ => Ok((n, h * w, c)),
+        }
+    }
+}
+
+impl CustomOp1 for GlobalPool {
+    fn name(&self) -> &'static str {
+        "global_pool"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let op = self.name();
+        let (n, pixels, c) = self.check(op, l.shape().dims4()?.into())?;
+        let x: &[f32] = slice(op, "x", x, l)?;
+        let mut y = vec![0f32; n * c];
+        let maps = y.par_chunks_mut(c).zip(x.par_chunks(pixels * c));
+        maps.for_each(|(y, x)| {
+            let fold = |y: &mut [f32], f: &dyn Fn(&mut f32, f32)| {
+                for row in x.chunks_exact(c) {
+                    y.iter_mut().zip(row).for_each(|(y, x)| f(y, *x));
+                }
+            };
+            match self.0 {
+                Pool::Avg => {
+                    fold(y, &|y, x| *y += x);
+                    y.iter_mut().for_each(|y| *y /= pixels as f32);
+                }
+                Pool::Max | Pool::Lse { .. } => {
+                    y.copy_from_slice(&x[..c]);
+                    fold(y, &|y, x| *y = if (x > *y) | x.is_nan() { x } else { *y });
+                }
+            }
+            if let Pool::Lse { r } = self.0 {
+                let mut sum = vec![0f32; c];
+                for row in x.chunks_exact(c) {
+                    for ((sum, x), top) in sum.iter_mut().zip(row).zip(y.iter()) {
+                        *sum += (r * (x - top)).exp();
+                    }
+                }
+                for (top, sum) in y.iter_mut().zip(&sum) {
+                    *top += (sum / pixels as f32).ln() / r;
+                }
+            }
+        });
+        Ok((CpuStorage::F32(y), Shape::from((n, c))))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let op = self.name();
+        let (_, pixels, c) = self.check(op, dims4(op, "x", x, X)?)?;
+        let shape = x.shape();
+        let dy = dy.contiguous()?;
+        let (x, y, dy): (View, View, View) =
+            (View::new(op, "x", x)?, View::new(op, "y", y)?, View::new(op, "dy", &dy)?);
+        let mut dx = vec![0f32; x.len()];
+        let maps = dx.par_chunks_mut(pixels * c).zip(x.par_chunks(pixels * c));
+        let pooled = y.par_chunks(c).zip(dy.par_chunks(c));
+        maps.zip(pooled).for_each(|((dx, x), (y, dy))| {
+            let mut open = vec![true; c];
+            for (dx, x) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                for j in 0..c {
+                    dx[j] = match self.0 {
+                        Pool::Avg => dy[j] / pixels as f32,
+                        Pool::Lse { r } => dy[j] * (r * (x[j] - y[j])).exp() / pixels as f32,
+                        Pool::Max if open[j] && (x[j] == y[j] || x[j].is_nan()) => {
+                            open[j] = false;
+                            dy[j]
+                        }
+                        Pool::Max => 0.0,
+                    };
+                }
+            }
+        });
+        debug_assert_eq!(x.len(), dx.len());
+        Tensor::from_vec(dx, shape, &Device::Cpu).map(Some)
+    }
+}

@@ -1,0 +1,98 @@
+//! Reading candle tensors as slices, after checking that a kernel may.
+
+use std::{marker::PhantomData, ops::Deref};
+
+use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+
+use crate::Error;
+
+/// The elements of a contiguous CPU tensor, locked for reading.
+pub(crate) struct View<'a, T = f32> {
+    storage: StorageRef<'a>,
+    start: usize,
+    len: usize,
+    kind: PhantomData<T>,
+}
+
+impl<'a, T: WithDType> View<'a, T> {
+    /// Locks `tensor`, which operator `op` calls `name`.
+    pub(crate) fn new(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Cpu(cpu) = &*storage else {
+            let got = format!("{:?}", tensor.device().location());
+            return Err(Error::Device { op, name, got }.into());
+        };
+        let (start, end) = span::<T>(op, name, cpu, layout)?;
+        Ok(Self { storage, start, len: end - start, kind: PhantomData })
+    }
+}
+
+impl<T: WithDType> Deref for View<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &*self.storage {
+            Storage::Cpu(cpu) => cpu.as_slice::<T>().map_or(&[], |all| &all[self.start..self.start + self.len]),
+            _ => &[],
+        }
+    }
+}
+
+/// The elements of a contiguous `CpuStorage`.
+pub(crate) fn slice<'a, T: WithDType>(
+    op: &'static str,
+    name: &'static str,
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<&'a [T]> {
+    let (start, end) = span::<T>(op, name, storage, layout)?;
+    Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// The elements of a contiguous `CpuStorage` of floats, for writing.
+pub(crate) fn slice_mut<'a>(
+    op: &'static str,
+    name: &'static str,
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [f32]> {
+    let (start, end) = span::<f32>(op, name, storage, layout)?;
+    match storage {
+        CpuStorage::F32(all) => Ok(&mut all[start..end]),
+        _ => unreachable!("`span` has checked the type"),
+    }
+}
+
+fn span<T: WithDType>(
+    op: &'static str,
+    name: &'static str,
+    storage: &CpuStorage,
+    layout: &Layout,
+) -> Result<(usize, usize)> {
+    use candle_core::backend::BackendStorage as _;
+    let got = storage.dtype();
+    if got != T::DTYPE {
+        let expected = T::DTYPE;
+        return Err(Error::Type { op, name, expected, got }.into());
+    }
+    layout.contiguous_offsets().ok_or_else(|| {
+        Error::Strided { op, name, shape: layout.shape().clone(), strides: layout.stride().to_vec() }.into()
+    })
+}
+
+/// The four dimensions of `tensor`, in words `expected` if there are not four.
+pub(crate) fn dims4(op: &'static str, name: &'static str, tensor: &Tensor, expected: &str) -> Result<[usize; 4]> {
+    tensor.dims().try_into().map_err(|_| {
+        let got = tensor.dims().to_vec();
+        Error::Shape { op, name, expected: expected.to_owned(), got }.into()
+    })
+}
+
+/// Refuses a tensor of any shape but `expected`.
+pub(crate) fn check_shape(op: &'static str, name: &'static str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
+    if tensor.dims() == expected {
+        return Ok(());
+    }
+    let (expected, got) = (format!("{expected:?}"), tensor.dims().to_vec());
+    Err(Error::Shape { op, name, expected, got }.into())
+}
