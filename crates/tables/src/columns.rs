@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray,
-};
+use arrow::array::{ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray};
 use arrow::error::ArrowError;
 use cxr::{Finding, Labels, OUTPUTS, Split, output_names};
 
@@ -22,14 +20,8 @@ pub(crate) fn f32_column(values: impl Iterator<Item = f32>) -> ArrayRef {
 
 /// `[rows, len]`, row-major.
 pub(crate) fn f32_lists(values: Vec<f32>, len: usize) -> Result<ArrayRef, ArrowError> {
-    let len = i32::try_from(len)
-        .map_err(|_| ArrowError::InvalidArgumentError(format!("a list of {len} values")))?;
-    Ok(Arc::new(FixedSizeListArray::try_new(
-        f32_item(),
-        len,
-        Arc::new(Float32Array::from(values)),
-        None,
-    )?))
+    let len = i32::try_from(len).map_err(|_| ArrowError::InvalidArgumentError(format!("a list of {len} values")))?;
+    Ok(Arc::new(FixedSizeListArray::try_new(f32_item(), len, Arc::new(Float32Array::from(values)), None)?))
 }
 
 /// The values of all rows' lists, `[rows, len]` row-major, all of them finite.
@@ -38,14 +30,8 @@ pub(crate) fn read_f32_lists<'a>(batch: &'a Batch, column: &str) -> Result<&'a [
     let len = usize::try_from(lists.value_length()).unwrap_or(0);
     let values: &Float32Array = batch.child(column, Some(lists.values().as_ref()))?;
     let values = values.values();
-    finite(values).map_err(|(index, value)| {
-        batch.value(
-            column,
-            index / len.max(1),
-            "finite numbers",
-            &value.to_string(),
-        )
-    })?;
+    finite(values)
+        .map_err(|(index, value)| batch.value(column, index / len.max(1), "finite numbers", &value.to_string()))?;
     Ok(values)
 }
 
@@ -58,18 +44,10 @@ pub(crate) fn finite(values: &[f32]) -> Result<(), (usize, f32)> {
 }
 
 /// `struct<bytes, path>`.
-pub(crate) fn pictures<'a>(
-    rows: impl Iterator<Item = (&'a [u8], &'a str)> + Clone,
-) -> Result<ArrayRef, ArrowError> {
-    let bytes = Arc::new(BinaryArray::from_iter_values(
-        rows.clone().map(|(bytes, _)| bytes),
-    ));
+pub(crate) fn pictures<'a>(rows: impl Iterator<Item = (&'a [u8], &'a str)> + Clone) -> Result<ArrayRef, ArrowError> {
+    let bytes = Arc::new(BinaryArray::from_iter_values(rows.clone().map(|(bytes, _)| bytes)));
     let paths = text(rows.map(|(_, path)| path));
-    Ok(Arc::new(StructArray::try_new(
-        picture_fields(),
-        vec![bytes, paths],
-        None,
-    )?))
+    Ok(Arc::new(StructArray::try_new(picture_fields(), vec![bytes, paths], None)?))
 }
 
 /// The pictures of a batch; `bytes` is `None` where they were left out.
@@ -86,15 +64,11 @@ impl<'a> Pictures<'a> {
             None => None,
             bytes => Some(batch.child(&format!("{column}.bytes"), bytes)?),
         };
-        Ok(Pictures {
-            bytes,
-            paths: batch.child(&format!("{column}.path"), child("path"))?,
-        })
+        Ok(Pictures { bytes, paths: batch.child(&format!("{column}.path"), child("path"))? })
     }
 
     pub(crate) fn bytes(&self, row: usize) -> Vec<u8> {
-        self.bytes
-            .map_or(Vec::new(), |bytes| bytes.value(row).to_vec())
+        self.bytes.map_or(Vec::new(), |bytes| bytes.value(row).to_vec())
     }
 
     pub(crate) fn path(&self, row: usize) -> String {
@@ -103,14 +77,9 @@ impl<'a> Pictures<'a> {
 }
 
 /// The 15 columns `label_<finding>`.
-pub(crate) fn labels<'a>(
-    labels: impl Iterator<Item = Labels> + Clone + 'a,
-) -> impl Iterator<Item = ArrayRef> + 'a {
+pub(crate) fn labels<'a>(labels: impl Iterator<Item = Labels> + Clone + 'a) -> impl Iterator<Item = ArrayRef> + 'a {
     (0..OUTPUTS).map(move |output| -> ArrayRef {
-        let column: Vec<bool> = labels
-            .clone()
-            .map(|labels| labels.targets()[output] > 0.5)
-            .collect();
+        let column: Vec<bool> = labels.clone().map(|labels| labels.targets()[output] > 0.5).collect();
         Arc::new(BooleanArray::from(column))
     })
 }

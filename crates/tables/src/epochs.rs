@@ -40,29 +40,21 @@ pub struct Row {
 /// # Errors
 /// The disk is full.
 pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
-    let f64s = |value: fn(&Row) -> f64| -> ArrayRef {
-        Arc::new(Float64Array::from_iter_values(rows.iter().map(value)))
-    };
-    let maybe = |value: fn(&Row) -> Option<f64>| -> ArrayRef {
-        Arc::new(rows.iter().map(value).collect::<Float64Array>())
-    };
+    let f64s =
+        |value: fn(&Row) -> f64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(rows.iter().map(value))) };
+    let maybe =
+        |value: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<Float64Array>()) };
     let mut sink = Sink::create(path, schema(), stamp)?;
     sink.write_with(|| {
         Ok(vec![
-            Arc::new(UInt32Array::from_iter_values(
-                rows.iter().map(|row| row.epoch),
-            )),
+            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.epoch))),
             f64s(|row| row.lr),
             f64s(|row| row.train_loss),
             maybe(|row| row.validation_loss),
             maybe(|row| row.validation_auroc),
             f64s(|row| row.seconds),
             f64s(|row| row.images_per_s),
-            Arc::new(
-                rows.iter()
-                    .map(|row| Some(row.best))
-                    .collect::<BooleanArray>(),
-            ),
+            Arc::new(rows.iter().map(|row| Some(row.best)).collect::<BooleanArray>()),
         ])
     })?;
     sink.finish().map(drop)
@@ -84,21 +76,15 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
         let seconds = batch.column::<Float64Array>("seconds")?;
         let images_per_s = batch.column::<Float64Array>("images_per_s")?;
         let best = batch.column::<BooleanArray>("best")?;
-        rows.extend((0..batch.len()).map(|row| {
-            Row {
-                epoch: epoch.value(row),
-                lr: lr.value(row),
-                train_loss: train_loss.value(row),
-                validation_loss: validation_loss
-                    .is_valid(row)
-                    .then(|| validation_loss.value(row)),
-                validation_auroc: validation_auroc
-                    .is_valid(row)
-                    .then(|| validation_auroc.value(row)),
-                seconds: seconds.value(row),
-                images_per_s: images_per_s.value(row),
-                best: best.value(row),
-            }
+        rows.extend((0..batch.len()).map(|row| Row {
+            epoch: epoch.value(row),
+            lr: lr.value(row),
+            train_loss: train_loss.value(row),
+            validation_loss: validation_loss.is_valid(row).then(|| validation_loss.value(row)),
+            validation_auroc: validation_auroc.is_valid(row).then(|| validation_auroc.value(row)),
+            seconds: seconds.value(row),
+            images_per_s: images_per_s.value(row),
+            best: best.value(row),
         }));
     }
     Ok(rows)
@@ -108,41 +94,12 @@ pub(crate) fn schema() -> Schema {
     let fields = vec![
         field("epoch", DataType::UInt32, "counted from 1"),
         field("lr", DataType::Float64, "learning rate of the last step"),
-        field(
-            "train_loss",
-            DataType::Float64,
-            "mean loss over the training images during the epoch",
-        )
-        .unit("nats"),
-        field(
-            "validation_loss",
-            DataType::Float64,
-            "mean loss over the validation images",
-        )
-        .unit("nats")
-        .nullable(),
-        field(
-            "validation_auroc",
-            DataType::Float64,
-            "mean over the findings; null where undefined",
-        )
-        .nullable(),
-        field(
-            "seconds",
-            DataType::Float64,
-            "duration, validation included",
-        )
-        .unit("s"),
+        field("train_loss", DataType::Float64, "mean loss over the training images during the epoch").unit("nats"),
+        field("validation_loss", DataType::Float64, "mean loss over the validation images").unit("nats").nullable(),
+        field("validation_auroc", DataType::Float64, "mean over the findings; null where undefined").nullable(),
+        field("seconds", DataType::Float64, "duration, validation included").unit("s"),
         field("images_per_s", DataType::Float64, "training speed").unit("images/s"),
-        field(
-            "best",
-            DataType::Boolean,
-            "whether this epoch's weights were published",
-        ),
+        field("best", DataType::Boolean, "whether this epoch's weights were published"),
     ];
-    Schema {
-        table: TABLE,
-        version: VERSION,
-        fields,
-    }
+    Schema { table: TABLE, version: VERSION, fields }
 }

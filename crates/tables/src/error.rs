@@ -71,9 +71,6 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn parquet(path: &Path, source: impl Into<parquet::errors::ParquetError>) -> Self {
-        Error::Parquet {
-            path: path.to_owned(),
-            source: source.into(),
-        }
+        Error::Parquet { path: path.to_owned(), source: source.into() }
     }
 }

@@ -36,11 +36,7 @@ impl Features {
 /// # Errors
 /// `pool` is not N x K; a number is not finite; ids are not sorted and unique; the disk is full.
 pub fn write(path: &Path, features: &Features, stamp: &Stamp) -> Result<(), Error> {
-    let Features {
-        image_ids,
-        dim,
-        pool,
-    } = features;
+    let Features { image_ids, dim, pool } = features;
     let mut sink = Sink::create(path, schema(*dim), stamp)?;
     if *dim == 0 || pool.len() != image_ids.len() * dim {
         let expected = format!("{} images x {dim} features (at least 1)", image_ids.len());
@@ -49,17 +45,10 @@ pub fn write(path: &Path, features: &Features, stamp: &Stamp) -> Result<(), Erro
     for (row, image_id) in image_ids.iter().enumerate() {
         sink.next_id(row, image_id)?;
     }
-    finite(pool).map_err(|(index, value)| {
-        sink.value("pool", index / dim, "finite numbers", &value.to_string())
-    })?;
+    finite(pool).map_err(|(index, value)| sink.value("pool", index / dim, "finite numbers", &value.to_string()))?;
     // 4096 rows x 2048 features are 32 MiB a row group.
     for (ids, pool) in image_ids.chunks(4096).zip(pool.chunks(4096 * dim)) {
-        sink.write_with(|| {
-            Ok(vec![
-                text(ids.iter().map(String::as_str)),
-                f32_lists(pool.to_vec(), *dim)?,
-            ])
-        })?;
+        sink.write_with(|| Ok(vec![text(ids.iter().map(String::as_str)), f32_lists(pool.to_vec(), *dim)?]))?;
     }
     sink.finish().map(drop)
 }
@@ -71,36 +60,21 @@ pub fn write(path: &Path, features: &Features, stamp: &Stamp) -> Result<(), Erro
 pub fn read(path: &Path) -> Result<Features, Error> {
     let source = Source::open(path, TABLE, VERSION)?;
     let dim = source.list_len("pool")?;
-    let mut features = Features {
-        dim,
-        ..Features::default()
-    };
+    let mut features = Features { dim, ..Features::default() };
     let mut batches = source.batches(&schema(dim), 4096, None)?;
     while let Some(batch) = batches.next_images()? {
         let ids = batch.column::<StringArray>("image_id")?;
-        features
-            .image_ids
-            .extend((0..batch.len()).map(|row| ids.value(row).to_owned()));
-        features
-            .pool
-            .extend_from_slice(read_f32_lists(&batch, "pool")?);
+        features.image_ids.extend((0..batch.len()).map(|row| ids.value(row).to_owned()));
+        features.pool.extend_from_slice(read_f32_lists(&batch, "pool")?);
     }
     Ok(features)
 }
 
 pub(crate) fn schema(dim: usize) -> Schema {
     let [image_id, ..] = key_fields();
-    let pool = field(
-        "pool",
-        f32_list(dim),
-        "the last map after global pooling, one value per channel",
-    )
-    .with("shape", &format!("[{dim}]"))
-    .with("dims", "channel")
-    .with("layer", "pool");
-    Schema {
-        table: TABLE,
-        version: VERSION,
-        fields: vec![image_id, pool],
-    }
+    let pool = field("pool", f32_list(dim), "the last map after global pooling, one value per channel")
+        .with("shape", &format!("[{dim}]"))
+        .with("dims", "channel")
+        .with("layer", "pool");
+    Schema { table: TABLE, version: VERSION, fields: vec![image_id, pool] }
 }

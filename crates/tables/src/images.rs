@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Float32Array, ListArray, StringArray, StructArray, UInt16Array, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, Float32Array, ListArray, StringArray, StructArray, UInt16Array, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
@@ -61,19 +59,9 @@ impl Writer {
     ///
     /// # Errors
     /// The file cannot be created.
-    pub fn create(
-        dir: &Path,
-        split: Split,
-        shard: usize,
-        shards: usize,
-        stamp: &Stamp,
-    ) -> Result<Self, Error> {
+    pub fn create(dir: &Path, split: Split, shard: usize, shards: usize, stamp: &Stamp) -> Result<Self, Error> {
         let path = dir.join(format!("{split}-{shard:05}-of-{shards:05}.parquet"));
-        Ok(Writer {
-            sink: Sink::create(&path, schema(), stamp)?,
-            rows: Vec::new(),
-            bytes: 0,
-        })
+        Ok(Writer { sink: Sink::create(&path, schema(), stamp)?, rows: Vec::new(), bytes: 0 })
     }
 
     /// Appends a row; rows are kept until a row group is full.
@@ -113,10 +101,7 @@ impl Writer {
 ///
 /// # Errors
 /// What `each` returns; a file that is no `images` table or has a value that cannot be.
-pub fn read<E: From<Error>>(
-    files: &[PathBuf],
-    mut each: impl FnMut(Row) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn read<E: From<Error>>(files: &[PathBuf], mut each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
     for path in files {
         read_file(path, ROWS_PER_BATCH, None, &mut each)?;
     }
@@ -130,10 +115,7 @@ pub fn read<E: From<Error>>(
 pub fn read_meta(files: &[PathBuf]) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for path in files {
-        read_file(path, 8192, Some("image.bytes"), &mut |row| -> Result<
-            (),
-            Error,
-        > {
+        read_file(path, 8192, Some("image.bytes"), &mut |row| -> Result<(), Error> {
             rows.push(row);
             Ok(())
         })?;
@@ -163,65 +145,24 @@ pub(crate) fn schema() -> Schema {
         patient_id,
         split,
         field("follow_up", DataType::UInt32, "NIH's Follow-up #"),
-        field(
-            "age_years",
-            DataType::UInt16,
-            "the patient's age; null where the source is impossible",
-        )
-        .unit("years")
-        .nullable(),
+        field("age_years", DataType::UInt16, "the patient's age; null where the source is impossible")
+            .unit("years")
+            .nullable(),
         field("sex", DataType::Utf8, "F or M; null where not recorded").nullable(),
-        field(
-            "view",
-            DataType::Utf8,
-            "view position, AP or PA; null where not recorded",
-        )
-        .nullable(),
-        field(
-            "findings",
-            DataType::List(item(DataType::Utf8)),
-            "NIH's names of the findings; empty for No Finding",
-        ),
+        field("view", DataType::Utf8, "view position, AP or PA; null where not recorded").nullable(),
+        field("findings", DataType::List(item(DataType::Utf8)), "NIH's names of the findings; empty for No Finding"),
     ];
     fields.extend(label_fields());
     fields.extend([
-        field(
-            "image",
-            picture_type(),
-            "8-bit grey PNG, and the original file relative to prep.root",
-        )
-        .nullable(),
+        field("image", picture_type(), "8-bit grey PNG, and the original file relative to prep.root").nullable(),
         field("width_px", DataType::UInt32, "width of the stored picture").unit("px"),
-        field(
-            "height_px",
-            DataType::UInt32,
-            "height of the stored picture",
-        )
-        .unit("px"),
-        field(
-            "source_width_px",
-            DataType::UInt32,
-            "width of the original file",
-        )
-        .unit("px"),
-        field(
-            "source_height_px",
-            DataType::UInt32,
-            "height of the original file",
-        )
-        .unit("px"),
-        field(
-            "boxes",
-            DataType::List(item(box_type())),
-            "boxes around findings, half-open, in the stored frame",
-        )
-        .unit("px"),
+        field("height_px", DataType::UInt32, "height of the stored picture").unit("px"),
+        field("source_width_px", DataType::UInt32, "width of the original file").unit("px"),
+        field("source_height_px", DataType::UInt32, "height of the original file").unit("px"),
+        field("boxes", DataType::List(item(box_type())), "boxes around findings, half-open, in the stored frame")
+            .unit("px"),
     ]);
-    Schema {
-        table: TABLE,
-        version: VERSION,
-        fields,
-    }
+    Schema { table: TABLE, version: VERSION, fields }
 }
 
 fn item(data_type: DataType) -> Arc<Field> {
@@ -232,10 +173,7 @@ const EDGES: [&str; 4] = ["x_min_px", "y_min_px", "x_max_px", "y_max_px"];
 
 fn box_fields() -> Fields {
     let edges = EDGES.map(|name| Field::new(name, DataType::Float32, false));
-    [Field::new("finding", DataType::Utf8, false)]
-        .into_iter()
-        .chain(edges)
-        .collect()
+    [Field::new("finding", DataType::Utf8, false)].into_iter().chain(edges).collect()
 }
 
 fn box_type() -> DataType {
@@ -243,37 +181,20 @@ fn box_type() -> DataType {
 }
 
 fn columns(rows: &[Row]) -> Result<Vec<ArrayRef>, ArrowError> {
-    let u32s = |value: fn(&Row) -> u32| -> ArrayRef {
-        Arc::new(UInt32Array::from_iter_values(rows.iter().map(value)))
-    };
+    let u32s = |value: fn(&Row) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(value))) };
     let mut columns = vec![
         text(rows.iter().map(|row| row.record.image_id.as_str())),
         u32s(|row| row.record.patient_id),
         text(rows.iter().map(|row| row.split.name())),
         u32s(|row| row.record.follow_up),
-        Arc::new(
-            rows.iter()
-                .map(|row| row.record.age_years)
-                .collect::<UInt16Array>(),
-        ),
-        Arc::new(
-            rows.iter()
-                .map(|row| row.record.sex.map(Sex::name))
-                .collect::<StringArray>(),
-        ),
-        Arc::new(
-            rows.iter()
-                .map(|row| row.record.view.map(View::name))
-                .collect::<StringArray>(),
-        ),
+        Arc::new(rows.iter().map(|row| row.record.age_years).collect::<UInt16Array>()),
+        Arc::new(rows.iter().map(|row| row.record.sex.map(Sex::name)).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|row| row.record.view.map(View::name)).collect::<StringArray>()),
         finding_lists(rows)?,
     ];
     columns.extend(labels(rows.iter().map(|row| row.record.labels)));
     columns.extend([
-        pictures(
-            rows.iter()
-                .map(|row| (row.png.as_slice(), row.path.as_str())),
-        )?,
+        pictures(rows.iter().map(|row| (row.png.as_slice(), row.path.as_str())))?,
         u32s(|row| row.width_px),
         u32s(|row| row.height_px),
         u32s(|row| row.source_width_px),
@@ -284,19 +205,9 @@ fn columns(rows: &[Row]) -> Result<Vec<ArrayRef>, ArrowError> {
 }
 
 fn finding_lists(rows: &[Row]) -> Result<ArrayRef, ArrowError> {
-    let lengths =
-        OffsetBuffer::from_lengths(rows.iter().map(|row| row.record.labels.findings().count()));
-    let names = text(
-        rows.iter()
-            .flat_map(|row| row.record.labels.findings())
-            .map(Finding::name),
-    );
-    Ok(Arc::new(ListArray::try_new(
-        item(DataType::Utf8),
-        lengths,
-        names,
-        None,
-    )?))
+    let lengths = OffsetBuffer::from_lengths(rows.iter().map(|row| row.record.labels.findings().count()));
+    let names = text(rows.iter().flat_map(|row| row.record.labels.findings()).map(Finding::name));
+    Ok(Arc::new(ListArray::try_new(item(DataType::Utf8), lengths, names, None)?))
 }
 
 fn box_lists(rows: &[Row]) -> Result<ArrayRef, ArrowError> {
@@ -310,12 +221,7 @@ fn box_lists(rows: &[Row]) -> Result<ArrayRef, ArrowError> {
     ];
     let lengths = OffsetBuffer::from_lengths(rows.iter().map(|row| row.boxes.len()));
     let boxes = StructArray::try_new(box_fields(), children, None)?;
-    Ok(Arc::new(ListArray::try_new(
-        item(box_type()),
-        lengths,
-        Arc::new(boxes),
-        None,
-    )?))
+    Ok(Arc::new(ListArray::try_new(item(box_type()), lengths, Arc::new(boxes), None)?))
 }
 
 fn read_batch(batch: &Batch) -> Result<Vec<Row>, Error> {
@@ -380,18 +286,10 @@ fn one_of<T: Copy>(
     if values.is_null(row) {
         return Ok(None);
     }
-    let found = allowed
-        .iter()
-        .copied()
-        .find(|&value| name(value) == values.value(row));
+    let found = allowed.iter().copied().find(|&value| name(value) == values.value(row));
     found.map(Some).ok_or_else(|| {
         let expected: Vec<&str> = allowed.iter().map(|&value| name(value)).collect();
-        batch.value(
-            column,
-            row,
-            &expected.join(" or "),
-            &format!("{:?}", values.value(row)),
-        )
+        batch.value(column, row, &expected.join(" or "), &format!("{:?}", values.value(row)))
     })
 }
 
@@ -400,9 +298,7 @@ const A_FINDING: &str = "one of the 14 findings in NIH's spelling";
 fn read_findings(batch: &Batch, lists: &ListArray, row: usize) -> Result<Labels, Error> {
     let names = lists.value(row);
     let names: &StringArray = batch.child("findings", Some(names.as_ref()))?;
-    (0..names.len())
-        .map(|index| batch.parse("findings", row, names.value(index), A_FINDING))
-        .collect()
+    (0..names.len()).map(|index| batch.parse("findings", row, names.value(index), A_FINDING)).collect()
 }
 
 fn read_boxes(batch: &Batch, lists: &ListArray, row: usize) -> Result<Vec<FindingBox>, Error> {

@@ -44,12 +44,10 @@ pub struct Row {
 /// # Errors
 /// The disk is full.
 pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
-    let maybe = |value: fn(&Row) -> Option<f64>| -> ArrayRef {
-        Arc::new(rows.iter().map(value).collect::<Float64Array>())
-    };
-    let count = |value: fn(&Row) -> u64| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(value)))
-    };
+    let maybe =
+        |value: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<Float64Array>()) };
+    let count =
+        |value: fn(&Row) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(rows.iter().map(value))) };
     let mut sink = Sink::create(path, schema(), stamp)?;
     sink.write_with(|| {
         Ok(vec![
@@ -105,42 +103,15 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
 pub(crate) fn schema() -> Schema {
     let [_, _, split] = key_fields();
     let fields = vec![
-        field(
-            "branch",
-            DataType::Utf8,
-            "global, local, fusion, or a difference such as fusion-global",
-        ),
-        field(
-            "finding",
-            DataType::Utf8,
-            "snake_case; mean is over the 14 findings",
-        ),
+        field("branch", DataType::Utf8, "global, local, fusion, or a difference such as fusion-global"),
+        field("finding", DataType::Utf8, "snake_case; mean is over the 14 findings"),
         field("metric", DataType::Utf8, "auroc, average_precision, ..."),
         split,
-        field(
-            "value",
-            DataType::Float64,
-            "the number; null where undefined",
-        )
-        .nullable(),
-        field(
-            "ci_low",
-            DataType::Float64,
-            "lower end of the 95 % interval, bootstrap by patient",
-        )
-        .nullable(),
-        field(
-            "ci_high",
-            DataType::Float64,
-            "upper end of the 95 % interval, bootstrap by patient",
-        )
-        .nullable(),
+        field("value", DataType::Float64, "the number; null where undefined").nullable(),
+        field("ci_low", DataType::Float64, "lower end of the 95 % interval, bootstrap by patient").nullable(),
+        field("ci_high", DataType::Float64, "upper end of the 95 % interval, bootstrap by patient").nullable(),
         field("n_pos", DataType::UInt64, "images with the finding").unit("images"),
         field("n_neg", DataType::UInt64, "images without it").unit("images"),
     ];
-    Schema {
-        table: TABLE,
-        version: VERSION,
-        fields,
-    }
+    Schema { table: TABLE, version: VERSION, fields }
 }

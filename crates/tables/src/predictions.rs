@@ -40,30 +40,18 @@ pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
     for (index, row) in rows.iter().enumerate() {
         sink.next_id(index, &row.image_id)?;
         finite(&row.logits).map_err(|(output, value)| {
-            sink.value(
-                &format!("logit_{}", output_names()[output]),
-                index,
-                "a finite number",
-                &value.to_string(),
-            )
+            sink.value(&format!("logit_{}", output_names()[output]), index, "a finite number", &value.to_string())
         })?;
     }
     sink.write_with(|| {
         let mut columns = vec![
             text(rows.iter().map(|row| row.image_id.as_str())),
-            Arc::new(UInt32Array::from_iter_values(
-                rows.iter().map(|row| row.patient_id),
-            )),
+            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.patient_id))),
             text(rows.iter().map(|row| row.split.name())),
         ];
         columns.extend(labels(rows.iter().map(|row| row.labels)));
-        columns.extend(
-            (0..OUTPUTS).map(|output| f32_column(rows.iter().map(|row| row.logits[output]))),
-        );
-        columns.extend(
-            (0..OUTPUTS)
-                .map(|output| f32_column(rows.iter().map(|row| sigmoid(row.logits[output])))),
-        );
+        columns.extend((0..OUTPUTS).map(|output| f32_column(rows.iter().map(|row| row.logits[output]))));
+        columns.extend((0..OUTPUTS).map(|output| f32_column(rows.iter().map(|row| sigmoid(row.logits[output])))));
         Ok(columns)
     })?;
     sink.finish().map(drop)
@@ -85,9 +73,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
         for (output, name) in output_names().into_iter().enumerate() {
             let name = format!("logit_{name}");
             let column = batch.column::<Float32Array>(&name)?.values();
-            finite(column).map_err(|(row, value)| {
-                batch.value(&name, row, "a finite number", &value.to_string())
-            })?;
+            finite(column).map_err(|(row, value)| batch.value(&name, row, "a finite number", &value.to_string()))?;
             for (logits, &value) in logits.iter_mut().zip(column) {
                 logits[output] = value;
             }
@@ -111,23 +97,12 @@ fn sigmoid(logit: f32) -> f32 {
 
 pub(crate) fn schema() -> Schema {
     let score = |prefix: &str, what: &str, name: &str| {
-        field(
-            &format!("{prefix}_{name}"),
-            DataType::Float32,
-            &format!("{what} of {name}"),
-        )
+        field(&format!("{prefix}_{name}"), DataType::Float32, &format!("{what} of {name}"))
     };
     let fields = (key_fields().into_iter())
         .chain(label_fields())
         .chain(output_names().map(|name| score("logit", "score before the sigmoid", name)))
-        .chain(
-            output_names()
-                .map(|name| score("prob", "predicted probability (not calibrated)", name)),
-        )
+        .chain(output_names().map(|name| score("prob", "predicted probability (not calibrated)", name)))
         .collect();
-    Schema {
-        table: TABLE,
-        version: VERSION,
-        fields,
-    }
+    Schema { table: TABLE, version: VERSION, fields }
 }

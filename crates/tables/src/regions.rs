@@ -9,8 +9,7 @@ use arrow::error::ArrowError;
 use cxr::{BBox, Labels, Split};
 
 use crate::columns::{
-    Pictures, f32_column, f32_lists, finite, labels, pictures, read_f32_lists, read_labels,
-    read_split, text,
+    Pictures, f32_column, f32_lists, finite, labels, pictures, read_f32_lists, read_labels, read_split, text,
 };
 use crate::images::{BYTES_PER_GROUP, ROWS_PER_BATCH, ROWS_PER_GROUP};
 use crate::schema::{FieldExt, Schema, f32_list, field, key_fields, label_fields, picture_type};
@@ -82,12 +81,7 @@ impl Writer {
         stamp: &Stamp,
     ) -> Result<Self, Error> {
         let path = dir.join(format!("regions-{shard:05}-of-{shards:05}.parquet"));
-        Ok(Writer {
-            sink: Sink::create(&path, schema(heatmap), stamp)?,
-            heatmap,
-            rows: Vec::new(),
-            bytes: 0,
-        })
+        Ok(Writer { sink: Sink::create(&path, schema(heatmap), stamp)?, heatmap, rows: Vec::new(), bytes: 0 })
     }
 
     /// Appends a row; rows are kept until a row group is full.
@@ -99,23 +93,12 @@ impl Writer {
         let index = self.rows.len();
         self.sink.next_id(index, &row.image_id)?;
         let (height, width) = self.heatmap;
-        if (row.heatmap_height, row.heatmap_width, row.heatmap.len())
-            != (height, width, height * width)
-        {
-            let got = format!(
-                "{}x{}, {} values",
-                row.heatmap_height,
-                row.heatmap_width,
-                row.heatmap.len()
-            );
-            return Err(self
-                .sink
-                .value("heatmap", index, &format!("{height}x{width}"), &got));
+        if (row.heatmap_height, row.heatmap_width, row.heatmap.len()) != (height, width, height * width) {
+            let got = format!("{}x{}, {} values", row.heatmap_height, row.heatmap_width, row.heatmap.len());
+            return Err(self.sink.value("heatmap", index, &format!("{height}x{width}"), &got));
         }
-        finite(&row.heatmap).map_err(|(_, value)| {
-            self.sink
-                .value("heatmap", index, "finite numbers", &value.to_string())
-        })?;
+        finite(&row.heatmap)
+            .map_err(|(_, value)| self.sink.value("heatmap", index, "finite numbers", &value.to_string()))?;
         self.bytes += row.crop_png.len();
         self.rows.push(row.clone());
         if self.rows.len() >= ROWS_PER_GROUP || self.bytes >= BYTES_PER_GROUP {
@@ -147,10 +130,7 @@ impl Writer {
 ///
 /// # Errors
 /// What `each` returns; a file that is no `regions` table or has a value that cannot be.
-pub fn read<E: From<Error>>(
-    files: &[PathBuf],
-    mut each: impl FnMut(Row) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn read<E: From<Error>>(files: &[PathBuf], mut each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
     for path in files {
         read_file(path, ROWS_PER_BATCH, None, &mut each)?;
     }
@@ -164,10 +144,7 @@ pub fn read<E: From<Error>>(
 pub fn read_meta(files: &[PathBuf]) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for path in files {
-        read_file(path, 8192, Some("crop.bytes"), &mut |row| -> Result<
-            (),
-            Error,
-        > {
+        read_file(path, 8192, Some("crop.bytes"), &mut |row| -> Result<(), Error> {
             rows.push(row);
             Ok(())
         })?;
@@ -195,17 +172,9 @@ fn read_file<E: From<Error>>(
 /// `(height, width)` from the column's metadata, which must agree with its length.
 fn heatmap_shape(source: &Source) -> Result<(usize, usize), Error> {
     let len = source.list_len("heatmap")?;
-    let shape = source
-        .field("heatmap", "a heat map")?
-        .metadata()
-        .get("shape")
-        .cloned()
-        .unwrap_or_default();
-    let sides: Option<Vec<usize>> = shape
-        .trim_matches(['[', ']'])
-        .split(',')
-        .map(|side| side.trim().parse().ok())
-        .collect();
+    let shape = source.field("heatmap", "a heat map")?.metadata().get("shape").cloned().unwrap_or_default();
+    let sides: Option<Vec<usize>> =
+        shape.trim_matches(['[', ']']).split(',').map(|side| side.trim().parse().ok()).collect();
     match sides.as_deref() {
         Some(&[height, width]) if height.checked_mul(width) == Some(len) => Ok((height, width)),
         _ => Err(source.column(
@@ -232,61 +201,30 @@ pub(crate) fn schema((height, width): (usize, usize)) -> Schema {
             f32_field("threshold", "tau: the mask is where the map exceeds it"),
             field("statistic", DataType::Utf8, "how channels were joined"),
             field("normalise", DataType::Utf8, "how the map was normalised"),
-            field(
-                "source",
-                DataType::Utf8,
-                "where the crop's pixels come from: prepared or original",
-            ),
-            f32_field(
-                "x_min_px",
-                "left edge of the region in the frame of prep/images, inclusive",
-            )
-            .unit("px"),
+            field("source", DataType::Utf8, "where the crop's pixels come from: prepared or original"),
+            f32_field("x_min_px", "left edge of the region in the frame of prep/images, inclusive").unit("px"),
             f32_field("y_min_px", "top edge, inclusive").unit("px"),
             f32_field("x_max_px", "right edge, exclusive").unit("px"),
             f32_field("y_max_px", "bottom edge, exclusive").unit("px"),
-            f32_field(
-                "mask_frac",
-                "fraction of the map above the threshold, 0 to 1",
-            ),
+            f32_field("mask_frac", "fraction of the map above the threshold, 0 to 1"),
             f32_field("peak", "highest value of the map before normalisation"),
-            field(
-                "fallback",
-                DataType::Boolean,
-                "no region was found; the whole image was taken",
-            ),
-            field(
-                "crop",
-                picture_type(),
-                "the region as 8-bit grey PNG, and the original file",
-            )
-            .nullable(),
+            field("fallback", DataType::Boolean, "no region was found; the whole image was taken"),
+            field("crop", picture_type(), "the region as 8-bit grey PNG, and the original file").nullable(),
         ])
         .collect();
-    Schema {
-        table: TABLE,
-        version: VERSION,
-        fields,
-    }
+    Schema { table: TABLE, version: VERSION, fields }
 }
 
 fn columns(rows: &[Row], (height, width): (usize, usize)) -> Result<Vec<ArrayRef>, ArrowError> {
     let f32s = |value: fn(&Row) -> f32| f32_column(rows.iter().map(value));
     let mut columns = vec![
         text(rows.iter().map(|row| row.image_id.as_str())),
-        Arc::new(UInt32Array::from_iter_values(
-            rows.iter().map(|row| row.patient_id),
-        )),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.patient_id))),
         text(rows.iter().map(|row| row.split.name())),
     ];
     columns.extend(labels(rows.iter().map(|row| row.labels)));
     columns.extend([
-        f32_lists(
-            rows.iter()
-                .flat_map(|row| row.heatmap.iter().copied())
-                .collect(),
-            height * width,
-        )?,
+        f32_lists(rows.iter().flat_map(|row| row.heatmap.iter().copied()).collect(), height * width)?,
         f32s(|row| row.threshold),
         text(rows.iter().map(|row| row.statistic.as_str())),
         text(rows.iter().map(|row| row.normalise.as_str())),
@@ -297,15 +235,8 @@ fn columns(rows: &[Row], (height, width): (usize, usize)) -> Result<Vec<ArrayRef
         f32s(|row| row.bbox.y_max),
         f32s(|row| row.mask_frac),
         f32s(|row| row.peak),
-        Arc::new(
-            rows.iter()
-                .map(|row| Some(row.fallback))
-                .collect::<BooleanArray>(),
-        ),
-        pictures(
-            rows.iter()
-                .map(|row| (row.crop_png.as_slice(), row.path.as_str())),
-        )?,
+        Arc::new(rows.iter().map(|row| Some(row.fallback)).collect::<BooleanArray>()),
+        pictures(rows.iter().map(|row| (row.crop_png.as_slice(), row.path.as_str())))?,
     ]);
     Ok(columns)
 }
@@ -345,12 +276,7 @@ fn read_batch(batch: &Batch, (height, width): (usize, usize)) -> Result<Vec<Row>
                 statistic: statistic.value(row).to_owned(),
                 normalise: normalise.value(row).to_owned(),
                 source: source.value(row).to_owned(),
-                bbox: BBox::new(
-                    x_min.value(row),
-                    y_min.value(row),
-                    x_max.value(row),
-                    y_max.value(row),
-                ),
+                bbox: BBox::new(x_min.value(row), y_min.value(row), x_max.value(row), y_max.value(row)),
                 mask_frac: mask_frac.value(row),
                 peak: peak.value(row),
                 fallback: fallback.value(row),

@@ -1,6 +1,5 @@
 //! Small words for building schemas.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -15,8 +14,7 @@ pub(crate) struct Schema {
 
 /// A column that is never null.
 pub(crate) fn field(name: &str, data_type: DataType, description: &str) -> Field {
-    Field::new(name, data_type, false)
-        .with_metadata(HashMap::from([("description".into(), description.into())]))
+    Field::new(name, data_type, false).with_metadata([("description", description)])
 }
 
 /// Changes to a [`Field`] that read well at the end of its line.
@@ -59,10 +57,7 @@ pub(crate) fn picture_type() -> DataType {
 }
 
 pub(crate) fn picture_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("bytes", DataType::Binary, true),
-        Field::new("path", DataType::Utf8, true),
-    ])
+    Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 }
 
 pub(crate) fn is_picture(data_type: &DataType) -> bool {
@@ -72,17 +67,9 @@ pub(crate) fn is_picture(data_type: &DataType) -> bool {
 /// The key columns of every table of images.
 pub(crate) fn key_fields() -> [Field; 3] {
     [
-        field(
-            "image_id",
-            DataType::Utf8,
-            "NIH's Image Index; the key, sorted, unique",
-        ),
+        field("image_id", DataType::Utf8, "NIH's Image Index; the key, sorted, unique"),
         field("patient_id", DataType::UInt32, "NIH's Patient ID"),
-        field(
-            "split",
-            DataType::Utf8,
-            "what the image may be used for: train, validation or test",
-        ),
+        field("split", DataType::Utf8, "what the image may be used for: train, validation or test"),
     ]
 }
 
@@ -104,17 +91,9 @@ pub(crate) fn describe(schema: &Schema) -> String {
     for field in &schema.fields {
         let mut notes: Vec<_> = field.metadata().iter().collect();
         notes.sort();
-        let notes: Vec<String> = notes
-            .into_iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let notes: Vec<String> = notes.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
         let null = if field.is_nullable() { " or null" } else { "" };
-        text += &format!(
-            "{}: {}{null}  ({})\n",
-            field.name(),
-            field.data_type(),
-            notes.join("; ")
-        );
+        text += &format!("{}: {}{null}  ({})\n", field.name(), field.data_type(), notes.join("; "));
     }
     text
 }

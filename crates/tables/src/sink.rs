@@ -1,6 +1,6 @@
 //! The one writer under all tables.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,18 +34,14 @@ pub(crate) struct Sink {
 impl Sink {
     pub(crate) fn create(path: &Path, schema: Schema, stamp: &Stamp) -> Result<Self, Error> {
         let table = schema.table;
-        let properties = properties(&schema, stamp);
-        let schema = Arc::new(arrow::datatypes::Schema::new(schema.fields));
+        let metadata = metadata(&schema, stamp);
+        let properties = properties(&schema, &metadata);
+        // Twice, as pyarrow does it: pyarrow and `datasets` read the schema's, DuckDB and parquet tools the file's.
+        let schema = arrow::datatypes::Schema::new(schema.fields).with_metadata(metadata);
+        let schema = Arc::new(schema);
         let writer = ArrowWriter::try_new(File::create(path)?, schema.clone(), Some(properties))
             .map_err(|error| Error::parquet(path, error))?;
-        Ok(Sink {
-            path: path.to_owned(),
-            table,
-            schema,
-            writer,
-            rows: 0,
-            last_id: None,
-        })
+        Ok(Sink { path: path.to_owned(), table, schema, writer, rows: 0, last_id: None })
     }
 
     /// Appends rows, given by column in the schema's order, as one row group.
@@ -53,21 +49,16 @@ impl Sink {
         &mut self,
         columns: impl FnOnce() -> Result<Vec<ArrayRef>, ArrowError>,
     ) -> Result<(), Error> {
-        let batch =
-            columns().and_then(|columns| RecordBatch::try_new(self.schema.clone(), columns));
+        let batch = columns().and_then(|columns| RecordBatch::try_new(self.schema.clone(), columns));
         let batch = batch.map_err(|error| Error::parquet(&self.path, error))?;
         self.rows += batch.num_rows() as u64;
-        self.writer
-            .write(&batch)
-            .and_then(|()| self.writer.flush())
-            .map_err(|error| Error::parquet(&self.path, error))
+        self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(|error| Error::parquet(&self.path, error))
     }
 
     /// Checks that keys ascend: call it with every row's `image_id`, before writing.
     pub(crate) fn next_id(&mut self, row: usize, image_id: &str) -> Result<(), Error> {
-        ascending(self.last_id.as_deref(), image_id).map_err(|(expected, got)| {
-            self.value("image_id", self.rows as usize + row, &expected, &got)
-        })?;
+        ascending(self.last_id.as_deref(), image_id)
+            .map_err(|(expected, got)| self.value("image_id", self.rows as usize + row, &expected, &got))?;
         self.last_id = Some(image_id.to_owned());
         Ok(())
     }
@@ -86,10 +77,7 @@ impl Sink {
 
     /// Writes the footer and syncs; returns the number of rows.
     pub(crate) fn finish(self) -> Result<u64, Error> {
-        let file = self
-            .writer
-            .into_inner()
-            .map_err(|error| Error::parquet(&self.path, error))?;
+        let file = self.writer.into_inner().map_err(|error| Error::parquet(&self.path, error))?;
         file.sync_all()?;
         Ok(self.rows)
     }
@@ -98,28 +86,23 @@ impl Sink {
 /// `image_id` sorted and unique: expected and got where it is not.
 pub(crate) fn ascending(last: Option<&str>, next: &str) -> Result<(), (String, String)> {
     match last {
-        Some(last) if last >= next => Err((
-            format!("an id after {last:?} (sorted, unique)"),
-            format!("{next:?}"),
-        )),
+        Some(last) if last >= next => Err((format!("an id after {last:?} (sorted, unique)"), format!("{next:?}"))),
         _ => Ok(()),
     }
 }
 
 /// zstd, except for pictures (PNG does not shrink); f32 as byte streams, which zstd shrinks best.
-fn properties(schema: &Schema, stamp: &Stamp) -> WriterProperties {
+fn properties(schema: &Schema, metadata: &BTreeMap<String, String>) -> WriterProperties {
+    let entries = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
         .set_write_batch_size(ROWS_PER_PAGE_CHECK)
-        .set_key_value_metadata(Some(metadata(schema, stamp)));
+        .set_key_value_metadata(Some(entries.collect()));
     for field in &schema.fields {
         builder = match field.data_type() {
             DataType::Float32 => byte_streams(builder, vec![field.name().clone()]),
             DataType::FixedSizeList(item, _) if *item.data_type() == DataType::Float32 => {
-                byte_streams(
-                    builder,
-                    vec![field.name().clone(), "list".into(), item.name().clone()],
-                )
+                byte_streams(builder, vec![field.name().clone(), "list".into(), item.name().clone()])
             }
             picture if is_picture(picture) => {
                 let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".into()]);
@@ -136,26 +119,24 @@ fn properties(schema: &Schema, stamp: &Stamp) -> WriterProperties {
 
 fn byte_streams(builder: WriterPropertiesBuilder, path: Vec<String>) -> WriterPropertiesBuilder {
     let path = ColumnPath::new(path);
-    builder
-        .set_column_dictionary_enabled(path.clone(), false)
-        .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT)
+    builder.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT)
 }
 
-fn metadata(schema: &Schema, stamp: &Stamp) -> Vec<KeyValue> {
-    let mut metadata = vec![
-        KeyValue::new("agcnn.table".into(), schema.table.to_owned()),
-        KeyValue::new("agcnn.schema_version".into(), schema.version.to_string()),
-        KeyValue::new("agcnn.stage".into(), stamp.stage.clone()),
-        KeyValue::new("agcnn.key".into(), stamp.key.clone()),
-    ];
+fn metadata(schema: &Schema, stamp: &Stamp) -> BTreeMap<String, String> {
+    let mut metadata = BTreeMap::from([
+        ("agcnn.table".to_owned(), schema.table.to_owned()),
+        ("agcnn.schema_version".to_owned(), schema.version.to_string()),
+        ("agcnn.stage".to_owned(), stamp.stage.clone()),
+        ("agcnn.key".to_owned(), stamp.key.clone()),
+    ]);
     // https://huggingface.co/docs/datasets/about_dataset_features: columns that are not named here are inferred.
-    let pictures: HashMap<&str, _> = (schema.fields.iter())
+    let pictures: serde_json::Map<String, serde_json::Value> = (schema.fields.iter())
         .filter(|field| is_picture(field.data_type()))
-        .map(|field| (field.name().as_str(), json!({ "_type": "Image" })))
+        .map(|field| (field.name().clone(), json!({ "_type": "Image" })))
         .collect();
     if !pictures.is_empty() {
         let features = json!({ "info": { "features": pictures } });
-        metadata.push(KeyValue::new("huggingface".into(), features.to_string()));
+        metadata.insert("huggingface".to_owned(), features.to_string());
     }
     metadata
 }

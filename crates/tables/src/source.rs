@@ -22,47 +22,24 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn open(path: &Path, table: &'static str, version: u32) -> Result<Self, Error> {
         let (file, _) = fs_err::File::open(path)?.into_parts();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-            .map_err(|error| Error::parquet(path, error))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::parquet(path, error))?;
         let path = path.to_owned();
         let metadata = builder.schema().metadata();
-        let stated = |key: &str| {
-            metadata
-                .get(key)
-                .map_or("none".to_owned(), |value| format!("{value:?}"))
-        };
+        let stated = |key: &str| metadata.get(key).map_or("none".to_owned(), |value| format!("{value:?}"));
         if metadata.get("agcnn.table").is_none_or(|got| got != table) {
-            return Err(Error::Table {
-                path,
-                expected: table,
-                got: stated("agcnn.table"),
-            });
+            return Err(Error::Table { path, expected: table, got: stated("agcnn.table") });
         }
-        if metadata
-            .get("agcnn.schema_version")
-            .is_none_or(|got| *got != version.to_string())
-        {
-            return Err(Error::Version {
-                path,
-                table,
-                expected: version,
-                got: stated("agcnn.schema_version"),
-            });
+        if metadata.get("agcnn.schema_version").is_none_or(|got| *got != version.to_string()) {
+            return Err(Error::Version { path, table, expected: version, got: stated("agcnn.schema_version") });
         }
-        Ok(Source {
-            path,
-            table,
-            builder,
-        })
+        Ok(Source { path, table, builder })
     }
 
     /// Length of the f32 lists of a column, which only the file knows.
     pub(crate) fn list_len(&self, column: &str) -> Result<usize, Error> {
         let field = self.field(column, "a fixed-size list of Float32")?;
         match field.data_type() {
-            DataType::FixedSizeList(item, len)
-                if *item.data_type() == DataType::Float32 && *len > 0 =>
-            {
+            DataType::FixedSizeList(item, len) if *item.data_type() == DataType::Float32 && *len > 0 => {
                 Ok(*len as usize)
             }
             other => Err(self.column(column, "a fixed-size list of Float32", &other.to_string())),
@@ -71,10 +48,7 @@ impl Source {
 
     /// A column's field, with its metadata.
     pub(crate) fn field(&self, column: &str, expected: &str) -> Result<&Field, Error> {
-        self.builder
-            .schema()
-            .field_with_name(column)
-            .map_err(|_| self.column(column, expected, "no such column"))
+        self.builder.schema().field_with_name(column).map_err(|_| self.column(column, expected, "no such column"))
     }
 
     /// The error of a column that is not as the schema says.
@@ -90,12 +64,7 @@ impl Source {
 
     /// Checks all columns against the schema, then reads `rows` rows at a time, leaving out the column `without`
     /// (a dotted path). Nothing is read before it is asked for.
-    pub(crate) fn batches(
-        self,
-        schema: &Schema,
-        rows: usize,
-        without: Option<&str>,
-    ) -> Result<Batches, Error> {
+    pub(crate) fn batches(self, schema: &Schema, rows: usize, without: Option<&str>) -> Result<Batches, Error> {
         for field in &schema.fields {
             let expected = field.data_type().to_string();
             let got = self.field(field.name(), &expected)?.data_type();
@@ -111,19 +80,9 @@ impl Source {
                 && without.is_none_or(|left_out| path.string() != left_out)
         });
         let mask = ProjectionMask::leaves(parquet, leaves.map(|(index, _)| index));
-        let reader = self
-            .builder
-            .with_batch_size(rows)
-            .with_projection(mask)
-            .build();
+        let reader = self.builder.with_batch_size(rows).with_projection(mask).build();
         let reader = reader.map_err(|error| Error::parquet(&self.path, error))?;
-        Ok(Batches {
-            path: self.path,
-            table: self.table,
-            reader,
-            row: 0,
-            last_id: None,
-        })
+        Ok(Batches { path: self.path, table: self.table, reader, row: 0, last_id: None })
     }
 }
 
@@ -138,20 +97,10 @@ pub(crate) struct Batches {
 
 impl Batches {
     pub(crate) fn next(&mut self) -> Result<Option<Batch>, Error> {
-        let Some(rows) = self
-            .reader
-            .next()
-            .transpose()
-            .map_err(|error| Error::parquet(&self.path, error))?
-        else {
+        let Some(rows) = self.reader.next().transpose().map_err(|error| Error::parquet(&self.path, error))? else {
             return Ok(None);
         };
-        let batch = Batch {
-            path: self.path.clone(),
-            table: self.table,
-            first: self.row,
-            rows,
-        };
+        let batch = Batch { path: self.path.clone(), table: self.table, first: self.row, rows };
         self.row += batch.len();
         Ok(Some(batch))
     }
@@ -163,13 +112,8 @@ impl Batches {
         };
         let ids = batch.column::<arrow::array::StringArray>("image_id")?;
         for row in 0..batch.len() {
-            let last = if row > 0 {
-                Some(ids.value(row - 1))
-            } else {
-                self.last_id.as_deref()
-            };
-            ascending(last, ids.value(row))
-                .map_err(|(expected, got)| batch.value("image_id", row, &expected, &got))?;
+            let last = if row > 0 { Some(ids.value(row - 1)) } else { self.last_id.as_deref() };
+            ascending(last, ids.value(row)).map_err(|(expected, got)| batch.value("image_id", row, &expected, &got))?;
         }
         if let Some(last) = batch.len().checked_sub(1) {
             self.last_id = Some(ids.value(last).to_owned());
@@ -201,29 +145,20 @@ impl Batch {
     /// A column that may have nulls.
     pub(crate) fn nullable<A: Array + 'static>(&self, name: &str) -> Result<&A, Error> {
         let array = self.rows.column_by_name(name);
-        let got = array.map_or("no such column".to_owned(), |array| {
-            array.data_type().to_string()
-        });
-        array
-            .and_then(|array| array.as_any().downcast_ref())
-            .ok_or_else(|| Error::Column {
-                path: self.path.clone(),
-                table: self.table,
-                column: name.into(),
-                expected: std::any::type_name::<A>().to_owned(),
-                got,
-            })
+        let got = array.map_or("no such column".to_owned(), |array| array.data_type().to_string());
+        array.and_then(|array| array.as_any().downcast_ref()).ok_or_else(|| Error::Column {
+            path: self.path.clone(),
+            table: self.table,
+            column: name.into(),
+            expected: std::any::type_name::<A>().to_owned(),
+            got,
+        })
     }
 
     /// Refuses nulls, here or in the child of a list.
     pub(crate) fn no_nulls(&self, column: &str, array: &dyn Array) -> Result<(), Error> {
         match (0..array.len()).find(|&row| array.is_null(row)) {
-            Some(row) => Err(self.value(
-                column,
-                row.min(self.len().saturating_sub(1)),
-                "a value",
-                "null",
-            )),
+            Some(row) => Err(self.value(column, row.min(self.len().saturating_sub(1)), "a value", "null")),
             None => Ok(()),
         }
     }
@@ -235,22 +170,14 @@ impl Batch {
         array: Option<&'a dyn Array>,
     ) -> Result<&'a A, Error> {
         let child = array.and_then(|array| array.as_any().downcast_ref::<A>());
-        let child = child
-            .ok_or_else(|| self.value(column, 0, std::any::type_name::<A>(), "another type"))?;
+        let child = child.ok_or_else(|| self.value(column, 0, std::any::type_name::<A>(), "another type"))?;
         self.no_nulls(column, child)?;
         Ok(child)
     }
 
     /// A text that is one of a few words.
-    pub(crate) fn parse<T: FromStr>(
-        &self,
-        column: &str,
-        row: usize,
-        text: &str,
-        expected: &str,
-    ) -> Result<T, Error> {
-        text.parse()
-            .map_err(|_| self.value(column, row, expected, &format!("{text:?}")))
+    pub(crate) fn parse<T: FromStr>(&self, column: &str, row: usize, text: &str, expected: &str) -> Result<T, Error> {
+        text.parse().map_err(|_| self.value(column, row, expected, &format!("{text:?}")))
     }
 
     /// The error of a value; `row` counts within the batch.

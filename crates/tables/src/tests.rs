@@ -15,36 +15,26 @@ use rand::{RngExt, SeedableRng};
 use crate::*;
 
 fn stamp() -> Stamp {
-    Stamp {
-        stage: "test".into(),
-        key: "0123456789abcdef".into(),
-    }
+    Stamp { stage: "test".into(), key: "0123456789abcdef".into() }
 }
 
 fn png(side: u32, grey: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, side, side);
     encoder.set_color(png::ColorType::Grayscale);
-    encoder
-        .write_header()
-        .unwrap()
-        .write_image_data(&vec![grey; (side * side) as usize])
-        .unwrap();
+    encoder.write_header().unwrap().write_image_data(&vec![grey; (side * side) as usize]).unwrap();
     bytes
 }
 
 fn image(index: u32) -> images::Row {
     let labels = [Labels::default(), Labels::parse("Mass|Hernia").unwrap()][index as usize % 2];
-    let boxes = labels.findings().map(|finding| FindingBox {
-        finding,
-        bbox: BBox::new(1.0, 2.0, 3.5, 4.25),
-    });
+    let boxes = labels.findings().map(|finding| FindingBox { finding, bbox: BBox::new(1.0, 2.0, 3.5, 4.25) });
     images::Row {
         record: ImageRecord {
             image_id: format!("{index:08}_000.png"),
             patient_id: index,
             follow_up: index % 3,
-            age_years: (index % 3 != 0).then_some(58),
+            age_years: (!index.is_multiple_of(3)).then_some(58),
             sex: [None, Some(Sex::Female), Some(Sex::Male)][index as usize % 3],
             view: [Some(View::Ap), None, Some(View::Pa)][index as usize % 3],
             labels,
@@ -66,9 +56,7 @@ fn region(index: u32) -> regions::Row {
         patient_id: index,
         split: Split::Test,
         labels: image(index).record.labels,
-        heatmap: (0..6)
-            .map(|value| value as f32 / (index + 6) as f32)
-            .collect(),
+        heatmap: (0..6).map(|value| value as f32 / (index + 6) as f32).collect(),
         heatmap_height: 2,
         heatmap_width: 3,
         threshold: 0.7,
@@ -88,13 +76,7 @@ fn prediction(index: u32) -> predictions::Row {
     let mut logits = [0.0; OUTPUTS];
     logits[3] = index as f32 - 0.5;
     let labels = image(index).record.labels;
-    predictions::Row {
-        image_id: format!("{index:08}"),
-        patient_id: index,
-        split: Split::Validation,
-        labels,
-        logits,
-    }
+    predictions::Row { image_id: format!("{index:08}"), patient_id: index, split: Split::Validation, labels, logits }
 }
 
 fn write_images(folder: &Path, rows: u32) -> PathBuf {
@@ -138,13 +120,13 @@ fn images_round_trip_over_row_groups() {
     assert_eq!(read_images(&path).unwrap(), expected);
     let mut meta = images::read_meta(std::slice::from_ref(&path)).unwrap();
     assert!(meta.iter().all(|row| row.png.is_empty()));
-    meta.iter_mut()
-        .zip(&expected)
-        .for_each(|(row, expected)| row.png = expected.png.clone());
+    meta.iter_mut().zip(&expected).for_each(|(row, expected)| row.png = expected.png.clone());
     assert_eq!(meta, expected);
-    let file =
-        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
+    let file = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
     assert_eq!(file.metadata().num_row_groups(), 2);
+    let metadata = file.schema().metadata();
+    assert_eq!(metadata["agcnn.key"], stamp().key);
+    assert_eq!(metadata["huggingface"], r#"{"info":{"features":{"image":{"_type":"Image"}}}}"#);
 }
 
 #[test]
@@ -153,11 +135,7 @@ fn other_tables_round_trip() {
     let path = folder.path().join("table.parquet");
 
     let image_ids = (0..5000).map(|index| format!("{index:05}")).collect();
-    let table = features::Features {
-        image_ids,
-        dim: 3,
-        pool: (0..15_000).map(|value| value as f32 * 0.1).collect(),
-    };
+    let table = features::Features { image_ids, dim: 3, pool: (0..15_000).map(|value| value as f32 * 0.1).collect() };
     features::write(&path, &table, &stamp()).unwrap();
     assert_eq!(features::read(&path).unwrap(), table);
 
@@ -166,20 +144,8 @@ fn other_tables_round_trip() {
     assert_eq!(predictions::read(&path).unwrap(), rows);
 
     let rows = [
-        epochs::Row {
-            epoch: 1,
-            lr: 0.01,
-            train_loss: 0.5,
-            best: true,
-            seconds: 1.5,
-            ..Default::default()
-        },
-        epochs::Row {
-            epoch: 2,
-            validation_auroc: Some(0.75),
-            validation_loss: Some(0.2),
-            ..Default::default()
-        },
+        epochs::Row { epoch: 1, lr: 0.01, train_loss: 0.5, best: true, seconds: 1.5, ..Default::default() },
+        epochs::Row { epoch: 2, validation_auroc: Some(0.75), validation_loss: Some(0.2), ..Default::default() },
     ];
     epochs::write(&path, &rows, &stamp()).unwrap();
     assert_eq!(epochs::read(&path).unwrap(), rows);
@@ -211,12 +177,7 @@ fn other_tables_round_trip() {
     })
     .unwrap();
     assert_eq!(read, rows);
-    assert!(
-        regions::read_meta(&files)
-            .unwrap()
-            .iter()
-            .all(|row| row.crop_png.is_empty() && row.heatmap.len() == 6)
-    );
+    assert!(regions::read_meta(&files).unwrap().iter().all(|row| row.crop_png.is_empty() && row.heatmap.len() == 6));
 }
 
 #[test]
@@ -226,15 +187,7 @@ fn empty_tables_round_trip() {
     let path = folder.path().join("table.parquet");
     predictions::write(&path, &[], &stamp()).unwrap();
     assert_eq!(predictions::read(&path).unwrap(), []);
-    features::write(
-        &path,
-        &features::Features {
-            dim: 4,
-            ..Default::default()
-        },
-        &stamp(),
-    )
-    .unwrap();
+    features::write(&path, &features::Features { dim: 4, ..Default::default() }, &stamp()).unwrap();
     assert_eq!(features::read(&path).unwrap().dim, 4);
 }
 
@@ -242,20 +195,13 @@ fn empty_tables_round_trip() {
 fn writers_refuse_what_readers_would() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("table.parquet");
-    check(
-        predictions::write(&path, &[prediction(1), prediction(1)], &stamp()),
-        "duplicate",
-    );
+    check(predictions::write(&path, &[prediction(1), prediction(1)], &stamp()), "duplicate");
 
     let mut row = prediction(1);
     row.logits[14] = f32::NAN;
     check(predictions::write(&path, &[row], &stamp()), "nan");
 
-    let table = features::Features {
-        image_ids: vec!["a".into(), "b".into()],
-        dim: 3,
-        pool: vec![0.0; 5],
-    };
+    let table = features::Features { image_ids: vec!["a".into(), "b".into()], dim: 3, pool: vec![0.0; 5] };
     check(features::write(&path, &table, &stamp()), "shape");
 
     let mut writer = regions::Writer::create(folder.path(), 0, 1, (3, 3), &stamp()).unwrap();
@@ -273,11 +219,7 @@ fn wrong_files_are_named() {
         move |rows: RecordBatch| {
             let schema = rows.schema();
             let fields = schema.fields().iter().map(|field| {
-                let name = if field.name() == from {
-                    to
-                } else {
-                    field.name()
-                };
+                let name = if field.name() == from { to } else { field.name() };
                 field.as_ref().clone().with_name(name)
             });
             let schema = arrow::datatypes::Schema::new(fields.collect::<Vec<Field>>());
@@ -289,21 +231,14 @@ fn wrong_files_are_named() {
             let index = rows.schema().index_of(column).unwrap();
             let mut columns = rows.columns().to_vec();
             columns[index] = cast(&columns[index], &data_type).unwrap();
-            let mut fields: Vec<Field> = rows
-                .schema()
-                .fields()
-                .iter()
-                .map(|field| field.as_ref().clone())
-                .collect();
+            let mut fields: Vec<Field> = rows.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
             fields[index] = Field::new(column, data_type.clone(), true);
             RecordBatch::try_new(arrow::datatypes::Schema::new(fields).into(), columns).unwrap()
         }
     };
 
     let edited = folder.path().join("edited.parquet");
-    edit(&path, &edited, &[("agcnn.schema_version", "2")], |rows| {
-        rows
-    });
+    edit(&path, &edited, &[("agcnn.schema_version", "2")], |rows| rows);
     check(read_images(&edited), "wrong_version");
     edit(&path, &edited, &[], rename("patient_id", "patient"));
     check(read_images(&edited), "no_column");
@@ -319,28 +254,16 @@ fn wrong_files_are_named() {
     check(read_images(&edited), "not_sorted");
     edit(&path, &edited, &[], |rows| {
         let values = vec!["Mass", "Covid", "x", "y"];
-        replace(
-            rows,
-            "split",
-            std::sync::Arc::new(arrow::array::StringArray::from(values)),
-        )
+        replace(rows, "split", std::sync::Arc::new(arrow::array::StringArray::from(values)))
     });
     check(read_images(&edited), "unknown_split");
     edit(&path, &edited, &[], |rows| {
-        replace(
-            rows,
-            "label_no_finding",
-            std::sync::Arc::new(arrow::array::BooleanArray::from(vec![true; 4])),
-        )
+        replace(rows, "label_no_finding", std::sync::Arc::new(arrow::array::BooleanArray::from(vec![true; 4])))
     });
     check(read_images(&edited), "labels_disagree");
     edit(&path, &edited, &[], |rows| {
         let nulls = vec![Some("a"), None, Some("b"), Some("c")];
-        replace(
-            rows,
-            "image_id",
-            std::sync::Arc::new(arrow::array::StringArray::from(nulls)),
-        )
+        replace(rows, "image_id", std::sync::Arc::new(arrow::array::StringArray::from(nulls)))
     });
     check(read_images(&edited), "null");
 }
@@ -361,11 +284,7 @@ fn damaged_files_are_errors_never_panics() {
         let mut bad = good.clone();
         for _ in 0..random.random_range(1..20) {
             // Mostly the footer, where sizes, offsets and types are.
-            let start = if random.random_bool(0.7) {
-                good.len() - 12_000.min(good.len())
-            } else {
-                0
-            };
+            let start = if random.random_bool(0.7) { good.len() - 12_000.min(good.len()) } else { 0 };
             let at = random.random_range(start..good.len());
             bad[at] = random.random();
         }
@@ -387,49 +306,26 @@ fn replace(rows: RecordBatch, column: &str, array: arrow::array::ArrayRef) -> Re
     let index = rows.schema().index_of(column).unwrap();
     let mut columns = rows.columns().to_vec();
     columns[index] = array;
-    let fields: Vec<Field> = rows
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true))
-        .collect();
+    let fields: Vec<Field> =
+        rows.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     RecordBatch::try_new(arrow::datatypes::Schema::new(fields).into(), columns).unwrap()
 }
 
 /// Rewrites a file as a hand with a script would: same metadata but for `changes`, other rows.
-fn edit(
-    from: &Path,
-    to: &Path,
-    changes: &[(&str, &str)],
-    rows: impl Fn(RecordBatch) -> RecordBatch,
-) {
-    let file =
-        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(from).unwrap()).unwrap();
-    let mut metadata: Vec<KeyValue> = file
-        .metadata()
-        .file_metadata()
-        .key_value_metadata()
-        .unwrap()
-        .clone();
+fn edit(from: &Path, to: &Path, changes: &[(&str, &str)], rows: impl Fn(RecordBatch) -> RecordBatch) {
+    let file = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(from).unwrap()).unwrap();
+    let mut metadata: Vec<KeyValue> = file.metadata().file_metadata().key_value_metadata().unwrap().clone();
     metadata.retain(|entry| entry.key != "ARROW:schema");
     for entry in &mut metadata {
         if let Some((_, value)) = changes.iter().find(|(key, _)| *key == entry.key) {
             entry.value = Some((*value).to_owned());
         }
     }
-    let batches: Vec<RecordBatch> = file
-        .build()
-        .unwrap()
-        .map(|batch| rows(batch.unwrap()))
-        .collect();
-    let properties = WriterProperties::builder()
-        .set_key_value_metadata(Some(metadata))
-        .build();
+    let batches: Vec<RecordBatch> = file.build().unwrap().map(|batch| rows(batch.unwrap())).collect();
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(metadata)).build();
     let target = std::fs::File::create(to).unwrap();
     let mut writer = ArrowWriter::try_new(target, batches[0].schema(), Some(properties)).unwrap();
-    batches
-        .iter()
-        .for_each(|batch| writer.write(batch).unwrap());
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();
 }
 
@@ -440,10 +336,7 @@ fn unknown_findings_are_refused() {
     let edited = folder.path().join("edited.parquet");
     edit(&path, &edited, &[], |rows| {
         let lists = rows.column_by_name("findings").unwrap();
-        let lists = lists
-            .as_any()
-            .downcast_ref::<arrow::array::ListArray>()
-            .unwrap();
+        let lists = lists.as_any().downcast_ref::<arrow::array::ListArray>().unwrap();
         let (field, offsets, values, nulls) = lists.clone().into_parts();
         assert_eq!(values.len(), 2);
         let names = arrow::array::StringArray::from(vec![Finding::Mass.name(), "Covid"]);
