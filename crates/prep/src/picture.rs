@@ -150,7 +150,7 @@ impl Grey {
         let mut encoder = png::Encoder::new(&mut bytes, self.width, self.height);
         encoder.set_color(png::ColorType::Grayscale);
         encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_compression(png::Compression::Balanced);
+        encoder.set_compression(png::Compression::Fast);
         let mut writer = encoder.write_header().expect("a picture has pixels, and memory takes any byte");
         writer.write_image_data(&self.pixels).expect("as many pixels as the header says");
         writer.finish().expect("memory takes any byte");
