@@ -1,0 +1,175 @@
+//! The trunks and pools there are, by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A convolutional trunk, as torchvision has it (ResNet v1.5: the stride of a bottleneck is in its 3x3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backbone {
+    /// ResNet-18 (He et al., CVPR 2016).
+    Resnet18,
+    /// ResNet-34.
+    Resnet34,
+    /// ResNet-50, the paper's default.
+    Resnet50,
+    /// ResNet-101.
+    Resnet101,
+    /// DenseNet-121 (Huang et al., CVPR 2017).
+    Densenet121,
+    /// Ours, for laptops, demos and tests: one basic block per stage, widths 32 to 256, output stride 16.
+    Mini,
+}
+
+impl Backbone {
+    /// All backbones.
+    pub const ALL: [Backbone; 6] = [
+        Backbone::Resnet18,
+        Backbone::Resnet34,
+        Backbone::Resnet50,
+        Backbone::Resnet101,
+        Backbone::Densenet121,
+        Backbone::Mini,
+    ];
+
+    /// Channels `K` of the last map, hence the length of the pooled vector.
+    pub fn channels(self) -> usize {
+        match self {
+            Backbone::Resnet18 | Backbone::Resnet34 => 512,
+            Backbone::Resnet50 | Backbone::Resnet101 => 2048,
+            Backbone::Densenet121 => 1024,
+            Backbone::Mini => 256,
+        }
+    }
+
+    /// The name in configurations and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backbone::Resnet18 => "resnet18",
+            Backbone::Resnet34 => "resnet34",
+            Backbone::Resnet50 => "resnet50",
+            Backbone::Resnet101 => "resnet101",
+            Backbone::Densenet121 => "densenet121",
+            Backbone::Mini => "mini",
+        }
+    }
+
+    /// Side of the last map for an input of `side` px.
+    pub fn map_side(self, side: usize) -> usize {
+        let halved = |side: usize| side.div_ceil(2); // 7x7, 3x3 and 1x1 at stride 2 with "same" padding
+        match self {
+            Backbone::Densenet121 => halved(halved(side)) / 2 / 2 / 2, // transitions pool 2x2, dropping a remainder
+            Backbone::Mini => halved(halved(halved(halved(side)))),
+            _ => halved(halved(halved(halved(halved(side))))),
+        }
+    }
+
+    /// The smallest input side in px: the last map is 2x2, so that even a batch of one image has a variance.
+    pub fn min_side(self) -> usize {
+        (1..).find(|&side| self.map_side(side) >= 2).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Backbone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Backbone {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        find("backbone", &Backbone::ALL, text)
+    }
+}
+
+/// How a map `[N, H, W, K]` becomes a vector `[N, K]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// The maximum over positions, the paper's choice; the gradient goes to the first one in row-major order.
+    Max,
+    /// The mean over positions.
+    Avg,
+    /// Log-sum-exp, a soft maximum, with `r = 10` (Wang et al., CVPR 2017, equation 1).
+    Lse,
+}
+
+impl Pool {
+    /// All pools.
+    pub const ALL: [Pool; 3] = [Pool::Max, Pool::Avg, Pool::Lse];
+
+    /// The name in configurations and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pool::Max => "max",
+            Pool::Avg => "avg",
+            Pool::Lse => "lse",
+        }
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Pool {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        find("pool", &Pool::ALL, text)
+    }
+}
+
+/// The one of `all` called `text`.
+fn find<T: Copy + fmt::Display>(what: &'static str, all: &[T], text: &str) -> Result<T> {
+    all.iter()
+        .copied()
+        .find(|item| item.to_string() == text)
+        .ok_or_else(|| Error::UnknownName {
+            what,
+            got: text.to_owned(),
+            expected: all
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for backbone in Backbone::ALL {
+            assert_eq!(backbone.name().parse::<Backbone>().unwrap(), backbone);
+        }
+        assert_eq!(
+            "resnet".parse::<Backbone>().unwrap_err().to_string(),
+            "unknown backbone \"resnet\", expected one of \
+             resnet18, resnet34, resnet50, resnet101, densenet121, mini"
+        );
+        assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
+    }
+
+    #[test]
+    fn map_sides() {
+        for (backbone, at_224, smallest) in [
+            (Backbone::Resnet50, 7, 33),
+            (Backbone::Densenet121, 7, 61),
+            (Backbone::Mini, 14, 17),
+        ] {
+            assert_eq!(backbone.map_side(224), at_224);
+            assert_eq!(backbone.min_side(), smallest);
+        }
+    }
+}
