@@ -16,12 +16,7 @@ pub struct BBox {
 impl BBox {
     /// A box from its edges.
     pub fn new(x_min: f32, y_min: f32, x_max: f32, y_max: f32) -> Self {
-        BBox {
-            x_min,
-            y_min,
-            x_max,
-            y_max,
-        }
+        BBox { x_min, y_min, x_max, y_max }
     }
 
     /// Width in pixels, never negative.
@@ -41,10 +36,7 @@ impl BBox {
 
     /// Centre `(x, y)`.
     pub fn center(&self) -> (f32, f32) {
-        (
-            (self.x_min + self.x_max) / 2.0,
-            (self.y_min + self.y_max) / 2.0,
-        )
+        ((self.x_min + self.x_max) / 2.0, (self.y_min + self.y_max) / 2.0)
     }
 
     /// Whether the point lies inside.
@@ -73,21 +65,12 @@ impl BBox {
     /// Intersection over the detected box (IoBB; Wang et al., CVPR 2017): `self` is the detection.
     pub fn iobb(&self, truth: &BBox) -> f32 {
         let area = self.area();
-        if area > 0.0 {
-            self.intersection(truth) / area
-        } else {
-            0.0
-        }
+        if area > 0.0 { self.intersection(truth) / area } else { 0.0 }
     }
 
     /// The same box in a frame scaled by `sx`, `sy`.
     pub fn scaled(&self, sx: f32, sy: f32) -> BBox {
-        BBox::new(
-            self.x_min * sx,
-            self.y_min * sy,
-            self.x_max * sx,
-            self.y_max * sy,
-        )
+        BBox::new(self.x_min * sx, self.y_min * sy, self.x_max * sx, self.y_max * sy)
     }
 
     /// Cut to the frame `[0, width) x [0, height)`.

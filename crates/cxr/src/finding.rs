@@ -140,9 +140,7 @@ impl Labels {
         if text == "No Finding" {
             return Ok(Labels(0));
         }
-        text.split('|')
-            .map(|name| name.trim().parse::<Finding>())
-            .collect()
+        text.split('|').map(|name| name.trim().parse::<Finding>()).collect()
     }
 
     /// Whether the image shows `finding`.
@@ -162,9 +160,7 @@ impl Labels {
 
     /// The findings in NIH's order.
     pub fn findings(self) -> impl Iterator<Item = Finding> {
-        Finding::ALL
-            .into_iter()
-            .filter(move |&finding| self.contains(finding))
+        Finding::ALL.into_iter().filter(move |&finding| self.contains(finding))
     }
 
     /// Training targets in output order: 14 findings, then "No Finding"; 0 or 1.
@@ -214,22 +210,13 @@ mod tests {
             assert_eq!(Labels::parse(text).unwrap().to_string(), text);
         }
         // NIH's lists are not always alphabetical.
-        assert_eq!(
-            Labels::parse("Hernia|Mass").unwrap().to_string(),
-            "Mass|Hernia"
-        );
+        assert_eq!(Labels::parse("Hernia|Mass").unwrap().to_string(), "Mass|Hernia");
     }
 
     #[test]
     fn unknown_findings_are_named() {
-        assert_eq!(
-            Labels::parse("Mass|Covid").unwrap_err(),
-            UnknownFinding("Covid".into())
-        );
-        assert_eq!(
-            Labels::parse("").unwrap_err(),
-            UnknownFinding(String::new())
-        );
+        assert_eq!(Labels::parse("Mass|Covid").unwrap_err(), UnknownFinding("Covid".into()));
+        assert_eq!(Labels::parse("").unwrap_err(), UnknownFinding(String::new()));
         assert!(Labels::parse("No Finding|Mass").is_err());
     }
 

@@ -108,23 +108,13 @@ pub enum Validation<'a> {
 ///
 /// Returns the split of each record, in the records' order.
 pub fn random(records: &[ImageRecord], seed: u64) -> Vec<Split> {
-    let mut patients: Vec<u32> = records
-        .iter()
-        .map(|record| record.patient_id)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+    let mut patients: Vec<u32> =
+        records.iter().map(|record| record.patient_id).collect::<BTreeSet<_>>().into_iter().collect();
     patients.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let cuts = cuts(patients.len());
-    let split: HashMap<u32, Split> = patients
-        .into_iter()
-        .enumerate()
-        .map(|(i, patient)| (patient, split_at(i, cuts)))
-        .collect();
-    records
-        .iter()
-        .map(|record| split[&record.patient_id])
-        .collect()
+    let split: HashMap<u32, Split> =
+        patients.into_iter().enumerate().map(|(i, patient)| (patient, split_at(i, cuts))).collect();
+    records.iter().map(|record| split[&record.patient_id]).collect()
 }
 
 /// The paper's division: of the images, 70 % to train, 10 % to validation, 20 % to test, whoever's they are.
@@ -207,10 +197,7 @@ pub fn shared_patients(records: &[ImageRecord], splits: &[Option<Split>]) -> Vec
     }
     seen.into_iter()
         .filter(|(_, splits)| splits.len() > 1)
-        .map(|(patient_id, splits)| Shared {
-            patient_id,
-            splits: splits.into_iter().collect(),
-        })
+        .map(|(patient_id, splits)| Shared { patient_id, splits: splits.into_iter().collect() })
         .collect()
 }
 
@@ -225,10 +212,7 @@ pub fn check_patients(records: &[ImageRecord], splits: &[Option<Split>]) -> Resu
     }
     let count = shared.len();
     shared.truncate(FIRST);
-    Err(Error::SharedPatients {
-        count,
-        first: shared,
-    })
+    Err(Error::SharedPatients { count, first: shared })
 }
 
 /// Where train ends and where validation ends among `n`; no split is empty where `n` allows it.
@@ -277,11 +261,7 @@ fn cut(records: &[ImageRecord], splits: &mut [Option<Split>], fraction: f64, see
 }
 
 fn index(records: &[ImageRecord]) -> HashMap<&str, usize> {
-    records
-        .iter()
-        .enumerate()
-        .map(|(i, record)| (record.image_id.as_str(), i))
-        .collect()
+    records.iter().enumerate().map(|(i, record)| (record.image_id.as_str(), i)).collect()
 }
 
 /// Lists in the order of [`Split::ALL`].
@@ -301,10 +281,7 @@ fn assign(
             match splits[i].replace(split) {
                 None => {}
                 Some(before) if before == split => {
-                    return Err(Error::Twice {
-                        list: list.name.clone(),
-                        image_id: image_id.clone(),
-                    });
+                    return Err(Error::Twice { list: list.name.clone(), image_id: image_id.clone() });
                 }
                 Some(before) => {
                     return Err(Error::TwoLists {
@@ -352,10 +329,7 @@ mod tests {
     }
 
     fn list(name: &str, records: &[ImageRecord], which: &[usize]) -> List {
-        List {
-            name: name.into(),
-            image_ids: which.iter().map(|&i| records[i].image_id.clone()).collect(),
-        }
+        List { name: name.into(), image_ids: which.iter().map(|&i| records[i].image_id.clone()).collect() }
     }
 
     fn count(splits: &[Option<Split>], split: Split) -> usize {
@@ -424,9 +398,7 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_split_for_ever() {
         let records = table(&(0..20).collect::<Vec<_>>());
-        let which = |splits: &[Split], split| -> Vec<usize> {
-            (0..20).filter(|&i| splits[i] == split).collect()
-        };
+        let which = |splits: &[Split], split| -> Vec<usize> { (0..20).filter(|&i| splits[i] == split).collect() };
         let drawn = random(&records, 1);
         assert_eq!(which(&drawn, Split::Test), [0, 10, 12, 16]);
         assert_eq!(which(&drawn, Split::Validation).len(), 2);
@@ -441,38 +413,23 @@ mod tests {
         let shared = shared_patients(&records, &splits);
         assert!(shared.len() > 10, "{shared:?}");
         let error = check_patients(&records, &splits).unwrap_err();
-        let Error::SharedPatients { count, first } = &error else {
-            panic!("{error}")
-        };
+        let Error::SharedPatients { count, first } = &error else { panic!("{error}") };
         assert_eq!((*count, first.len()), (shared.len(), 10));
-        assert!(
-            error
-                .to_string()
-                .contains("patients are in more than one split, the first: 0 (train and ")
-        );
+        assert!(error.to_string().contains("patients are in more than one split, the first: 0 (train and "));
     }
 
     #[test]
     fn lists_are_taken_as_they_are() {
         let records = table(&[1, 1, 2, 3, 4]);
-        let (train, validation, test) = (
-            list("a", &records, &[1, 0]),
-            list("b", &records, &[2]),
-            list("c", &records, &[4]),
-        );
+        let (train, validation, test) =
+            (list("a", &records, &[1, 0]), list("b", &records, &[2]), list("c", &records, &[4]));
         let splits = files(&records, &train, &validation, &test).unwrap();
         use Split::{Test, Train, Validation as Val};
-        assert_eq!(
-            splits,
-            [Some(Train), Some(Train), Some(Val), None, Some(Test)]
-        );
+        assert_eq!(splits, [Some(Train), Some(Train), Some(Val), None, Some(Test)]);
 
         // The official form: the validation list is a part of train_val.
         let train_val = list("train_val", &records, &[0, 1, 2]);
-        assert_eq!(
-            official(&records, &train_val, &test, Validation::List(&validation)).unwrap(),
-            splits
-        );
+        assert_eq!(official(&records, &train_val, &test, Validation::List(&validation)).unwrap(), splits);
     }
 
     #[test]
@@ -484,15 +441,8 @@ mod tests {
         let overlap = list("overlap.txt", &records, &[4, 1]);
         let mut unknown = list("unknown.txt", &records, &[3]);
         unknown.image_ids.extend(["x.png".into(), "y.png".into()]);
-        let message = |train, validation, test| {
-            files(&records, train, validation, test)
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            message(&ok, &twice, &none),
-            "twice.txt names 00000002_002.png twice"
-        );
+        let message = |train, validation, test| files(&records, train, validation, test).unwrap_err().to_string();
+        assert_eq!(message(&ok, &twice, &none), "twice.txt names 00000002_002.png twice");
         assert_eq!(
             message(&ok, &none, &overlap),
             "00000001_001.png is in ok.txt and in overlap.txt; lists must not share images"

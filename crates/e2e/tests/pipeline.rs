@@ -63,10 +63,7 @@ fn a_users_day() {
 
     // Another threshold in another run shares prep and global by reference.
     for stage in ["attend", "local", "fusion", "report"] {
-        let ran = pipeline.stage(
-            stage,
-            &["--run", "tau", "--base", "default", "--set", "attend.threshold=0.9"],
-        );
+        let ran = pipeline.stage(stage, &["--run", "tau", "--base", "default", "--set", "attend.threshold=0.9"]);
         assert_eq!(ran.code, 0, "{stage}: {}", ran.stderr);
     }
     assert!(!pipeline.published("tau", "prep").exists());

@@ -1,1 +1,7 @@
-//! Trains the global branch on whole images.
+//! `global` trains the first branch of AG-CNN on whole images (Guan et al., arXiv 1801.09927, section III-A).
+//!
+//! The work is done by [`branch`], which `local` shares; what is particular to this stage is its recipe,
+//! `default.toml`, and its story, `main.rs`.
+
+/// What this stage is.
+pub const SPEC: stage::Spec = stage::Spec { name: "global", version: 1, defaults: include_str!("../default.toml") };

@@ -130,18 +130,11 @@ impl FromStr for Pool {
 
 /// The one of `all` called `text`.
 fn find<T: Copy + fmt::Display>(what: &'static str, all: &[T], text: &str) -> Result<T> {
-    all.iter()
-        .copied()
-        .find(|item| item.to_string() == text)
-        .ok_or_else(|| Error::UnknownName {
-            what,
-            got: text.to_owned(),
-            expected: all
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+    all.iter().copied().find(|item| item.to_string() == text).ok_or_else(|| Error::UnknownName {
+        what,
+        got: text.to_owned(),
+        expected: all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    })
 }
 
 #[cfg(test)]
@@ -163,11 +156,9 @@ mod tests {
 
     #[test]
     fn map_sides() {
-        for (backbone, at_224, smallest) in [
-            (Backbone::Resnet50, 7, 33),
-            (Backbone::Densenet121, 7, 61),
-            (Backbone::Mini, 14, 17),
-        ] {
+        for (backbone, at_224, smallest) in
+            [(Backbone::Resnet50, 7, 33), (Backbone::Densenet121, 7, 61), (Backbone::Mini, 14, 17)]
+        {
             assert_eq!(backbone.map_side(224), at_224);
             assert_eq!(backbone.min_side(), smallest);
         }

@@ -14,24 +14,16 @@ use crate::{Error, Result};
 /// An unknown name; CUDA in a build without it.
 pub fn device(name: &str) -> Result<Device> {
     match name {
-        "auto" | "cpu" => {
-            
-            Ok(Device::Cpu)
+        "auto" | "cpu" => Ok(Device::Cpu),
+        _ if name == "cuda" || is_cuda_number(name) => {
+            Err(Error::Device { got: name.to_owned(), reason: "this build has no CUDA".to_owned() })
         }
-        _ if name == "cuda" || is_cuda_number(name) => Err(Error::Device {
-            got: name.to_owned(),
-            reason: "this build has no CUDA".to_owned(),
-        }),
-        _ => Err(Error::Device {
-            got: name.to_owned(),
-            reason: "expected auto, cpu, cuda or cuda:N".to_owned(),
-        }),
+        _ => Err(Error::Device { got: name.to_owned(), reason: "expected auto, cpu, cuda or cuda:N".to_owned() }),
     }
 }
 
 fn is_cuda_number(name: &str) -> bool {
-    name.strip_prefix("cuda:")
-        .is_some_and(|number| number.parse::<usize>().is_ok())
+    name.strip_prefix("cuda:").is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 #[cfg(test)]
@@ -44,9 +36,6 @@ mod tests {
         assert!(device("cpu").unwrap().is_cpu());
         let message = |name| device(name).unwrap_err().to_string();
         assert_eq!(message("cuda:1"), "no device \"cuda:1\": this build has no CUDA");
-        assert_eq!(
-            message("cuda:x"),
-            "no device \"cuda:x\": expected auto, cpu, cuda or cuda:N"
-        );
+        assert_eq!(message("cuda:x"), "no device \"cuda:x\": expected auto, cpu, cuda or cuda:N");
     }
 }

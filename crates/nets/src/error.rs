@@ -120,21 +120,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn malformed(path: &Path, reason: impl ToString) -> Error {
-        Error::Malformed {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
+        Error::Malformed { path: path.to_owned(), reason: reason.to_string() }
     }
 
-    pub(crate) fn shape(
-        what: impl Into<String>,
-        expected: impl ToString,
-        got: impl ToString,
-    ) -> Error {
-        Error::Shape {
-            what: what.into(),
-            expected: expected.to_string(),
-            got: got.to_string(),
-        }
+    pub(crate) fn shape(what: impl Into<String>, expected: impl ToString, got: impl ToString) -> Error {
+        Error::Shape { what: what.into(), expected: expected.to_string(), got: got.to_string() }
     }
 }

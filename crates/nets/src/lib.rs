@@ -27,7 +27,6 @@ mod error;
 pub mod network;
 pub mod optim;
 
-
 pub mod train;
 
 pub mod weights;

@@ -1,11 +1,22 @@
 //! A trunk, a pool and a linear layer: what `global` and `local` train.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Module, Tensor, Var};
+use candle_nn::Linear;
+use cxr::OUTPUTS;
 
-use crate::weights::Meta;
-use crate::{Backbone, Pool, Result};
+use crate::augment::random;
+use crate::densenet::{self, Densenet, FoldedDensenet};
+use crate::params::{Builder, Id, Init, Params};
+use crate::resnet::{self, FoldedResnet, Resnet};
+use crate::units::Collect;
+use crate::weights::{self, Meta};
+use crate::{Backbone, Error, Pool, Result, import};
+
+/// Sharpness of [`Pool::Lse`] (Wang et al., CVPR 2017: the best of their sweep).
+const LSE_R: f32 = 10.0;
 
 /// What a network says about a batch, in evaluation mode.
 #[derive(Debug, Clone)]
@@ -18,56 +29,339 @@ pub struct Evaluated {
     pub logits: Tensor,
 }
 
-/// A gradient per trainable parameter, in the order of [`Network::parameters`].
+/// A gradient per trained parameter, in the order of [`Network::trained`].
 #[derive(Debug)]
-pub struct Grads(pub(crate) Vec<Tensor>);
+pub struct Grads {
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) logits: Tensor,
+}
+
+impl Grads {
+    /// The gradients; a convolution's is `[out, height, width, in]`.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The logits `[N, 15]` of the forward pass.
+    pub fn logits(&self) -> &Tensor {
+        &self.logits
+    }
+}
 
 /// A backbone with its head.
 #[derive(Debug)]
 pub struct Network {
     backbone: Backbone,
     pool: Pool,
+    device: Device,
+    params: Params,
+    trunk: Trunk,
+    /// Weight `[15, K]` and bias of the linear layer.
+    head: (Id, Id),
+    /// The trunk for evaluation, made at its first use after a change of the weights.
+    folded: OnceLock<Folded>,
+}
+
+#[derive(Debug)]
+enum Trunk {
+    Resnet(Resnet),
+    Densenet(Densenet),
+}
+
+enum Tape {
+    Resnet(resnet::Tape),
+    Densenet(densenet::Tape),
+}
+
+#[derive(Debug)]
+enum Folded {
+    Resnet(FoldedResnet),
+    Densenet(FoldedDensenet),
 }
 
 impl Network {
-    /// A network with torchvision's random initialisation for `seed`.
-    pub fn new(_backbone: Backbone, _pool: Pool, _seed: u64, _device: &Device) -> Result<Network> {
-        unimplemented!()
+    /// A network with torchvision's random initialisation.
+    ///
+    /// Convolutions are normal, batch norms the identity, the head uniform; `seed` decides.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn new(backbone: Backbone, pool: Pool, seed: u64, device: &Device) -> Result<Network> {
+        let dense = backbone == Backbone::Densenet121;
+        let init = if dense { Init::FanIn } else { Init::FanOut };
+        let mut build = Builder::new(init, random(b"init", seed, 0, 0), device);
+        let (trunk, name) = if dense {
+            (Trunk::Densenet(Densenet::new(&mut build)?), "classifier")
+        } else {
+            (Trunk::Resnet(Resnet::new(backbone, &mut build)?), "fc")
+        };
+        let head = build.linear(name, backbone.channels(), OUTPUTS)?;
+        Ok(Network {
+            backbone,
+            pool,
+            device: device.clone(),
+            params: build.finish(),
+            trunk,
+            head,
+            folded: OnceLock::new(),
+        })
     }
+
     /// Its trunk.
     pub fn backbone(&self) -> Backbone {
         self.backbone
     }
+
     /// Its pool.
     pub fn pool(&self) -> Pool {
         self.pool
     }
+
     /// Where it lives.
     pub fn device(&self) -> &Device {
-        unimplemented!()
+        &self.device
     }
-    /// The network in evaluation mode: running statistics, batch norms folded into the convolutions.
-    pub fn forward_eval(&self, _x: &Tensor) -> Result<Evaluated> {
-        unimplemented!()
+
+    /// torchvision's name and the value of every trained parameter; a convolution's is `[out, height, width, in]`.
+    pub fn trained(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.params.trained().map(|(_, name, tensor)| (name, tensor))
     }
-    /// One forward and backward pass in training mode; updates the running statistics.
-    pub fn loss_and_grads(&mut self, _x: &Tensor, _targets: &Tensor) -> Result<(f32, Grads)> {
-        unimplemented!()
+
+    /// The network in evaluation mode: by the running statistics, with batch norms folded into the convolutions.
+    ///
+    /// # Shapes
+    /// `x [N, S, S, 3]`, as [`augment`](crate::augment) makes it.
+    ///
+    /// # Errors
+    /// Another shape, or a side below [`Backbone::min_side`].
+    pub fn forward_eval(&self, x: &Tensor) -> Result<Evaluated> {
+        self.check_input(x)?;
+        let folded = match self.folded.get() {
+            Some(folded) => folded,
+            None => {
+                let folded = self.fold()?;
+                self.folded.get_or_init(|| folded)
+            }
+        };
+        let map = match (folded, &self.trunk) {
+            (Folded::Resnet(folded), _) => folded.forward(x)?,
+            (Folded::Densenet(folded), Trunk::Densenet(trunk)) => trunk.evaluate(&self.params, folded, x)?,
+            (Folded::Densenet(_), Trunk::Resnet(_)) => unreachable!("folded from this trunk"),
+        };
+        let pool = self.global_pool(&map)?;
+        let (weight, bias) = self.head;
+        let head = Linear::new(self.params.get(weight).clone(), Some(self.params.get(bias).clone()));
+        let logits = head.forward(&pool)?;
+        Ok(Evaluated { map, pool, logits })
     }
-    /// Writes the weights in torchvision's names and layout; `key` says which run made them.
-    pub fn save(&self, _path: &Path, _key: &str) -> Result<()> {
-        unimplemented!()
+
+    /// One forward and backward pass in training mode: the mean binary cross-entropy and its gradients.
+    ///
+    /// Batch norms use the batch's statistics and move the running ones. The trunk's gradients are hand-written, the
+    /// head's are candle's.
+    ///
+    /// # Shapes
+    /// `x [N, S, S, 3]`, `targets [N, 15]`, 0 or 1.
+    ///
+    /// # Errors
+    /// Another shape, or a side below [`Backbone::min_side`].
+    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(f32, Grads)> {
+        self.check_input(x)?;
+        self.folded = OnceLock::new();
+        let (map, tape) = match &self.trunk {
+            Trunk::Resnet(trunk) => {
+                let (map, tape) = trunk.forward(&mut self.params, x)?;
+                (map, Tape::Resnet(tape))
+            }
+            Trunk::Densenet(trunk) => {
+                let (map, tape) = trunk.forward(&mut self.params, x)?;
+                (map, Tape::Densenet(tape))
+            }
+        };
+
+        let map = Var::from_tensor(&map)?;
+        let weight = Var::from_tensor(self.params.get(self.head.0))?;
+        let bias = Var::from_tensor(self.params.get(self.head.1))?;
+        let head = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
+        let logits = head.forward(&self.global_pool(&map)?)?;
+        let loss = ops::bce_with_logits(&logits, targets)?;
+        let mut store = loss.backward()?;
+        let mut taken = |var: &Var| -> Result<Tensor> {
+            let grad = store.remove(var).unwrap_or(var.zeros_like()?);
+            Ok(grad.contiguous()?)
+        };
+        let dmap = taken(&map)?;
+        drop(map);
+        let mut grads = Collect::new();
+        grads.put(self.head.0, taken(&weight)?);
+        grads.put(self.head.1, taken(&bias)?);
+
+        match (&self.trunk, tape) {
+            (Trunk::Resnet(trunk), Tape::Resnet(tape)) => {
+                trunk.backward(&self.params, tape, dmap, &mut grads)?;
+            }
+            (Trunk::Densenet(trunk), Tape::Densenet(tape)) => {
+                trunk.backward(&self.params, tape, dmap, &mut grads)?;
+            }
+            _ => unreachable!("taped by this trunk"),
+        }
+        let grads = Grads { tensors: grads.finish(&self.params), logits: logits.detach() };
+        Ok((loss.to_scalar::<f32>()?, grads))
     }
-    /// Reads what [`Network::save`] wrote; backbone, pool and finding order must be those of `self`.
-    pub fn load(&mut self, _path: &Path) -> Result<Meta> {
-        unimplemented!()
+
+    /// Writes all weights in torchvision's names and layout, atomically; `key` says which run made them.
+    ///
+    /// The file loads with `model.load_state_dict(safetensors.torch.load_file(path))` into torchvision's model with 15
+    /// outputs.
+    ///
+    /// # Errors
+    /// The disk, with the path.
+    pub fn save(&self, path: &Path, key: &str) -> Result<()> {
+        let meta =
+            Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), key: key.to_owned() };
+        let tensors = self.params.iter().map(|(name, tensor)| {
+            let tensor = match tensor.rank() {
+                4 => tensor.permute((0, 3, 1, 2))?.contiguous()?,
+                _ => tensor.clone(),
+            };
+            Ok((name.to_owned(), tensor))
+        });
+        weights::write(path, &tensors.collect::<Result<Vec<_>>>()?, &meta)
     }
-    /// Reads a weights file of ours, backbone and pool as the file says.
-    pub fn open(_path: &Path, _device: &Device) -> Result<(Network, Meta)> {
-        unimplemented!()
+
+    /// Reads what [`Network::save`] wrote into this network.
+    ///
+    /// # Errors
+    /// Another backbone, pool or finding order; a tensor that is missing, unknown or of another shape; a damaged file.
+    /// The network is then as it was.
+    pub fn load(&mut self, path: &Path) -> Result<Meta> {
+        let (tensors, meta) = weights::read(path, &Device::Cpu)?;
+        self.adopt(path, tensors, meta)
     }
-    /// Takes the trunk of a torchvision or timm file (`.safetensors`, `.pth`), every key checked; the head stays.
-    pub fn load_imagenet(&mut self, _path: &Path) -> Result<()> {
-        unimplemented!()
+
+    /// Reads what [`Network::save`] wrote; backbone and pool are the file's.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn open(path: &Path, device: &Device) -> Result<(Network, Meta)> {
+        let (tensors, meta) = weights::read(path, &Device::Cpu)?;
+        let foreign = |error: Error| Error::malformed(path, error);
+        let backbone = meta.backbone.parse().map_err(foreign)?;
+        let pool = meta.pool.parse().map_err(foreign)?;
+        let mut network = Network::new(backbone, pool, 0, device)?;
+        let meta = network.adopt(path, tensors, meta)?;
+        Ok((network, meta))
+    }
+
+    fn adopt(&mut self, path: &Path, tensors: Vec<(String, Tensor)>, meta: Meta) -> Result<Meta> {
+        for (what, got, expected) in
+            [("backbone", &meta.backbone, self.backbone.name()), ("pool", &meta.pool, self.pool.name())]
+        {
+            if got != expected {
+                return Err(Error::Mismatch {
+                    path: path.to_owned(),
+                    what: what.to_owned(),
+                    got: got.clone(),
+                    expected: expected.to_owned(),
+                });
+            }
+        }
+        let tensors = import::matched(path, self.backbone, self.layout(), tensors, |_| false)?;
+        self.assign(tensors)?;
+        Ok(meta)
+    }
+
+    /// Takes the trunk of a torchvision or timm file (`.safetensors`, `.pth`); the head stays as it is.
+    ///
+    /// # Errors
+    /// A tensor that is missing, unknown or of another shape, or not finite; a damaged file. The network is then as it
+    /// was.
+    pub fn load_imagenet(&mut self, path: &Path) -> Result<()> {
+        let tensors = import::read(path)?;
+        let head = |name: &str| name.starts_with("fc.") || name.starts_with("classifier.");
+        let trunk = self.layout().filter(|(name, _)| !head(name));
+        let taken = import::matched(path, self.backbone, trunk, tensors, head)?;
+        let kept = self.params.iter().filter(|(name, _)| head(name));
+        let kept = kept.map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
+        // the head is last in every network
+        let mut all = taken;
+        for tensor in kept {
+            all.push(tensor?);
+        }
+        self.assign(all)
+    }
+
+    /// Every name with its shape on disk, OIHW.
+    fn layout(&self) -> impl Iterator<Item = (&str, Vec<usize>)> {
+        self.params.iter().map(|(name, tensor)| {
+            let shape = match *tensor.dims() {
+                [out, height, width, input] => vec![out, input, height, width],
+                ref dims => dims.to_vec(),
+            };
+            (name, shape)
+        })
+    }
+
+    /// Takes tensors in the layout on disk, in the order of the parameters.
+    fn assign(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+        let tensors = tensors.into_iter().map(|tensor| {
+            let tensor = tensor.to_device(&self.device)?;
+            match tensor.rank() {
+                4 => Ok(tensor.permute((0, 2, 3, 1))?.contiguous()?),
+                _ => Ok(tensor),
+            }
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        self.restore(tensors)
+    }
+
+    /// Copies of every tensor in memory layout.
+    pub(crate) fn snapshot(&self) -> Result<Vec<Tensor>> {
+        self.params.snapshot()
+    }
+
+    /// Takes what [`Network::snapshot`] gave.
+    pub(crate) fn restore(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+        self.folded = OnceLock::new();
+        self.params.replace(tensors)
+    }
+
+    /// Every tensor's name, in the order of [`Network::snapshot`].
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.params.iter().map(|(name, _)| name)
+    }
+
+    /// The trained parameters, for an optimiser to write to.
+    pub(crate) fn trained_mut(&mut self) -> Vec<Tensor> {
+        self.folded = OnceLock::new();
+        self.params.trained().map(|(_, _, tensor)| tensor.clone()).collect()
+    }
+
+    fn fold(&self) -> Result<Folded> {
+        Ok(match &self.trunk {
+            Trunk::Resnet(trunk) => Folded::Resnet(trunk.fold(&self.params)?),
+            Trunk::Densenet(trunk) => Folded::Densenet(trunk.fold(&self.params)?),
+        })
+    }
+
+    fn global_pool(&self, map: &Tensor) -> Result<Tensor> {
+        let pool = match self.pool {
+            Pool::Max => ops::Pool::Max,
+            Pool::Avg => ops::Pool::Avg,
+            Pool::Lse => ops::Pool::Lse { r: LSE_R },
+        };
+        Ok(ops::global_pool(map, pool)?)
+    }
+
+    fn check_input(&self, x: &Tensor) -> Result<()> {
+        let least = self.backbone.min_side();
+        match *x.dims() {
+            [n, height, width, 3] if n > 0 && height >= least && width >= least => Ok(()),
+            ref dims => Err(Error::shape(
+                format!("input of {}", self.backbone),
+                format!("[N, S, S, 3] with N >= 1 and S >= {least}"),
+                format!("{dims:?}"),
+            )),
+        }
     }
 }

@@ -36,12 +36,7 @@ pub struct Optimizer;
 
 impl Optimizer {
     /// For parameters shaped as `parameters`; `momentum` is AdamW's first beta.
-    pub fn new(
-        _kind: OptimizerKind,
-        _momentum: f64,
-        _weight_decay: f64,
-        _parameters: &[Tensor],
-    ) -> Result<Optimizer> {
+    pub fn new(_kind: OptimizerKind, _momentum: f64, _weight_decay: f64, _parameters: &[Tensor]) -> Result<Optimizer> {
         unimplemented!()
     }
     /// Updates `parameters` in place.

@@ -140,7 +140,7 @@ pub fn batch_norm_eval(
     check_shape(op, "beta", beta, &[c])?;
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let affine = Affine::new(&gamma, &beta, &moments.mean, &moments.inv_std(eps));
-    let y = affine.apply(&*View::new(op, "x", x)?, None, relu);
+    let y = affine.apply(&View::new(op, "x", x)?, None, relu);
     Tensor::from_vec(y, x.shape(), &Device::Cpu)
 }
 
@@ -200,10 +200,10 @@ impl CustomOp3 for BatchNorm {
         let (xs, shape) = (View::new(op, "x", x)?, x.shape());
         let moments = moments(&xs, c);
         let grads = backward(
-            &*View::new(op, "dy", &dy)?,
+            &View::new(op, "dy", &dy)?,
             &xs,
             None,
-            &*View::new(op, "gamma", gamma)?,
+            &View::new(op, "gamma", gamma)?,
             &narrow(&moments.mean),
             &narrow(&moments.inv_std(self.eps)),
             false,

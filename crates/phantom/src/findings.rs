@@ -218,7 +218,7 @@ fn ball(film: &mut Grid, anatomy: &Anatomy, side: usize, radius: f32, strength: 
     };
     let phase = rng.random_range(0.0..6.0_f32);
     film.paint(&shape.area(1.15), |px, py, old| {
-        let bumps = 1.0 + 0.07 * ((py - y).atan2(px - x) * 5.0 + phase).sin();
+        let bumps = 1.0 + 0.035 * ((py - y).atan2(px - x) * 5.0 + phase).sin();
         let r = shape.radius(px, py) / bumps;
         if r < 1.0 { old + strength * (1.0 - r * r).powf(0.35) } else { old }
     });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cxr::Split;
 use stage::Fail;
 
-use crate::{nih, picture};
+use crate::nih;
 
 const DOWNLOAD: &str =
     "data/README.md says where to download NIH's files; `--set prep.root=FOLDER` names the folder they are in";

@@ -7,7 +7,6 @@ pub mod config;
 pub mod dataset;
 mod error;
 pub mod nih;
-pub mod picture;
 mod shards;
 
 pub use config::Config;

@@ -9,8 +9,8 @@ use tables::{Stamp, images};
 
 use crate::config::{Config, Trouble};
 use crate::nih::BOX_FRAME_PX;
-use crate::picture::{self, Grey};
 use crate::{Error, Item};
+use picture::Grey;
 
 /// Images per file, at most.
 const SHARD: usize = 4000;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prep::picture::Grey;
+use picture::Grey;
 
 fn fixture(name: &str) -> Grey {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow");

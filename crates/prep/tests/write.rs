@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use common::{config, nih_folder, small};
 use cxr::{BBox, Split};
+use picture::Grey;
 use prep::config::{Kind, Trouble};
-use prep::picture::Grey;
 use prep::{Config, Dataset, Error, Written};
 use tables::{Stamp, images};
 

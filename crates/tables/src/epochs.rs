@@ -27,7 +27,7 @@ pub struct Row {
     pub validation_loss: Option<f64>,
     /// Mean AUROC over the findings that validation has both classes of; `None` where there is none.
     pub validation_auroc: Option<f64>,
-    /// Duration, validation included.
+    /// Duration of the training, without validation.
     pub seconds: f64,
     /// Training images per second.
     pub images_per_s: f64,
@@ -97,7 +97,7 @@ pub(crate) fn schema() -> Schema {
         field("train_loss", DataType::Float64, "mean loss over the training images during the epoch").unit("nats"),
         field("validation_loss", DataType::Float64, "mean loss over the validation images").unit("nats").nullable(),
         field("validation_auroc", DataType::Float64, "mean over the findings; null where undefined").nullable(),
-        field("seconds", DataType::Float64, "duration, validation included").unit("s"),
+        field("seconds", DataType::Float64, "duration of the training, without validation").unit("s"),
         field("images_per_s", DataType::Float64, "training speed").unit("images/s"),
         field("best", DataType::Boolean, "whether this epoch's weights were published"),
     ];

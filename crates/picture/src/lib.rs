@@ -1,4 +1,4 @@
-//! One picture: from any PNG file to a small square grey one.
+//! One picture: from any PNG file to a small square grey one, and back to a file.
 //!
 //! Grey values are 0 to 255, rows top to bottom, no padding. Files are not trusted: sizes are bounded before memory is
 //! taken, and a damaged file is an error, never a panic or a half-grey picture.
@@ -120,14 +120,30 @@ impl Grey {
     /// Bilinear with antialiasing (a triangle filter as wide as the reduction), which is what torchvision's `Resize`
     /// does to Pillow images, and with it the recipe of the paper; equal to Pillow's within one grey level.
     pub fn square(&self, size: u32) -> Grey {
-        if (self.width, self.height) == (size, size) {
+        self.crop([0.0, 0.0, f64::from(self.width), f64::from(self.height)], size)
+    }
+
+    /// The part `[left, top, right, bottom]`, in pixels that need not be whole, as a square of `size` px; resized as in
+    /// [`Grey::square`]. Nothing outside the part shines in; what is outside the picture is left away.
+    ///
+    /// # Panics
+    /// Where the part and the picture share less than a thousandth of a pixel.
+    pub fn crop(&self, [left, top, right, bottom]: [f64; 4], size: u32) -> Grey {
+        let (width, height) = (f64::from(self.width), f64::from(self.height));
+        let (left, right) = (left.clamp(0.0, width), right.clamp(0.0, width));
+        let (top, bottom) = (top.clamp(0.0, height), bottom.clamp(0.0, height));
+        assert!(right - left > 1e-3 && bottom - top > 1e-3, "an empty crop: {left} {top} {right} {bottom}");
+        let whole = (right - left, bottom - top) == (width, height);
+        if whole && (self.width, self.height) == (size, size) {
             return self.clone();
         }
-        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
+        let options = fir::ResizeOptions::new()
+            .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
+            .crop(left, top, right - left, bottom - top);
         let mut resized = fir::images::Image::new(size, size, fir::PixelType::U8);
         let source = fir::images::ImageRef::new(self.width, self.height, &self.pixels, fir::PixelType::U8)
             .expect("one byte per pixel");
-        fir::Resizer::new().resize(&source, &mut resized, &options).expect("both are of one byte per pixel");
+        fir::Resizer::new().resize(&source, &mut resized, &options).expect("the part lies inside, and has pixels");
         Grey { width: size, height: size, pixels: resized.into_vec() }
     }
 
@@ -260,6 +276,20 @@ mod tests {
         !bytes.iter().fold(!0u32, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
         })
+    }
+
+    #[test]
+    fn a_crop_sees_its_part_and_nothing_else() {
+        // Four quadrants of 8 x 8 px.
+        let pixels = (0..256).map(|i| [[10, 60], [110, 160]][i / 128][i % 16 / 8]).collect();
+        let grey = Grey { width: 16, height: 16, pixels };
+        for (part, value) in [([0.0, 0.0, 8.0, 8.0], 10), ([8.0, 0.0, 16.0, 8.0], 60), ([9.5, 8.25, 15.0, 99.0], 160)] {
+            for size in [4, 8, 32] {
+                assert_eq!(grey.crop(part, size).pixels, vec![value; (size * size) as usize], "{part:?}");
+            }
+        }
+        assert_eq!(grey.crop([0.0, 0.0, 16.0, 16.0], 16), grey);
+        assert_eq!(grey.crop([-5.0, -5.0, 50.0, 50.0], 8), grey.square(8));
     }
 
     #[test]

@@ -1,0 +1,288 @@
+//! DenseNet-121 (Huang et al., CVPR 2017), as torchvision has it.
+
+use candle_core::{D, Tensor};
+
+use crate::Result;
+use crate::params::{Builder, Params};
+use crate::units::{Collect, Conv, ConvNorm, Folded, Norm, NormSaved, Saved, stem_pool};
+
+/// Channels of the stem.
+const STEM: usize = 64;
+/// Channels that a layer adds.
+const GROWTH: usize = 32;
+/// Channels of a layer's 1x1 convolution.
+const BOTTLENECK: usize = 4 * GROWTH;
+/// Layers per block.
+const LAYERS: [usize; 4] = [6, 12, 24, 16];
+
+/// The layers up to the last map.
+#[derive(Debug)]
+pub(crate) struct Densenet {
+    stem: ConvNorm,
+    blocks: Vec<Vec<Layer>>,
+    /// Between the blocks.
+    transitions: Vec<Transition>,
+    /// Behind the last block, with ReLU.
+    last: Norm,
+}
+
+/// `conv2(relu(norm2(conv1(relu(norm1(x))))))`, appended to `x`.
+#[derive(Debug)]
+struct Layer {
+    norm1: Norm,
+    /// `conv1`, `norm2` and its ReLU: a unit that folds in evaluation.
+    squeeze: ConvNorm,
+    conv2: Conv,
+    /// Channels of `x`.
+    input: usize,
+}
+
+/// `pool(conv(relu(norm(x))))`: half the channels, half the side.
+#[derive(Debug)]
+struct Transition {
+    norm: Norm,
+    conv: Conv,
+}
+
+#[derive(Debug)]
+struct LayerSaved {
+    norm1: NormSaved,
+    squeeze: Saved,
+    squeezed: Tensor,
+}
+
+#[derive(Debug)]
+struct TransitionSaved {
+    norm: NormSaved,
+    normed: Tensor,
+    side: (usize, usize),
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    stem: Saved,
+    pool: stem_pool::Saved,
+    blocks: Vec<Vec<LayerSaved>>,
+    transitions: Vec<TransitionSaved>,
+    last: NormSaved,
+}
+
+/// What is folded for evaluation; the rest is read from the parameters.
+#[derive(Debug)]
+pub(crate) struct FoldedDensenet {
+    stem: Folded,
+    squeezes: Vec<Vec<Folded>>,
+}
+
+impl Densenet {
+    pub(crate) fn new(build: &mut Builder) -> Result<Densenet> {
+        let stem = ConvNorm {
+            conv: build.conv("features.conv0", (3, STEM), 7, 2)?,
+            norm: build.norm("features.norm0", STEM)?,
+            relu: true,
+        };
+        let mut channels = STEM;
+        let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
+        for (block, layers) in LAYERS.into_iter().enumerate() {
+            let mut made = Vec::with_capacity(layers);
+            for layer in 1..=layers {
+                let name = format!("features.denseblock{}.denselayer{layer}", block + 1);
+                made.push(Layer::new(build, &name, channels)?);
+                channels += GROWTH;
+            }
+            blocks.push(made);
+            if block + 1 < LAYERS.len() {
+                let name = format!("features.transition{}", block + 1);
+                transitions.push(Transition {
+                    norm: build.norm(&format!("{name}.norm"), channels)?,
+                    conv: build.conv(&format!("{name}.conv"), (channels, channels / 2), 1, 1)?,
+                });
+                channels /= 2;
+            }
+        }
+        let last = build.norm("features.norm5", channels)?;
+        Ok(Densenet {
+            stem,
+            blocks,
+            transitions,
+            last,
+        })
+    }
+
+    /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
+    pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
+        let (x, stem) = self.stem.forward(params, x, None)?;
+        let (mut x, pool) = stem_pool::forward(&x)?;
+        let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
+        for (index, layers) in self.blocks.iter().enumerate() {
+            let mut saved_layers = Vec::with_capacity(layers.len());
+            for layer in layers {
+                let (y, saved) = layer.forward(params, x)?;
+                saved_layers.push(saved);
+                x = y;
+            }
+            blocks.push(saved_layers);
+            if let Some(transition) = self.transitions.get(index) {
+                let (y, saved) = transition.forward(params, x)?;
+                transitions.push(saved);
+                x = y;
+            }
+        }
+        let (y, last) = self.last.forward(params, x, None, true)?;
+        let tape = Tape {
+            stem,
+            pool,
+            blocks,
+            transitions,
+            last,
+        };
+        Ok((y, tape))
+    }
+
+    /// `dy` is the gradient of the last map.
+    pub(crate) fn backward(
+        &self,
+        params: &Params,
+        tape: Tape,
+        dy: Tensor,
+        grads: &mut Collect,
+    ) -> Result<()> {
+        let (mut dy, _) = self.last.backward(params, tape.last, &dy, grads)?;
+        let mut transitions = tape.transitions;
+        for (index, (layers, saved)) in self.blocks.iter().zip(tape.blocks).enumerate().rev() {
+            if index < self.transitions.len()
+                && let Some(saved) = transitions.pop()
+            {
+                dy = self.transitions[index].backward(params, saved, &dy, grads)?;
+            }
+            for (layer, saved) in layers.iter().zip(saved).rev() {
+                dy = layer.backward(params, saved, dy, grads)?;
+            }
+        }
+        let dy = stem_pool::backward(&tape.pool, &dy)?;
+        self.stem.backward_first(params, tape.stem, &dy, grads)
+    }
+
+    pub(crate) fn fold(&self, params: &Params) -> Result<FoldedDensenet> {
+        let squeezes = self.blocks.iter().map(|layers| {
+            let folded = layers.iter().map(|layer| layer.squeeze.fold(params));
+            folded.collect::<Result<Vec<_>>>()
+        });
+        Ok(FoldedDensenet {
+            stem: self.stem.fold(params)?,
+            squeezes: squeezes.collect::<Result<_>>()?,
+        })
+    }
+
+    /// As [`Densenet::forward`], by the running statistics.
+    pub(crate) fn evaluate(
+        &self,
+        params: &Params,
+        folded: &FoldedDensenet,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let (mut x, _) = stem_pool::forward(&folded.stem.forward(x, None)?)?;
+        for (index, layers) in self.blocks.iter().enumerate() {
+            for (layer, squeeze) in layers.iter().zip(&folded.squeezes[index]) {
+                let y = squeeze.forward(&layer.norm1.eval_relu(params, &x)?, None)?;
+                x = append(&x, &layer.conv2.forward(params, &y)?)?;
+            }
+            if let Some(transition) = self.transitions.get(index) {
+                let y = transition.norm.eval_relu(params, &x)?;
+                x = ops::avg_pool_forward(&transition.conv.forward(params, &y)?, 2)?;
+            }
+        }
+        self.last.eval_relu(params, &x)
+    }
+}
+
+impl Layer {
+    fn new(build: &mut Builder, name: &str, input: usize) -> Result<Layer> {
+        // norm1 before conv1: torchvision's order of the names
+        let norm1 = build.norm(&format!("{name}.norm1"), input)?;
+        let squeeze = ConvNorm {
+            conv: build.conv(&format!("{name}.conv1"), (input, BOTTLENECK), 1, 1)?,
+            norm: build.norm(&format!("{name}.norm2"), BOTTLENECK)?,
+            relu: true,
+        };
+        let conv2 = build.conv(&format!("{name}.conv2"), (BOTTLENECK, GROWTH), 3, 1)?;
+        Ok(Layer {
+            norm1,
+            squeeze,
+            conv2,
+            input,
+        })
+    }
+
+    fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, LayerSaved)> {
+        let (normed, norm1) = self.norm1.forward(params, x.clone(), None, true)?;
+        let (squeezed, squeeze) = self.squeeze.forward(params, &normed, None)?;
+        let new = self.conv2.forward(params, &squeezed)?;
+        let saved = LayerSaved {
+            norm1,
+            squeeze,
+            squeezed,
+        };
+        Ok((append(&x, &new)?, saved))
+    }
+
+    /// `dy` is the gradient of `x` with the new channels appended.
+    fn backward(
+        &self,
+        params: &Params,
+        saved: LayerSaved,
+        dy: Tensor,
+        grads: &mut Collect,
+    ) -> Result<Tensor> {
+        let dpassed = dy.narrow(D::Minus1, 0, self.input)?.contiguous()?;
+        let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?.contiguous()?;
+        drop(dy);
+        self.conv2
+            .backward_weight(&saved.squeezed, &dnew, grads)?;
+        let shape = saved.squeezed.dims4()?;
+        drop(saved.squeezed);
+        let dsqueezed = self.conv2.backward_input(params, &dnew, shape)?;
+        let (dnormed, _) = self
+            .squeeze
+            .backward(params, saved.squeeze, &dsqueezed, grads)?;
+        let (dx, _) = self.norm1.backward(params, saved.norm1, &dnormed, grads)?;
+        ops::add_assign(&dx, &dpassed)?;
+        Ok(dx)
+    }
+}
+
+impl Transition {
+    fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, TransitionSaved)> {
+        let (normed, norm) = self.norm.forward(params, x, None, true)?;
+        let z = self.conv.forward(params, &normed)?;
+        let (_, height, width, _) = z.dims4()?;
+        let saved = TransitionSaved {
+            norm,
+            normed,
+            side: (height, width),
+        };
+        Ok((ops::avg_pool_forward(&z, 2)?, saved))
+    }
+
+    fn backward(
+        &self,
+        params: &Params,
+        saved: TransitionSaved,
+        dy: &Tensor,
+        grads: &mut Collect,
+    ) -> Result<Tensor> {
+        let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
+        self.conv.backward_weight(&saved.normed, &dz, grads)?;
+        let shape = saved.normed.dims4()?;
+        drop(saved.normed);
+        let dnormed = self.conv.backward_input(params, &dz, shape)?;
+        let (dx, _) = self.norm.backward(params, saved.norm, &dnormed, grads)?;
+        Ok(dx)
+    }
+}
+
+/// The channels of `x`, then those of `new`.
+fn append(x: &Tensor, new: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::cat(&[x, new], D::Minus1)?)
+}

@@ -1,0 +1,275 @@
+//! Residual networks (He et al., CVPR 2016), as torchvision has them.
+
+use candle_core::Tensor;
+
+use crate::params::{Builder, Params};
+use crate::units::{Collect, ConvNorm, Folded, Saved, stem_pool};
+use crate::{Backbone, Result};
+
+/// What tells one ResNet from another.
+struct Shape {
+    /// Channels of the stem.
+    stem: usize,
+    /// Blocks per stage.
+    blocks: [usize; 4],
+    /// Channels of each stage's 3x3 convolutions.
+    widths: [usize; 4],
+    /// Stride of each stage.
+    strides: [usize; 4],
+    /// 1x1, 3x3, 1x1 with four times the channels, instead of 3x3, 3x3.
+    bottleneck: bool,
+}
+
+impl Shape {
+    fn of(backbone: Backbone) -> Shape {
+        let standard = |blocks, bottleneck| Shape {
+            stem: 64,
+            blocks,
+            widths: [64, 128, 256, 512],
+            strides: [1, 2, 2, 2],
+            bottleneck,
+        };
+        match backbone {
+            Backbone::Resnet18 => standard([2, 2, 2, 2], false),
+            Backbone::Resnet34 => standard([3, 4, 6, 3], false),
+            Backbone::Resnet50 => standard([3, 4, 6, 3], true),
+            Backbone::Resnet101 => standard([3, 4, 23, 3], true),
+            Backbone::Mini => Shape {
+                stem: 32,
+                blocks: [1; 4],
+                widths: [32, 64, 128, 256],
+                strides: [1, 2, 2, 1],
+                bottleneck: false,
+            },
+            Backbone::Densenet121 => unreachable!("a DenseNet is not built here"),
+        }
+    }
+}
+
+/// The layers up to the last map.
+#[derive(Debug)]
+pub(crate) struct Resnet {
+    stem: ConvNorm,
+    blocks: Vec<Block<ConvNorm>>,
+}
+
+/// A residual block, or what is kept for one, in the order of its convolutions.
+#[derive(Debug)]
+struct Block<T> {
+    /// Two (basic) or three (bottleneck); the last adds the shortcut.
+    main: Vec<T>,
+    /// The shortcut's 1x1 convolution, where the shape changes.
+    downsample: Option<T>,
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    stem: Saved,
+    pool: stem_pool::Saved,
+    blocks: Vec<Block<Saved>>,
+}
+
+/// The layers for evaluation.
+#[derive(Debug)]
+pub(crate) struct FoldedResnet {
+    stem: Folded,
+    blocks: Vec<Block<Folded>>,
+}
+
+impl Resnet {
+    pub(crate) fn new(backbone: Backbone, build: &mut Builder) -> Result<Resnet> {
+        let shape = Shape::of(backbone);
+        let stem = unit(build, "conv1", "bn1", (3, shape.stem), 7, 2, true)?;
+        let mut blocks = Vec::new();
+        let mut input = shape.stem;
+        for stage in 0..4 {
+            let width = shape.widths[stage];
+            for index in 0..shape.blocks[stage] {
+                let name = format!("layer{}.{index}", stage + 1);
+                let stride = if index == 0 { shape.strides[stage] } else { 1 };
+                let (block, output) = block(build, &name, input, width, stride, shape.bottleneck)?;
+                blocks.push(block);
+                input = output;
+            }
+        }
+        Ok(Resnet { stem, blocks })
+    }
+
+    /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
+    pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
+        let (x, stem) = self.stem.forward(params, x, None)?;
+        let (mut x, pool) = stem_pool::forward(&x)?;
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (y, saved) = block.forward(params, &x)?;
+            blocks.push(saved);
+            x = y;
+        }
+        Ok((x, Tape { stem, pool, blocks }))
+    }
+
+    /// `dy` is the gradient of the last map.
+    pub(crate) fn backward(
+        &self,
+        params: &Params,
+        tape: Tape,
+        dy: Tensor,
+        grads: &mut Collect,
+    ) -> Result<()> {
+        let mut dy = dy;
+        let mut saved = tape.blocks;
+        for block in self.blocks.iter().rev() {
+            let Some(saved) = saved.pop() else { break }; // as many as blocks
+            dy = block.backward(params, saved, dy, grads)?;
+        }
+        let dy = stem_pool::backward(&tape.pool, &dy)?;
+        self.stem.backward_first(params, tape.stem, &dy, grads)
+    }
+
+    pub(crate) fn fold(&self, params: &Params) -> Result<FoldedResnet> {
+        let block = |block: &Block<ConvNorm>| -> Result<Block<Folded>> {
+            let main = block.main.iter().map(|unit| unit.fold(params));
+            let downsample = block.downsample.as_ref().map(|unit| unit.fold(params));
+            Ok(Block {
+                main: main.collect::<Result<_>>()?,
+                downsample: downsample.transpose()?,
+            })
+        };
+        Ok(FoldedResnet {
+            stem: self.stem.fold(params)?,
+            blocks: self.blocks.iter().map(block).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl FoldedResnet {
+    /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (mut x, _) = stem_pool::forward(&self.stem.forward(x, None)?)?;
+        for block in &self.blocks {
+            let shortcut = match &block.downsample {
+                Some(unit) => unit.forward(&x, None)?,
+                None => x.clone(),
+            };
+            let last = block.main.len() - 1;
+            for (index, unit) in block.main.iter().enumerate() {
+                x = unit.forward(&x, (index == last).then_some(&shortcut))?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+impl Block<ConvNorm> {
+    fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Block<Saved>)> {
+        let last = self.main.len() - 1;
+        let mut main = Vec::with_capacity(self.main.len());
+        let mut y = x.clone();
+        for unit in &self.main[..last] {
+            let (next, saved) = unit.forward(params, &y, None)?;
+            main.push(saved);
+            y = next;
+        }
+        let (shortcut, downsample) = match &self.downsample {
+            Some(unit) => {
+                let (shortcut, saved) = unit.forward(params, x, None)?;
+                (shortcut, Some(saved))
+            }
+            None => (x.clone(), None),
+        };
+        let (y, saved) = self.main[last].forward(params, &y, Some(&shortcut))?;
+        main.push(saved);
+        Ok((y, Block { main, downsample }))
+    }
+
+    fn backward(
+        &self,
+        params: &Params,
+        saved: Block<Saved>,
+        dy: Tensor,
+        grads: &mut Collect,
+    ) -> Result<Tensor> {
+        let mut dx = dy;
+        let mut shortcut = None;
+        for (unit, saved) in self.main.iter().zip(saved.main).rev() {
+            let (next, dresidual) = unit.backward(params, saved, &dx, grads)?;
+            shortcut = shortcut.or(dresidual);
+            dx = next;
+        }
+        let Some(mut dshortcut) = shortcut else {
+            return Ok(dx); // not reached: the last unit has a residual
+        };
+        if let (Some(unit), Some(saved)) = (&self.downsample, saved.downsample) {
+            (dshortcut, _) = unit.backward(params, saved, &dshortcut, grads)?;
+        }
+        ops::add_assign(&dx, &dshortcut)?;
+        Ok(dx)
+    }
+}
+
+fn unit(
+    build: &mut Builder,
+    conv: &str,
+    norm: &str,
+    channels: (usize, usize),
+    kernel: usize,
+    stride: usize,
+    relu: bool,
+) -> Result<ConvNorm> {
+    Ok(ConvNorm {
+        conv: build.conv(conv, channels, kernel, stride)?,
+        norm: build.norm(norm, channels.1)?,
+        relu,
+    })
+}
+
+/// A block and its number of output channels.
+fn block(
+    build: &mut Builder,
+    name: &str,
+    input: usize,
+    width: usize,
+    stride: usize,
+    bottleneck: bool,
+) -> Result<(Block<ConvNorm>, usize)> {
+    // (channels, kernel, stride); ResNet v1.5: a bottleneck strides in its 3x3
+    let (output, convs) = if bottleneck {
+        let output = 4 * width;
+        let convs = vec![
+            ((input, width), 1, 1),
+            ((width, width), 3, stride),
+            ((width, output), 1, 1),
+        ];
+        (output, convs)
+    } else {
+        let convs = vec![((input, width), 3, stride), ((width, width), 3, 1)];
+        (width, convs)
+    };
+    let mut main = Vec::with_capacity(convs.len());
+    for (index, (channels, kernel, stride)) in convs.into_iter().enumerate() {
+        let (conv, norm) = (
+            format!("{name}.conv{}", index + 1),
+            format!("{name}.bn{}", index + 1),
+        );
+        main.push(unit(build, &conv, &norm, channels, kernel, stride, true)?);
+    }
+    let downsample = if stride != 1 || input != output {
+        let (conv, norm) = (
+            format!("{name}.downsample.0"),
+            format!("{name}.downsample.1"),
+        );
+        Some(unit(
+            build,
+            &conv,
+            &norm,
+            (input, output),
+            1,
+            stride,
+            false,
+        )?)
+    } else {
+        None
+    };
+    Ok((Block { main, downsample }, output))
+}

@@ -1,0 +1,202 @@
+//! Results of others, kept in blocks by the kind of split they were measured on.
+
+use cxr::Split;
+use cxr::metrics::Metric;
+use serde::{Deserialize, Serialize};
+
+use crate::results::{BRANCHES, MEAN, Results};
+
+/// Images in NIH's whole dataset.
+pub const NIH_IMAGES: usize = 112_120;
+/// Images in NIH's official test list.
+pub const NIH_OFFICIAL_TEST: usize = 25_596;
+
+/// Kind of split: results compare only within one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// NIH's own test list.
+    Official,
+    /// Random or own lists; mostly easier, and each another one.
+    Other,
+}
+
+impl Kind {
+    /// The kind of `prep.split`.
+    pub fn of(prep_split: &str) -> Kind {
+        if prep_split == "official" { Kind::Official } else { Kind::Other }
+    }
+}
+
+/// One published result.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Who and what.
+    pub model: String,
+    /// Mean AUROC over the 14 findings.
+    pub mean: f64,
+    /// Lower end of the published interval, if any.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// Published standard deviation over runs, if any.
+    pub plus_minus: Option<f64>,
+    /// Which block it belongs to.
+    pub split: Kind,
+    /// More about the split.
+    #[serde(default)]
+    pub detail: String,
+    /// Side of the input in pixels, where stated.
+    #[serde(default)]
+    pub input: String,
+    /// Where the number was read.
+    pub source: String,
+}
+
+/// The table that comes with this program.
+///
+/// # Errors
+/// The embedded file is malformed, which a test excludes.
+pub fn all() -> Result<Vec<Published>, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct File {
+        result: Vec<Published>,
+    }
+    Ok(toml::from_str::<File>(include_str!("published.toml"))?.result)
+}
+
+/// What a run was measured on, as far as comparisons need it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dataset {
+    /// Made by `phantom`.
+    pub phantom: bool,
+    /// `prep.split`.
+    pub split: String,
+    /// Images in all splits.
+    pub images: usize,
+    /// Images reported on.
+    pub reported: usize,
+    /// The split reported on.
+    pub reported_split: &'static str,
+}
+
+impl Dataset {
+    /// Why our numbers may not be held against published ones; `None` where they may.
+    pub fn not_comparable(&self) -> Option<String> {
+        if self.phantom {
+            return Some("synthetic images, not patients".to_owned());
+        }
+        if self.reported_split != Split::Test.name() {
+            return Some(format!("measured on the {} split", self.reported_split));
+        }
+        let (got, whole, what) = match Kind::of(&self.split) {
+            Kind::Official => (self.reported, NIH_OFFICIAL_TEST, "official test images"),
+            Kind::Other => (self.images, NIH_IMAGES, "images"),
+        };
+        (got != whole).then(|| format!("a part of the dataset: {got} of {whole} {what}"))
+    }
+}
+
+/// One line of the comparison.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    /// Who and what.
+    pub model: String,
+    /// Mean AUROC, for sorting; ours may be undefined.
+    pub mean: Option<f64>,
+    /// As it is to be read.
+    pub text: String,
+    /// Interval or deviation, or empty.
+    pub spread: String,
+    /// Input side.
+    pub input: String,
+    /// Detail of the split.
+    pub detail: String,
+    /// Source.
+    pub source: String,
+    /// From this run.
+    pub ours: bool,
+}
+
+/// Published results of one kind, with ours where we belong, by rising mean.
+pub fn block(
+    published: &[Published],
+    kind: Kind,
+    dataset: &Dataset,
+    results: &Results,
+    split: Split,
+    crop: &str,
+) -> Vec<Line> {
+    let theirs = published.iter().filter(|result| result.split == kind).map(|result| Line {
+        model: result.model.clone(),
+        mean: Some(result.mean),
+        text: trimmed(result.mean),
+        spread: match (result.low, result.high, result.plus_minus) {
+            (Some(low), Some(high), _) => format!("{low:.3}\u{2013}{high:.3}"),
+            (_, _, Some(deviation)) => format!("\u{b1}{deviation}"),
+            _ => String::new(),
+        },
+        input: result.input.clone(),
+        detail: result.detail.clone(),
+        source: result.source.clone(),
+        ours: false,
+    });
+    let mut lines: Vec<Line> = theirs.collect();
+    if Kind::of(&dataset.split) == kind {
+        for branch in BRANCHES {
+            let Some(row) = results.get(branch, MEAN, Metric::Auroc.name(), split) else { continue };
+            lines.push(Line {
+                model: format!("this run: {branch}"),
+                mean: row.value,
+                text: crate::results::value(row),
+                spread: crate::results::interval(row).unwrap_or_default(),
+                input: crop.to_owned(),
+                detail: dataset.split.clone(),
+                source: dataset
+                    .not_comparable()
+                    .map_or("this report".to_owned(), |why| format!("not comparable: {why}")),
+                ours: true,
+            });
+        }
+    }
+    lines.sort_by(|a, b| a.mean.unwrap_or(0.0).total_cmp(&b.mean.unwrap_or(0.0)));
+    lines
+}
+
+/// Three decimals, or four where the source has four.
+fn trimmed(value: f64) -> String {
+    let four = format!("{value:.4}");
+    four.strip_suffix('0').map_or(four.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_published_result_has_a_source() {
+        let all = all().unwrap();
+        assert!(all.iter().all(|result| !result.source.is_empty() && (0.5..1.0).contains(&result.mean)));
+        for kind in [Kind::Official, Kind::Other] {
+            assert!(all.iter().filter(|result| result.split == kind).count() > 5);
+        }
+        assert_eq!((trimmed(0.8034), trimmed(0.87)), ("0.8034".into(), "0.870".into()));
+    }
+
+    #[test]
+    fn only_whole_real_test_sets_compare() {
+        let whole = Dataset {
+            phantom: false,
+            split: "official".into(),
+            images: NIH_IMAGES,
+            reported: NIH_OFFICIAL_TEST,
+            reported_split: "test",
+        };
+        assert_eq!(whole.not_comparable(), None);
+        let part = Dataset { reported: 240, ..whole.clone() };
+        assert_eq!(part.not_comparable().unwrap(), "a part of the dataset: 240 of 25596 official test images");
+        assert!(Dataset { phantom: true, ..whole.clone() }.not_comparable().is_some());
+        assert!(Dataset { reported_split: "validation", ..whole }.not_comparable().is_some());
+    }
+}

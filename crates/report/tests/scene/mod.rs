@@ -1,0 +1,199 @@
+//! A run as the upstream stages would have published it, with made-up pictures and scores.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, OUTPUTS, Sex, Split, View};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use stage::{Common, Run, Spec};
+use tables::{Stamp, images, predictions, regions};
+
+/// Side of the pictures, pixels.
+const SIZE: u32 = 64;
+
+/// What the upstream stages found.
+#[derive(Clone)]
+pub struct Scene {
+    pub images: Vec<images::Row>,
+    pub regions: Vec<regions::Row>,
+    /// global, local, fusion
+    pub predictions: [Vec<predictions::Row>; 3],
+}
+
+impl Scene {
+    /// `n` images, three per patient, the last third test; the first `findings` findings occur.
+    pub fn new(n: usize, findings: usize) -> Scene {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut scene = Scene { images: Vec::new(), regions: Vec::new(), predictions: Default::default() };
+        for i in 0..n {
+            let patient_id = 1 + (i / 3) as u32;
+            let image_id = format!("{patient_id:08}_{:03}.png", i % 3);
+            let split = match 3 * i / n {
+                0 => Split::Train,
+                1 => Split::Validation,
+                _ => Split::Test,
+            };
+            let shown = (0..findings).filter(|_| rng.random_bool(0.25));
+            let labels: Labels = shown.map(|f| Finding::ALL[f]).collect();
+            let side = SIZE as f32;
+            let (x, y) = (rng.random_range(8.0..40.0), rng.random_range(8.0..40.0));
+            let truth = BBox::new(x, y, x + 14.0, y + 12.0);
+            let wobble = rng.random_range(-10.0..10.0);
+            let region = BBox::new(x - 6.0 + wobble, y - 4.0, x + 16.0 + wobble, y + 18.0).clipped(side, side);
+            let boxed = (split == Split::Test && i % 2 == 0).then(|| labels.findings().next()).flatten();
+            scene.images.push(images::Row {
+                record: ImageRecord {
+                    image_id: image_id.clone(),
+                    patient_id,
+                    follow_up: (i % 3) as u32,
+                    age_years: Some(58),
+                    sex: Some(Sex::Female),
+                    view: Some(View::Pa),
+                    labels,
+                },
+                split,
+                png: picture(&truth, !labels.no_finding()),
+                path: format!("images_001/images/{image_id}"),
+                width_px: SIZE,
+                height_px: SIZE,
+                source_width_px: SIZE,
+                source_height_px: SIZE,
+                boxes: boxed.map(|finding| FindingBox { finding, bbox: truth }).into_iter().collect(),
+            });
+            let (cx, cy) = region.center();
+            let heat = |cell: usize| {
+                let (u, v) = ((cell % 7) as f32 + 0.5, (cell / 7) as f32 + 0.5);
+                let (dx, dy) = (u - 7.0 * (cx - 4.0) / 56.0, v - 7.0 * (cy - 4.0) / 56.0);
+                (-(dx * dx + dy * dy) / 3.0).exp()
+            };
+            scene.regions.push(regions::Row {
+                image_id: image_id.clone(),
+                patient_id,
+                split,
+                labels,
+                heatmap: (0..49).map(heat).collect(),
+                heatmap_height: 7,
+                heatmap_width: 7,
+                threshold: 0.7,
+                statistic: "max".into(),
+                normalise: "minmax".into(),
+                source: "prepared".into(),
+                bbox: region,
+                mask_frac: 0.2,
+                peak: 3.0,
+                fallback: false,
+                crop_png: picture(&truth, false),
+                path: format!("images_001/images/{image_id}"),
+            });
+            let mut noise = || -> f32 { (0..4).map(|_| rng.random_range(-1.0..1.0)).sum() };
+            let shared: Vec<f32> = (0..OUTPUTS).map(|_| noise()).collect();
+            for (predictions, skill) in scene.predictions.iter_mut().zip([1.2, 0.8, 1.9]) {
+                let targets = labels.targets();
+                let logit = |output: usize| {
+                    skill * targets[output] * (1.0 + output as f32 / 14.0) + shared[output] + 0.5 * noise()
+                };
+                let mut logits = [0.0; OUTPUTS];
+                for (output, value) in logits.iter_mut().enumerate() {
+                    *value = {
+                        let mut logit = logit;
+                        logit(output)
+                    };
+                }
+                predictions.push(predictions::Row { image_id: image_id.clone(), patient_id, split, labels, logits });
+            }
+        }
+        scene
+    }
+
+    /// Publishes everything that `report` reads, as run `run`, with `attend.threshold = threshold`.
+    pub fn publish(&self, artifacts: &Path, run: &str, threshold: f64) {
+        let stage =
+            |name, defaults: String, write: &dyn Fn(&Path, &Stamp)| publish(artifacts, run, name, &defaults, write);
+        let prep = "[prep]\nroot = \"data/raw\"\nsplit = \"official\"\nsize = 64\n".to_owned();
+        stage("prep", prep, &|out, stamp| {
+            fs_err::create_dir(out.join("images")).unwrap();
+            for split in Split::ALL {
+                let mut writer = images::Writer::create(&out.join("images"), split, 0, 1, stamp).unwrap();
+                for row in self.images.iter().filter(|row| row.split == split) {
+                    writer.write(row).unwrap();
+                }
+                writer.finish().unwrap();
+            }
+        });
+        stage("attend", format!("[attend]\nthreshold = {threshold}\ncrop = 56\n"), &|out, stamp| {
+            let mut writer = regions::Writer::create(out, 0, 1, (7, 7), stamp).unwrap();
+            for row in &self.regions {
+                writer.write(row).unwrap();
+            }
+            writer.finish().unwrap();
+        });
+        for (name, rows) in ["global", "local", "fusion"].into_iter().zip(&self.predictions) {
+            stage(name, format!("[{name}]\ncrop = 56\nnote = \"<b>\"\n"), &|out, stamp| {
+                predictions::write(&out.join("predictions.parquet"), rows, stamp).unwrap();
+            });
+        }
+    }
+}
+
+/// What the stage `name` would do: publish what `write` writes.
+fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, write: &dyn Fn(&Path, &Stamp)) {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        common: Common,
+    }
+    let artifacts = artifacts.to_str().unwrap();
+    let common = Flags::parse_from(["test", "--quiet", "--artifacts-dir", artifacts, "--run", run]).common;
+    let defaults: &'static str = defaults.to_owned().leak();
+    let run = Run::open(&Spec { name, version: 1, defaults }, &common).unwrap();
+    let work = run.begin().unwrap();
+    write(work.out(), &Stamp { stage: name.into(), key: run.key() });
+    work.publish(json!({})).unwrap();
+}
+
+/// A grey gradient, with a bright patch where the finding is.
+fn picture(truth: &BBox, patch: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, SIZE, SIZE);
+    encoder.set_color(png::ColorType::Grayscale);
+    let pixel = |i: u32| {
+        let (x, y) = (i % SIZE, i / SIZE);
+        let bright = patch && truth.contains((x as f32 + 0.5, y as f32 + 0.5));
+        if bright { 230 } else { (40 + 2 * x.min(SIZE - x) + y) as u8 }
+    };
+    let pixels: Vec<u8> = (0..SIZE * SIZE).map(pixel).collect();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&pixels).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+/// The binary in a folder.
+pub struct Report {
+    pub folder: tempfile::TempDir,
+}
+
+impl Report {
+    pub fn new() -> Self {
+        Report { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn artifacts(&self) -> PathBuf {
+        self.folder.path().join("artifacts")
+    }
+
+    /// Runs it; returns exit code, stdout, stderr.
+    pub fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let output = assert_cmd::Command::cargo_bin("report")
+            .unwrap()
+            .current_dir(self.folder.path())
+            .args(["--set", "report.draws=60", "--set", "report.overlays=3"])
+            .args(args)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+}
