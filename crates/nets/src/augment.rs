@@ -1,6 +1,28 @@
 //! How a stored picture becomes a network input.
+//!
+//! A stored picture is `[size, size]` grey, an input `[side, side, 3]`: the grey value in each channel, scaled to 0..1,
+//! less ImageNet's mean, over its standard deviation. Training inputs follow torchvision's transforms (resized crop with
+//! antialiased bilinear resampling, horizontal flip, rotation, brightness, contrast), without their rounding to whole
+//! grey values in between. What is drawn for a picture depends on seed, epoch and its index alone, never on the order
+//! of work.
 
+use std::ops::Range;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use crate::params::unit;
+use crate::{Pictures, Recipe};
+
+/// Mean of ImageNet's red, green and blue, of 1 (torchvision's reference recipes).
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Their standard deviations.
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// Aspect ratios of a random resized crop (torchvision's `RandomResizedCrop`; Szegedy et al., CVPR 2015).
+const RATIO: Range<f64> = 3.0 / 4.0..4.0 / 3.0;
 
 /// How an evaluation input is taken from a stored picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -10,4 +32,254 @@ pub enum View {
     Centre,
     /// The whole picture, resized.
     Whole,
+}
+
+/// Draws for one purpose: `what` (at most 8 bytes) at `a`, `b` of a run with `seed`.
+pub(crate) fn random(what: &[u8], seed: u64, a: u64, b: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..what.len()].copy_from_slice(what);
+    for (part, value) in key[8..].chunks_exact_mut(8).zip([seed, a, b]) {
+        part.copy_from_slice(&value.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// Evaluation inputs `[N, side, side, 3]` of the pictures `range`.
+pub(crate) fn evaluation_batch(pictures: &Pictures, range: Range<usize>, side: usize, view: View) -> Vec<f32> {
+    let size = pictures.size;
+    batch(range, side, |index| {
+        let picture = pictures.picture(index);
+        match view {
+            View::Centre => {
+                let first = (size - side) / 2;
+                let rows = picture.chunks_exact(size).skip(first).take(side);
+                rows.flat_map(|row| row[first..first + side].iter().map(|&grey| f32::from(grey))).collect()
+            }
+            View::Whole => resample(picture, size, Window { x: 0, y: 0, width: size, height: size }, side),
+        }
+    })
+}
+
+/// Training inputs `[N, crop, crop, 3]` of the pictures `indices` as they are seen in `epoch`.
+pub(crate) fn training_batch(pictures: &Pictures, indices: &[usize], recipe: &Recipe, epoch: u64) -> Vec<f32> {
+    let side = recipe.crop;
+    batch(indices, side, |&index| {
+        let mut rng = random(b"augment", recipe.seed, epoch, index as u64);
+        augmented(pictures.picture(index), pictures.size, recipe, &mut rng)
+    })
+}
+
+/// Normalised inputs of what `grey` gives for each item: `[side, side]`, 0 to 255.
+fn batch<I>(items: I, side: usize, grey: impl Fn(I::Item) -> Vec<f32> + Sync) -> Vec<f32>
+where
+    I: IntoParallelIterator<Iter: IndexedParallelIterator>,
+    I::Item: Send,
+{
+    let items = items.into_par_iter();
+    let mut inputs = vec![0.0; items.len() * side * side * 3];
+    inputs.par_chunks_exact_mut(side * side * 3).zip(items).for_each(|(input, item)| {
+        for (pixel, value) in input.chunks_exact_mut(3).zip(grey(item)) {
+            for (channel, out) in pixel.iter_mut().enumerate() {
+                *out = (value / 255.0 - MEAN[channel]) / STD[channel];
+            }
+        }
+    });
+    inputs
+}
+
+/// One training view, `[crop, crop]`, 0 to 255.
+fn augmented(picture: &[u8], size: usize, recipe: &Recipe, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let side = recipe.crop;
+    // Every value is drawn whether used or not, so that one setting does not change another's draws.
+    let window = window(size, recipe.scale_min, rng);
+    let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(rng));
+    let angle = (2.0 * angle - 1.0) * recipe.rotate_deg;
+    let mut view = if angle == 0.0 {
+        resample(picture, size, window, side)
+    } else {
+        resample(&rotated(picture, size, angle), size, window, side)
+    };
+    if recipe.flip && flip < 0.5 {
+        view.chunks_exact_mut(side).for_each(<[f32]>::reverse);
+    }
+    if recipe.brightness > 0.0 {
+        let factor = factor(recipe.brightness, brightness);
+        view.iter_mut().for_each(|value| *value = (*value * factor).clamp(0.0, 255.0));
+    }
+    if recipe.contrast > 0.0 {
+        let factor = factor(recipe.contrast, contrast);
+        let mean = (view.iter().map(|&value| f64::from(value)).sum::<f64>() / view.len() as f64) as f32;
+        view.iter_mut().for_each(|value| *value = (mean + (*value - mean) * factor).clamp(0.0, 255.0));
+    }
+    view
+}
+
+/// A factor in `1 - most ..= 1 + most`.
+fn factor(most: f64, draw: f64) -> f32 {
+    (1.0 + most * (2.0 * draw - 1.0)) as f32
+}
+
+/// Part of a picture, px.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+/// torchvision's `RandomResizedCrop.get_params` on a square picture; the whole picture if `scale_min` is 1.
+fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> Window {
+    const ATTEMPTS: usize = 10;
+    let (low, high) = (RATIO.start.ln(), RATIO.end.ln());
+    let mut found = None;
+    // As many draws in every case.
+    for _ in 0..ATTEMPTS {
+        let [area, ratio, left, top] = [(); 4].map(|()| unit(rng));
+        let area = (size * size) as f64 * (scale_min + (1.0 - scale_min) * area);
+        let ratio = (low + (high - low) * ratio).exp();
+        let (width, height) = ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
+        if found.is_none() && (1..=size).contains(&width) && (1..=size).contains(&height) {
+            let place = |free: usize, draw: f64| (draw * (free + 1) as f64) as usize;
+            found = Some(Window { x: place(size - width, left), y: place(size - height, top), width, height });
+        }
+    }
+    let whole = Window { x: 0, y: 0, width: size, height: size };
+    if scale_min >= 1.0 { whole } else { found.unwrap_or(whole) }
+}
+
+/// A window of a picture, resized to `[side, side]`: bilinear, antialiased where it shrinks, as Pillow does it.
+fn resample<T: Copy + Into<f32>>(picture: &[T], size: usize, window: Window, side: usize) -> Vec<f32> {
+    let across = Taps::new(window.width, side);
+    let mut narrow = Vec::with_capacity(window.height * side);
+    for row in picture.chunks_exact(size).skip(window.y).take(window.height) {
+        let row = &row[window.x..window.x + window.width];
+        narrow.extend(across.iter().map(|(first, weights)| {
+            let values = row[first..].iter().zip(weights);
+            values.map(|(&value, &weight)| value.into() * weight).sum::<f32>()
+        }));
+    }
+    let down = Taps::new(window.height, side);
+    let mut out = vec![0.0; side * side];
+    for (row, (first, weights)) in out.chunks_exact_mut(side).zip(down.iter()) {
+        for (from, &weight) in narrow[first * side..].chunks_exact(side).zip(weights) {
+            for (out, &value) in row.iter_mut().zip(from) {
+                *out += weight * value;
+            }
+        }
+    }
+    out
+}
+
+/// Which input samples make each output sample along one axis: a triangle of the width of an output sample, at least
+/// of an input sample.
+struct Taps {
+    /// Of each output sample: the first input sample, and where its weights end.
+    spans: Vec<(usize, usize)>,
+    weights: Vec<f32>,
+}
+
+impl Taps {
+    fn new(input: usize, output: usize) -> Taps {
+        let scale = input as f64 / output as f64;
+        let reach = scale.max(1.0);
+        let mut taps = Taps { spans: Vec::with_capacity(output), weights: Vec::new() };
+        for index in 0..output {
+            let centre = (index as f64 + 0.5) * scale;
+            let first = (centre - reach + 0.5).max(0.0) as usize;
+            let end = ((centre + reach + 0.5) as usize).min(input);
+            let weight = |at: usize| (1.0 - ((at as f64 + 0.5 - centre) / reach).abs()).max(0.0);
+            let total: f64 = (first..end).map(weight).sum();
+            taps.weights.extend((first..end).map(|at| (weight(at) / total) as f32));
+            taps.spans.push((first, taps.weights.len()));
+        }
+        taps
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let mut start = 0;
+        self.spans.iter().map(move |&(first, end)| {
+            let weights = &self.weights[start..end];
+            start = end;
+            (first, weights)
+        })
+    }
+}
+
+/// A picture turned counter-clockwise about its centre, bilinear; black comes in from outside.
+fn rotated(picture: &[u8], size: usize, degrees: f64) -> Vec<f32> {
+    let (sin, cos) = (degrees.to_radians().sin() as f32, degrees.to_radians().cos() as f32);
+    let middle = (size as f32 - 1.0) / 2.0;
+    let at = |x: i64, y: i64| {
+        let inside = (0..size as i64).contains(&x) && (0..size as i64).contains(&y);
+        if inside { f32::from(picture[y as usize * size + x as usize]) } else { 0.0 }
+    };
+    let mut out = Vec::with_capacity(size * size);
+    for row in 0..size {
+        for column in 0..size {
+            let (dx, dy) = (column as f32 - middle, row as f32 - middle);
+            let (x, y) = (middle + cos * dx - sin * dy, middle + sin * dx + cos * dy);
+            let (left, top) = (x.floor(), y.floor());
+            let (fx, fy) = (x - left, y - top);
+            let (left, top) = (left as i64, top as i64);
+            let upper = at(left, top) * (1.0 - fx) + at(left + 1, top) * fx;
+            let lower = at(left, top + 1) * (1.0 - fx) + at(left + 1, top + 1) * fx;
+            out.push(upper * (1.0 - fy) + lower * fy);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(size: usize) -> Window {
+        Window { x: 0, y: 0, width: size, height: size }
+    }
+
+    #[test]
+    fn same_size_is_the_same_picture() {
+        let picture: Vec<u8> = (0..64).map(|value| value * 3).collect();
+        let expected: Vec<f32> = picture.iter().map(|&value| f32::from(value)).collect();
+        assert_eq!(resample(&picture, 8, whole(8), 8), expected);
+        assert_eq!(rotated(&picture, 8, 0.0), expected);
+    }
+
+    #[test]
+    fn halving_weighs_as_pillow() {
+        // PIL.Image.fromarray(np.uint8([[0, 0, 80, 160]] * 4)).resize((2, 2), BILINEAR): [[11, 103], [11, 103]]
+        let picture: Vec<u8> = [0, 0, 80, 160].repeat(4);
+        let out = resample(&picture, 4, whole(4), 2);
+        assert_eq!(out.iter().map(|value| value.round()).collect::<Vec<_>>(), [11.0, 103.0, 11.0, 103.0]);
+    }
+
+    #[test]
+    fn quarter_turn_is_counter_clockwise() {
+        let picture = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let turned: Vec<f32> = rotated(&picture, 3, 90.0).iter().map(|value| value.round()).collect();
+        assert_eq!(turned, [3.0, 6.0, 9.0, 2.0, 5.0, 8.0, 1.0, 4.0, 7.0]);
+    }
+
+    #[test]
+    fn windows_lie_inside_and_vary() {
+        let mut rng = random(b"test", 1, 2, 3);
+        let windows: Vec<Window> = (0..1000).map(|_| window(256, 0.08, &mut rng)).collect();
+        assert!(windows.iter().all(|w| w.x + w.width <= 256 && w.y + w.height <= 256));
+        let area = |w: &Window| (w.width * w.height) as f64 / 65536.0;
+        let mean = windows.iter().map(area).sum::<f64>() / 1000.0;
+        assert!((0.48..0.57).contains(&mean), "{mean}"); // 0.54 less the tall and wide ones that do not fit
+        assert!(windows.iter().map(area).fold(1.0, f64::min) < 0.12);
+        assert_eq!(window(256, 1.0, &mut rng), whole(256));
+    }
+
+    #[test]
+    fn inputs_are_normalised_like_imagenet() {
+        let pictures = Pictures { size: 4, pixels: vec![255; 16], targets: vec![[0.0; cxr::OUTPUTS]] };
+        let input = evaluation_batch(&pictures, 0..1, 2, View::Centre);
+        assert_eq!(input.len(), 12);
+        for (got, expected) in input.iter().zip([2.2489083, 2.4285715, 2.64]) {
+            assert!((got - expected).abs() < 1e-6, "{got} {expected}"); // (1 - mean) / std
+        }
+    }
 }

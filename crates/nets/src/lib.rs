@@ -9,7 +9,7 @@
 //! | a weights file of ours, or of torchvision or timm | [`weights`], [`import`] |
 //! | how a step changes the weights | [`optim`] |
 //! | how a stored picture becomes a network input | [`augment`] |
-//! | the loop, the checkpoint | [`train`] |
+//! | the loop | [`train`] |
 //!
 //! Letters in shapes: `N` images in a batch, `S` side of a stored picture in px, `H W` side of a map, `K` channels of the
 //! last map ([`Backbone::channels`]), 15 outputs. Activations are `[N, H, W, C]`, f32, contiguous; convolution weights
@@ -21,15 +21,19 @@
 pub mod augment;
 pub mod backbone;
 
-mod device;
-mod error;
-
+pub mod import;
 pub mod network;
 pub mod optim;
-
 pub mod train;
-
 pub mod weights;
+
+mod checkpoint;
+mod densenet;
+mod device;
+mod error;
+mod params;
+mod resnet;
+mod units;
 
 pub use augment::View;
 pub use backbone::{Backbone, Pool};

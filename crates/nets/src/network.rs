@@ -13,7 +13,7 @@ use crate::params::{Builder, Id, Init, Params};
 use crate::resnet::{self, FoldedResnet, Resnet};
 use crate::units::Collect;
 use crate::weights::{self, Meta};
-use crate::{Backbone, Error, Pool, Result, import};
+use crate::{Backbone, Error, Optimizer, OptimizerKind, Pool, Result, import};
 
 /// Sharpness of [`Pool::Lse`] (Wang et al., CVPR 2017: the best of their sweep).
 const LSE_R: f32 = 10.0;
@@ -315,6 +315,25 @@ impl Network {
         self.restore(tensors)
     }
 
+    /// An update rule for its trained parameters; `momentum` is AdamW's first beta.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn optimizer(&self, kind: OptimizerKind, momentum: f64, weight_decay: f64) -> Result<Optimizer> {
+        let trained: Vec<Tensor> = self.trained().map(|(_, tensor)| tensor.clone()).collect();
+        Optimizer::new(kind, momentum, weight_decay, &trained)
+    }
+
+    /// Changes the weights by one step of `optimizer`.
+    ///
+    /// # Errors
+    /// Gradients or an optimiser of another network.
+    pub fn update(&mut self, optimizer: &mut Optimizer, grads: &Grads, lr: f64) -> Result<()> {
+        self.folded = OnceLock::new();
+        let trained: Vec<Tensor> = self.trained().map(|(_, tensor)| tensor.clone()).collect();
+        optimizer.step(&trained, &grads.tensors, lr)
+    }
+
     /// Copies of every tensor in memory layout.
     pub(crate) fn snapshot(&self) -> Result<Vec<Tensor>> {
         self.params.snapshot()
@@ -326,15 +345,9 @@ impl Network {
         self.params.replace(tensors)
     }
 
-    /// Every tensor's name, in the order of [`Network::snapshot`].
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.params.iter().map(|(name, _)| name)
-    }
-
-    /// The trained parameters, for an optimiser to write to.
-    pub(crate) fn trained_mut(&mut self) -> Vec<Tensor> {
-        self.folded = OnceLock::new();
-        self.params.trained().map(|(_, _, tensor)| tensor.clone()).collect()
+    /// Every name and tensor in memory layout, in the order of [`Network::snapshot`].
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.params.iter()
     }
 
     fn fold(&self) -> Result<Folded> {

@@ -2,11 +2,17 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Instant;
 
-use cxr::OUTPUTS;
+use candle_core::Tensor;
+use cxr::{OUTPUTS, metrics};
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::{Evaluated, Network, OptimizerKind, Result, Schedule, View};
+use crate::augment::{evaluation_batch, random, training_batch};
+use crate::checkpoint::Checkpoint;
+use crate::optim::rate;
+use crate::{Error, Evaluated, Network, Optimizer, OptimizerKind, Result, Schedule, View};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +61,38 @@ pub struct Pictures {
     pub pixels: Vec<u8>,
     /// 0 or 1 per output, by picture.
     pub targets: Vec<[f32; OUTPUTS]>,
+}
+
+impl Pictures {
+    /// The grey values of one picture, `[size, size]`.
+    pub fn picture(&self, index: usize) -> &[u8] {
+        let pixels = self.size * self.size;
+        &self.pixels[index * pixels..][..pixels]
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    fn check(&self, what: &str) -> Result<()> {
+        let expected = self.len() * self.size * self.size;
+        if self.pixels.len() == expected {
+            return Ok(());
+        }
+        let shape = format!("{} bytes of {} pictures of {} px", expected, self.len(), self.size);
+        Err(Error::shape(format!("{what} pictures"), shape, self.pixels.len()))
+    }
+
+    /// The targets `[N, 15]` of some pictures.
+    fn targets_of(&self, indices: &[usize]) -> Vec<f32> {
+        indices.iter().flat_map(|&index| self.targets[index]).collect()
+    }
 }
 
 /// One epoch.
@@ -112,26 +150,186 @@ pub struct Fit {
     pub best_epoch: u32,
 }
 
-/// Trains `net`; at the end it has the weights of the best epoch.
+/// Trains `net`; at the end it has the weights of the best epoch: that with the highest mean AUROC on `validation`, the
+/// first of equals; the last epoch where none has one.
+///
+/// A checkpoint is written to the folder `scratch` after every epoch. Called again with the same arguments, it continues
+/// after the last one and ends with the weights, bit for bit, of an uninterrupted call. `watch` may stop it after any
+/// step.
+///
+/// # Errors
+/// No pictures; a recipe that cannot be; a loss that is not finite; [`Error::Interrupted`] if `watch` said so; a
+/// checkpoint of another training in `scratch`; the disk.
 pub fn fit(
-    _net: &mut Network,
-    _train: &Pictures,
-    _validation: &Pictures,
-    _recipe: &Recipe,
-    _scratch: &Path,
-    _watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    net: &mut Network,
+    train: &Pictures,
+    validation: &Pictures,
+    recipe: &Recipe,
+    scratch: &Path,
+    watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Fit> {
-    unimplemented!()
+    train.check("training")?;
+    validation.check("validation")?;
+    recipe.check(net, train)?;
+    let mut optimizer = net.optimizer(recipe.optimizer, recipe.momentum, recipe.weight_decay)?;
+    let mut best = Best { epoch: 0, auroc: None, weights: Vec::new() };
+    let mut epochs: Vec<EpochStats> = Vec::new();
+    let checkpoint = Checkpoint::new(scratch, recipe, train.len(), net)?;
+    if let Some(saved) = checkpoint.read(net, &mut optimizer)? {
+        (epochs, best) = saved;
+        if watch(Event::Resumed(&epochs)).is_break() {
+            return Err(Error::Interrupted { epoch: epochs.len() as u32 });
+        }
+    }
+
+    for epoch in epochs.len()..recipe.epochs {
+        let (train_loss, lr, seconds) = train_epoch(net, &mut optimizer, train, recipe, epoch, watch)?;
+        let (validation_loss, validation_auroc) = validate(net, validation, recipe)?;
+        let stats = EpochStats {
+            epoch: epoch as u32 + 1,
+            lr,
+            train_loss,
+            validation_loss,
+            validation_auroc,
+            seconds,
+            images_per_s: train.len() as f64 / seconds.max(1e-9),
+        };
+        let improved = match (validation_auroc, best.auroc) {
+            (Some(new), Some(old)) => new > old,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        if improved {
+            best = Best { epoch: stats.epoch, auroc: validation_auroc, weights: net.snapshot()? };
+        }
+        epochs.push(stats);
+        checkpoint.write(net, &optimizer, &epochs, &best)?;
+        let stats = &epochs[epoch];
+        let last = epoch + 1 == recipe.epochs;
+        if watch(Event::Epoch { stats, best: improved }).is_break() && !last {
+            return Err(Error::Interrupted { epoch: stats.epoch });
+        }
+    }
+    net.restore(best.weights)?;
+    Ok(Fit { epochs, best_epoch: best.epoch })
+}
+
+/// The best epoch so far.
+#[derive(Debug)]
+pub(crate) struct Best {
+    pub(crate) epoch: u32,
+    pub(crate) auroc: Option<f64>,
+    pub(crate) weights: Vec<Tensor>,
+}
+
+impl Recipe {
+    fn check(&self, net: &Network, train: &Pictures) -> Result<()> {
+        let wrong = |key, got: String, expected: &str| {
+            let expected = expected.to_owned();
+            Err(Error::Setting { key, got, expected })
+        };
+        if train.is_empty() {
+            return Err(Error::shape("training pictures", "at least 1", 0));
+        }
+        if self.epochs == 0 {
+            return wrong("epochs", "0".into(), "at least 1");
+        }
+        if self.batch == 0 {
+            return wrong("batch", "0".into(), "at least 1");
+        }
+        if self.warmup_epochs > self.epochs {
+            return wrong("warmup_epochs", self.warmup_epochs.to_string(), "at most the epochs");
+        }
+        if !(self.scale_min > 0.0 && self.scale_min <= 1.0) {
+            return wrong("scale_min", self.scale_min.to_string(), "above 0, at most 1");
+        }
+        let least = net.backbone().min_side();
+        if self.crop < least {
+            return wrong("crop", self.crop.to_string(), &format!("at least {least}, what {} needs", net.backbone()));
+        }
+        Ok(())
+    }
+}
+
+/// Mean loss, last learning rate and seconds of one pass, `epoch` from 0.
+fn train_epoch(
+    net: &mut Network,
+    optimizer: &mut Optimizer,
+    train: &Pictures,
+    recipe: &Recipe,
+    epoch: usize,
+    watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<(f64, f64, f64)> {
+    let start = Instant::now();
+    let mut order: Vec<usize> = (0..train.len()).collect();
+    order.shuffle(&mut random(b"order", recipe.seed, epoch as u64, 0));
+    let steps = order.len().div_ceil(recipe.batch);
+    let (mut sum, mut lr) = (0.0, recipe.lr);
+    for (step, indices) in order.chunks(recipe.batch).enumerate() {
+        lr = rate(recipe, epoch, step, steps);
+        let shape = (indices.len(), recipe.crop, recipe.crop, 3);
+        let x = Tensor::from_vec(training_batch(train, indices, recipe, epoch as u64), shape, net.device())?;
+        let targets = Tensor::from_vec(train.targets_of(indices), (indices.len(), OUTPUTS), net.device())?;
+        let (loss, grads) = net.loss_and_grads(&x, &targets)?;
+        let (epoch, step) = (epoch as u32 + 1, step + 1);
+        if !loss.is_finite() {
+            return Err(Error::Diverged { loss, epoch, step, lr });
+        }
+        net.update(optimizer, &grads, lr)?;
+        sum += f64::from(loss) * indices.len() as f64;
+        if watch(Event::Step { epoch, step, steps, loss, lr }).is_break() {
+            return Err(Error::Interrupted { epoch: epoch - 1 });
+        }
+    }
+    Ok((sum / order.len() as f64, lr, start.elapsed().as_secs_f64()))
+}
+
+/// Mean loss and mean AUROC on the validation pictures.
+fn validate(net: &Network, pictures: &Pictures, recipe: &Recipe) -> Result<(Option<f64>, Option<f64>)> {
+    if pictures.is_empty() {
+        return Ok((None, None));
+    }
+    let mut logits: Vec<[f32; OUTPUTS]> = Vec::with_capacity(pictures.len());
+    score(net, pictures, recipe.crop, recipe.view, recipe.batch, &mut |_, evaluated| {
+        let values = evaluated.logits.flatten_all()?.to_vec1::<f32>()?;
+        logits.extend(values.as_chunks().0);
+        Ok(())
+    })?;
+    let terms = logits.as_flattened().iter().zip(pictures.targets.as_flattened()).map(|(&logit, &target)| {
+        let (logit, target) = (f64::from(logit), f64::from(target));
+        logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p()
+    });
+    let loss = terms.sum::<f64>() / (logits.len() * OUTPUTS) as f64;
+    let findings = (0..OUTPUTS - 1).map(|output| {
+        let scores: Vec<f32> = logits.iter().map(|row| row[output]).collect();
+        let positives: Vec<bool> = pictures.targets.iter().map(|row| row[output] == 1.0).collect();
+        metrics::auroc(&scores, &positives)
+    });
+    Ok((Some(loss), metrics::Mean::of(findings).value))
 }
 
 /// Runs `net` over `pictures` in order, in batches of `batch`; `each` gets the index of the batch's first picture.
+///
+/// # Errors
+/// A `crop` that [`View::Centre`] cannot cut from the pictures; what `each` returns.
 pub fn score(
-    _net: &Network,
-    _pictures: &Pictures,
-    _crop: usize,
-    _view: View,
-    _batch: usize,
-    _each: &mut dyn FnMut(usize, &Evaluated) -> Result<()>,
+    net: &Network,
+    pictures: &Pictures,
+    crop: usize,
+    view: View,
+    batch: usize,
+    each: &mut dyn FnMut(usize, &Evaluated) -> Result<()>,
 ) -> Result<()> {
-    unimplemented!()
+    pictures.check("evaluated")?;
+    if view == View::Centre && crop > pictures.size && !pictures.is_empty() {
+        let expected = format!("at most {}, the side of the pictures", pictures.size);
+        return Err(Error::Setting { key: "crop", got: crop.to_string(), expected });
+    }
+    for first in (0..pictures.len()).step_by(batch.max(1)) {
+        let range = first..(first + batch.max(1)).min(pictures.len());
+        let shape = (range.len(), crop, crop, 3);
+        let x = Tensor::from_vec(evaluation_batch(pictures, range, crop, view), shape, net.device())?;
+        each(first, &net.forward_eval(&x)?)?;
+    }
+    Ok(())
 }

@@ -1,4 +1,35 @@
-//! The three passes of a convolution.
+//! The three passes of a convolution, by blocked matrix products over gathered patches.
+//!
+//! A *patch* is the input under one output pixel: `kh kw ci` floats, of which each row of `kw ci` is contiguous in
+//! channels-last memory. A *block* is up to [`PIXELS`] patches by up to 256 of their floats, gathered into scratch
+//! memory that stays in the second-level cache:
+//!
+//! * forward: `y[p][o] = sum_k patch[p][k] w[o][k]`, a block times packed weights;
+//! * input gradient: the same with the weights turned round, for each class of pixels that a stride tells apart;
+//! * weight gradient: `dw[o][k] = sum_p dy[p][o] patch[p][k]`, a block of `dy`, transposed, times a block of patches.
+//!
+//! Work is divided, and sums are ordered, by the shape alone: the result does not depend on the number of threads.
+
+use std::{mem::MaybeUninit, ops::Range};
+
+use rayon::prelude::*;
+
+use super::{
+    tile::{MAX_ROWS, Operands, PITCH, Tile, tile},
+    vectorised,
+};
+use crate::buffer;
+
+/// Pixels of a block: 112 KiB of patches, half of a small second-level cache.
+const PIXELS: usize = 112;
+/// Most floats of a patch in a block.
+const DEPTH: usize = PITCH - 16;
+/// Tasks that a pass is divided into if it is large enough: several per core, so that cores finish together.
+const TASKS: usize = 48;
+/// Fewest output channels of a task of the forward pass: with less, gathering costs more than multiplying.
+const MIN_CHANNELS: usize = 128;
+/// Fewest pixels of a task of the weight gradient.
+const MIN_PIXELS: usize = 4 * PIXELS;
 
 /// The shape of a convolution: `x [n, h, w, ci]`, `w [co, kh, kw, ci]`, `y [n, oh, ow, co]`.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +47,7 @@ pub(crate) struct Geometry {
     pub(crate) ow: usize,
 }
 
-/// What is done to the sums before they are written.
+/// What is done to the sums before they are left.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Epilogue<'a> {
     /// Added to every pixel: `[co]`.
@@ -27,60 +58,557 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) relu: bool,
 }
 
-fn taps(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
-    for p in 0..g.n * g.oh * g.ow {
-        let (n, oy, ox) = (p / (g.oh * g.ow), p / g.ow % g.oh, p % g.ow);
-        for t in 0..g.kh * g.kw {
-            let (iy, ix) = (oy * g.stride + t / g.kw, ox * g.stride + t % g.kw);
-            if iy >= g.padding && iy < g.h + g.padding && ix >= g.padding && ix < g.w + g.padding {
-                f(p, t, (n * g.h + iy - g.padding) * g.w + ix - g.padding);
-            }
-        }
-    }
-}
-
+/// `[n, oh, ow, co]` from `x` and `w`.
 pub(crate) fn forward(g: &Geometry, x: &[f32], w: &[f32], epilogue: Epilogue) -> Vec<f32> {
-    let mut y = vec![0f32; g.n * g.oh * g.ow * g.co];
-    let k = g.kh * g.kw * g.ci;
-    taps(g, |p, t, q| {
-        let x = &x[q * g.ci..][..g.ci];
-        for o in 0..g.co {
-            let w = &w[o * k + t * g.ci..][..g.ci];
-            y[p * g.co + o] += x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
+    let patches = Patches::forward(g);
+    let depth = patches.depth();
+    let weights = Packed::new(depth, g.co, |k, o| w[o * depth + k]);
+    let place = Place { h: g.oh, w: g.ow, step: 1, y: 0, x: 0 };
+    let fill = |out: &mut [MaybeUninit<f32>]| multiply(&patches, x, &weights, place, epilogue, Shared::new(out));
+    // SAFETY: one pass over all pixels at step 1 writes every element of the output.
+    unsafe { buffer::filled(g.n * g.oh * g.ow * g.co, fill) }
+}
+
+/// `[n, h, w, ci]` from `dy` and `w`.
+pub(crate) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+    let s = g.stride;
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let out = Shared::new(out);
+        // Input row `i` meets kernel row `t` where `i + padding = s j + t`: rows that leave the same remainder meet the
+        // same taps.
+        for (ry, rx) in (0..s).flat_map(|ry| (0..s).map(move |rx| (ry, rx))) {
+            let rows = Class::new(g.h, g.kh, s, g.padding, ry);
+            let columns = Class::new(g.w, g.kw, s, g.padding, rx);
+            let patches = Patches {
+                n: g.n,
+                h: g.oh,
+                w: g.ow,
+                c: g.co,
+                kh: rows.taps,
+                kw: columns.taps,
+                step: 1,
+                y: rows.origin,
+                x: columns.origin,
+                grid_h: rows.count,
+                grid_w: columns.count,
+            };
+            let weights = Packed::new(patches.depth(), g.ci, |k, i| {
+                let (o, t) = (k % g.co, k / g.co);
+                let ty = ry + s * (rows.taps - 1 - t / columns.taps);
+                let tx = rx + s * (columns.taps - 1 - t % columns.taps);
+                w[((o * g.kh + ty) * g.kw + tx) * g.ci + i]
+            });
+            let place = Place { h: g.h, w: g.w, step: s, y: rows.first, x: columns.first };
+            multiply(&patches, dy, &weights, place, Epilogue::default(), out);
         }
-    });
-    for (i, y) in y.iter_mut().enumerate() {
-        *y += epilogue.bias.map_or(0.0, |b| b[i % g.co]) + epilogue.residual.map_or(0.0, |r| r[i]);
-        if epilogue.relu {
-            *y = y.max(0.0);
+    };
+    // SAFETY: the remainders are all there are, so the passes together write every element of the output.
+    unsafe { buffer::filled(g.n * g.h * g.w * g.ci, fill) }
+}
+
+/// `[co, kh, kw, ci]` from `x` and `dy`.
+pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    let patches = Patches::forward(g);
+    let (depth, pixels) = (patches.depth(), patches.pixels());
+    let depths = balanced(0..depth, DEPTH);
+    let channels = balanced(0..g.co, DEPTH);
+    let blocks = depths.len() * channels.len();
+    let parts = TASKS.div_ceil(blocks).min(pixels / MIN_PIXELS).max(1);
+    let parts = balanced(0..pixels, pixels.div_ceil(parts).max(1));
+    let tile = tile();
+
+    // One gradient per part of the pixels.
+    let len = g.co * depth;
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let out = Shared::new(out);
+        (0..parts.len() * blocks).into_par_iter().for_each(|task| {
+            let (part, block) = (task / blocks, task % blocks);
+            let (depths, channels) = (&depths[block / channels.len()], &channels[block % channels.len()]);
+            let to = Block { first: part * len, pitch: depth, rows: channels.clone(), columns: depths.clone() };
+            weight_block(&patches, x, dy, g.co, parts[part].clone(), &to, &tile, out);
+        });
+    };
+    // SAFETY: blocks cover all channels by all depths, in every part; a part without pixels writes zeros.
+    let mut grads: Vec<f32> = unsafe { buffer::filled(parts.len() * len, fill) };
+    if parts.len() > 1 {
+        let (sum, others) = grads.split_at_mut(len);
+        sum.par_chunks_mut(4096).enumerate().for_each(|(chunk, sum)| {
+            for other in others.chunks_exact(len) {
+                let other = &other[chunk * 4096..][..sum.len()];
+                vectorised(|| sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += other));
+            }
+        });
+        grads.truncate(len);
+        grads.shrink_to_fit();
+    }
+    grads
+}
+
+/// Which part of a matrix in [`Shared`] memory.
+struct Block {
+    /// Where the matrix starts.
+    first: usize,
+    /// Floats from row to row.
+    pitch: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// `to = sum over pixels of dy[p][rows] patch[p][columns]`.
+#[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
+fn weight_block(
+    patches: &Patches,
+    x: &[f32],
+    dy: &[f32],
+    co: usize,
+    pixels: Range<usize>,
+    to: &Block,
+    tile: &Tile,
+    out: Shared,
+) {
+    let mut columns = vec![0.0; PIXELS * PITCH];
+    let mut rows = vec![0.0; PIXELS * PITCH];
+    let mut spill = [0.0; MAX_ROWS * 32];
+    let tiles = balanced(0..to.rows.len(), tile.rows);
+    let mut accumulate = false;
+    let mut chunks = balanced(pixels.clone(), PIXELS);
+    if chunks.is_empty() {
+        chunks.push(pixels);
+    }
+    for pixels in chunks {
+        patches.gather(x, pixels.clone(), to.columns.clone(), &mut columns);
+        for (pixel, row) in pixels.clone().zip(rows.chunks_exact_mut(PITCH)) {
+            row[..to.rows.len()].copy_from_slice(&dy[pixel * co..][to.rows.clone()]);
+        }
+        for column in (0..to.columns.len()).step_by(tile.columns) {
+            let width = tile.columns.min(to.columns.len() - column);
+            for tile_rows in &tiles {
+                let at = |row: usize| to.first + (to.rows.start + row) * to.pitch + to.columns.start + column;
+                let operands = Operands {
+                    depth: pixels.len(),
+                    a: rows[tile_rows.start..].as_ptr(),
+                    a_step: PITCH,
+                    b: columns[column..].as_ptr(),
+                    b_step: PITCH,
+                    accumulate,
+                };
+                // SAFETY: `A` is `rows`, `B` is `columns`: PIXELS rows of PITCH floats, of which a tile reads at most
+                // 256 + 14 from where it starts; this task alone writes this block of `out`.
+                unsafe {
+                    out.write(tile.adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, |row| {
+                        at(tile_rows.start + row)
+                    });
+                }
+            }
+        }
+        accumulate = true;
+    }
+}
+
+/// Where input pixels that leave one remainder are, along one axis.
+struct Class {
+    /// The first of them.
+    first: usize,
+    /// How many.
+    count: usize,
+    /// How many kernel taps meet them.
+    taps: usize,
+    /// The output that the first tap (the last of the kernel) takes for the first pixel.
+    origin: isize,
+}
+
+impl Class {
+    fn new(size: usize, kernel: usize, stride: usize, padding: usize, remainder: usize) -> Class {
+        let first = (remainder + stride * padding - padding) % stride; // first + padding leaves the remainder
+        let taps = kernel.saturating_sub(remainder).div_ceil(stride);
+        let origin = ((first + padding - remainder) / stride) as isize - (taps as isize - 1);
+        Class { first, count: size.saturating_sub(first).div_ceil(stride), taps, origin }
+    }
+}
+
+/// What the patches of a pass are cut from, and where.
+#[derive(Clone, Copy)]
+struct Patches {
+    /// The source: `[n, h, w, c]`.
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    /// Rows and columns of a patch.
+    kh: usize,
+    kw: usize,
+    /// Source pixels from one patch to the next.
+    step: usize,
+    /// Where the first patch starts; outside the source are zeros.
+    y: isize,
+    x: isize,
+    /// Patches per column and row of an image.
+    grid_h: usize,
+    grid_w: usize,
+}
+
+impl Patches {
+    fn forward(g: &Geometry) -> Patches {
+        let origin = -(g.padding as isize);
+        let Geometry { n, h, w, ci, kh, kw, stride, oh, ow, .. } = *g;
+        Patches { n, h, w, c: ci, kh, kw, step: stride, y: origin, x: origin, grid_h: oh, grid_w: ow }
+    }
+
+    fn pixels(&self) -> usize {
+        self.n * self.grid_h * self.grid_w
+    }
+
+    /// Floats of a patch.
+    fn depth(&self) -> usize {
+        self.kh * self.kw * self.c
+    }
+
+    /// Image, row and column of a patch.
+    fn position(&self, pixel: usize) -> (usize, usize, usize) {
+        let image = self.grid_h * self.grid_w;
+        (pixel / image, pixel % image / self.grid_w, pixel % self.grid_w)
+    }
+
+    /// Copies the floats `depths` of the patches `pixels` into `block`, [`PITCH`] apart.
+    fn gather(&self, source: &[f32], pixels: Range<usize>, depths: Range<usize>, block: &mut [f32]) {
+        let line = self.kw * self.c;
+        let width = (self.w * self.c) as isize;
+        for (pixel, patch) in pixels.zip(block.chunks_exact_mut(PITCH)) {
+            let (image, row, column) = self.position(pixel);
+            let left = ((column * self.step) as isize + self.x) * self.c as isize;
+            let mut depth = depths.start;
+            while depth < depths.end {
+                let (ky, from) = (depth / line, depth % line);
+                let count = (line - from).min(depths.end - depth);
+                let to = &mut patch[depth - depths.start..][..count];
+                let y = (row * self.step + ky) as isize + self.y;
+                // The part of the line that lies within the source.
+                let start = left + from as isize;
+                let inside =
+                    (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
+                if y < 0 || y >= self.h as isize || inside.is_empty() {
+                    to.fill(0.0);
+                } else {
+                    let first = ((image * self.h + y as usize) * self.w * self.c) as isize + start;
+                    let first = (first + inside.start as isize) as usize;
+                    to[..inside.start].fill(0.0);
+                    to[inside.clone()].copy_from_slice(&source[first..first + inside.len()]);
+                    to[inside.end..].fill(0.0);
+                }
+                depth += count;
+            }
         }
     }
-    y
 }
 
-pub(crate) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
-    let mut dx = vec![0f32; g.n * g.h * g.w * g.ci];
-    let k = g.kh * g.kw * g.ci;
-    taps(g, |p, t, q| {
-        for o in 0..g.co {
-            let w = &w[o * k + t * g.ci..][..g.ci];
-            for (dx, w) in dx[q * g.ci..][..g.ci].iter_mut().zip(w) {
-                *dx += dy[p * g.co + o] * w;
-            }
-        }
-    });
-    dx
+/// Where the patches of a pass have their results in `[n, h, w, c]`.
+#[derive(Clone, Copy)]
+struct Place {
+    h: usize,
+    w: usize,
+    /// Pixels from one result to the next, both ways.
+    step: usize,
+    /// The first result.
+    y: usize,
+    x: usize,
 }
 
-pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let k = g.kh * g.kw * g.ci;
-    let mut dw = vec![0f32; g.co * k];
-    taps(g, |p, t, q| {
-        for o in 0..g.co {
-            for (dw, x) in dw[o * k + t * g.ci..][..g.ci].iter_mut().zip(&x[q * g.ci..]) {
-                *dw += dy[p * g.co + o] * x;
+/// Weights in the order in which tiles read them: panels of as many channels as a tile is wide, `[panel][depth][width]`.
+struct Packed {
+    panels: Vec<f32>,
+    depth: usize,
+    channels: usize,
+    tile: Tile,
+}
+
+impl Packed {
+    /// `weight(k, channel)`; the last panel is filled up with zeros.
+    fn new(depth: usize, channels: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Packed {
+        let tile = tile();
+        let width = tile.columns;
+        let fill = |panels: &mut [MaybeUninit<f32>]| {
+            panels.par_chunks_mut((depth * width).max(1)).enumerate().for_each(|(panel, values)| {
+                let first = panel * width;
+                for (k, row) in values.chunks_exact_mut(width).enumerate() {
+                    for (lane, value) in row.iter_mut().enumerate() {
+                        let inside = first + lane < channels;
+                        value.write(if inside { weight(k, first + lane) } else { 0.0 });
+                    }
+                }
+            });
+        };
+        // SAFETY: chunks of whole panels, each a whole number of rows, cover the buffer.
+        let panels = unsafe { buffer::filled(channels.div_ceil(width) * depth * width, fill) };
+        Packed { panels, depth, channels, tile }
+    }
+}
+
+/// Multiplies every patch of `source` with the weights, and leaves the results, by way of the epilogue, at their places.
+fn multiply(patches: &Patches, source: &[f32], weights: &Packed, place: Place, epilogue: Epilogue, out: Shared) {
+    let blocks = balanced(0..patches.pixels(), PIXELS);
+    let panels = weights.channels.div_ceil(weights.tile.columns);
+    let panels_min = MIN_CHANNELS.div_ceil(weights.tile.columns);
+    let groups = TASKS.div_ceil(blocks.len().max(1)).min(panels / panels_min).max(1);
+    let groups = balanced(0..panels, panels.div_ceil(groups).max(1));
+    (0..blocks.len() * groups.len()).into_par_iter().for_each(|task| {
+        let (pixels, panels) = (&blocks[task / groups.len()], &groups[task % groups.len()]);
+        multiply_block(patches, source, weights, place, epilogue, out, pixels.clone(), panels.clone());
+    });
+}
+
+#[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
+fn multiply_block(
+    patches: &Patches,
+    source: &[f32],
+    weights: &Packed,
+    place: Place,
+    epilogue: Epilogue,
+    out: Shared,
+    pixels: Range<usize>,
+    panels: Range<usize>,
+) {
+    let Packed { depth, channels, tile, .. } = *weights;
+    let mut block = vec![0.0; PIXELS * PITCH];
+    let mut spill = [0.0; MAX_ROWS * 32];
+    let tiles = balanced(0..pixels.len(), tile.rows);
+    let places: Vec<usize> = pixels
+        .clone()
+        .map(|pixel| {
+            let (image, row, column) = patches.position(pixel);
+            let (row, column) = (place.y + row * place.step, place.x + column * place.step);
+            ((image * place.h + row) * place.w + column) * channels
+        })
+        .collect();
+    let mut depths = balanced(0..depth, DEPTH);
+    if depths.is_empty() {
+        depths.push(0..0); // no tap meets these pixels: zeros
+    }
+    for depths in depths {
+        patches.gather(source, pixels.clone(), depths.clone(), &mut block);
+        let last = depths.end == depth;
+        for panel in panels.clone() {
+            let channel = panel * tile.columns;
+            let width = tile.columns.min(channels - channel);
+            let panel = &weights.panels[(panel * depth + depths.start) * tile.columns..];
+            for rows in &tiles {
+                let operands = Operands {
+                    depth: depths.len(),
+                    a: block[rows.start * PITCH..].as_ptr(),
+                    a_step: 1,
+                    b: panel.as_ptr(),
+                    b_step: tile.columns,
+                    accumulate: depths.start > 0,
+                };
+                let at = |row: usize| places[rows.start + row] + channel;
+                // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on, which has
+                // `depths.len()` rows left; this task alone writes these pixels and channels of `out`.
+                unsafe {
+                    out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
+                    if last {
+                        (0..rows.len()).for_each(|row| epilogue.apply(out.slice(at(row), width), at(row), channel));
+                    }
+                }
             }
         }
-    });
-    dw
+    }
+}
+
+impl Epilogue<'_> {
+    /// Finishes `sums`, which lie at `at` of the output and start with channel `channel`.
+    #[inline(always)]
+    fn apply(&self, sums: &mut [f32], at: usize, channel: usize) {
+        if let Some(bias) = self.bias {
+            sums.iter_mut().zip(&bias[channel..]).for_each(|(sum, bias)| *sum += bias);
+        }
+        if let Some(residual) = self.residual {
+            sums.iter_mut().zip(&residual[at..]).for_each(|(sum, residual)| *sum += residual);
+        }
+        if self.relu {
+            sums.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+        }
+    }
+}
+
+/// Memory that several tasks write to, each its own part.
+#[derive(Clone, Copy)]
+struct Shared {
+    start: *mut f32,
+    len: usize,
+}
+
+// SAFETY: it is only written to by `write` and `slice`, whose callers promise that no two tasks touch the same element.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new(out: &mut [MaybeUninit<f32>]) -> Shared {
+        Shared { start: out.as_mut_ptr().cast(), len: out.len() }
+    }
+
+    /// Computes a tile of `rows` by `width` at the places `at(row)`; one narrower than `columns` by way of `spill`.
+    ///
+    /// # Safety
+    ///
+    /// The operands are as [`Tile`] asks for; no other task touches these places, and if `accumulate`, they have been
+    /// written before.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // a tile and where it goes
+    unsafe fn write(
+        self,
+        tile: super::tile::TileFn,
+        rows: usize,
+        width: usize,
+        columns: usize,
+        operands: Operands,
+        spill: &mut [f32; MAX_ROWS * 32],
+        at: impl Fn(usize) -> usize,
+    ) {
+        let mut c = [std::ptr::null_mut(); MAX_ROWS];
+        if width == columns {
+            for (row, c) in c.iter_mut().enumerate().take(rows) {
+                assert!(at(row) + columns <= self.len);
+                // SAFETY: within the memory, as just checked.
+                *c = unsafe { self.start.add(at(row)) };
+            }
+            // SAFETY: each row of C has `columns` floats; the rest is the caller's promise.
+            unsafe { tile(rows, &operands, &c) };
+            return;
+        }
+        for (row, (c, spilled)) in c.iter_mut().zip(spill.chunks_exact_mut(columns)).enumerate().take(rows) {
+            if operands.accumulate {
+                // SAFETY: written before, the caller says.
+                spilled[..width].copy_from_slice(unsafe { self.slice(at(row), width) });
+            }
+            *c = spilled.as_mut_ptr();
+        }
+        // SAFETY: each row of C is a row of `spill`, of `columns` floats; the rest is the caller's promise.
+        unsafe { tile(rows, &operands, &c) };
+        for (row, spilled) in spill.chunks_exact(columns).enumerate().take(rows) {
+            assert!(at(row) + width <= self.len);
+            // SAFETY: within the memory, as just checked, and nobody else's; `spill` is elsewhere.
+            unsafe { std::ptr::copy_nonoverlapping(spilled.as_ptr(), self.start.add(at(row)), width) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// These elements have been written, and no other task touches them while the slice lives.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // the caller promises that it is the only one
+    unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [f32] {
+        assert!(at + len <= self.len);
+        // SAFETY: within the memory, as just checked; written and exclusive, the caller says.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
+
+/// Cuts a range into as few pieces of at most `most` as possible, all of about the same length.
+fn balanced(range: Range<usize>, most: usize) -> Vec<Range<usize>> {
+    let pieces = range.len().div_ceil(most);
+    let cut = |piece: usize| range.start + piece * range.len() / pieces.max(1);
+    (0..pieces).map(|piece| cut(piece)..cut(piece + 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kernel tap and input pixel of every term of every output pixel.
+    fn terms(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
+        for p in 0..g.n * g.oh * g.ow {
+            let (n, oy, ox) = (p / (g.oh * g.ow), p / g.ow % g.oh, p % g.ow);
+            for t in 0..g.kh * g.kw {
+                let (iy, ix) = (oy * g.stride + t / g.kw, ox * g.stride + t % g.kw);
+                if iy >= g.padding && iy < g.h + g.padding && ix >= g.padding && ix < g.w + g.padding {
+                    each(p, t, (n * g.h + iy - g.padding) * g.w + ix - g.padding);
+                }
+            }
+        }
+    }
+
+    /// The three passes by definition, in f64.
+    fn naive(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32]) -> [Vec<f64>; 3] {
+        let taps = g.kh * g.kw;
+        let mut y = vec![0.0; g.n * g.oh * g.ow * g.co];
+        let mut dx = vec![0.0; x.len()];
+        let mut dw = vec![0.0; w.len()];
+        terms(g, |p, t, q| {
+            for (o, i) in (0..g.co).flat_map(|o| (0..g.ci).map(move |i| (o, i))) {
+                let (at_x, at_y, at_w) = (q * g.ci + i, p * g.co + o, (o * taps + t) * g.ci + i);
+                y[at_y] += f64::from(x[at_x]) * f64::from(w[at_w]);
+                dx[at_x] += f64::from(dy[at_y]) * f64::from(w[at_w]);
+                dw[at_w] += f64::from(dy[at_y]) * f64::from(x[at_x]);
+            }
+        });
+        [y, dx, dw]
+    }
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let next = |_| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(next).collect()
+    }
+
+    fn close(what: &str, g: &Geometry, got: &[f32], expected: &[f64]) {
+        assert_eq!(got.len(), expected.len());
+        let scale = expected.iter().fold(1e-9, |most, value| value.abs().max(most));
+        for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+            let error = (f64::from(*got) - expected).abs() / scale;
+            assert!(error < 3e-6, "{what} of {g:?} at {index}: {got}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn all_passes_match_their_definition() {
+        // n, h, w, ci, co, kh, kw, stride, padding
+        for [n, h, w, ci, co, kh, kw, stride, padding] in [
+            [2, 9, 9, 3, 8, 7, 7, 2, 3],
+            [1, 14, 14, 64, 64, 3, 3, 1, 1],
+            [3, 7, 7, 40, 33, 1, 1, 1, 0],
+            [2, 8, 8, 16, 70, 1, 1, 2, 0],
+            [2, 9, 12, 5, 32, 3, 3, 2, 1],
+            [1, 5, 6, 300, 7, 3, 2, 1, 0],
+            [1, 4, 4, 2, 3, 3, 3, 1, 3],
+            [2, 11, 7, 4, 6, 2, 3, 3, 1],
+            [1, 1, 1, 1, 1, 1, 1, 1, 0],
+            [4, 30, 30, 4, 5, 3, 3, 1, 1], // several parts in the weight gradient
+            [1, 6, 6, 8, 530, 3, 3, 1, 1], // several groups of channels
+        ] {
+            let out = |size: usize, kernel: usize| (size + 2 * padding - kernel) / stride + 1;
+            let g = Geometry { n, h, w, ci, co, kh, kw, stride, padding, oh: out(h, kh), ow: out(w, kw) };
+            let x = values(n * h * w * ci, 1);
+            let weight = values(co * kh * kw * ci, 2);
+            let dy = values(n * g.oh * g.ow * co, 3);
+            let [y, dx, dw] = naive(&g, &x, &weight, &dy);
+            close("y", &g, &forward(&g, &x, &weight, Epilogue::default()), &y);
+            close("dx", &g, &input_grad(&g, &dy, &weight), &dx);
+            close("dw", &g, &weight_grad(&g, &x, &dy), &dw);
+
+            let (bias, residual) = (values(co, 4), values(y.len(), 5));
+            let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), relu: true };
+            let finished = y
+                .iter()
+                .enumerate()
+                .map(|(index, y)| (y + f64::from(bias[index % co]) + f64::from(residual[index])).max(0.0));
+            close("finished y", &g, &forward(&g, &x, &weight, epilogue), &finished.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let g = Geometry { n: 3, h: 28, w: 28, ci: 20, co: 40, kh: 3, kw: 3, stride: 1, padding: 1, oh: 28, ow: 28 };
+        let (x, w) = (values(3 * 28 * 28 * 20, 1), values(40 * 9 * 20, 2));
+        let dy = values(3 * 28 * 28 * 40, 3);
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                (forward(&g, &x, &w, Epilogue::default()), input_grad(&g, &dy, &w), weight_grad(&g, &x, &dy))
+            })
+        };
+        assert!(with(1) == with(3));
+    }
 }

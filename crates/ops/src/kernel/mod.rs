@@ -2,6 +2,7 @@
 
 pub(crate) mod conv;
 mod isa;
+mod tile;
 
 pub(crate) use isa::vectorised;
 pub use isa::{Isa, isa};

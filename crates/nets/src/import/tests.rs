@@ -1,0 +1,267 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use candle_core::DType;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Network, Pool};
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)
+}
+
+/// The tensors that `make.py` writes, by today's names.
+fn weights() -> Vec<(&'static str, Vec<usize>, f32)> {
+    vec![
+        ("conv1.weight", vec![2, 3, 1, 2], -1.0),
+        ("bn1.running_mean", vec![2], 5.0),
+        ("features.denseblock1.denselayer1.norm1.weight", vec![3], 0.0),
+        ("features.denseblock1.denselayer12.conv2.weight", vec![1, 2, 1, 1], 0.0),
+    ]
+}
+
+fn ramp(count: usize, start: f32) -> Vec<f32> {
+    (0..count).map(|index| start + index as f32 / 4.0).collect()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Reads `bytes` under a name.
+fn read_bytes(name: &str, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(name);
+    fs_err::write(&path, bytes).unwrap();
+    read(&path)
+}
+
+fn refusal(name: &str, bytes: &[u8]) -> String {
+    match read_bytes(name, bytes) {
+        Err(Error::Malformed { reason, .. }) => reason,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn every_kind_of_file_has_the_same_tensors() {
+    for name in ["zip.pth", "legacy.pth", "plain.safetensors", "checkpoint.pth", "mixed.safetensors"] {
+        let mut got = read(&fixture(name)).unwrap();
+        let mut expected = weights();
+        if name.ends_with(".safetensors") {
+            got.sort_by(|a, b| a.0.cmp(&b.0));
+            expected.sort();
+        }
+        assert_eq!(got.len(), expected.len(), "{name}");
+        for ((got, tensor), (expected, shape, start)) in got.iter().zip(&expected) {
+            assert_eq!(got, expected, "{name}");
+            assert_eq!(tensor.dims(), shape, "{name} {got}");
+            assert_eq!(tensor.dtype(), DType::F32);
+            assert_eq!(values(tensor), ramp(tensor.elem_count(), *start), "{name} {got}");
+        }
+    }
+}
+
+#[test]
+fn views_are_gathered() {
+    let got: HashMap<_, _> = read(&fixture("views.pth")).unwrap().into_iter().collect();
+    let whole = Tensor::from_vec(ramp(12, 0.0), (4, 3), &Device::Cpu).unwrap();
+    assert_eq!(values(&got["tied"]), values(&whole));
+    assert_eq!(values(&got["transposed"]), values(&whole.t().unwrap()));
+    assert_eq!(values(&got["slice"]), [1.0, 1.25, 1.75, 2.0]);
+    assert_eq!(values(&got["channels_last"]), ramp(24, 0.0));
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    for name in ["zip.pth", "legacy.pth", "plain.safetensors"] {
+        let bytes = fs_err::read(fixture(name)).unwrap();
+        for length in 0..bytes.len() {
+            let cut = read_bytes(name, &bytes[..length]);
+            assert!(matches!(cut, Err(Error::Malformed { .. })), "{name} cut to {length} bytes: {cut:?}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_never_panics() {
+    for name in ["zip.pth", "legacy.pth", "checkpoint.pth", "views.pth", "plain.safetensors"] {
+        let bytes = fs_err::read(fixture(name)).unwrap();
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(name);
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff, bytes[at] ^ 1] {
+                let mut bytes = bytes.clone();
+                bytes[at] = value;
+                fs_err::write(&path, &bytes).unwrap();
+                let _ = read(&path); // an error, or tensors with another value
+            }
+        }
+    }
+}
+
+/// A zip as `torch.save` writes it.
+fn pth(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("archive/data.pkl", stored).unwrap();
+    zip.write_all(pickle).unwrap();
+    for (key, data) in storages {
+        zip.start_file(format!("archive/data/{key}"), stored).unwrap();
+        zip.write_all(data).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// A pickle of `{"w": tensor}` with a storage `0` of `count` elements, shape and stride as pickled tuples.
+fn tensor(count: &[u8], shape: &[u8], stride: &[u8]) -> Vec<u8> {
+    let mut pickle = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
+    pickle.extend(b"X\x01\0\0\x000X\x03\0\0\0cpu");
+    pickle.extend(count);
+    pickle.extend(b"tQK\0");
+    pickle.extend(shape);
+    pickle.extend(stride);
+    pickle.extend(b"\x89}tRs.");
+    pickle
+}
+
+#[test]
+fn a_pickle_runs_nothing() {
+    for (module, name) in [("posix", "system"), ("os", "system"), ("builtins", "eval"), ("torch", "load")] {
+        let by_line = format!("\u{0}c{module}\n{name}\nX\u{4}\0\0\0true\u{85}R.");
+        let mut pickle = b"\x80\x02".to_vec();
+        pickle.extend(&by_line.as_bytes()[1..]);
+        let reason = refusal("model.pth", &pth(&pickle, &[]));
+        assert!(reason.contains(&format!("names {module}.{name}, which is refused")), "{reason}");
+
+        let mut pickle = b"\x80\x04\x8c".to_vec(); // by STACK_GLOBAL
+        pickle.push(module.len() as u8);
+        pickle.extend(module.as_bytes());
+        pickle.push(0x8c);
+        pickle.push(name.len() as u8);
+        pickle.extend(name.as_bytes());
+        pickle.extend(b"\x93)R.");
+        let reason = refusal("model.pth", &pth(&pickle, &[]));
+        assert!(reason.contains("which is refused"), "{reason}");
+    }
+    // INST, OBJ, NEWOBJ, EXT1: other ways to call
+    for op in [b'i', b'o', 0x81, 0x82] {
+        let reason = refusal("model.pth", &pth(&[0x80, 2, b'(', op, 0], &[]));
+        assert!(reason.contains("is refused"), "{reason}");
+    }
+}
+
+#[test]
+fn a_file_that_claims_more_than_it_has_is_refused() {
+    let four = [0; 16];
+    let fine = pth(&tensor(b"K\x04", b"K\x04\x85", b"K\x01\x85"), &[("0", &four)]);
+    assert_eq!(read_bytes("model.pth", &fine).unwrap()[0].1.dims(), [4]);
+
+    let huge = b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"; // i64::MAX
+    let square = [b"(".as_slice(), huge, huge, b"t"].concat();
+    let zero = [b"(".as_slice(), huge, huge, b"K\0t"].concat();
+    for (what, pickle) in [
+        ("storage larger than its data", tensor(b"K\x05", b"K\x04\x85", b"K\x01\x85")),
+        ("storage of all memory", tensor(huge, b"K\x04\x85", b"K\x01\x85")),
+        ("shape beyond the storage", tensor(b"K\x04", b"K\x05\x85", b"K\x01\x85")),
+        ("shape expanded", tensor(b"K\x04", b"K\x05\x85", b"K\0\x85")),
+        ("stride beyond the storage", tensor(b"K\x04", b"K\x02\x85", b"K\x04\x85")),
+        ("negative size", tensor(b"K\x04", b"J\xff\xff\xff\xff\x85", b"K\x01\x85")),
+        ("product overflows", tensor(b"K\x04", &square, b"K\0K\0\x86")),
+        ("product overflows before a zero", tensor(b"K\x04", &zero, b"K\0K\0K\0\x87")),
+        ("empty", tensor(b"K\x04", b"K\0\x85", b"K\x01\x85")),
+        ("ranks differ", tensor(b"K\x04", b"K\x04\x85", b")")),
+    ] {
+        let reason = refusal("model.pth", &pth(&pickle, &[("0", &four)]));
+        assert!(!reason.is_empty(), "{what}");
+    }
+
+    // a text of 4 GiB, a call without arguments, a stack that is empty, a dict with a loose key, no end
+    for pickle in [
+        b"X\xff\xff\xff\xff".as_slice(),
+        b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"R.",
+        b"0.",
+        b".",
+        b"}(K\x01u.",
+        b"h\x07.",
+        b"}",
+        b"\x8a\xff",
+    ] {
+        refusal("model.pth", &pth(pickle, &[]));
+    }
+
+    // the same for safetensors
+    let header = |json: &str| [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &four].concat();
+    for bytes in [
+        u64::MAX.to_le_bytes().to_vec(),
+        header(r#"{"w":{"dtype":"F32","shape":[5],"data_offsets":[0,16]}}"#),
+        header(r#"{"w":{"dtype":"F32","shape":[18446744073709551615,2],"data_offsets":[0,16]}}"#),
+        header(r#"{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,99999999999999]}}"#),
+        header(r#"{"w":{"dtype":"F8_E4M3","shape":[16],"data_offsets":[0,16]}}"#),
+    ] {
+        refusal("model.safetensors", &bytes);
+    }
+}
+
+#[test]
+fn instructions_are_bounded() {
+    let mut pickle = vec![b'N'; 5 << 20];
+    pickle.push(b'.');
+    assert!(refusal("model.pth", &pth(&pickle, &[])).contains("more than"));
+    // depth and cycles: a list in itself, tuples in tuples
+    let mut pickle = b"]q\0h\0a".to_vec();
+    pickle.extend([0x85; 1 << 20]);
+    pickle.push(b'.');
+    assert!(refusal("model.pth", &pth(&pickle, &[])).contains("no state_dict"));
+}
+
+#[test]
+fn what_is_no_weights_file_says_so() {
+    assert_eq!(refusal("model.pth", b"<html>404"), "neither a PyTorch file nor named .safetensors");
+    assert!(refusal("model.pth", &pth(b"}X\x05\0\0\0epochK\x03s.", &[])).contains("without any of state_dict"));
+    assert!(matches!(read(&fixture("absent.pth")), Err(Error::Io(_))));
+}
+
+#[test]
+fn every_key_is_checked() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("mini.safetensors");
+    let source = Network::new(Backbone::Mini, Pool::Max, 1, &Device::Cpu).unwrap();
+    source.save(&path, "").unwrap();
+    let mut network = Network::new(Backbone::Mini, Pool::Max, 2, &Device::Cpu).unwrap();
+    network.load_imagenet(&path).unwrap();
+    for ((name, got), (_, expected)) in network.trained().zip(source.trained()) {
+        assert_eq!(values(got) == values(expected), !name.starts_with("fc."), "{name}");
+    }
+
+    let layout = || [("a.weight", vec![2]), ("b.running_var", vec![2]), ("c", vec![2])].into_iter();
+    let given = |tensors: &[(&str, &[f32])]| {
+        let tensors = tensors.iter().map(|(name, values)| {
+            ((*name).to_owned(), Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap())
+        });
+        matched(&path, Backbone::Mini, layout(), tensors.collect(), |name| name.starts_with("fc."))
+    };
+    let order = [("c", [3.0, 3.0].as_slice()), ("fc.weight", &[0.0]), ("a.weight", &[1.0, 1.0]), ("b.running_var", &[2.0, 0.0])];
+    let taken = given(&order).unwrap();
+    assert_eq!(taken.iter().map(values).collect::<Vec<_>>(), [[1.0, 1.0], [2.0, 0.0], [3.0, 3.0]]);
+
+    let problems = |tensors: &[(&str, &[f32])]| match given(tensors) {
+        Err(Error::Keys { problems, .. }) => problems,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        problems(&[("a.weight", &[f32::NAN, 1.0]), ("b.running_var", &[1.0, -1.0]), ("x", &[]), ("x", &[])]),
+        "x is there twice; a.weight has 1 of 2 values that are not finite; b.running_var has a negative variance; \
+         c is missing; x is unknown"
+    );
+    assert_eq!(
+        problems(&[("a.weight", &[1.0]), ("b.running_var", &[1.0, 1.0]), ("c", &[1.0, 1.0])]),
+        "a.weight is [1], expected [2]"
+    );
+    let many: Vec<_> = (0..20).map(|index| format!("x{index}")).collect();
+    let many: Vec<(&str, &[f32])> = many.iter().map(|name| (name.as_str(), [].as_slice())).collect();
+    let text = problems(&many);
+    assert!(text.starts_with("a.weight is missing; ") && text.ends_with("x6 is unknown; … (23 problems)"), "{text}");
+}

@@ -1,0 +1,216 @@
+//! The register tile behind every convolution pass, once per instruction set.
+//!
+//! `C[r][j] = sum_k A[r][k] B[k][j]` for up to [`MAX_ROWS`] rows and two vectors of columns. The sums live in
+//! registers; one step of `k` broadcasts each row's `A` and multiplies it with two vectors of `B`.
+
+use super::{Isa, isa};
+
+/// The most rows a tile has: with AVX-512, 28 of 32 registers hold sums.
+pub(crate) const MAX_ROWS: usize = 14;
+
+/// Floats from row to row of a block in scratch memory: 256 and a cache line more, because rows that are a multiple of
+/// 4 KiB apart evict one another from the first-level cache.
+pub(crate) const PITCH: usize = 256 + 16;
+
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    /// Steps of `k`.
+    pub(crate) depth: usize,
+    /// `A[0][0]`.
+    pub(crate) a: *const f32,
+    /// Floats from `A[r][k]` to `A[r][k + 1]`.
+    pub(crate) a_step: usize,
+    /// `B[0][0]`.
+    pub(crate) b: *const f32,
+    /// Floats from `B[k][0]` to `B[k + 1][0]`.
+    pub(crate) b_step: usize,
+    /// Whether the sums start with what `C` holds, or with zero.
+    pub(crate) accumulate: bool,
+}
+
+/// Computes a tile: its rows, the operands, a pointer to each row of `C`.
+pub(crate) type TileFn = unsafe fn(usize, &Operands, &[*mut f32; MAX_ROWS]);
+
+/// A tile for the instruction set in use, and its size.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// The most rows.
+    pub(crate) rows: usize,
+    /// The columns.
+    pub(crate) columns: usize,
+    /// The rows of `A` are [`PITCH`] apart.
+    ///
+    /// # Safety
+    ///
+    /// `1..=rows` rows; all of `A`, `B` and `C` that the tile covers must be readable, `C` writable and nobody else's.
+    pub(crate) pitched: TileFn,
+    /// The rows of `A` are neighbours; as safe as `pitched`.
+    pub(crate) adjacent: TileFn,
+}
+
+/// The tile for the instruction set in use.
+pub(crate) fn tile() -> Tile {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => x86::AVX512,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => x86::AVX2,
+        _ => Tile { rows: 4, columns: 8, pitched: portable::<PITCH>, adjacent: portable::<1> },
+    }
+}
+
+/// A vector of floats.
+trait Vector: Copy {
+    const LANES: usize;
+    /// The rows of a full tile.
+    const ROWS: usize;
+
+    /// # Safety
+    /// For this and all below: the CPU has the instructions, and `LANES` (for `splat`, 1) floats are at the pointer.
+    unsafe fn zero() -> Self;
+    unsafe fn splat(from: *const f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
+}
+
+/// # Safety
+/// As [`Tile::pitched`], with `A_ROW` floats between the rows of `A`, on a CPU that has `V`.
+#[inline(always)]
+unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+    let Operands { depth, mut a, a_step, mut b, b_step, accumulate } = *operands;
+    // SAFETY: the caller vouches for the CPU and for everything the tile covers, which is exactly what is touched.
+    unsafe {
+        let mut sums = [[V::zero(); 2]; ROWS];
+        if accumulate {
+            for (row, &c) in sums.iter_mut().zip(c) {
+                *row = [V::load(c), V::load(c.add(V::LANES))];
+            }
+        }
+        for _ in 0..depth {
+            let (left, right) = (V::load(b), V::load(b.add(V::LANES)));
+            for (index, row) in sums.iter_mut().enumerate() {
+                let value = V::splat(a.add(index * A_ROW));
+                row[0] = value.mul_add(left, row[0]);
+                row[1] = value.mul_add(right, row[1]);
+            }
+            a = a.wrapping_add(a_step);
+            b = b.wrapping_add(b_step);
+        }
+        for (row, &c) in sums.iter().zip(c) {
+            row[0].store(c);
+            row[1].store(c.add(V::LANES));
+        }
+    }
+}
+
+/// # Safety
+/// As [`run`], with at most `V::ROWS` rows.
+#[inline(always)]
+unsafe fn by_rows<V: Vector, const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+    debug_assert!((1..=V::ROWS).contains(&rows));
+    macro_rules! cases {
+        ($($n:literal)*) => {
+            match rows {
+                // SAFETY: passed on to the caller.
+                $($n if $n <= V::ROWS => unsafe { run::<V, $n, A_ROW>(operands, c) },)*
+                _ => {}
+            }
+        };
+    }
+    cases!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+}
+
+unsafe fn portable<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+    // SAFETY: needs no special instruction; the rest is the caller's promise.
+    unsafe { by_rows::<[f32; 4], A_ROW>(rows, operands, c) }
+}
+
+impl Vector for [f32; 4] {
+    const LANES: usize = 4;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; 4]
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller's promise, as in the two below.
+        unsafe { [*from; 4] }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as above; the read needs no alignment.
+        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as above; the write needs no alignment.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * by[lane] + plus[lane])
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{MAX_ROWS, Operands, PITCH, Tile, Vector, by_rows};
+
+    pub(super) const AVX512: Tile = Tile { rows: 14, columns: 32, pitched: avx512::<PITCH>, adjacent: avx512::<1> };
+    pub(super) const AVX2: Tile = Tile { rows: 6, columns: 16, pitched: avx2::<PITCH>, adjacent: avx2::<1> };
+
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+        // SAFETY: this function has the instructions; the rest is the caller's promise.
+        unsafe { by_rows::<__m512, A_ROW>(rows, operands, c) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+        // SAFETY: this function has the instructions; the rest is the caller's promise.
+        unsafe { by_rows::<__m256, A_ROW>(rows, operands, c) }
+    }
+
+    macro_rules! vector {
+        ($type:ty, $lanes:literal, $rows:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident) => {
+            impl Vector for $type {
+                const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
+
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: the CPU has the instruction, the caller says; so in all below.
+                    unsafe { $zero() }
+                }
+                #[inline(always)]
+                unsafe fn splat(from: *const f32) -> Self {
+                    // SAFETY: a float is there, the caller says.
+                    unsafe { $splat(*from) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: a vector is there, the caller says; the load needs no alignment.
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+                    unsafe { $store(to, self) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $fma(self, by, plus) }
+                }
+            }
+        };
+    }
+    vector!(__m512, 16, 14, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
+    vector!(__m256, 8, 6, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
+}
