@@ -41,16 +41,9 @@ impl Checkpoint {
     }
 
     /// Writes the state after the last of `epochs`, atomically.
-    pub(crate) fn write(
-        &self,
-        net: &Network,
-        optimizer: &Optimizer,
-        epochs: &[EpochStats],
-        best: &Best,
-    ) -> Result<()> {
+    pub(crate) fn write(&self, net: &Network, optimizer: &Optimizer, epochs: &[EpochStats], best: &Best) -> Result<()> {
         let (steps, state) = optimizer.state();
-        let progress =
-            Progress { steps, epochs: epochs.to_vec(), best_epoch: best.epoch, best_auroc: best.auroc };
+        let progress = Progress { steps, epochs: epochs.to_vec(), best_epoch: best.epoch, best_auroc: best.auroc };
         let metadata = BTreeMap::from([
             ("format", FORMAT.to_owned()),
             ("training", self.training.clone()),

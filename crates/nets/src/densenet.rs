@@ -102,12 +102,7 @@ impl Densenet {
             }
         }
         let last = build.norm("features.norm5", channels)?;
-        Ok(Densenet {
-            stem,
-            blocks,
-            transitions,
-            last,
-        })
+        Ok(Densenet { stem, blocks, transitions, last })
     }
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
@@ -130,24 +125,12 @@ impl Densenet {
             }
         }
         let (y, last) = self.last.forward(params, x, None, true)?;
-        let tape = Tape {
-            stem,
-            pool,
-            blocks,
-            transitions,
-            last,
-        };
+        let tape = Tape { stem, pool, blocks, transitions, last };
         Ok((y, tape))
     }
 
     /// `dy` is the gradient of the last map.
-    pub(crate) fn backward(
-        &self,
-        params: &Params,
-        tape: Tape,
-        dy: Tensor,
-        grads: &mut Collect,
-    ) -> Result<()> {
+    pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Collect) -> Result<()> {
         let (mut dy, _) = self.last.backward(params, tape.last, &dy, grads)?;
         let mut transitions = tape.transitions;
         for (index, (layers, saved)) in self.blocks.iter().zip(tape.blocks).enumerate().rev() {
@@ -169,19 +152,11 @@ impl Densenet {
             let folded = layers.iter().map(|layer| layer.squeeze.fold(params));
             folded.collect::<Result<Vec<_>>>()
         });
-        Ok(FoldedDensenet {
-            stem: self.stem.fold(params)?,
-            squeezes: squeezes.collect::<Result<_>>()?,
-        })
+        Ok(FoldedDensenet { stem: self.stem.fold(params)?, squeezes: squeezes.collect::<Result<_>>()? })
     }
 
     /// As [`Densenet::forward`], by the running statistics.
-    pub(crate) fn evaluate(
-        &self,
-        params: &Params,
-        folded: &FoldedDensenet,
-        x: &Tensor,
-    ) -> Result<Tensor> {
+    pub(crate) fn evaluate(&self, params: &Params, folded: &FoldedDensenet, x: &Tensor) -> Result<Tensor> {
         let (mut x, _) = stem_pool::forward(&folded.stem.forward(x, None)?)?;
         for (index, layers) in self.blocks.iter().enumerate() {
             for (layer, squeeze) in layers.iter().zip(&folded.squeezes[index]) {
@@ -207,45 +182,27 @@ impl Layer {
             relu: true,
         };
         let conv2 = build.conv(&format!("{name}.conv2"), (BOTTLENECK, GROWTH), 3, 1)?;
-        Ok(Layer {
-            norm1,
-            squeeze,
-            conv2,
-            input,
-        })
+        Ok(Layer { norm1, squeeze, conv2, input })
     }
 
     fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, LayerSaved)> {
         let (normed, norm1) = self.norm1.forward(params, x.clone(), None, true)?;
         let (squeezed, squeeze) = self.squeeze.forward(params, &normed, None)?;
         let new = self.conv2.forward(params, &squeezed)?;
-        let saved = LayerSaved {
-            norm1,
-            squeeze,
-            squeezed,
-        };
+        let saved = LayerSaved { norm1, squeeze, squeezed };
         Ok((append(&x, &new)?, saved))
     }
 
     /// `dy` is the gradient of `x` with the new channels appended.
-    fn backward(
-        &self,
-        params: &Params,
-        saved: LayerSaved,
-        dy: Tensor,
-        grads: &mut Collect,
-    ) -> Result<Tensor> {
+    fn backward(&self, params: &Params, saved: LayerSaved, dy: Tensor, grads: &mut Collect) -> Result<Tensor> {
         let dpassed = dy.narrow(D::Minus1, 0, self.input)?.contiguous()?;
         let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?.contiguous()?;
         drop(dy);
-        self.conv2
-            .backward_weight(&saved.squeezed, &dnew, grads)?;
+        self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.dims4()?;
         drop(saved.squeezed);
         let dsqueezed = self.conv2.backward_input(params, &dnew, shape)?;
-        let (dnormed, _) = self
-            .squeeze
-            .backward(params, saved.squeeze, &dsqueezed, grads)?;
+        let (dnormed, _) = self.squeeze.backward(params, saved.squeeze, &dsqueezed, grads)?;
         let (dx, _) = self.norm1.backward(params, saved.norm1, &dnormed, grads)?;
         ops::add_assign(&dx, &dpassed)?;
         Ok(dx)
@@ -257,21 +214,11 @@ impl Transition {
         let (normed, norm) = self.norm.forward(params, x, None, true)?;
         let z = self.conv.forward(params, &normed)?;
         let (_, height, width, _) = z.dims4()?;
-        let saved = TransitionSaved {
-            norm,
-            normed,
-            side: (height, width),
-        };
+        let saved = TransitionSaved { norm, normed, side: (height, width) };
         Ok((ops::avg_pool_forward(&z, 2)?, saved))
     }
 
-    fn backward(
-        &self,
-        params: &Params,
-        saved: TransitionSaved,
-        dy: &Tensor,
-        grads: &mut Collect,
-    ) -> Result<Tensor> {
+    fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Collect) -> Result<Tensor> {
         let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
         self.conv.backward_weight(&saved.normed, &dz, grads)?;
         let shape = saved.normed.dims4()?;

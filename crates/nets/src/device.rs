@@ -14,7 +14,10 @@ use crate::{Error, Result};
 /// An unknown name; CUDA in a build without it.
 pub fn device(name: &str) -> Result<Device> {
     match name {
-        "auto" | "cpu" => Ok(Device::Cpu),
+        "auto" | "cpu" => {
+            ops::host::keep_heap();
+            Ok(Device::Cpu)
+        }
         _ if name == "cuda" || is_cuda_number(name) => {
             Err(Error::Device { got: name.to_owned(), reason: "this build has no CUDA".to_owned() })
         }

@@ -40,9 +40,7 @@ impl Params {
 
     /// Every name and tensor, running statistics included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0
-            .iter()
-            .map(|entry| (entry.name.as_str(), &entry.tensor))
+        self.0.iter().map(|entry| (entry.name.as_str(), &entry.tensor))
     }
 
     /// The tensors that have a gradient.
@@ -65,11 +63,7 @@ impl Params {
         for (entry, tensor) in self.0.iter().zip(&tensors) {
             if entry.tensor.dims() != tensor.dims() {
                 let (expected, got) = (entry.tensor.dims(), tensor.dims());
-                return Err(Error::shape(
-                    &entry.name,
-                    format!("{expected:?}"),
-                    format!("{got:?}"),
-                ));
+                return Err(Error::shape(&entry.name, format!("{expected:?}"), format!("{got:?}")));
             }
         }
         for (entry, tensor) in self.0.iter_mut().zip(tensors) {
@@ -104,12 +98,7 @@ pub(crate) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(init: Init, rng: ChaCha8Rng, device: &'a Device) -> Self {
-        Builder {
-            params: Params::default(),
-            init,
-            rng,
-            device,
-        }
+        Builder { params: Params::default(), init, rng, device }
     }
 
     pub(crate) fn finish(self) -> Params {
@@ -117,11 +106,7 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, name: String, tensor: Tensor, trained: bool) -> Id {
-        self.params.0.push(Entry {
-            name,
-            tensor,
-            trained,
-        });
+        self.params.0.push(Entry { name, tensor, trained });
         Id(self.params.0.len() - 1)
     }
 
@@ -139,17 +124,10 @@ impl<'a> Builder<'a> {
         };
         let std = (2.0 / (kernel * kernel * fan) as f64).sqrt();
         let count = output * kernel * kernel * input;
-        let values: Vec<f32> = (0..count)
-            .map(|_| (std * normal(&mut self.rng)) as f32)
-            .collect();
+        let values: Vec<f32> = (0..count).map(|_| (std * normal(&mut self.rng)) as f32).collect();
         let weight = Tensor::from_vec(values, (output, kernel, kernel, input), self.device)?;
         let weight = self.push(format!("{name}.weight"), weight, true);
-        Ok(Conv {
-            weight,
-            kernel,
-            stride,
-            padding: kernel / 2,
-        })
+        Ok(Conv { weight, kernel, stride, padding: kernel / 2 })
     }
 
     /// `{name}.weight`, `.bias`, `.running_mean`, `.running_var`: 1, 0, 0, 1.
@@ -170,17 +148,12 @@ impl<'a> Builder<'a> {
     pub(crate) fn linear(&mut self, name: &str, input: usize, output: usize) -> Result<(Id, Id)> {
         let bound = 1.0 / (input as f64).sqrt();
         let mut uniform = |count: usize| -> Vec<f32> {
-            (0..count)
-                .map(|_| (bound * (2.0 * unit(&mut self.rng) - 1.0)) as f32)
-                .collect()
+            (0..count).map(|_| (bound * (2.0 * unit(&mut self.rng) - 1.0)) as f32).collect()
         };
         let (weight, bias) = (uniform(output * input), uniform(output));
         let weight = Tensor::from_vec(weight, (output, input), self.device)?;
         let bias = Tensor::from_vec(bias, output, self.device)?;
-        Ok((
-            self.push(format!("{name}.weight"), weight, true),
-            self.push(format!("{name}.bias"), bias, true),
-        ))
+        Ok((self.push(format!("{name}.weight"), weight, true), self.push(format!("{name}.bias"), bias, true)))
     }
 }
 

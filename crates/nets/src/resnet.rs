@@ -34,13 +34,9 @@ impl Shape {
             Backbone::Resnet34 => standard([3, 4, 6, 3], false),
             Backbone::Resnet50 => standard([3, 4, 6, 3], true),
             Backbone::Resnet101 => standard([3, 4, 23, 3], true),
-            Backbone::Mini => Shape {
-                stem: 32,
-                blocks: [1; 4],
-                widths: [32, 64, 128, 256],
-                strides: [1, 2, 2, 1],
-                bottleneck: false,
-            },
+            Backbone::Mini => {
+                Shape { stem: 32, blocks: [1; 4], widths: [32, 64, 128, 256], strides: [1, 2, 2, 1], bottleneck: false }
+            }
             Backbone::Densenet121 => unreachable!("a DenseNet is not built here"),
         }
     }
@@ -110,13 +106,7 @@ impl Resnet {
     }
 
     /// `dy` is the gradient of the last map.
-    pub(crate) fn backward(
-        &self,
-        params: &Params,
-        tape: Tape,
-        dy: Tensor,
-        grads: &mut Collect,
-    ) -> Result<()> {
+    pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Collect) -> Result<()> {
         let mut dy = dy;
         let mut saved = tape.blocks;
         for block in self.blocks.iter().rev() {
@@ -131,10 +121,7 @@ impl Resnet {
         let block = |block: &Block<ConvNorm>| -> Result<Block<Folded>> {
             let main = block.main.iter().map(|unit| unit.fold(params));
             let downsample = block.downsample.as_ref().map(|unit| unit.fold(params));
-            Ok(Block {
-                main: main.collect::<Result<_>>()?,
-                downsample: downsample.transpose()?,
-            })
+            Ok(Block { main: main.collect::<Result<_>>()?, downsample: downsample.transpose()? })
         };
         Ok(FoldedResnet {
             stem: self.stem.fold(params)?,
@@ -183,13 +170,7 @@ impl Block<ConvNorm> {
         Ok((y, Block { main, downsample }))
     }
 
-    fn backward(
-        &self,
-        params: &Params,
-        saved: Block<Saved>,
-        dy: Tensor,
-        grads: &mut Collect,
-    ) -> Result<Tensor> {
+    fn backward(&self, params: &Params, saved: Block<Saved>, dy: Tensor, grads: &mut Collect) -> Result<Tensor> {
         let mut dx = dy;
         let mut shortcut = None;
         for (unit, saved) in self.main.iter().zip(saved.main).rev() {
@@ -217,11 +198,7 @@ fn unit(
     stride: usize,
     relu: bool,
 ) -> Result<ConvNorm> {
-    Ok(ConvNorm {
-        conv: build.conv(conv, channels, kernel, stride)?,
-        norm: build.norm(norm, channels.1)?,
-        relu,
-    })
+    Ok(ConvNorm { conv: build.conv(conv, channels, kernel, stride)?, norm: build.norm(norm, channels.1)?, relu })
 }
 
 /// A block and its number of output channels.
@@ -236,11 +213,7 @@ fn block(
     // (channels, kernel, stride); ResNet v1.5: a bottleneck strides in its 3x3
     let (output, convs) = if bottleneck {
         let output = 4 * width;
-        let convs = vec![
-            ((input, width), 1, 1),
-            ((width, width), 3, stride),
-            ((width, output), 1, 1),
-        ];
+        let convs = vec![((input, width), 1, 1), ((width, width), 3, stride), ((width, output), 1, 1)];
         (output, convs)
     } else {
         let convs = vec![((input, width), 3, stride), ((width, width), 3, 1)];
@@ -248,26 +221,12 @@ fn block(
     };
     let mut main = Vec::with_capacity(convs.len());
     for (index, (channels, kernel, stride)) in convs.into_iter().enumerate() {
-        let (conv, norm) = (
-            format!("{name}.conv{}", index + 1),
-            format!("{name}.bn{}", index + 1),
-        );
+        let (conv, norm) = (format!("{name}.conv{}", index + 1), format!("{name}.bn{}", index + 1));
         main.push(unit(build, &conv, &norm, channels, kernel, stride, true)?);
     }
     let downsample = if stride != 1 || input != output {
-        let (conv, norm) = (
-            format!("{name}.downsample.0"),
-            format!("{name}.downsample.1"),
-        );
-        Some(unit(
-            build,
-            &conv,
-            &norm,
-            (input, output),
-            1,
-            stride,
-            false,
-        )?)
+        let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+        Some(unit(build, &conv, &norm, (input, output), 1, stride, false)?)
     } else {
         None
     };

@@ -58,12 +58,7 @@ impl Conv {
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(
-        &self,
-        x: &Tensor,
-        dy: &Tensor,
-        grads: &mut Collect,
-    ) -> Result<()> {
+    pub(crate) fn backward_weight(&self, x: &Tensor, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
         let grad = ops::conv2d_weight_grad(x, dy, self.stride, self.padding, kernel)?;
         grads.put(self.weight, grad);
@@ -79,13 +74,7 @@ impl Conv {
     ) -> Result<Tensor> {
         let weight = params.get(self.weight);
         let side = (height, width);
-        Ok(ops::conv2d_input_grad(
-            dy,
-            weight,
-            self.stride,
-            self.padding,
-            side,
-        )?)
+        Ok(ops::conv2d_input_grad(dy, weight, self.stride, self.padding, side)?)
     }
 }
 
@@ -123,13 +112,7 @@ impl Norm {
         let unbiased = count / (count - 1.0).max(1.0);
         self.run(params, self.mean, &stats.mean, 1.0)?;
         self.run(params, self.var, &stats.var, unbiased)?;
-        let saved = NormSaved {
-            x,
-            y: y.clone(),
-            stats,
-            residual: residual.is_some(),
-            relu,
-        };
+        let saved = NormSaved { x, y: y.clone(), stats, residual: residual.is_some(), relu };
         Ok((y, saved))
     }
 
@@ -166,8 +149,7 @@ impl Norm {
 
     /// Normalises by the running statistics, then ReLU.
     pub(crate) fn eval_relu(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        let [gamma, beta, mean, var] =
-            [self.gamma, self.beta, self.mean, self.var].map(|id| params.get(id));
+        let [gamma, beta, mean, var] = [self.gamma, self.beta, self.mean, self.var].map(|id| params.get(id));
         Ok(ops::batch_norm_eval(x, gamma, beta, mean, var, true, EPS)?)
     }
 }
@@ -197,10 +179,7 @@ impl ConvNorm {
     ) -> Result<(Tensor, Saved)> {
         let z = self.conv.forward(params, x)?;
         let (y, norm) = self.norm.forward(params, z, residual, self.relu)?;
-        let saved = Saved {
-            input: x.clone(),
-            norm,
-        };
+        let saved = Saved { input: x.clone(), norm };
         Ok((y, saved))
     }
 
@@ -221,13 +200,7 @@ impl ConvNorm {
     }
 
     /// As [`ConvNorm::backward`] for the first unit, whose input is the picture.
-    pub(crate) fn backward_first(
-        &self,
-        params: &Params,
-        saved: Saved,
-        dy: &Tensor,
-        grads: &mut Collect,
-    ) -> Result<()> {
+    pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let (dz, _) = self.norm.backward(params, saved.norm, dy, grads)?;
         self.conv.backward_weight(&saved.input, &dz, grads)
     }
@@ -235,23 +208,12 @@ impl ConvNorm {
     /// The convolution that does the same with the running statistics.
     pub(crate) fn fold(&self, params: &Params) -> Result<Folded> {
         let weight = params.get(self.conv.weight);
-        let [gamma, beta, mean, var] = [
-            self.norm.gamma,
-            self.norm.beta,
-            self.norm.mean,
-            self.norm.var,
-        ]
-        .map(|id| params.get(id));
+        let [gamma, beta, mean, var] =
+            [self.norm.gamma, self.norm.beta, self.norm.mean, self.norm.var].map(|id| params.get(id));
         let scale = (gamma / (var + EPS)?.sqrt()?)?;
         let bias = (beta - (mean * &scale)?)?;
         let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
-        Ok(Folded {
-            weight,
-            bias,
-            stride: self.conv.stride,
-            padding: self.conv.padding,
-            relu: self.relu,
-        })
+        Ok(Folded { weight, bias, stride: self.conv.stride, padding: self.conv.padding, relu: self.relu })
     }
 }
 
@@ -267,15 +229,7 @@ pub(crate) struct Folded {
 
 impl Folded {
     pub(crate) fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        Ok(ops::conv2d_bias_act(
-            x,
-            &self.weight,
-            &self.bias,
-            residual,
-            self.relu,
-            self.stride,
-            self.padding,
-        )?)
+        Ok(ops::conv2d_bias_act(x, &self.weight, &self.bias, residual, self.relu, self.stride, self.padding)?)
     }
 }
 
@@ -303,8 +257,6 @@ pub(crate) mod stem_pool {
 
     pub(crate) fn backward(saved: &Saved, dy: &Tensor) -> Result<Tensor> {
         let Saved { index, side } = saved;
-        Ok(ops::max_pool_backward(
-            dy, index, KERNEL, STRIDE, PADDING, *side,
-        )?)
+        Ok(ops::max_pool_backward(dy, index, KERNEL, STRIDE, PADDING, *side)?)
     }
 }

@@ -1,2 +1,67 @@
-//! Speed of the three convolution passes.
-fn main() {}
+//! Speed of the three convolution passes on ResNet-50's distinct layers, in GFLOP/s; `BATCH` images (default 16).
+//!
+//! Run with `cargo bench -p ops`. One line per layer: shape, then the median of five calls of each pass.
+
+use std::time::Instant;
+
+use candle_core::{Device, Result, Tensor};
+
+/// Side of the input, input channels, output channels, kernel, stride.
+const LAYERS: [[usize; 5]; 16] = [
+    [224, 3, 64, 7, 2],
+    [56, 64, 64, 1, 1],
+    [56, 64, 64, 3, 1],
+    [56, 64, 256, 1, 1],
+    [56, 256, 64, 1, 1],
+    [56, 128, 128, 3, 2],
+    [56, 256, 512, 1, 2],
+    [28, 512, 128, 1, 1],
+    [28, 128, 128, 3, 1],
+    [28, 128, 512, 1, 1],
+    [14, 1024, 256, 1, 1],
+    [14, 256, 256, 3, 1],
+    [14, 256, 1024, 1, 1],
+    [7, 2048, 512, 1, 1],
+    [7, 512, 512, 3, 1],
+    [7, 512, 2048, 1, 1],
+];
+
+#[allow(clippy::print_stdout)] // what a benchmark is for
+fn main() -> Result<()> {
+    ops::host::keep_heap();
+    let batch = std::env::var("BATCH").ok().and_then(|text| text.parse().ok()).unwrap_or(16);
+    println!("{:?}, {} threads, batch {batch}", ops::isa(), rayon::current_num_threads());
+    println!("{:>5} {:>5} {:>5} k s {:>9} {:>9} {:>9}", "side", "in", "out", "forward", "dx", "dw");
+    let mut total = [0.0; 4];
+    for [side, input, output, kernel, stride] in LAYERS {
+        let padding = kernel / 2;
+        let x = Tensor::randn(0f32, 1.0, (batch, side, side, input), &Device::Cpu)?;
+        let w = Tensor::randn(0f32, 1.0, (output, kernel, kernel, input), &Device::Cpu)?;
+        let dy = ops::conv2d_forward(&x, &w, stride, padding)?;
+        let flop = 2.0 * (dy.elem_count() * kernel * kernel * input) as f64;
+        let seconds = [
+            median(|| ops::conv2d_forward(&x, &w, stride, padding))?,
+            median(|| ops::conv2d_input_grad(&dy, &w, stride, padding, (side, side)))?,
+            median(|| ops::conv2d_weight_grad(&x, &dy, stride, padding, (kernel, kernel)))?,
+        ];
+        let [forward, dx, dw] = seconds.map(|seconds| flop / seconds / 1e9);
+        println!("{side:>5} {input:>5} {output:>5} {kernel} {stride} {forward:>9.0} {dx:>9.0} {dw:>9.0}");
+        seconds.iter().enumerate().for_each(|(pass, seconds)| total[pass] += seconds);
+        total[3] += flop;
+    }
+    let [forward, dx, dw] = [0, 1, 2].map(|pass| total[3] / total[pass] / 1e9);
+    println!("{:>22} {forward:>10.0} {dx:>9.0} {dw:>9.0}", "all");
+    Ok(())
+}
+
+fn median(mut call: impl FnMut() -> Result<Tensor>) -> Result<f64> {
+    call()?;
+    let mut seconds = Vec::new();
+    for _ in 0..5 {
+        let start = Instant::now();
+        call()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[2])
+}

@@ -143,7 +143,8 @@ impl<'a> Unpickled<'a> {
 
 /// Runs the pickle at the start of `bytes`; gives what it made, and the bytes behind it.
 pub(super) fn unpickle(bytes: &[u8]) -> Result<(Unpickled<'_>, &[u8]), String> {
-    let mut machine = Machine { rest: bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut machine =
+        Machine { rest: bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     for _ in 0..MAX_STEPS {
         let at = bytes.len() - machine.rest.len();
         let stop = machine.step().map_err(|reason| format!("pickle, byte {at}: {reason}"))?;
@@ -401,9 +402,21 @@ impl<'a> Machine<'a> {
         };
         let parts: Vec<&Value> = parts.iter().map(|&id| &self.values[id]).collect();
         match parts[..] {
-            [Value::Text("storage"), Value::Global(Global::Storage(dtype, size)), Value::Text(key), Value::Text(_), Value::Int(count)]
-            | [Value::Text("storage"), Value::Global(Global::Storage(dtype, size)), Value::Text(key), Value::Text(_), Value::Int(count), Value::Other] =>
-            {
+            [
+                Value::Text("storage"),
+                Value::Global(Global::Storage(dtype, size)),
+                Value::Text(key),
+                Value::Text(_),
+                Value::Int(count),
+            ]
+            | [
+                Value::Text("storage"),
+                Value::Global(Global::Storage(dtype, size)),
+                Value::Text(key),
+                Value::Text(_),
+                Value::Int(count),
+                Value::Other,
+            ] => {
                 let count = usize::try_from(*count).map_err(|_| "a storage of negative size")?;
                 Ok(Storage { key, dtype, size: *size, count })
             }

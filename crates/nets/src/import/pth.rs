@@ -134,7 +134,8 @@ fn tensors<'a>(
         let Some(Some(values)) = loaded.get(storage.key) else { continue };
         left = left.checked_sub(view.elements()).ok_or("tensors with more elements than the file has bytes")?;
         let values = gather(values, view).ok_or_else(|| format!("{name}: not within its storage"))?;
-        let tensor = Tensor::from_vec(values, view.shape.as_slice(), &Device::Cpu).map_err(|error| error.to_string())?;
+        let tensor =
+            Tensor::from_vec(values, view.shape.as_slice(), &Device::Cpu).map_err(|error| error.to_string())?;
         tensors.push(((*name).to_owned(), tensor));
     }
     Ok(tensors)

@@ -51,7 +51,7 @@ fn every_kind_of_file_has_the_same_tensors() {
         let mut expected = weights();
         if name.ends_with(".safetensors") {
             got.sort_by(|a, b| a.0.cmp(&b.0));
-            expected.sort();
+            expected.sort_by(|a, b| a.0.cmp(b.0));
         }
         assert_eq!(got.len(), expected.len(), "{name}");
         for ((got, tensor), (expected, shape, start)) in got.iter().zip(&expected) {
@@ -86,16 +86,13 @@ fn a_file_cut_anywhere_is_refused() {
 
 #[test]
 fn a_changed_byte_never_panics() {
-    for name in ["zip.pth", "legacy.pth", "checkpoint.pth", "views.pth", "plain.safetensors"] {
+    for name in ["zip.pth", "legacy.pth", "checkpoint.pth", "views.pth"] {
         let bytes = fs_err::read(fixture(name)).unwrap();
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join(name);
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff, bytes[at] ^ 1] {
                 let mut bytes = bytes.clone();
                 bytes[at] = value;
-                fs_err::write(&path, &bytes).unwrap();
-                let _ = read(&path); // an error, or tensors with another value
+                let _ = pth::read(&bytes); // an error, or tensors with another value
             }
         }
     }
@@ -116,7 +113,8 @@ fn pth(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A pickle of `{"w": tensor}` with a storage `0` of `count` elements, shape and stride as pickled tuples.
 fn tensor(count: &[u8], shape: &[u8], stride: &[u8]) -> Vec<u8> {
-    let mut pickle = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
+    let mut pickle =
+        b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
     pickle.extend(b"X\x01\0\0\x000X\x03\0\0\0cpu");
     pickle.extend(count);
     pickle.extend(b"tQK\0");
@@ -243,7 +241,12 @@ fn every_key_is_checked() {
         });
         matched(&path, Backbone::Mini, layout(), tensors.collect(), |name| name.starts_with("fc."))
     };
-    let order = [("c", [3.0, 3.0].as_slice()), ("fc.weight", &[0.0]), ("a.weight", &[1.0, 1.0]), ("b.running_var", &[2.0, 0.0])];
+    let order = [
+        ("c", [3.0, 3.0].as_slice()),
+        ("fc.weight", &[0.0]),
+        ("a.weight", &[1.0, 1.0]),
+        ("b.running_var", &[2.0, 0.0]),
+    ];
     let taken = given(&order).unwrap();
     assert_eq!(taken.iter().map(values).collect::<Vec<_>>(), [[1.0, 1.0], [2.0, 0.0], [3.0, 3.0]]);
 
