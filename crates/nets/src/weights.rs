@@ -25,6 +25,9 @@ pub const VERSION: u32 = 1;
 
 const FORMAT: &str = "agcnn-weights";
 
+/// Named tensors, in order.
+pub type Tensors = Vec<(String, Tensor)>;
+
 /// What a weights file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
@@ -57,7 +60,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], meta: &Meta) -> Result<(
 ///
 /// # Errors
 /// No file of ours, a newer version, another finding order, a damaged file.
-pub fn read(path: &Path, device: &Device) -> Result<(Vec<(String, Tensor)>, Meta)> {
+pub fn read(path: &Path, device: &Device) -> Result<(Tensors, Meta)> {
     let (tensors, mut metadata) = read_safetensors(path, device)?;
     let mut field = |name: &str| {
         metadata
@@ -120,10 +123,7 @@ pub(crate) fn write_safetensors<'a>(
 }
 
 /// Reads a safetensors file: tensors as f32 in the order of their data, metadata.
-pub(crate) fn read_safetensors(
-    path: &Path,
-    device: &Device,
-) -> Result<(Vec<(String, Tensor)>, HashMap<String, String>)> {
+pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = fs_err::read(path)?;
     let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
