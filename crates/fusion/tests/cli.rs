@@ -1,0 +1,103 @@
+//! The binary as its user meets it.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{Tables, branches};
+use stage::{Common, Plan, Run, Spec};
+
+/// Exit code and stderr of `fusion ARGS`, with the artefacts below `folder`.
+fn fusion(folder: &Path, args: &[&str]) -> (i32, String) {
+    let output = Command::new(assert_cmd::cargo::cargo_bin!("fusion"))
+        .arg("--artifacts-dir")
+        .arg(folder)
+        .args(args)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Publishes a branch as the stage of that name would.
+fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &Tables) {
+    let common = Common {
+        run: "default".to_owned(),
+        artifacts_dir: folder.to_owned(),
+        base: None,
+        config: Vec::new(),
+        set: Vec::new(),
+        device: "auto".to_owned(),
+        seed: 1,
+        limit: None,
+        force: true,
+        dry_run: false,
+        print_config: false,
+        verbose: 0,
+        quiet: true,
+    };
+    let run = Run::open(&Spec { name, version: 1, defaults }, &common).unwrap();
+    assert_eq!(run.plan().unwrap(), Plan::Go);
+    let work = run.begin().unwrap();
+    tables.write(work.out(), 0.0);
+    work.publish(serde_json::Value::Null).unwrap();
+}
+
+#[test]
+fn help() {
+    let output =
+        Command::new(assert_cmd::cargo::cargo_bin!("fusion")).arg("--help").env("COLUMNS", "100").output().unwrap();
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+}
+
+#[test]
+fn runs_once_and_again_when_a_branch_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let few = ["--set", "fusion.epochs=2"];
+    let (code, stderr) = fusion(folder, &few);
+    assert!(code == 3 && stderr.contains("hint: run just global first"), "{stderr}");
+
+    let [global, mut local] = branches();
+    publish(folder, "global", "[global]\n", &global);
+    publish(folder, "local", "[local]\n", &local);
+    let (code, stderr) = fusion(folder, &few);
+    assert!(code == 0 && stderr.contains("mean AUROC"), "{stderr}");
+    let published = folder.join("default/fusion");
+    let rows = tables::predictions::read(&published.join("predictions.parquet")).unwrap();
+    assert_eq!(rows.len(), common::IMAGES);
+    assert_eq!(tables::epochs::read(&published.join("epochs.parquet")).unwrap().len(), 2);
+    let (tensors, meta) =
+        nets::weights::read(&published.join("weights.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let shapes: Vec<(&str, &[usize])> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())).collect();
+    assert_eq!(shapes, [("fc.weight", &[15, 36][..]), ("fc.bias", &[15])]);
+    assert_eq!((meta.backbone.as_str(), meta.pool.as_str()), ("fusion", ""));
+
+    let (code, stderr) = fusion(folder, &few);
+    assert!(code == 0 && stderr.contains("current"), "{stderr}");
+    let (code, stderr) = fusion(folder, &["--set", "fusion.epochs=2", "--set", "fusion.init=branches"]);
+    assert!(code == 0 && stderr.contains("fusion.init \"random\" -> \"branches\""), "{stderr}");
+
+    // What is wrong harms nothing that was published.
+    local.predictions[0].patient_id = 77;
+    publish(folder, "local", "[local]\n", &local);
+    let (code, stderr) = fusion(folder, &few);
+    assert!(code == 4 && stderr.contains("00000000_000.png") && stderr.contains("hint: "), "{stderr}");
+    assert_eq!(tables::predictions::read(&published.join("predictions.parquet")).unwrap().len(), rows.len());
+}
+
+#[test]
+fn wrong_settings_are_usage_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |setting| fusion(folder.path(), &["--set", setting]);
+    let (code, stderr) = said("fusion.lr=0");
+    assert_eq!((code, stderr.lines().next()), (2, Some("error: fusion.lr = 0, expected above 0, at most 10")));
+    for setting in
+        ["fusion.lr=11", "fusion.momentum=1", "fusion.init=zeros", "fusion.rate=0.1", "fusion.optimizer=adam"]
+    {
+        let (code, stderr) = said(setting);
+        assert_eq!(code, 2, "{setting}: {stderr}");
+    }
+    assert!(said("attend.threshold=0.6").0 == 3, "sections of other stages are theirs");
+}

@@ -1,0 +1,230 @@
+//! Joining, training and scoring.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use common::{DIMS, Tables, branches, config, join, write};
+use cxr::{Labels, OUTPUTS, Split, metrics};
+use fusion::{Config, Init, Samples};
+use tables::predictions::Row;
+
+/// Samples of these branches, and the folders they lie in.
+fn samples(branches: &[Tables; 2]) -> (Samples, [PathBuf; 2], tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let folders = write(folder.path(), branches);
+    (join(&folders).unwrap(), folders, folder)
+}
+
+/// Predictions and learning curve after training by `config`.
+fn trained(branches: &[Tables; 2], config: &Config) -> (Vec<Row>, nets::Fit) {
+    let (samples, folders, _folder) = samples(branches);
+    let weights = folders.map(|folder| folder.join("weights.safetensors"));
+    let start = fusion::start(config, &samples, [&weights[0], &weights[1]], 1, &Device::Cpu).unwrap();
+    let (layer, fit) = fusion::train(&samples, config, &start, 1).unwrap();
+    (fusion::score(&layer, &samples).unwrap(), fit)
+}
+
+fn auroc(rows: &[Row], split: Split) -> f64 {
+    let rows = rows.iter().filter(|row| row.split == split);
+    let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.labels)).unzip();
+    metrics::mean_auroc(&logits, &labels).value.unwrap()
+}
+
+#[test]
+fn sees_more_than_either_half() {
+    let both = branches();
+    let alone = |hidden: usize| {
+        let mut branches = both.clone();
+        branches[hidden].features.pool.fill(0.0);
+        auroc(&trained(&branches, &config()).0, Split::Test)
+    };
+    let (rows, fit) = trained(&both, &config());
+    let (fused, global, local) = (auroc(&rows, Split::Test), alone(1), alone(0));
+    assert!(fused > 0.97 && global < 0.9 && local < 0.9, "fused {fused}, global {global}, local {local}");
+
+    assert_eq!(fit.epochs.len(), 50);
+    let best = &fit.epochs[fit.best_epoch as usize - 1];
+    let highest = fit.epochs.iter().filter_map(|stats| stats.validation_auroc).fold(0.0, f64::max);
+    assert_eq!(best.validation_auroc, Some(highest));
+    assert_eq!(best.validation_auroc, Some(auroc(&rows, Split::Validation)), "that epoch's weights are returned");
+    assert!(fit.epochs[49].train_loss < fit.epochs[0].train_loss);
+    assert_eq!((fit.epochs[19].lr, fit.epochs[20].lr), (0.01, 0.001));
+}
+
+#[test]
+fn every_recipe_learns() {
+    let recipes = [
+        "standardise = true",
+        "schedule = \"cosine\"",
+        "optimizer = \"adamw\"\nlr = 0.003",
+        "init = \"branches\"",
+        "init = \"branches\"\nstandardise = true",
+    ];
+    for recipe in recipes {
+        let mut table: toml::Table = fusion::SPEC.defaults.parse().unwrap();
+        let section = table["fusion"].as_table_mut().unwrap();
+        section.extend(recipe.parse::<toml::Table>().unwrap());
+        let config: Config = table["fusion"].clone().try_into().unwrap();
+        config.check().unwrap();
+        let fused = auroc(&trained(&branches(), &config).0, Split::Test);
+        assert!(fused > 0.9, "{recipe}: {fused}");
+    }
+}
+
+/// A learning rate of next to nothing leaves the layer as it started: through the round trip of standardised weights.
+#[test]
+fn standardised_weights_apply_to_plain_features() {
+    let mut both = branches();
+    for pool in both.iter_mut().map(|branch| &mut branch.features.pool) {
+        pool.iter_mut().step_by(2).for_each(|value| *value = 5.0 + 3.0 * *value);
+        pool.iter_mut().skip(3).step_by(4).for_each(|value| *value = 0.5); // constant features
+    }
+    let still = Config { lr: 1e-12, epochs: 1, ..config() };
+    let (plain, _) = trained(&both, &still);
+    let (standardised, _) = trained(&both, &Config { standardise: true, ..still });
+    for (one, two) in plain.iter().zip(&standardised) {
+        for (one, two) in one.logits.iter().zip(&two.logits) {
+            assert!((one - two).abs() < 1e-4, "{one} {two}");
+        }
+    }
+}
+
+#[test]
+fn starts_as_the_mean_of_the_branches() {
+    let both = branches();
+    let (samples, folders, _folder) = samples(&both);
+    let config = Config { init: Init::Branches, ..config() };
+    let weights = folders.map(|folder| folder.join("weights.safetensors"));
+    let start = fusion::start(&config, &samples, [&weights[0], &weights[1]], 1, &Device::Cpu).unwrap();
+    let rows = fusion::score(&start, &samples).unwrap();
+    let logit = |which: usize, image: usize, output: usize| -> f64 {
+        let (dim, bias) = (DIMS[which], [0.25, -1.5][which]);
+        let terms = both[which].features.row(image).iter().enumerate().map(|(feature, &value)| {
+            f64::from(((output * dim + feature) as f32 + bias as f32).sin()) * f64::from(value)
+        });
+        terms.sum::<f64>() + bias
+    };
+    for image in [0, 17, 499] {
+        for (output, &got) in rows[image].logits.iter().enumerate() {
+            let mean = (logit(0, image, output) + logit(1, image, output)) / 2.0;
+            assert!((f64::from(got) - mean).abs() < 1e-4, "image {image}, output {output}: {got}, expected {mean}");
+        }
+    }
+
+    let swapped = fusion::start(&config, &samples, [&weights[1], &weights[0]], 1, &Device::Cpu).unwrap_err();
+    let said = swapped.to_string().replace(&weights[1].display().to_string(), "LOCAL");
+    assert_eq!(said, "LOCAL: expected a last layer with weight [15, 20], got [15, 16]");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let (samples, ..) = samples(&branches());
+    let stamp = tables::Stamp { stage: "fusion".to_owned(), key: "0123".to_owned() };
+    let bytes = |seed: u64, threads: usize| -> [Vec<u8>; 2] {
+        let config = Config { epochs: 3, ..config() };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let start = fusion::start(&config, &samples, [Path::new(""); 2], seed, &Device::Cpu).unwrap();
+            let (layer, fit) = fusion::train(&samples, &config, &start, seed).unwrap();
+            let rows = fusion::score(&layer, &samples).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            fusion::write(folder.path(), &layer, &fit, &rows, &stamp).unwrap();
+            ["weights.safetensors", "predictions.parquet"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
+        })
+    };
+    assert!(bytes(1, 1) == bytes(1, 1));
+    assert!(bytes(1, 1) == bytes(1, 3));
+    assert!(bytes(1, 1) != bytes(2, 1));
+}
+
+#[test]
+fn without_validation_the_last_epoch_is_published() {
+    let mut both = branches();
+    for row in both.iter_mut().flat_map(|branch| &mut branch.predictions).filter(|row| row.split == Split::Validation) {
+        row.split = Split::Test;
+    }
+    let (_, fit) = trained(&both, &Config { epochs: 4, ..config() });
+    assert_eq!((fit.best_epoch, fit.epochs[3].validation_auroc, fit.epochs[3].validation_loss), (4, None, None));
+}
+
+#[test]
+fn a_limit_keeps_the_first_of_every_split() {
+    let (mut samples, ..) = samples(&branches());
+    let all = samples.clone();
+    samples.limit(2);
+    let ids: Vec<&str> = samples.rows().iter().map(|row| &row.image_id[6..8]).collect();
+    assert_eq!(ids, ["00", "01", "03", "04", "08", "09"]);
+    let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
+    let (few, all) = (fusion::score(&start, &samples).unwrap(), fusion::score(&start, &all).unwrap());
+    assert!((few[5].logits[0] - all[9].logits[0]).abs() < 1e-5);
+}
+
+#[test]
+fn what_does_not_join_is_named() {
+    type Damage = fn(&mut [Tables; 2]);
+    fn drop_image(branch: &mut Tables, index: usize) {
+        branch.predictions.remove(index);
+        branch.features.image_ids.remove(index);
+        branch.features.pool.drain(index * branch.features.dim..(index + 1) * branch.features.dim);
+    }
+    let cases: [(Damage, &str); 6] = [
+        (
+            |[_, local]| drop(local.predictions.remove(3)),
+            "ROOT/local/predictions.parquet: no row for image 00000003_000.png, which ROOT/local/features.parquet has",
+        ),
+        (
+            |[_, local]| drop_image(local, 499),
+            "ROOT/local/predictions.parquet: no row for image 00000499_000.png, which ROOT/global/predictions.parquet has",
+        ),
+        (
+            |[global, _]| drop_image(global, 0),
+            "ROOT/global/predictions.parquet: no row for image 00000000_000.png, which ROOT/local/predictions.parquet has",
+        ),
+        (
+            |[_, local]| local.predictions[4].split = Split::Train,
+            "ROOT/local/predictions.parquet: split of image 00000004_000.png: expected test as in \
+             ROOT/global/predictions.parquet, got train",
+        ),
+        (
+            |[global, local]| {
+                global.predictions[5].labels = Labels::parse("Mass|Hernia").unwrap();
+                local.predictions[5].labels = Labels::default();
+            },
+            "ROOT/local/predictions.parquet: labels of image 00000005_000.png: expected [\"mass\", \"hernia\"] as in \
+             ROOT/global/predictions.parquet, got []",
+        ),
+        (
+            |[_, local]| local.predictions[6].patient_id = 99,
+            "ROOT/local/predictions.parquet: patient_id of image 00000006_000.png: expected 6 as in \
+             ROOT/global/predictions.parquet, got 99",
+        ),
+    ];
+    for (damage, expected) in cases {
+        let mut both = branches();
+        damage(&mut both);
+        let folder = tempfile::tempdir().unwrap();
+        let error = join(&write(folder.path(), &both)).unwrap_err();
+        assert_eq!(error.to_string().replace(&folder.path().display().to_string(), "ROOT"), expected);
+    }
+}
+
+#[test]
+fn no_images_to_train_on() {
+    let mut both = branches();
+    both.iter_mut().flat_map(|branch| &mut branch.predictions).for_each(|row| row.split = Split::Test);
+    let (samples, ..) = samples(&both);
+    let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
+    let error = fusion::train(&samples, &config(), &start, 1).unwrap_err();
+    assert_eq!(error.to_string(), "no images in the split `train`: expected at least 1");
+}
+
+#[test]
+fn the_defaults_are_in_range_and_wrong_values_are_named() {
+    config().check().unwrap();
+    let wrong = Config { momentum: f64::NAN, ..config() };
+    assert_eq!(wrong.check().unwrap_err(), "fusion.momentum = NaN, expected at least 0, below 1");
+    let wrong = Config { batch: 0, ..config() };
+    assert_eq!(wrong.check().unwrap_err(), "fusion.batch = 0, expected 1 to 65536");
+}
