@@ -1,0 +1,183 @@
+//! The rules that ARCHITECTURE.md states and no compiler keeps: who may depend on whom, and what only one crate may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::STAGES;
+use serde_json::Value;
+
+/// Which of our crates each of ours may use. A crate that is not here has no place yet.
+const MAY_USE: [(&str, &[&str]); 14] = [
+    ("cxr", &[]),
+    ("ops", &[]),
+    ("stage", &[]),
+    ("picture", &[]),
+    ("tables", &["cxr"]),
+    ("nets", &["cxr", "ops"]),
+    ("branch", &["cxr", "nets", "stage", "tables"]),
+    ("phantom", &["cxr", "picture", "stage", "tables"]),
+    ("prep", &["cxr", "picture", "stage", "tables"]),
+    ("global", &["branch", "cxr", "nets", "ops", "stage", "tables"]),
+    ("attend", &["branch", "cxr", "nets", "ops", "picture", "stage", "tables"]),
+    ("local", &["branch", "cxr", "nets", "ops", "stage", "tables"]),
+    ("fusion", &["cxr", "nets", "ops", "stage", "tables"]),
+    ("report", &["cxr", "picture", "stage", "tables"]),
+];
+
+/// What each may never reach, not even through another crate of ours; by the beginning of the name.
+const NEVER: [(&str, &[&str]); 9] = [
+    ("cxr", &["arrow", "candle", "parquet", "safetensors", "stage", "toml"]),
+    ("ops", &["arrow", "parquet"]),
+    ("stage", &["arrow", "candle", "cxr", "parquet"]),
+    ("picture", &["arrow", "candle", "parquet"]),
+    ("tables", &["candle"]),
+    ("nets", &["arrow", "clap", "parquet"]),
+    ("prep", &["candle"]),
+    ("report", &["candle"]),
+    ("phantom", &["candle"]),
+];
+
+/// What may stand in the sources of one crate only.
+const ONLY_IN: [(&str, &[&str]); 2] = [
+    ("stage", &["println!", "print!", "process::exit", "\"artifacts"]), // of which eprintln! and eprint! are cases
+    ("ops", &["unsafe "]),
+];
+
+/// The root of the workspace.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// What a crate of ours depends on.
+#[derive(Debug, Default)]
+struct Uses {
+    /// To be built.
+    built: BTreeSet<String>,
+    /// For its tests.
+    tested: BTreeSet<String>,
+}
+
+/// All crates of the workspace but this one.
+fn crates() -> BTreeMap<String, Uses> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    let mut crates = BTreeMap::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let mut uses = Uses::default();
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let tested = dependency["kind"] == "dev";
+            if tested { &mut uses.tested } else { &mut uses.built }.insert(name(dependency));
+        }
+        crates.insert(name(package), uses);
+    }
+    crates.remove(env!("CARGO_PKG_NAME")).expect("this crate is one of them");
+    crates
+}
+
+/// All that `name` is built from, as far as manifests of ours say.
+fn reach<'a>(crates: &'a BTreeMap<String, Uses>, name: &str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![name];
+    while let Some(next) = open.pop() {
+        for name in crates.get(next).into_iter().flat_map(|uses| &uses.built) {
+            if reached.insert(name.as_str()) {
+                open.push(name);
+            }
+        }
+    }
+    reached
+}
+
+#[test]
+fn crates_depend_on_those_they_may() {
+    let crates = crates();
+    let may_use = BTreeMap::from(MAY_USE);
+    let (have, placed): (Vec<_>, Vec<_>) = (crates.keys().collect(), may_use.keys().collect());
+    assert_eq!(have, placed, "crates in the workspace, crates with a place in the architecture");
+    for (name, uses) in &crates {
+        for other in uses.built.iter().filter(|other| crates.contains_key(*other)) {
+            assert!(may_use[name.as_str()].contains(&other.as_str()), "{name} must not depend on {other}");
+        }
+    }
+}
+
+#[test]
+fn stages_meet_only_on_disk() {
+    for (name, uses) in crates() {
+        for stage in STAGES.iter().filter(|&&stage| stage != name) {
+            assert!(!uses.built.contains(*stage), "{name} must not depend on the stage {stage}");
+            // The phantom is ground truth for anybody's tests.
+            let for_tests = *stage != "phantom" && uses.tested.contains(*stage);
+            assert!(!for_tests, "the tests of {name} must not depend on the stage {stage}");
+        }
+    }
+}
+
+#[test]
+fn heavy_crates_stay_where_they_belong() {
+    let crates = crates();
+    for (name, never) in NEVER {
+        for reached in reach(&crates, name) {
+            let allowed = never.iter().all(|beginning| !reached.starts_with(beginning));
+            assert!(allowed, "{name} must not reach {reached}");
+        }
+    }
+}
+
+#[test]
+fn some_things_are_done_in_one_crate_only() {
+    let mut files = 0;
+    for name in crates().keys() {
+        for path in sources(&root().join("crates").join(name).join("src")) {
+            files += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            for (line, code) in program(&text) {
+                for (owner, things) in ONLY_IN.iter().filter(|(owner, _)| owner != name) {
+                    let found = things.iter().find(|thing| code.contains(*thing));
+                    assert!(found.is_none(), "{}:{line}: {code:?} may stand in {owner} only", path.display());
+                }
+            }
+        }
+    }
+    assert!(files > 40, "{files} source files found");
+}
+
+/// All Rust files below `folder` but modules of tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_stem().is_some_and(|stem| stem == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The lines of a source file, numbered from 1, without comments and inline modules of tests.
+fn program(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    let lines = text[..end].lines().map(|line| line.split_once("// ").map_or(line, |(code, _)| code).trim());
+    lines.enumerate().filter(|(_, line)| !line.starts_with("//")).map(|(index, line)| (index + 1, line))
+}
+
+#[test]
+fn the_scan_sees_programs_and_not_comments() {
+    let text =
+        "//! println!\nfn f() {\n    g(); // unsafe \n    println!();\n}\n#[cfg(test)]\nmod tests {\n    dbg!(1);\n}\n";
+    let seen: Vec<_> = program(text).collect();
+    assert_eq!(seen, [(2, "fn f() {"), (3, "g();"), (4, "println!();"), (5, "}")]);
+}
