@@ -92,11 +92,7 @@ pub fn find(
     let largest = components
         .into_iter()
         .reduce(|best, next| if (next.area, next.peak) > (best.area, best.peak) { next } else { best });
-    Region {
-        bbox: largest.map(|component| component.bbox),
-        tau,
-        mask_frac: masked as f32 / (side * side) as f32,
-    }
+    Region { bbox: largest.map(|component| component.bbox), tau, mask_frac: masked as f32 / (side * side) as f32 }
 }
 
 /// One 8-connected part of the mask.
@@ -211,9 +207,9 @@ fn otsu(heat: &[f32]) -> f32 {
     let all_sum: f64 = (0..BINS).map(|i| counts[i] * centre(i)).sum();
     let (mut below, mut below_sum) = (0.0, 0.0);
     let mut best = (f64::NEG_INFINITY, 0);
-    for i in 0..BINS - 1 {
-        below += counts[i];
-        below_sum += counts[i] * centre(i);
+    for (i, &count) in counts[..BINS - 1].iter().enumerate() {
+        below += count;
+        below_sum += count * centre(i);
         let above = all - below;
         let between = below * above * (below_sum / below - (all_sum - below_sum) / above).powi(2);
         if between > best.0 {

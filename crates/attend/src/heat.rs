@@ -1,0 +1,124 @@
+//! The heat map of every image: by the network, or as stored.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use branch::{Images, Key};
+use cxr::Split;
+use nets::{Network, View};
+use tables::regions;
+
+use crate::{Config, Error, heat_maps, normalise};
+
+/// The images in the order of the table to be written: by `image_id`.
+pub struct Subjects<'a> {
+    /// Key and grey values `[size, size]` of each.
+    pub images: Vec<(&'a Key, &'a [u8])>,
+    /// Side of all pictures, px.
+    pub size: usize,
+    /// By split, where its images are in `images`.
+    places: [Vec<usize>; 3],
+}
+
+impl<'a> Subjects<'a> {
+    /// Sorts all images of all splits.
+    pub fn of(all: &'a Images) -> Subjects<'a> {
+        let mut order: Vec<(&Key, Split, usize)> = Vec::new();
+        for split in Split::ALL {
+            order.extend(all.keys(split).iter().enumerate().map(|(index, key)| (key, split, index)));
+        }
+        order.sort_by_key(|(key, ..)| &key.image_id);
+        let mut places = Split::ALL.map(|split| vec![0; all.keys(split).len()]);
+        for (place, &(_, split, index)) in order.iter().enumerate() {
+            places[split as usize][index] = place;
+        }
+        let images = order.iter().map(|&(key, split, index)| (key, all.pictures(split).picture(index)));
+        Subjects { images: images.collect(), size: all.size(), places }
+    }
+}
+
+/// Normalised heat maps, one per subject, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heat {
+    /// Cells from top to bottom, and from left to right.
+    pub shape: (usize, usize),
+    /// `[N, height, width]`; all 0 where a map was constant.
+    pub maps: Vec<f32>,
+    /// Highest value of each before normalisation.
+    pub peaks: Vec<f32>,
+}
+
+impl Heat {
+    /// Shows every image to the network, as the centre crop of `crop` px.
+    ///
+    /// # Errors
+    /// A crop that does not fit into the pictures; a feature map that is not finite; [`Error::Interrupted`].
+    pub fn computed(
+        network: &Network,
+        all: &Images,
+        subjects: &Subjects,
+        crop: usize,
+        config: &Config,
+    ) -> Result<Heat, Error> {
+        let side = network.backbone().map_side(crop);
+        let cells = side * side;
+        let count = subjects.images.len();
+        let mut heat = Heat { shape: (side, side), maps: vec![0.0; count * cells], peaks: vec![0.0; count] };
+        let mut progress = stage::progress(count as u64, "heat maps");
+        for split in Split::ALL {
+            let mut failed = None;
+            let pictures = all.pictures(split);
+            nets::score(network, pictures, crop, View::Centre, config.eval_batch, &mut |first, evaluated| {
+                if failed.is_some() || stage::interrupted() {
+                    return Ok(());
+                }
+                match heat_maps(&evaluated.map, config.statistic) {
+                    Ok(raw) => {
+                        for (index, raw) in raw.chunks_exact(cells).enumerate() {
+                            let place = subjects.places[split as usize][first + index];
+                            heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
+                            if let Some(map) = normalise(raw, config.normalise) {
+                                heat.maps[place * cells..][..cells].copy_from_slice(&map);
+                            }
+                        }
+                        progress.inc((raw.len() / cells) as u64);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+                Ok(())
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if stage::interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        progress.finish();
+        Ok(heat)
+    }
+
+    /// The heat maps that an earlier run stored; `None` where an image has none.
+    ///
+    /// # Errors
+    /// A file that is no `regions` table.
+    pub fn stored(files: &[PathBuf], subjects: &Subjects) -> Result<Option<Heat>, Error> {
+        let rows: HashMap<String, regions::Row> =
+            regions::read_meta(files)?.into_iter().map(|row| (row.image_id.clone(), row)).collect();
+        let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new() };
+        for (key, _) in &subjects.images {
+            let Some(row) = rows.get(&key.image_id) else { return Ok(None) };
+            heat.shape = (row.heatmap_height, row.heatmap_width);
+            heat.maps.extend(&row.heatmap);
+            heat.peaks.push(row.peak);
+        }
+        let (height, width) = heat.shape;
+        Ok((heat.maps.len() == height * width * subjects.images.len()).then_some(heat))
+    }
+
+    /// One image's map.
+    pub(crate) fn map(&self, index: usize) -> &[f32] {
+        let cells = self.shape.0 * self.shape.1;
+        &self.maps[index * cells..][..cells]
+    }
+}
