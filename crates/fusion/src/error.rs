@@ -20,21 +20,8 @@ pub enum Error {
         other: PathBuf,
     },
     /// An image of which two tables say different things.
-    #[error("{}: {what} of image {image_id}: expected {expected} as in {}, got {got}", path.display(), other.display())]
-    Differs {
-        /// The image.
-        image_id: String,
-        /// What they differ in.
-        what: &'static str,
-        /// The table of the local branch.
-        path: PathBuf,
-        /// What it says.
-        got: String,
-        /// The table of the global branch.
-        other: PathBuf,
-        /// What that says.
-        expected: String,
-    },
+    #[error(transparent)]
+    Differs(#[from] Box<Difference>),
     /// Weights without a last layer that fits the features.
     #[error("{}: expected a last layer {expected}, got {got}", path.display())]
     Head {
@@ -74,12 +61,30 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
+/// An image of which two tables say different things.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what} of image {image_id}: expected {expected} as in {}, got {got}", path.display(), other.display())]
+pub struct Difference {
+    /// The image.
+    pub image_id: String,
+    /// What they differ in.
+    pub what: &'static str,
+    /// The table of the local branch.
+    pub path: PathBuf,
+    /// What it says.
+    pub got: String,
+    /// The table of the global branch.
+    pub other: PathBuf,
+    /// What that says.
+    pub expected: String,
+}
+
 impl From<Error> for Fail {
     fn from(error: Error) -> Fail {
         match error {
             Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => Fail::failed(error),
             Error::Table(_) | Error::Head { .. } => Fail::bad_data(error),
-            Error::Missing { .. } | Error::Differs { .. } => Fail::bad_data(error)
+            Error::Missing { .. } | Error::Differs(_) => Fail::bad_data(error)
                 .hint("run just global, just attend and just local with the same --limit, or none, then fusion again"),
             Error::Empty => Fail::bad_data(error).hint("prep's log says how the images were split"),
             Error::Diverged { .. } => {

@@ -9,7 +9,7 @@ use tables::features::Features;
 use tables::predictions::Row;
 use tables::{features, predictions};
 
-use crate::Error;
+use crate::{Difference, Error};
 
 /// What a branch published about every image, and where.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub fn join(global: Branch, local: Branch) -> Result<Samples, Error> {
     for (one, two) in global.predictions.iter().zip(&local.predictions) {
         let differs = |what, expected: String, got: String| {
             let (path, other) = (local.path.clone(), global.path.clone());
-            Err(Error::Differs { image_id: one.image_id.clone(), what, path, got, other, expected })
+            Err(Box::new(Difference { image_id: one.image_id.clone(), what, path, got, other, expected }).into())
         };
         if one.split != two.split {
             return differs("split", one.split.to_string(), two.split.to_string());

@@ -19,7 +19,7 @@ mod start;
 mod train;
 
 pub use config::{Config, Init, LrSchedule};
-pub use error::Error;
+pub use error::{Difference, Error};
 pub use join::{Branch, Samples, join};
 pub use score::{score, write};
 pub use start::start;

@@ -60,7 +60,7 @@ impl Standard {
     }
 
     /// The reverse: `w · x + b = (w s) · (x - m) / s + (b + w · m)`.
-    pub(crate) fn from_plain(&self, layer: &Linear) -> Result<Linear, Error> {
+    pub(crate) fn of_plain(&self, layer: &Linear) -> Result<Linear, Error> {
         let shift = |feature: usize| self.mean[feature] / self.deviation[feature];
         change(layer, |weight, feature| weight * f64::from(self.deviation[feature]), shift)
     }

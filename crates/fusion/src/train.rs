@@ -70,28 +70,18 @@ pub fn train(samples: &Samples, config: &Config, start: &Linear, seed: u64) -> R
 struct Trainer<'a> {
     config: &'a Config,
     standard: Option<Standard>,
-    weight: Var,
-    bias: Var,
     layer: Linear,
     optimizer: Optimizer,
 }
 
 impl<'a> Trainer<'a> {
     fn new(config: &'a Config, start: &Linear, standard: Option<Standard>) -> Result<Self, Error> {
-        let start = match &standard {
-            Some(standard) => standard.from_plain(start)?,
-            None => start.clone(),
+        let layer = match &standard {
+            Some(standard) => standard.of_plain(start)?,
+            None => copy(start)?,
         };
-        let weight = Var::from_tensor(start.weight())?;
-        let bias = match start.bias() {
-            Some(bias) => Var::from_tensor(bias)?,
-            None => Var::zeros(start.weight().dim(0)?, start.weight().dtype(), start.weight().device())?,
-        };
-        // The layer shares the variables' storage, so it sees every step.
-        let parameters = [weight.as_tensor().clone(), bias.as_tensor().clone()];
-        let optimizer = Optimizer::new(config.optimizer, config.momentum, config.weight_decay, &parameters)?;
-        let [w, b] = parameters;
-        Ok(Trainer { config, standard, weight, bias, layer: Linear::new(w, Some(b)), optimizer })
+        let optimizer = Optimizer::new(config.optimizer, config.momentum, config.weight_decay, &parameters(&layer))?;
+        Ok(Trainer { config, standard, layer, optimizer })
     }
 
     /// Mean loss, last learning rate and seconds of one pass, `epoch` from 0.
@@ -133,17 +123,15 @@ impl<'a> Trainer<'a> {
         if let Some(standard) = &self.standard {
             standard.apply(&mut inputs);
         }
-        let device = self.weight.device();
+        let device = self.layer.weight().device();
         let inputs = Tensor::from_vec(inputs, (indices.len(), samples.dim()), device)?;
-        let loss = ops::bce_with_logits(&self.layer.forward(&inputs)?, &samples.targets(indices, device)?)?;
-        let grads = loss.backward()?;
-        let grad = |var: &Var| match grads.get(var) {
-            Some(grad) => grad.contiguous(),
-            None => var.zeros_like(),
-        };
-        let grads = [grad(&self.weight)?, grad(&self.bias)?];
-        let parameters = [self.weight.as_tensor().clone(), self.bias.as_tensor().clone()];
-        self.optimizer.step(&parameters, &grads, lr)?;
+        // Autograd ends at the logits: through the layer, it would also take the gradient of the features, which is a
+        // third of all arithmetic.
+        let logits = Var::from_tensor(&self.layer.forward(&inputs)?)?;
+        let loss = ops::bce_with_logits(&logits, &samples.targets(indices, device)?)?;
+        let error = loss.backward()?.remove(&logits).unwrap_or(logits.zeros_like()?);
+        let grads = [error.t()?.matmul(&inputs)?, error.sum(0)?];
+        self.optimizer.step(&parameters(&self.layer), &grads, lr)?;
         Ok(loss.to_scalar()?)
     }
 
@@ -151,11 +139,19 @@ impl<'a> Trainer<'a> {
     fn plain(&self) -> Result<Linear, Error> {
         match &self.standard {
             Some(standard) => standard.to_plain(&self.layer),
-            None => {
-                Ok(Linear::new(self.weight.as_detached_tensor().copy()?, Some(self.bias.as_detached_tensor().copy()?)))
-            }
+            None => copy(&self.layer),
         }
     }
+}
+
+/// Weight and bias, which share their storage with the layer.
+fn parameters(layer: &Linear) -> Vec<Tensor> {
+    std::iter::once(layer.weight()).chain(layer.bias()).cloned().collect()
+}
+
+/// A layer that later steps do not change.
+fn copy(layer: &Linear) -> Result<Linear, Error> {
+    Ok(Linear::new(layer.weight().copy()?, layer.bias().map(Tensor::copy).transpose()?))
 }
 
 /// Mean loss and mean AUROC on the validation images.

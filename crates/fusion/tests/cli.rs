@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Tables, branches};
+use common::{Tables, branches, branches_of};
 use stage::{Common, Plan, Run, Spec};
 
 /// Exit code and stderr of `fusion ARGS`, with the artefacts below `folder`.
@@ -85,6 +85,29 @@ fn runs_once_and_again_when_a_branch_changes() {
     let (code, stderr) = fusion(folder, &few);
     assert!(code == 4 && stderr.contains("00000000_000.png") && stderr.contains("hint: "), "{stderr}");
     assert_eq!(tables::predictions::read(&published.join("predictions.parquet")).unwrap().len(), rows.len());
+}
+
+/// With as many features as two ResNet-50 have, so that matrix products are worth dividing.
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [global, local] = branches_of(300, [2048, 2048]);
+    publish(folder.path(), "global", "[global]\n", &global);
+    publish(folder.path(), "local", "[local]\n", &local);
+    let bytes = |threads: &str, standardise: &str| {
+        let output = Command::new(assert_cmd::cargo::cargo_bin!("fusion"))
+            .args(["--force", "--quiet", "--set", "fusion.epochs=2", "--set", standardise, "--artifacts-dir"])
+            .arg(folder.path())
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ["weights.safetensors", "predictions.parquet"]
+            .map(|name| std::fs::read(folder.path().join("default/fusion").join(name)).unwrap())
+    };
+    for standardise in ["fusion.standardise=false", "fusion.standardise=true"] {
+        assert!(bytes("1", standardise) == bytes("5", standardise), "{standardise}");
+    }
 }
 
 #[test]

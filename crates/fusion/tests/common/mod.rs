@@ -1,5 +1,7 @@
 //! Two branches that see half of the truth each.
 
+#![allow(dead_code, unreachable_pub)] // not every test binary uses everything
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -26,11 +28,16 @@ pub struct Tables {
 
 /// A finding is present where the sum of what the two branches see of it is large. Their logits are zero.
 pub fn branches() -> [Tables; 2] {
+    branches_of(IMAGES, DIMS)
+}
+
+/// As [`branches`], of any size.
+pub fn branches_of(images: usize, dims: [usize; 2]) -> [Tables; 2] {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut seen: [Vec<f32>; 2] = Default::default();
     let mut rows = Vec::new();
-    for index in 0..IMAGES {
-        let [global, local] = DIMS.map(|dim| (0..dim).map(|_| random.random_range(0.0..2.0)).collect::<Vec<f32>>());
+    for index in 0..images {
+        let [global, local] = dims.map(|dim| (0..dim).map(|_| random.random_range(0.0..2.0)).collect::<Vec<f32>>());
         let mut labels = Labels::default();
         for finding in
             Finding::ALL.into_iter().filter(|&finding| global[finding.index()] + local[finding.index()] > 2.4)
@@ -49,7 +56,7 @@ pub fn branches() -> [Tables; 2] {
     }
     let image_ids: Vec<String> = rows.iter().map(|row| row.image_id.clone()).collect();
     let mut seen = seen.into_iter();
-    DIMS.map(|dim| {
+    dims.map(|dim| {
         let pool = seen.next().unwrap_or_default();
         Tables { features: Features { image_ids: image_ids.clone(), dim, pool }, predictions: rows.clone() }
     })
@@ -73,7 +80,6 @@ impl Tables {
 }
 
 /// Writes both branches into `<folder>/global` and `<folder>/local`.
-#[allow(dead_code)] // not every test binary does
 pub fn write(folder: &Path, branches: &[Tables; 2]) -> [PathBuf; 2] {
     let folders = ["global", "local"].map(|name| folder.join(name));
     for (folder, (tables, bias)) in folders.iter().zip(branches.iter().zip([0.25, -1.5])) {
@@ -84,14 +90,12 @@ pub fn write(folder: &Path, branches: &[Tables; 2]) -> [PathBuf; 2] {
 }
 
 /// Reads and joins them.
-#[allow(dead_code)]
 pub fn join(folders: &[PathBuf; 2]) -> Result<Samples, fusion::Error> {
     let read = |folder: &PathBuf| Branch::read(&folder.join("features.parquet"), &folder.join("predictions.parquet"));
     fusion::join(read(&folders[0])?, read(&folders[1])?)
 }
 
 /// The defaults.
-#[allow(dead_code)]
 pub fn config() -> Config {
     toml::from_str::<toml::Table>(fusion::SPEC.defaults).unwrap()["fusion"].clone().try_into().unwrap()
 }
