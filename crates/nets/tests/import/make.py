@@ -48,5 +48,10 @@ save_file({name.removeprefix("module."): value.data for name, value in mixed.ite
 
 # views: a transpose, a slice with an offset, a tied weight
 whole = ramp(4, 3)
-views = {"transposed": whole.t(), "slice": whole[1:3, 1:], "tied": whole, "channels_last": ramp(2, 3, 2, 2).to(memory_format=torch.channels_last)}
+views = {
+    "transposed": whole.t(),
+    "slice": whole[1:3, 1:],
+    "tied": whole,
+    "channels_last": ramp(2, 3, 2, 2).to(memory_format=torch.channels_last),
+}
 torch.save(views, here / "views.pth")

@@ -9,8 +9,10 @@ targets are not stored: `uniform` makes them here and in main.rs, bit for bit, f
 
 The backward pass is piecewise smooth: where a ReLU's input or the gap between two candidates of a maximum is as small as
 the rounding error, two correct programs take different branches and their gradients differ by far more than rounding. A
-comparison at 1e-6 therefore needs an example without such points. `--search N` tries the salts 0 to N - 1 and prints for
-each the smallest distance to a branch, in units of PyTorch's own error there; SALT has the best.
+comparison at 1e-6 therefore needs an example without such points. Two choices make one: the shifts of the batch norms are
+positive, so that most ReLUs are far from zero (and the network does not amplify rounding: with shifts around 0, PyTorch's
+own f32 and f64 losses part by 70 % within ten steps), and `--search N` tries the salts 0 to N - 1 and prints for each the
+smallest distance to a branch, in units of PyTorch's own RMS error there. SALT has the best of some hundred.
 """
 
 import argparse
@@ -22,12 +24,12 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-SALT = {"resnet50": 0, "densenet121": 0}
+SALT = {"resnet50": 47, "densenet121": 223}
 SIDE = 64
 BATCH = 4
 OUTPUTS = 15
 SAMPLE = 128
-STEPS, LR, MOMENTUM, WEIGHT_DECAY = 10, 0.01, 0.9, 1e-4
+STEPS, LR, MOMENTUM, WEIGHT_DECAY = 10, 0.002, 0.9, 1e-4
 
 MASK = (1 << 64) - 1
 
@@ -58,14 +60,16 @@ def uniform(name, shape, low, high, salt):
 
 def value(name, shape, salt):
     """A parameter or running statistic by its name and shape."""
-    if len(shape) > 1:  # variance 1 / fan-in for the head, 2 / fan-in for a convolution
+    if len(shape) > 1:  # variance 2 / fan-in for a convolution, a hundredth of that for the head
         fan = int(np.prod(shape[1:]))
-        bound = float(np.sqrt((6.0 if len(shape) == 4 else 3.0) / fan))
+        bound = float(np.sqrt((6.0 if len(shape) == 4 else 0.06) / fan))
         return uniform(name, shape, -bound, bound, salt)
     if name.endswith("running_var"):
         return uniform(name, shape, 0.5, 1.5, salt)
     if name.endswith("weight"):
         return uniform(name, shape, 0.75, 1.25, salt)
+    if name.endswith("bias"):
+        return uniform(name, shape, 0.25, 2.0, salt)
     return uniform(name, shape, -0.1, 0.1, salt)
 
 
@@ -114,31 +118,28 @@ def branch_points(net, pictures):
     """What the forward pass compares with zero: inputs of ReLUs, gaps between the candidates of maxima."""
     found, handles = [], []
 
+    def gap(candidates):
+        first, second = candidates.topk(2, dim=2).values.unbind(2)
+        return torch.where(first > 0, first - second, torch.inf)
+
     def relu(_, inputs):
         found.append(inputs[0].detach().clone())
 
     def stem(_, inputs):
-        x = inputs[0].detach()
-        found.append(gap(nn.functional.unfold(nn.functional.pad(x, (1, 1, 1, 1)), 3, stride=2).reshape(len(x), x.shape[1], 9, -1)))
+        (x,) = inputs
+        windows = nn.functional.unfold(nn.functional.pad(x, (1, 1, 1, 1)), 3, stride=2)
+        found.append(gap(windows.reshape(*x.shape[:2], 9, -1)))
 
-    def gap(candidates):
-        first, second = candidates.topk(2, dim=2).values.unbind(2)
-        return torch.where(first > 0, first - second, torch.inf)
+    def last(_, __, output):
+        found.append(output)
+        found.append(gap(torch.relu(output).flatten(2)))
 
     for module in net.modules():
         if isinstance(module, nn.ReLU):
             handles.append(module.register_forward_pre_hook(relu))
         if isinstance(module, nn.MaxPool2d):
             handles.append(module.register_forward_pre_hook(stem))
-    last = net.features if hasattr(net, "features") else net.layer4
-
-    def head(_, __, output):
-        x = output.detach()
-        if hasattr(net, "features"):
-            found.append(x)
-        found.append(gap(torch.relu(x).flatten(2).transpose(1, 2).unsqueeze(1).transpose(2, 3).transpose(2, 3).flatten(1, 1).squeeze(1).transpose(1, 2)))
-
-    handles.append(last.register_forward_hook(head))
+    handles.append((net.features if hasattr(net, "features") else net.layer4).register_forward_hook(last))
     net.train()
     with torch.no_grad():
         net(pictures)
@@ -148,15 +149,17 @@ def branch_points(net, pictures):
 
 
 def margin(case, salt):
-    """The smallest distance to a branch in units of the f32 error (RMS) of the same layer."""
+    """The smallest distance to a branch in units of the f32 error (RMS) of the same layer and channel."""
     pictures, _ = example(salt)
     single = branch_points(network(case, salt), pictures)
     double = branch_points(network(case, salt).double(), pictures.double())
     least = np.inf
     for a, b in zip(single, double):
-        finite = b.isfinite()
-        error = (a.double() - b)[finite & a.isfinite()].square().mean().sqrt()
-        least = min(least, (b[finite].abs().min() / error).item())
+        a, b = (x.transpose(0, 1).flatten(1).double() for x in (a, b))  # [C, everything else]
+        both = a.isfinite() & b.isfinite()
+        error = torch.where(both, a - b, 0.0).square().mean(1, keepdim=True).sqrt()
+        distance = torch.where(both & (b != 0), b.abs() / error, torch.inf)
+        least = min(least, distance.min().item())
     return least
 
 
@@ -207,7 +210,8 @@ def make(case):
     out["losses"], out["logits_after"] = train(network(case, salt), pictures, targets)
     losses, after = train(network(case, salt).double(), pictures.double(), targets.double())
     print("losses", out["losses"].tolist())
-    print("f32 against f64: losses", (out["losses"] / losses - 1).abs().max().item(), "logits after", relative(out["logits_after"].double(), after))
+    parted = (out["losses"] / losses - 1).abs().max().item()
+    print("f32 against f64: losses", parted, "logits after", relative(out["logits_after"].double(), after))
 
     meta = {"torch": torch.__version__, "torchvision": torchvision.__version__, "salt": str(salt)}
     folder = Path(__file__).parent / case

@@ -1,0 +1,40 @@
+//! What we write loads into torchvision, and what torchvision saves loads here. By hand, as it needs PyTorch:
+//!
+//! ```text
+//! AGCNN_TORCH_PYTHON=python cargo test -p nets --test parity export -- --nocapture
+//! ```
+
+use super::*;
+
+#[test]
+fn torchvision_and_we_read_each_other() {
+    let Some(python) = std::env::var_os("AGCNN_TORCH_PYTHON") else {
+        println!("skipped: AGCNN_TORCH_PYTHON names no Python with torch");
+        return;
+    };
+    for backbone in Backbone::ALL.into_iter().filter(|&backbone| backbone != Backbone::Mini) {
+        let folder = TempDir::new().unwrap();
+        let ours = folder.path().join("ours.safetensors");
+        let source = network(backbone, Pool::Avg, 0);
+        source.save(&ours, "").unwrap();
+        let (pictures, _) = example(0);
+        let logits = source.forward_eval(&pictures).unwrap().logits;
+        pictures.write_npy(folder.path().join("pictures.npy")).unwrap();
+
+        let script = super::folder().join("export.py");
+        let mut command = std::process::Command::new(&python);
+        let status = command.arg(script).arg(backbone.name()).arg(folder.path()).status().unwrap();
+        assert!(status.success(), "{backbone}");
+        let theirs = Tensor::read_npy(folder.path().join("logits.npy")).unwrap();
+        close(&format!("{backbone} logits"), &values(&logits), &values(&theirs), LOGITS);
+
+        // zip.pth, legacy.pth and theirs.safetensors have 1,000 outputs and the same trunk
+        for file in ["zip.pth", "legacy.pth", "theirs.safetensors"] {
+            let mut network = Network::new(backbone, Pool::Avg, 1, &Device::Cpu).unwrap();
+            network.load_imagenet(&folder.path().join(file)).unwrap();
+            let got = network.forward_eval(&pictures).unwrap().pool;
+            let expected = source.forward_eval(&pictures).unwrap().pool;
+            assert_eq!(values(&got), values(&expected), "{backbone} {file}");
+        }
+    }
+}
