@@ -268,7 +268,7 @@ mod tests {
         assert!(windows.iter().all(|w| w.x + w.width <= 256 && w.y + w.height <= 256));
         let area = |w: &Window| (w.width * w.height) as f64 / 65536.0;
         let mean = windows.iter().map(area).sum::<f64>() / 1000.0;
-        assert!((0.48..0.57).contains(&mean), "{mean}"); // 0.54 less the tall and wide ones that do not fit
+        assert!((0.46..0.50).contains(&mean), "{mean}"); // torchvision: 0.477 over 20,000
         assert!(windows.iter().map(area).fold(1.0, f64::min) < 0.12);
         assert_eq!(window(256, 1.0, &mut rng), whole(256));
     }

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use crate::{
     Error,
     kernel::conv::{self, Epilogue, Geometry},
-    view::{View, check_shape, dims4, slice},
+    view::{View, check_count, check_shape, dims4, slice},
 };
 
 const X: &str = "[N, H, W, Ci]";
@@ -32,8 +32,16 @@ fn geometry(
     if stride == 0 {
         return Err(Error::Parameter { op, name: "stride", expected: "at least 1".into(), got: "0".into() }.into());
     }
+    let padded = |size: usize| padding.saturating_mul(2).saturating_add(size);
+    for (name, sizes) in [
+        ("padded x", [n, padded(h), padded(w), ci]),
+        ("padded y", [n, padded(h), padded(w), co]),
+        ("w", [co, kh, kw, ci]),
+    ] {
+        check_count(op, name, sizes)?;
+    }
     let out = |name, size: usize, k: usize| {
-        let padded = size + 2 * padding;
+        let padded = padded(size);
         if size == 0 || padded < k {
             let expected = format!("at least {} (kernel {k}, padding {padding})", k.saturating_sub(2 * padding).max(1));
             let got = size.to_string();

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::{
     Error, buffer,
     kernel::vectorised,
-    view::{View, check_shape, dims4, slice},
+    view::{View, check_count, check_shape, dims4, slice},
 };
 
 const X: &str = "[N, H, W, C], no size 0";
@@ -40,9 +40,10 @@ impl Windows {
         if stride == 0 {
             return refuse("stride", "at least 1".into(), stride);
         }
-        if 2 * padding > k {
+        if padding > k / 2 {
             return refuse("padding", format!("at most half the kernel {k}"), padding);
         }
+        check_count(op, "x", [n, h, w, c])?;
         for (name, size) in [("height", h), ("width", w)] {
             if size + 2 * padding < k || size == 0 {
                 return refuse(name, format!("at least {} (kernel {k}, padding {padding})", k - 2 * padding), size);

@@ -96,3 +96,13 @@ pub(crate) fn check_shape(op: &'static str, name: &'static str, tensor: &Tensor,
     let (expected, got) = (format!("{expected:?}"), tensor.dims().to_vec());
     Err(Error::Shape { op, name, expected, got }.into())
 }
+
+/// Refuses sizes that no memory holds, so that their products cannot overflow.
+pub(crate) fn check_count(op: &'static str, name: &'static str, sizes: [usize; 4]) -> Result<()> {
+    let bytes = sizes.iter().try_fold(size_of::<f32>(), |bytes, size| bytes.checked_mul(*size.max(&1)));
+    if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+        return Ok(());
+    }
+    let (expected, got) = ("small enough to be stored".to_owned(), format!("{sizes:?}"));
+    Err(Error::Parameter { op, name, expected, got }.into())
+}

@@ -137,13 +137,24 @@ impl Grey {
         if whole && (self.width, self.height) == (size, size) {
             return self.clone();
         }
+        // Only the pixels that the part touches: the resizer would look beyond it.
+        let (first_x, first_y) = (left.floor() as usize, top.floor() as usize);
+        let (end_x, end_y) = (right.ceil() as usize, bottom.ceil() as usize);
+        let rows = self.pixels.chunks_exact(self.width as usize).skip(first_y).take(end_y - first_y);
+        let mut touched: Vec<u8> = rows.flat_map(|row| &row[first_x..end_x]).copied().collect();
+        let source = fir::images::Image::from_slice_u8(
+            (end_x - first_x) as u32,
+            (end_y - first_y) as u32,
+            &mut touched,
+            fir::PixelType::U8,
+        );
         let options = fir::ResizeOptions::new()
             .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
-            .crop(left, top, right - left, bottom - top);
+            .crop(left - first_x as f64, top - first_y as f64, right - left, bottom - top);
         let mut resized = fir::images::Image::new(size, size, fir::PixelType::U8);
-        let source = fir::images::ImageRef::new(self.width, self.height, &self.pixels, fir::PixelType::U8)
-            .expect("one byte per pixel");
-        fir::Resizer::new().resize(&source, &mut resized, &options).expect("the part lies inside, and has pixels");
+        fir::Resizer::new()
+            .resize(&source.expect("one byte per pixel"), &mut resized, &options)
+            .expect("the part lies inside, and has pixels");
         Grey { width: size, height: size, pixels: resized.into_vec() }
     }
 

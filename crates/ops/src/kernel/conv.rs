@@ -110,6 +110,9 @@ pub(crate) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
 pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let patches = Patches::forward(g);
     let (depth, pixels) = (patches.depth(), patches.pixels());
+    if pixels == 0 {
+        return vec![0.0; g.co * depth];
+    }
     let depths = balanced(0..depth, DEPTH);
     let channels = balanced(0..g.co, DEPTH);
     let blocks = depths.len() * channels.len();
@@ -128,7 +131,7 @@ pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
             weight_block(&patches, x, dy, g.co, parts[part].clone(), &to, &tile, out);
         });
     };
-    // SAFETY: blocks cover all channels by all depths, in every part; a part without pixels writes zeros.
+    // SAFETY: blocks cover all channels by all depths, in every part, of which there is one at least.
     let mut grads: Vec<f32> = unsafe { buffer::filled(parts.len() * len, fill) };
     if parts.len() > 1 {
         let (sum, others) = grads.split_at_mut(len);

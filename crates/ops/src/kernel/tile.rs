@@ -25,7 +25,7 @@ pub(crate) struct Operands {
     pub(crate) b: *const f32,
     /// Floats from `B[k][0]` to `B[k + 1][0]`.
     pub(crate) b_step: usize,
-    /// Whether the sums start with what `C` holds, or with zero.
+    /// Whether the sums are added to what `C` holds, or replace it.
     pub(crate) accumulate: bool,
 }
 
@@ -83,11 +83,6 @@ unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Opera
     // SAFETY: the caller vouches for the CPU and for everything the tile covers, which is exactly what is touched.
     unsafe {
         let mut sums = [[V::zero(); 2]; ROWS];
-        if accumulate {
-            for (row, &c) in sums.iter_mut().zip(c) {
-                *row = [V::load(c), V::load(c.add(V::LANES))];
-            }
-        }
         for _ in 0..depth {
             let (left, right) = (V::load(b), V::load(b.add(V::LANES)));
             for (index, row) in sums.iter_mut().enumerate() {
@@ -97,6 +92,13 @@ unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Opera
             }
             a = a.wrapping_add(a_step);
             b = b.wrapping_add(b_step);
+        }
+        // Added last: a sum of short sums rounds less than one long sum (measured against f64 on whole networks).
+        if accumulate {
+            let one = V::splat(&1.0);
+            for (row, &c) in sums.iter_mut().zip(c) {
+                *row = [V::load(c).mul_add(one, row[0]), V::load(c.add(V::LANES)).mul_add(one, row[1])];
+            }
         }
         for (row, &c) in sums.iter().zip(c) {
             row[0].store(c);

@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use picture::Grey;
 use prep::Config;
 use prep::config::Kind;
-use prep::picture::Grey;
 
 /// The embedded defaults with another split.
 pub fn config(split: Kind) -> Config {

@@ -1,5 +1,7 @@
 //! A run as the upstream stages would have published it, with made-up pictures and scores.
 
+#![allow(unreachable_pub)] // a module of a test
+
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -91,15 +93,12 @@ impl Scene {
             let shared: Vec<f32> = (0..OUTPUTS).map(|_| noise()).collect();
             for (predictions, skill) in scene.predictions.iter_mut().zip([1.2, 0.8, 1.9]) {
                 let targets = labels.targets();
-                let logit = |output: usize| {
+                let mut logit = |output: usize| {
                     skill * targets[output] * (1.0 + output as f32 / 14.0) + shared[output] + 0.5 * noise()
                 };
                 let mut logits = [0.0; OUTPUTS];
                 for (output, value) in logits.iter_mut().enumerate() {
-                    *value = {
-                        let mut logit = logit;
-                        logit(output)
-                    };
+                    *value = logit(output);
                 }
                 predictions.push(predictions::Row { image_id: image_id.clone(), patient_id, split, labels, logits });
             }
