@@ -1,6 +1,6 @@
 //! Reads the NIH files and writes one Parquet row per image.
 //!
-//! [`Dataset::read`] joins label table, boxes, split and files without opening a picture; [`write`] decodes each
+//! [`Dataset::read`] joins label table, boxes, split and files without opening a picture; [`write()`] decodes each
 //! picture once, makes it square and grey, and writes the shards. Nothing here knows where artefacts live.
 
 pub mod config;

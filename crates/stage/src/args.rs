@@ -17,6 +17,7 @@ pub struct Spec {
 }
 
 /// Flags of every stage.
+#[allow(rustdoc::invalid_html_tags)] // the placeholders of --help
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// Name of the run: results go to <ARTIFACTS_DIR>/<RUN>/<stage>/
