@@ -3,7 +3,7 @@
 use assert_cmd::Command;
 
 fn attend(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::cargo_bin("attend").unwrap().args(arguments).output().unwrap();
+    let output = Command::new(assert_cmd::cargo::cargo_bin!("attend")).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }

@@ -1,0 +1,39 @@
+//! The command line.
+
+use assert_cmd::Command;
+
+fn global(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(assert_cmd::cargo::cargo_bin!("global")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_teaches() {
+    let (code, help, _) = global(&["--help"]);
+    assert_eq!(code, Some(0));
+    insta::assert_snapshot!(help);
+}
+
+#[test]
+fn values_out_of_range_are_usage_errors() {
+    for (set, expected) in [
+        ("lr=0", "global.lr = 0, expected above 0, at most 10"),
+        ("crop=16", "global.crop = 16, expected 33 to 2048"),
+        ("precision=f16", "global.precision = \"f16\", expected \"f32\""),
+        ("backbone=vgg", "backbone"),
+        ("epoch=3", "epoch"),
+    ] {
+        let (code, _, message) = global(&["--set", &format!("global.{set}")]);
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn without_its_upstream_it_names_the_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, message) = global(&["--artifacts-dir", folder.path().to_str().unwrap()]);
+    assert_eq!(code, Some(3));
+    assert!(message.contains("hint: run just prep first"), "{message}");
+}
