@@ -79,7 +79,7 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
     let roc = figures::roc(&cohort, &results, split);
     save(work.out(), "auroc", &forest)?;
     save(work.out(), "roc", &roc)?;
-    let overlays = overlays(&prep, &attend, &attended, config.overlays, run.seed())?;
+    let overlays = overlays([&prep, &branches[0], &attend], &attended, config.overlays, run.seed())?;
     fs_err::create_dir(work.out().join("overlays"))?;
     for overlay in &overlays {
         fs_err::write(work.out().join("overlays").join(file_name(&overlay.image_id)), &overlay.png)?;
@@ -124,7 +124,12 @@ fn join(branches: &[Input; 3], split: Split, limit: Option<usize>) -> Result<Coh
 }
 
 /// Draws the chosen images; reads pictures until it has them all.
-fn overlays(prep: &Input, attend: &Input, attended: &[Attended], n: usize, seed: u64) -> anyhow::Result<Vec<Overlay>> {
+fn overlays(
+    [prep, global, attend]: [&Input; 3],
+    attended: &[Attended],
+    n: usize,
+    seed: u64,
+) -> anyhow::Result<Vec<Overlay>> {
     let chosen = overlay::choose(attended, n, seed);
     let mut drawn: Vec<Option<Overlay>> = vec![None; chosen.len()];
     let Some(&first) = chosen.first() else { return Ok(Vec::new()) };
@@ -143,7 +148,7 @@ fn overlays(prep: &Input, attend: &Input, attended: &[Attended], n: usize, seed:
                 image_id: row.record.image_id.clone(),
                 labels: row.record.labels.to_string(),
                 boxes: boxes.map(|b| (b.finding, attended.region.bbox.contains(b.bbox.center()))).collect(),
-                png: overlay::draw(&picture, attended, frame(attend, &picture))?,
+                png: overlay::draw(&picture, attended, frame(attend, global, &picture))?,
             });
             Ok(())
         })
@@ -155,10 +160,12 @@ fn overlays(prep: &Input, attend: &Input, attended: &[Attended], n: usize, seed:
     Ok(drawn.into_iter().flatten().collect())
 }
 
-/// Where attend's heat map lies in the stored picture: the centre crop that the network saw.
-fn frame(attend: &Input, picture: &overlay::Grey) -> BBox {
+/// Where attend's heat map lies in the stored picture: the centre crop that the network saw, `attend.crop`, or
+/// `global.crop` where that is 0.
+fn frame(attend: &Input, global: &Input, picture: &overlay::Grey) -> BBox {
     let (width, height) = (picture.width as f32, picture.height as f32);
-    let crop = attend.config().get("crop").and_then(Value::as_f64).map_or(width, |crop| crop as f32);
+    let crop = |input: &Input| input.config().get("crop").and_then(Value::as_f64).filter(|crop| *crop > 0.0);
+    let crop = crop(attend).or_else(|| crop(global)).map_or(width, |crop| crop as f32);
     let (x, y) = (((width - crop) / 2.0).max(0.0), ((height - crop) / 2.0).max(0.0));
     BBox::new(x, y, (x + crop).min(width), (y + crop).min(height))
 }
