@@ -29,10 +29,14 @@ pub fn roc(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
         let (x0, y0) = (left + column * (side + gap_x), top + row * (side + gap_y));
         let at = |(fpr, tpr): (f64, f64)| (x0 + fpr * side, y0 + (1.0 - tpr) * side);
         drawing.bold((x0, y0 - 12.0), title(name), 13.0, Anchor::Left, INK);
+        let auroc = |branch: &str| results.get(branch, name, Metric::Auroc.name(), split);
+        let defined = BRANCHES.iter().filter_map(|branch| auroc(branch)).any(|row| row.value.is_some());
         for tick in [0.0, 0.5, 1.0] {
             let grid = GREY.mix(0.3);
-            drawing.line(vec![at((tick, 0.0)), at((tick, 1.0))], grid, 1.0);
-            drawing.line(vec![at((0.0, tick)), at((1.0, tick))], grid, 1.0);
+            if defined || tick != 0.5 {
+                drawing.line(vec![at((tick, 0.0)), at((tick, 1.0))], grid, 1.0);
+                drawing.line(vec![at((0.0, tick)), at((1.0, tick))], grid, 1.0);
+            }
             if column == 0.0 {
                 let (x, y) = at((0.0, tick));
                 drawing.text((x - 6.0, y), format!("{tick}"), 11.0, Anchor::Right, GREY);
@@ -40,14 +44,16 @@ pub fn roc(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
             let (x, y) = at((tick, 0.0));
             drawing.text((x, y + 10.0), format!("{tick}"), 11.0, Anchor::Middle, GREY);
         }
-        drawing.line(vec![at((0.0, 0.0)), at((1.0, 1.0))], GREY.mix(0.6), 1.0);
+        if defined {
+            drawing.line(vec![at((0.0, 0.0)), at((1.0, 1.0))], GREY.mix(0.6), 1.0);
+        }
         for (branch, colour) in COLOURS.into_iter().enumerate() {
             let ranking = Ranking::of_output(&cohort.logits[branch], &cohort.labels, output);
             let Some(curve) = ranking.and_then(|ranking| ranking.roc_curve()) else { continue };
             drawing.line(thin(&curve).into_iter().map(at).collect(), colour, 1.6);
         }
         for (branch, colour) in COLOURS.into_iter().enumerate() {
-            let Some(row) = results.get(BRANCHES[branch], name, Metric::Auroc.name(), split) else { continue };
+            let Some(row) = auroc(BRANCHES[branch]) else { continue };
             let (x, y) = at((0.97, 0.31 - 0.115 * branch as f64));
             match row.value {
                 Some(value) => drawing.bold((x, y), format!("{value:.3}"), 12.0, Anchor::Right, colour),

@@ -61,11 +61,12 @@ pub fn join<'a>(
 /// Rows for every finding with boxes, and for all together; without any box, only how large the regions are.
 ///
 /// - `hit_rate`: share of boxes whose centre lies inside the region;
-/// - `attention_area`: share of the image that the region takes, which is what a region placed blindly would hit;
+/// - `attention_area`: share of the image that the region takes, about what a region would hit by chance;
+/// - `fallback_rate` (of `all`): share of images where the region is the whole image for want of a mask;
 /// - `iou`, `iobb`: mean overlap over union and over the region;
 /// - `iou_above_0.1`, ...: share of boxes with at least that overlap.
 ///
-/// `n_pos` counts boxes (for `attention_area` of `all`: images). Only images with a box of the finding count.
+/// `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the finding count.
 pub fn measure(attended: &[Attended], split: Split, bootstrap: &Bootstrap) -> Vec<Row> {
     let mut found = Vec::new();
     for Attended { image, region } in attended {
@@ -120,6 +121,8 @@ pub fn measure(attended: &[Attended], split: Split, bootstrap: &Bootstrap) -> Ve
     let areas: Vec<f64> = attended.iter().map(|a| area(a.image, a.region)).collect();
     let patients: Vec<u32> = attended.iter().map(|a| a.image.record.patient_id).collect();
     push(ALL, "attention_area".into(), &areas, &patients);
+    let fallbacks: Vec<f64> = attended.iter().map(|a| f64::from(u8::from(a.region.fallback))).collect();
+    push(ALL, "fallback_rate".into(), &fallbacks, &patients);
     rows
 }
 

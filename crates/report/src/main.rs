@@ -47,6 +47,7 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
     }
     let prep = run.input("prep", &["images/"])?;
     let attend = run.input("attend", &["regions"])?;
+    let phantom = from_phantom(&prep).then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
     let [global, local, fusion] = BRANCHES.map(|branch| run.input(branch, &["predictions.parquet"]));
     let branches = [global?, local?, fusion?];
     if let Plan::Stop(outcome) = run.plan()? {
@@ -87,7 +88,8 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
 
     let dataset = dataset(&prep, images.len(), cohort.image_ids.len(), split);
     let [global, local, fusion] = &branches;
-    let mut provenance: Vec<Provenance> = [&prep, global, &attend, local, fusion].map(provenance).into();
+    let stages = phantom.iter().chain([&prep, global, &attend, local, fusion]);
+    let mut provenance: Vec<Provenance> = stages.map(provenance).collect();
     provenance.push(own_provenance(&run, common, &config));
     let page = Page {
         run: &common.run,
@@ -184,16 +186,14 @@ fn save(out: &Path, name: &str, drawing: &report::drawing::Drawing) -> anyhow::R
     Ok(())
 }
 
+/// Whether prep read the synthetic dataset of this run.
+fn from_phantom(prep: &Input) -> bool {
+    prep.manifest().inputs.iter().any(|source| source.stage == "phantom")
+}
+
 fn dataset(prep: &Input, images: usize, reported: usize, split: Split) -> Dataset {
     let setting = |key: &str| prep.config().get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let from_phantom = prep.manifest().inputs.iter().any(|source| source.stage == "phantom");
-    Dataset {
-        phantom: from_phantom || setting("root") == "phantom",
-        split: setting("split"),
-        images,
-        reported,
-        reported_split: split.name(),
-    }
+    Dataset { phantom: from_phantom(prep), split: setting("split"), images, reported, reported_split: split.name() }
 }
 
 fn provenance(input: &Input) -> Provenance {

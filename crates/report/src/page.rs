@@ -159,6 +159,7 @@ impl Page<'_> {
             "roc": self.roc.inline_svg("ROC curves of the 14 findings")?,
             "boxes": self.box_rows(),
             "area": self.get(localisation::ALL, "attention_area").map(value),
+            "fallback": self.get(localisation::ALL, "fallback_rate").map(value),
             "overlays": overlays,
             "official": block(Kind::Official),
             "other": block(Kind::Other),
@@ -192,8 +193,8 @@ impl Page<'_> {
             && let (Some(low), Some(high), Some(between)) = (row.ci_low, row.ci_high, signed_interval(row))
         {
             let verdict = match (low > 0.0, high < 0.0) {
-                (true, _) => "attention helps here",
-                (_, true) => "attention harms here",
+                (true, _) => "fusion is better on these patients",
+                (_, true) => "fusion is worse on these patients",
                 _ => "no difference that these patients could show",
             };
             sentences.push(format!("Fusion \u{2212} global is {} ({between}): {verdict}.", signed(row)));
@@ -201,14 +202,24 @@ impl Page<'_> {
         sentences
     }
 
+    /// Over how many findings the mean is, where that is not all 14.
+    fn defined(&self) -> Option<usize> {
+        let row = self.results.get(BRANCHES[0], MEAN, DEFINED, self.split)?;
+        Some(row.value? as usize).filter(|&defined| defined < Finding::COUNT)
+    }
+
     /// `the 14 findings`, or how many of them are defined.
     fn findings(&self) -> String {
-        let defined = self.results.get(BRANCHES[0], MEAN, DEFINED, self.split).and_then(|row| row.value);
-        match defined {
-            Some(defined) if (defined as usize) < Finding::COUNT => {
-                format!("the {defined} of 14 findings that are defined")
-            }
-            _ => "the 14 findings".to_owned(),
+        match self.defined() {
+            Some(defined) => format!("the {defined} of 14 findings that are defined"),
+            None => "the 14 findings".to_owned(),
+        }
+    }
+
+    fn mean_title(&self) -> String {
+        match self.defined() {
+            Some(defined) => format!("Mean ({defined} of 14)"),
+            None => "Mean (14)".to_owned(),
         }
     }
 
@@ -234,7 +245,7 @@ impl Page<'_> {
                 let differences =
                     DIFFERENCES.iter().filter_map(|(b, _, _)| self.results.get(b, name, metric.name(), self.split));
                 Some(MetricRow {
-                    name: if name == MEAN { format!("Mean over {}", self.findings()) } else { title(name) },
+                    name: if name == MEAN { self.mean_title() } else { title(name) },
                     class: class(name),
                     positives: rows[0]?.n_pos,
                     branches: rows.iter().flatten().map(|row| cell(row)).collect(),

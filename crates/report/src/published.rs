@@ -119,7 +119,7 @@ pub struct Line {
     pub ours: bool,
 }
 
-/// Published results of one kind, with ours where we belong, by rising mean.
+/// Published results of one kind by rising mean, with ours where we belong: in order if they compare, else in front.
 pub fn block(
     published: &[Published],
     kind: Kind,
@@ -143,6 +143,7 @@ pub fn block(
         ours: false,
     });
     let mut lines: Vec<Line> = theirs.collect();
+    let why_not = dataset.not_comparable();
     if Kind::of(&dataset.split) == kind {
         for branch in BRANCHES {
             let Some(row) = results.get(branch, MEAN, Metric::Auroc.name(), split) else { continue };
@@ -153,14 +154,13 @@ pub fn block(
                 spread: crate::results::interval(row).unwrap_or_default(),
                 input: crop.to_owned(),
                 detail: dataset.split.clone(),
-                source: dataset
-                    .not_comparable()
-                    .map_or("this report".to_owned(), |why| format!("not comparable: {why}")),
+                source: why_not.as_ref().map_or("this report".to_owned(), |why| format!("not comparable: {why}")),
                 ours: true,
             });
         }
     }
-    lines.sort_by(|a, b| a.mean.unwrap_or(0.0).total_cmp(&b.mean.unwrap_or(0.0)));
+    let place = |line: &Line| if line.ours && why_not.is_some() { None } else { line.mean };
+    lines.sort_by(|a, b| place(a).partial_cmp(&place(b)).unwrap_or(std::cmp::Ordering::Equal));
     lines
 }
 
@@ -197,6 +197,28 @@ mod tests {
         let part = Dataset { reported: 240, ..whole.clone() };
         assert_eq!(part.not_comparable().unwrap(), "a part of the dataset: 240 of 25596 official test images");
         assert!(Dataset { phantom: true, ..whole.clone() }.not_comparable().is_some());
-        assert!(Dataset { reported_split: "validation", ..whole }.not_comparable().is_some());
+        assert!(Dataset { reported_split: "validation", ..whole.clone() }.not_comparable().is_some());
+
+        // Ours take their place among the others only where they compare, and only in the block of our split.
+        let row = |branch: &str| tables::metrics::Row {
+            branch: branch.into(),
+            finding: MEAN.into(),
+            metric: Metric::Auroc.name().into(),
+            split: Split::Test,
+            value: Some(0.9),
+            ci_low: None,
+            ci_high: None,
+            n_pos: 1,
+            n_neg: 1,
+        };
+        let results = Results(BRANCHES.map(row).into());
+        let places = |kind, dataset: &Dataset| -> Vec<usize> {
+            let lines = block(&all().unwrap(), kind, dataset, &results, Split::Test, "224");
+            (0..lines.len()).filter(|&i| lines[i].ours).collect()
+        };
+        let theirs = all().unwrap().iter().filter(|result| result.split == Kind::Official).count();
+        assert_eq!(places(Kind::Official, &whole), [theirs, theirs + 1, theirs + 2]);
+        assert_eq!(places(Kind::Official, &part), [0, 1, 2]);
+        assert_eq!(places(Kind::Other, &whole), [0; 0]);
     }
 }

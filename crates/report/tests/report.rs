@@ -56,6 +56,8 @@ fn a_report() {
     let row = get("attend", "all", "hit_rate");
     assert_eq!((row.value, row.n_pos), (Some(hit_rate), hits.len() as u64));
 
+    assert_eq!(get("attend", "all", "fallback_rate").value, Some(0.0));
+
     // Validation has values and no intervals.
     let row = results.get("global", "mean", "auroc", Split::Validation).unwrap();
     assert!(row.value.is_some() && row.ci_low.is_none());
