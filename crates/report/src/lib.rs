@@ -22,7 +22,7 @@ use cxr::Split;
 use serde::Deserialize;
 
 /// What this stage is.
-pub const SPEC: stage::Spec = stage::Spec { name: "report", version: 1, defaults: include_str!("../default.toml") };
+pub const SPEC: stage::Spec = stage::Spec { name: "report", version: 2, defaults: include_str!("../default.toml") };
 
 /// Configuration, see `default.toml`.
 #[derive(Debug, Clone, Deserialize)]

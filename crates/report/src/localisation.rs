@@ -66,7 +66,7 @@ pub fn join<'a>(
 /// - `iou`, `iobb`: mean overlap over union and over the region;
 /// - `iou_above_0.1`, ...: share of boxes with at least that overlap.
 ///
-/// `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the finding count.
+/// No interval where all draws agree, as with one patient: it would look like certainty. `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the finding count.
 pub fn measure(attended: &[Attended], split: Split, bootstrap: &Bootstrap) -> Vec<Row> {
     let mut found = Vec::new();
     for Attended { image, region } in attended {
@@ -84,14 +84,15 @@ pub fn measure(attended: &[Attended], split: Split, bootstrap: &Bootstrap) -> Ve
     let mut rows = Vec::new();
     let mut push = |finding: &str, metric: String, values: &[f64], patients: &[u32]| {
         let estimate = bootstrap.mean(values, patients);
+        let (low, high) = if estimate.low < estimate.high { (estimate.low, estimate.high) } else { (None, None) };
         rows.push(Row {
             branch: BRANCH.to_owned(),
             finding: finding.to_owned(),
             metric,
             split,
             value: estimate.value,
-            ci_low: estimate.low,
-            ci_high: estimate.high,
+            ci_low: low,
+            ci_high: high,
             n_pos: values.len() as u64,
             n_neg: 0,
         });
