@@ -66,7 +66,8 @@ pub fn join<'a>(
 /// - `iou`, `iobb`: mean overlap over union and over the region;
 /// - `iou_above_0.1`, ...: share of boxes with at least that overlap.
 ///
-/// No interval where all draws agree, as with one patient: it would look like certainty. `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the finding count.
+/// `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the
+/// finding count. No interval where all draws agree, as with one patient: it would look like certainty.
 pub fn measure(attended: &[Attended], split: Split, bootstrap: &Bootstrap) -> Vec<Row> {
     let mut found = Vec::new();
     for Attended { image, region } in attended {
