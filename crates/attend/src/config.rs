@@ -33,6 +33,7 @@ pub struct Config {
     pub normalise: Normalise,
     pub crop: usize,
     pub source: Source,
+    pub size: usize,
     pub contrast: f32,
     pub eval_batch: usize,
 }
@@ -55,6 +56,9 @@ impl Config {
         }
         if self.crop > 2048 {
             return Err(format!("attend.crop = {}, expected 0 to 2048", self.crop));
+        }
+        if self.size != 0 && !(16..=2048).contains(&self.size) {
+            return Err(format!("attend.size = {}, expected 16 to 2048, or 0", self.size));
         }
         if !(self.contrast > 0.0 && self.contrast <= 10.0) {
             return Err(format!("attend.contrast = {}, expected above 0, at most 10", self.contrast));

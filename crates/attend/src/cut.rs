@@ -73,15 +73,16 @@ pub fn cut(
         BBox::new(area.x_min + offset, area.y_min + offset, area.x_max + offset, area.y_max + offset)
     });
     let path = original(originals, key)?;
+    let side = if config.size == 0 { size } else { config.size } as u32;
     let mut crop = match config.source {
         Source::Prepared => {
-            let side = size as u32;
-            crop_of(&Grey { width: side, height: side, pixels: pixels.to_vec() }, area, size)
+            let (width, height) = (size as u32, size as u32);
+            crop_of(&Grey { width, height, pixels: pixels.to_vec() }, area, size, side)
         }
         Source::Original => {
             let mut picture = Grey::read(&originals.root.join(path))?;
             picture.contrast(originals.contrast);
-            crop_of(&picture, area, size)
+            crop_of(&picture, area, size, side)
         }
     };
     crop.contrast(config.contrast);
@@ -114,12 +115,12 @@ fn original<'a>(originals: &'a Originals, key: &Key) -> Result<&'a str, Error> {
     })
 }
 
-/// The part of a picture under `area`, which is in a frame of `size` px, as a square of `size` px.
-fn crop_of(picture: &Grey, area: BBox, size: usize) -> Grey {
+/// The part of a picture under `area`, which is in a frame of `size` px, as a square of `side` px.
+fn crop_of(picture: &Grey, area: BBox, size: usize, side: u32) -> Grey {
     let [x, y] = [picture.width, picture.height].map(|side| f64::from(side) / size as f64);
     let [left, right] = [area.x_min, area.x_max].map(|value| f64::from(value) * x);
     let [top, bottom] = [area.y_min, area.y_max].map(|value| f64::from(value) * y);
-    picture.crop([left, top, right, bottom], size as u32)
+    picture.crop([left, top, right, bottom], side)
 }
 
 /// Cuts all regions, in parallel, and writes `regions-NNNNN-of-NNNNN.parquet` into `folder`.
