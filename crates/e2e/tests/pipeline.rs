@@ -54,6 +54,8 @@ fn a_users_day() {
     assert_eq!(dry.code, 0, "{}", dry.stderr);
     assert!((dry.stdout + &dry.stderr).contains("threshold"));
     assert!(pipeline.stage("attend", &[]).current());
+    let dry = pipeline.stage("local", &["--dry-run", "--set", "attend.threshold=0.5"]);
+    assert!(dry.current() && dry.stderr.contains("unless") && dry.stderr.contains("attend"), "{}", dry.stderr);
 
     // A changed threshold reruns what depends on it, and nothing else.
     let changed = ["--set", "attend.threshold=0.5"];

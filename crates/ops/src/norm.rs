@@ -103,7 +103,8 @@ pub fn batch_norm_backward(
     let gamma = View::new(op, "gamma", gamma)?;
     let mean = View::new(op, "mean", &stats.mean)?;
     let inv_std = View::new(op, "inv_std", &stats.inv_std)?;
-    let grads = backward(&dy, &x, relu.then_some(&*y), &gamma, &mean, &inv_std, has_residual);
+    let grads =
+        backward(&dy, &x, if relu { Mask::Result(&y) } else { Mask::All }, &gamma, &mean, &inv_std, has_residual);
 
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     let tensor = |v: Vec<f32>| Tensor::from_vec(v, shape, &Device::Cpu);
@@ -202,7 +203,7 @@ impl CustomOp3 for BatchNorm {
         let grads = backward(
             &View::new(op, "dy", &dy)?,
             &xs,
-            None,
+            Mask::All,
             &View::new(op, "gamma", gamma)?,
             &narrow(&moments.mean),
             &narrow(&moments.inv_std(self.eps)),
@@ -373,11 +374,41 @@ struct Backward {
     dresidual: Option<Vec<f32>>,
 }
 
-/// `y` is the forward result if a ReLU made it.
+/// Where the ReLU behind a batch norm let the gradient pass.
+#[derive(Clone, Copy)]
+enum Mask<'a> {
+    /// There was none.
+    All,
+    /// Where its result is positive.
+    Result(&'a [f32]),
+}
+
+/// `d`, where `MASKED` only if `y` is positive.
+#[inline(always)]
+fn passed<const MASKED: bool>(d: f32, y: f32) -> f32 {
+    if MASKED && !(y > 0.0) { 0.0 } else { d }
+}
+
 fn backward(
     dy: &[f32],
     x: &[f32],
-    y: Option<&[f32]>,
+    mask: Mask,
+    gamma: &[f32],
+    mean: &[f32],
+    inv_std: &[f32],
+    has_residual: bool,
+) -> Backward {
+    match mask {
+        // `dy` serves as the mask's operand, and is not looked at.
+        Mask::All => backward_masked::<false>(dy, x, dy, gamma, mean, inv_std, has_residual),
+        Mask::Result(y) => backward_masked::<true>(dy, x, y, gamma, mean, inv_std, has_residual),
+    }
+}
+
+fn backward_masked<const MASKED: bool>(
+    dy: &[f32],
+    x: &[f32],
+    y: &[f32],
     gamma: &[f32],
     mean: &[f32],
     inv_std: &[f32],
@@ -385,18 +416,15 @@ fn backward(
 ) -> Backward {
     let c = gamma.len();
     let pixels = x.len() / c;
-    // Without a ReLU every element passes: `dy` itself serves as the mask's operand, and is not looked at.
-    let (mask, masked) = (y.unwrap_or(dy), y.is_some());
-
     let [sum, product] = channel_sums(pixels, c, |range, sum, product| {
         vectorised(|| {
             let range = range.start * c..range.end * c;
             let rows = dy[range.clone()].chunks_exact(c).zip(x[range.clone()].chunks_exact(c));
-            for ((dy, x), mask) in rows.zip(mask[range].chunks_exact(c)) {
+            for ((dy, x), y) in rows.zip(y[range].chunks_exact(c)) {
                 let sums = sum.iter_mut().zip(product.iter_mut());
-                let operands = dy.iter().zip(mask).zip(x.iter().zip(mean));
-                for ((sum, product), ((dy, mask), (x, mean))) in sums.zip(operands) {
-                    let d = if !masked | (*mask > 0.0) { *dy } else { 0.0 };
+                let operands = dy.iter().zip(y).zip(x.iter().zip(mean));
+                for ((sum, product), ((dy, y), (x, mean))) in sums.zip(operands) {
+                    let d = passed::<MASKED>(*dy, *y);
                     *sum += d;
                     *product += d * (x - mean);
                 }
@@ -415,48 +443,51 @@ fn backward(
         coefficients[1][j] = b as f32;
         coefficients[2][j] = (-a * sum[j] / n - b * f64::from(mean[j])) as f32;
     }
-    let [a, b, e] = &coefficients;
     let task = rows_per_task(c);
-    let chunk = |i: usize, dx: &mut [MaybeUninit<f32>], mut dr: Option<&mut [MaybeUninit<f32>]>| {
-        let range = i * task..i * task + dx.len();
-        let (dy, x, mask) = (&dy[range.clone()], &x[range.clone()], &mask[range]);
-        for (r, dx) in dx.chunks_exact_mut(c).enumerate() {
-            let row = r * c..(r + 1) * c;
-            let (dy, x, mask) = (&dy[row.clone()], &x[row.clone()], &mask[row.clone()]);
-            match &mut dr {
-                None => {
-                    for j in 0..c {
-                        let d = if !masked | (mask[j] > 0.0) { dy[j] } else { 0.0 };
-                        dx[j].write(a[j] * d + (b[j] * x[j] + e[j]));
-                    }
-                }
-                Some(dr) => {
-                    let dr = &mut dr[row];
-                    for j in 0..c {
-                        let d = if !masked | (mask[j] > 0.0) { dy[j] } else { 0.0 };
-                        dr[j].write(d);
-                        dx[j].write(a[j] * d + (b[j] * x[j] + e[j]));
-                    }
-                }
-            }
-        }
-    };
     let mut dresidual = None;
     let pass = |dx: &mut [MaybeUninit<f32>]| {
+        let parts = dy.par_chunks(task).zip(x.par_chunks(task)).zip(y.par_chunks(task));
+        let parts = parts.zip(dx.par_chunks_mut(task));
         if has_residual {
             let pass = |dr: &mut [MaybeUninit<f32>]| {
-                let tasks = dx.par_chunks_mut(task).zip(dr.par_chunks_mut(task)).enumerate();
-                tasks.for_each(|(i, (dx, dr))| vectorised(|| chunk(i, dx, Some(dr))));
+                parts.zip(dr.par_chunks_mut(task)).for_each(|((((dy, x), y), dx), dr)| {
+                    vectorised(|| {
+                        dr.iter_mut().zip(dy.iter().zip(y)).for_each(|(dr, (dy, y))| {
+                            dr.write(passed::<MASKED>(*dy, *y));
+                        });
+                        input_rows::<MASKED>(dy, x, y, &coefficients, dx);
+                    });
+                });
             };
-            // SAFETY: the chunks tile the buffer in whole rows, and `chunk` writes every element of both.
+            // SAFETY: the chunks tile the buffer, and every element of each is written.
             dresidual = Some(unsafe { buffer::filled(x.len(), pass) });
         } else {
-            let tasks = dx.par_chunks_mut(task).enumerate();
-            tasks.for_each(|(i, dx)| vectorised(|| chunk(i, dx, None)));
+            parts.for_each(|(((dy, x), y), dx)| {
+                vectorised(|| input_rows::<MASKED>(dy, x, y, &coefficients, dx));
+            });
         }
     };
-    // SAFETY: as above.
+    // SAFETY: the chunks tile the buffer in whole rows, and `input_rows` writes every element of its rows.
     let dx = unsafe { buffer::filled(x.len(), pass) };
     let dgamma = product.iter().zip(inv_std).map(|(p, s)| (p * f64::from(*s)) as f32).collect();
     Backward { dx, dgamma, dbeta: narrow(&sum), dresidual }
+}
+
+/// `dx = a d + b x + e` for whole rows of pixels.
+#[inline(always)]
+fn input_rows<const MASKED: bool>(
+    dy: &[f32],
+    x: &[f32],
+    y: &[f32],
+    [a, b, e]: &[Vec<f32>; 3],
+    dx: &mut [MaybeUninit<f32>],
+) {
+    let c = a.len();
+    let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
+    for (((dy, x), y), dx) in rows.zip(dx.chunks_exact_mut(c)) {
+        let operands = dy.iter().zip(y).zip(x).zip(a.iter().zip(b).zip(e));
+        for (dx, (((dy, y), x), ((a, b), e))) in dx.iter_mut().zip(operands) {
+            dx.write(a * passed::<MASKED>(*dy, *y) + (b * x + e));
+        }
+    }
 }

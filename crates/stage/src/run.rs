@@ -149,7 +149,12 @@ impl Run {
             why.push("--force".to_owned());
         }
         if why.is_empty() {
-            tracing::info!("{name}: current");
+            let reads: Vec<&str> = self.inputs.iter().filter(|i| i.run.is_some()).map(|i| i.stage.as_str()).collect();
+            let unless = match self.common.dry_run && !reads.is_empty() {
+                true => format!(", unless {} runs before it", reads.join(" or ")),
+                false => String::new(),
+            };
+            tracing::info!("{name}: current{unless}");
             return Ok(Plan::Stop(Outcome::Current));
         }
         if self.common.dry_run {
