@@ -4,7 +4,7 @@ use candle_core::{D, Tensor};
 
 use crate::Result;
 use crate::params::{Builder, Params};
-use crate::units::{Collect, Conv, ConvNorm, Folded, Norm, NormSaved, Saved, stem_pool};
+use crate::units::{Act, Behind, Collect, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved, stem_pool};
 
 /// Channels of the stem.
 const STEM: usize = 64;
@@ -48,13 +48,13 @@ struct Transition {
 struct LayerSaved {
     norm1: NormSaved,
     squeeze: Saved,
-    squeezed: Tensor,
+    squeezed: Act,
 }
 
 #[derive(Debug)]
 struct TransitionSaved {
     norm: NormSaved,
-    normed: Tensor,
+    normed: Act,
     side: (usize, usize),
 }
 
@@ -107,7 +107,7 @@ impl Densenet {
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
-        let (x, stem) = self.stem.forward(params, x, None)?;
+        let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
         let (mut x, pool) = stem_pool::forward(&x)?;
         let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
         for (index, layers) in self.blocks.iter().enumerate() {
@@ -124,14 +124,15 @@ impl Densenet {
                 x = y;
             }
         }
-        let (y, last) = self.last.forward(params, x, None, true)?;
+        let (y, last) = normed(&self.last, params, x)?;
+        let y = ops::normalised_sum(y.input(), None, false)?;
         let tape = Tape { stem, pool, blocks, transitions, last };
         Ok((y, tape))
     }
 
     /// `dy` is the gradient of the last map.
     pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Collect) -> Result<()> {
-        let (mut dy, _) = self.last.backward(params, tape.last, &dy, grads)?;
+        let (mut dy, _) = self.last.backward(params, tape.last, Behind::Relu, &dy, grads)?;
         let mut transitions = tape.transitions;
         for (index, (layers, saved)) in self.blocks.iter().zip(tape.blocks).enumerate().rev() {
             if index < self.transitions.len()
@@ -157,15 +158,15 @@ impl Densenet {
 
     /// As [`Densenet::forward`], by the running statistics.
     pub(crate) fn evaluate(&self, params: &Params, folded: &FoldedDensenet, x: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = stem_pool::forward(&folded.stem.forward(x, None)?)?;
+        let (mut x, _) = stem_pool::forward(&Act::plain(folded.stem.forward(x, None)?))?;
         for (index, layers) in self.blocks.iter().enumerate() {
             for (layer, squeeze) in layers.iter().zip(&folded.squeezes[index]) {
                 let y = squeeze.forward(&layer.norm1.eval_relu(params, &x)?, None)?;
-                x = append(&x, &layer.conv2.forward(params, &y)?)?;
+                x = append(&x, &layer.conv2.forward(params, &Act::plain(y))?)?;
             }
             if let Some(transition) = self.transitions.get(index) {
                 let y = transition.norm.eval_relu(params, &x)?;
-                x = ops::avg_pool_forward(&transition.conv.forward(params, &y)?, 2)?;
+                x = ops::avg_pool_forward(&transition.conv.forward(params, &Act::plain(y))?, 2)?;
             }
         }
         self.last.eval_relu(params, &x)
@@ -186,8 +187,8 @@ impl Layer {
     }
 
     fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, LayerSaved)> {
-        let (normed, norm1) = self.norm1.forward(params, x.clone(), None, true)?;
-        let (squeezed, squeeze) = self.squeeze.forward(params, &normed, None)?;
+        let (y, norm1) = normed(&self.norm1, params, x.clone())?;
+        let (squeezed, squeeze) = self.squeeze.forward(params, y, true)?;
         let new = self.conv2.forward(params, &squeezed)?;
         let saved = LayerSaved { norm1, squeeze, squeezed };
         Ok((append(&x, &new)?, saved))
@@ -199,11 +200,11 @@ impl Layer {
         let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?.contiguous()?;
         drop(dy);
         self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
-        let shape = saved.squeezed.dims4()?;
+        let shape = saved.squeezed.x.dims4()?;
         drop(saved.squeezed);
-        let dsqueezed = self.conv2.backward_input(params, &dnew, shape)?;
-        let (dnormed, _) = self.squeeze.backward(params, saved.squeeze, &dsqueezed, grads)?;
-        let (dx, _) = self.norm1.backward(params, saved.norm1, &dnormed, grads)?;
+        let dsqueezed = self.conv2.backward_input(params, &dnew, shape, None)?;
+        let dnormed = self.squeeze.backward(params, saved.squeeze, &dsqueezed, None, grads)?;
+        let (dx, _) = self.norm1.backward(params, saved.norm1, Behind::Relu, &dnormed, grads)?;
         ops::add_assign(&dx, &dpassed)?;
         Ok(dx)
     }
@@ -211,7 +212,7 @@ impl Layer {
 
 impl Transition {
     fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, TransitionSaved)> {
-        let (normed, norm) = self.norm.forward(params, x, None, true)?;
+        let (normed, norm) = normed(&self.norm, params, x)?;
         let z = self.conv.forward(params, &normed)?;
         let (_, height, width, _) = z.dims4()?;
         let saved = TransitionSaved { norm, normed, side: (height, width) };
@@ -221,12 +222,18 @@ impl Transition {
     fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Collect) -> Result<Tensor> {
         let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
         self.conv.backward_weight(&saved.normed, &dz, grads)?;
-        let shape = saved.normed.dims4()?;
+        let shape = saved.normed.x.dims4()?;
         drop(saved.normed);
-        let dnormed = self.conv.backward_input(params, &dz, shape)?;
-        let (dx, _) = self.norm.backward(params, saved.norm, &dnormed, grads)?;
+        let dnormed = self.conv.backward_input(params, &dz, shape, None)?;
+        let (dx, _) = self.norm.backward(params, saved.norm, Behind::Relu, &dnormed, grads)?;
         Ok(dx)
     }
+}
+
+/// `relu(norm(x))` by the batch's statistics.
+fn normed(norm: &Norm, params: &mut Params, x: Tensor) -> Result<(Act, NormSaved)> {
+    let stats = ops::batch_stats(&x, EPS)?;
+    norm.forward(params, x, stats, true)
 }
 
 /// The channels of `x`, then those of `new`.

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::params::{Builder, Params};
-use crate::units::{Collect, ConvNorm, Folded, Saved, stem_pool};
+use crate::units::{Act, Behind, Collect, ConvNorm, Folded, Saved, stem_pool};
 use crate::{Backbone, Result};
 
 /// What tells one ResNet from another.
@@ -63,7 +63,8 @@ struct Block<T> {
 pub(crate) struct Tape {
     stem: Saved,
     pool: stem_pool::Saved,
-    blocks: Vec<Block<Saved>>,
+    /// And what the block gave.
+    blocks: Vec<(Block<Saved>, Tensor)>,
 }
 
 /// The layers for evaluation.
@@ -94,12 +95,12 @@ impl Resnet {
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
-        let (x, stem) = self.stem.forward(params, x, None)?;
+        let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
         let (mut x, pool) = stem_pool::forward(&x)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, saved) = block.forward(params, &x)?;
-            blocks.push(saved);
+            let (y, saved) = block.forward(params, x)?;
+            blocks.push((saved, y.clone()));
             x = y;
         }
         Ok((x, Tape { stem, pool, blocks }))
@@ -110,8 +111,8 @@ impl Resnet {
         let mut dy = dy;
         let mut saved = tape.blocks;
         for block in self.blocks.iter().rev() {
-            let Some(saved) = saved.pop() else { break }; // as many as blocks
-            dy = block.backward(params, saved, dy, grads)?;
+            let Some((saved, y)) = saved.pop() else { break }; // as many as blocks
+            dy = block.backward(params, saved, &y, dy, grads)?;
         }
         let dy = stem_pool::backward(&tape.pool, &dy)?;
         self.stem.backward_first(params, tape.stem, &dy, grads)
@@ -133,7 +134,7 @@ impl Resnet {
 impl FoldedResnet {
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = stem_pool::forward(&self.stem.forward(x, None)?)?;
+        let (mut x, _) = stem_pool::forward(&Act::plain(self.stem.forward(x, None)?))?;
         for block in &self.blocks {
             let shortcut = match &block.downsample {
                 Some(unit) => unit.forward(&x, None)?,
@@ -149,42 +150,49 @@ impl FoldedResnet {
 }
 
 impl Block<ConvNorm> {
-    fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Block<Saved>)> {
+    fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, Block<Saved>)> {
+        let x = Act::plain(x);
         let last = self.main.len() - 1;
         let mut main = Vec::with_capacity(self.main.len());
         let mut y = x.clone();
-        for unit in &self.main[..last] {
-            let (next, saved) = unit.forward(params, &y, None)?;
+        for (index, unit) in self.main.iter().enumerate() {
+            let (next, saved) = unit.forward(params, y, index < last)?;
             main.push(saved);
             y = next;
         }
         let (shortcut, downsample) = match &self.downsample {
             Some(unit) => {
-                let (shortcut, saved) = unit.forward(params, x, None)?;
+                let (shortcut, saved) = unit.forward(params, x, false)?;
                 (shortcut, Some(saved))
             }
-            None => (x.clone(), None),
+            None => (x, None),
         };
-        let (y, saved) = self.main[last].forward(params, &y, Some(&shortcut))?;
-        main.push(saved);
+        let y = ops::normalised_sum(y.input(), Some(shortcut.input()), true)?;
         Ok((y, Block { main, downsample }))
     }
 
-    fn backward(&self, params: &Params, saved: Block<Saved>, dy: Tensor, grads: &mut Collect) -> Result<Tensor> {
-        let mut dx = dy;
-        let mut shortcut = None;
-        for (unit, saved) in self.main.iter().zip(saved.main).rev() {
-            let (next, dresidual) = unit.backward(params, saved, &dx, grads)?;
-            shortcut = shortcut.or(dresidual);
-            dx = next;
-        }
-        let Some(mut dshortcut) = shortcut else {
-            return Ok(dx); // not reached: the last unit has a residual
+    /// `y` is what the block gave, `dy` its gradient.
+    fn backward(
+        &self,
+        params: &Params,
+        saved: Block<Saved>,
+        y: &Tensor,
+        dy: Tensor,
+        grads: &mut Collect,
+    ) -> Result<Tensor> {
+        let Block { mut main, downsample } = saved;
+        let (Some(last), Some(join)) = (self.main.last(), main.pop()) else { return Ok(dy) }; // no block is empty
+        let (unnormed, dshortcut) = last.backward_norm(params, join, Behind::Join(y), &dy, grads)?;
+        drop(dy);
+        let mut dx = last.backward_conv(params, unnormed, None, grads)?;
+        // The two paths meet in the gradient of the first convolution's input.
+        let plus = match (&self.downsample, downsample, dshortcut) {
+            (Some(unit), Some(saved), Some(dshortcut)) => Some(unit.backward(params, saved, &dshortcut, None, grads)?),
+            (_, _, dshortcut) => dshortcut,
         };
-        if let (Some(unit), Some(saved)) = (&self.downsample, saved.downsample) {
-            (dshortcut, _) = unit.backward(params, saved, &dshortcut, grads)?;
+        for (index, (unit, saved)) in self.main.iter().zip(main).enumerate().rev() {
+            dx = unit.backward(params, saved, &dx, plus.as_ref().filter(|_| index == 0), grads)?;
         }
-        ops::add_assign(&dx, &dshortcut)?;
         Ok(dx)
     }
 }

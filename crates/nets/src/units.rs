@@ -1,16 +1,17 @@
 //! Convolution and batch norm with hand-written gradients: the pieces of every trunk.
 //!
 //! There is no graph. A forward pass returns what its backward pass needs ([`Saved`]), the backward pass consumes it, so
-//! an activation lives exactly until its last use.
+//! an activation lives exactly until its last use. What a batch norm gives is never stored: it is an [`Act`], computed
+//! again by everything that reads it.
 
 use candle_core::Tensor;
-use ops::BatchStats;
+use ops::{Affine, BatchStats, Input};
 
 use crate::Result;
 use crate::params::{Id, Params};
 
 /// Added to the variance under the root (PyTorch's `BatchNorm2d`).
-const EPS: f64 = 1e-5;
+pub(crate) const EPS: f64 = 1e-5;
 
 /// Weight of the newest batch in a running statistic (PyTorch's `BatchNorm2d`).
 const RUNNING: f64 = 0.1;
@@ -41,6 +42,24 @@ impl Collect {
     }
 }
 
+/// What flows from unit to unit: a tensor, and the batch norm that whoever reads it applies on the way in.
+#[derive(Debug, Clone)]
+pub(crate) struct Act {
+    pub(crate) x: Tensor,
+    pub(crate) norm: Option<Affine>,
+}
+
+impl Act {
+    /// A tensor that is read as it is.
+    pub(crate) fn plain(x: Tensor) -> Act {
+        Act { x, norm: None }
+    }
+
+    pub(crate) fn input(&self) -> Input<'_> {
+        Input { x: &self.x, affine: self.norm.as_ref() }
+    }
+}
+
 /// A square convolution without bias.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conv {
@@ -52,29 +71,36 @@ pub(crate) struct Conv {
 
 impl Conv {
     /// `x [N, H, W, C]` to `[N, H', W', C']`.
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
         let weight = params.get(self.weight);
-        Ok(ops::conv2d_forward(x, weight, self.stride, self.padding)?)
+        Ok(ops::conv2d_forward(x.input(), weight, self.stride, self.padding)?)
+    }
+
+    /// As [`Conv::forward`], with the result's statistics.
+    pub(crate) fn forward_stats(&self, params: &Params, x: &Act) -> Result<(Tensor, BatchStats)> {
+        let weight = params.get(self.weight);
+        Ok(ops::conv2d_stats(x.input(), weight, self.stride, self.padding, EPS)?)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(&self, x: &Tensor, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+    pub(crate) fn backward_weight(&self, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
-        let grad = ops::conv2d_weight_grad(x, dy, self.stride, self.padding, kernel)?;
+        let grad = ops::conv2d_weight_grad(x.input(), dy, self.stride, self.padding, kernel)?;
         grads.put(self.weight, grad);
         Ok(())
     }
 
-    /// The gradient with respect to the input, which was `[N, height, width, C]`.
+    /// The gradient with respect to the input, which was `[N, height, width, C]`, plus that by another path.
     pub(crate) fn backward_input(
         &self,
         params: &Params,
         dy: &Tensor,
         (_, height, width, _): (usize, usize, usize, usize),
+        plus: Option<&Tensor>,
     ) -> Result<Tensor> {
         let weight = params.get(self.weight);
         let side = (height, width);
-        Ok(ops::conv2d_input_grad(dy, weight, self.stride, self.padding, side)?)
+        Ok(ops::conv2d_input_grad(dy, weight, self.stride, self.padding, side, plus)?)
     }
 }
 
@@ -91,29 +117,34 @@ pub(crate) struct Norm {
 #[derive(Debug)]
 pub(crate) struct NormSaved {
     x: Tensor,
-    y: Tensor,
     stats: BatchStats,
-    residual: bool,
-    relu: bool,
+}
+
+/// What stands behind a batch norm.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Behind<'a> {
+    Nothing,
+    Relu,
+    /// The sum with a block's shortcut, then a ReLU; its result.
+    Join(&'a Tensor),
 }
 
 impl Norm {
-    /// Normalises by the batch, adds the residual, applies ReLU; moves the running statistics.
+    /// The norm of `x` by the batch's `stats`, to be applied by whoever reads `x`; moves the running statistics.
     pub(crate) fn forward(
         &self,
         params: &mut Params,
         x: Tensor,
-        residual: Option<&Tensor>,
+        stats: BatchStats,
         relu: bool,
-    ) -> Result<(Tensor, NormSaved)> {
-        let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
-        let (y, stats) = ops::batch_norm_forward(&x, gamma, beta, residual, relu, EPS)?;
+    ) -> Result<(Act, NormSaved)> {
+        let norm = stats.affine(params.get(self.gamma), params.get(self.beta), relu)?;
         let count = (x.elem_count() / stats.mean.elem_count()) as f64;
         let unbiased = count / (count - 1.0).max(1.0);
         self.run(params, self.mean, &stats.mean, 1.0)?;
         self.run(params, self.var, &stats.var, unbiased)?;
-        let saved = NormSaved { x, y: y.clone(), stats, residual: residual.is_some(), relu };
-        Ok((y, saved))
+        let saved = NormSaved { x: x.clone(), stats };
+        Ok((Act { x, norm: Some(norm) }, saved))
     }
 
     /// Moves one running statistic towards `factor` times the batch's.
@@ -124,30 +155,28 @@ impl Norm {
         Ok(())
     }
 
-    /// The gradients with respect to the input and the residual; puts those of gamma and beta.
+    /// The gradients with respect to the input and, at a join, the shortcut; puts those of gamma and beta.
     pub(crate) fn backward(
         &self,
         params: &Params,
         saved: NormSaved,
+        behind: Behind,
         dy: &Tensor,
         grads: &mut Collect,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let got = ops::batch_norm_backward(
-            dy,
-            &saved.x,
-            &saved.y,
-            params.get(self.gamma),
-            params.get(self.beta),
-            &saved.stats,
-            saved.residual,
-            saved.relu,
-        )?;
+        let (relu, y) = match behind {
+            Behind::Nothing => (false, None),
+            Behind::Relu => (true, None),
+            Behind::Join(y) => (true, Some(y)),
+        };
+        let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
+        let got = ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, &saved.stats, y.is_some(), relu)?;
         grads.put(self.gamma, got.dgamma);
         grads.put(self.beta, got.dbeta);
         Ok((got.dx, got.dresidual))
     }
 
-    /// Normalises by the running statistics, then ReLU.
+    /// The norm by the running statistics, then ReLU.
     pub(crate) fn eval_relu(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
         let [gamma, beta, mean, var] = [self.gamma, self.beta, self.mean, self.var].map(|id| params.get(id));
         Ok(ops::batch_norm_eval(x, gamma, beta, mean, var, true, EPS)?)
@@ -165,44 +194,64 @@ pub(crate) struct ConvNorm {
 /// What a [`ConvNorm`]'s backward pass needs.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    input: Tensor,
+    input: Act,
     norm: NormSaved,
 }
 
 impl ConvNorm {
-    /// `relu(norm(conv(x)) + residual)`.
-    pub(crate) fn forward(
-        &self,
-        params: &mut Params,
-        x: &Tensor,
-        residual: Option<&Tensor>,
-    ) -> Result<(Tensor, Saved)> {
-        let z = self.conv.forward(params, x)?;
-        let (y, norm) = self.norm.forward(params, z, residual, self.relu)?;
-        let saved = Saved { input: x.clone(), norm };
-        Ok((y, saved))
+    /// `norm(conv(x))`, with ReLU if `relu`; a ReLU behind a join is for the join.
+    pub(crate) fn forward(&self, params: &mut Params, x: Act, relu: bool) -> Result<(Act, Saved)> {
+        let (z, stats) = self.conv.forward_stats(params, &x)?;
+        let (y, norm) = self.norm.forward(params, z, stats, relu)?;
+        Ok((y, Saved { input: x, norm }))
     }
 
-    /// The gradients with respect to the input and the residual.
+    /// The gradients with respect to the norm's input and, at a join, the shortcut.
+    pub(crate) fn backward_norm(
+        &self,
+        params: &Params,
+        saved: Saved,
+        behind: Behind,
+        dy: &Tensor,
+        grads: &mut Collect,
+    ) -> Result<(Unnormed, Option<Tensor>)> {
+        let (dz, dshortcut) = self.norm.backward(params, saved.norm, behind, dy, grads)?;
+        Ok((Unnormed { input: saved.input, dz }, dshortcut))
+    }
+
+    /// The gradient with respect to the input, plus that by another path.
+    pub(crate) fn backward_conv(
+        &self,
+        params: &Params,
+        unnormed: Unnormed,
+        plus: Option<&Tensor>,
+        grads: &mut Collect,
+    ) -> Result<Tensor> {
+        let Unnormed { input, dz } = unnormed;
+        self.conv.backward_weight(&input, &dz, grads)?;
+        let shape = input.x.dims4()?;
+        drop(input);
+        self.conv.backward_input(params, &dz, shape, plus)
+    }
+
+    /// Both, where nothing but a ReLU may follow.
     pub(crate) fn backward(
         &self,
         params: &Params,
         saved: Saved,
         dy: &Tensor,
+        plus: Option<&Tensor>,
         grads: &mut Collect,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let (dz, dresidual) = self.norm.backward(params, saved.norm, dy, grads)?;
-        self.conv.backward_weight(&saved.input, &dz, grads)?;
-        let shape = saved.input.dims4()?;
-        drop(saved.input);
-        let dx = self.conv.backward_input(params, &dz, shape)?;
-        Ok((dx, dresidual))
+    ) -> Result<Tensor> {
+        let behind = if self.relu { Behind::Relu } else { Behind::Nothing };
+        let (unnormed, _) = self.backward_norm(params, saved, behind, dy, grads)?;
+        self.backward_conv(params, unnormed, plus, grads)
     }
 
     /// As [`ConvNorm::backward`] for the first unit, whose input is the picture.
     pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
-        let (dz, _) = self.norm.backward(params, saved.norm, dy, grads)?;
-        self.conv.backward_weight(&saved.input, &dz, grads)
+        let (unnormed, _) = self.backward_norm(params, saved, Behind::Relu, dy, grads)?;
+        self.conv.backward_weight(&unnormed.input, &unnormed.dz, grads)
     }
 
     /// The convolution that does the same with the running statistics.
@@ -215,6 +264,14 @@ impl ConvNorm {
         let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
         Ok(Folded { weight, bias, stride: self.conv.stride, padding: self.conv.padding, relu: self.relu })
     }
+}
+
+/// Half-way through a [`ConvNorm`]'s backward pass.
+#[derive(Debug)]
+pub(crate) struct Unnormed {
+    input: Act,
+    /// The gradient with respect to what the convolution gave.
+    dz: Tensor,
 }
 
 /// A [`ConvNorm`] for evaluation.
@@ -248,9 +305,9 @@ pub(crate) mod stem_pool {
         side: (usize, usize),
     }
 
-    pub(crate) fn forward(x: &Tensor) -> Result<(Tensor, Saved)> {
-        let (_, height, width, _) = x.dims4()?;
-        let (y, index) = ops::max_pool_forward(x, KERNEL, STRIDE, PADDING)?;
+    pub(crate) fn forward(x: &Act) -> Result<(Tensor, Saved)> {
+        let (_, height, width, _) = x.x.dims4()?;
+        let (y, index) = ops::max_pool_forward(x.input(), KERNEL, STRIDE, PADDING)?;
         let side = (height, width);
         Ok((y, Saved { index, side }))
     }

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         let flop = 2.0 * (dy.elem_count() * kernel * kernel * input) as f64;
         let seconds = [
             median(|| ops::conv2d_forward(&x, &w, stride, padding))?,
-            median(|| ops::conv2d_input_grad(&dy, &w, stride, padding, (side, side)))?,
+            median(|| ops::conv2d_input_grad(&dy, &w, stride, padding, (side, side), None))?,
             median(|| ops::conv2d_weight_grad(&x, &dy, stride, padding, (kernel, kernel)))?,
         ];
         let [forward, dx, dw] = seconds.map(|seconds| flop / seconds / 1e9);

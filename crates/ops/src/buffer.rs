@@ -45,3 +45,53 @@ pub(crate) fn zeroed(slice: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     // SAFETY: every element has just been written.
     unsafe { slice.assume_init_mut() }
 }
+
+/// Floats that start on a cache line, for vectors that would otherwise straddle two.
+pub(crate) struct Aligned {
+    lines: Vec<Line>,
+    /// At most 16 for every line.
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Aligned {
+    pub(crate) fn zeros(len: usize) -> Aligned {
+        Aligned { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+
+    /// As [`filled`].
+    ///
+    /// # Safety
+    ///
+    /// `fill` must write every element of the slice it is given, or unwind.
+    pub(crate) unsafe fn filled(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Aligned {
+        let write = |lines: &mut [MaybeUninit<Line>]| {
+            if let Some(last) = lines.last_mut() {
+                last.write(Line([0.0; 16])); // the floats behind the last one
+            }
+            // SAFETY: `lines` are at least `len` floats one after the other, and need not hold anything yet.
+            fill(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), len) });
+        };
+        // SAFETY: the caller's `fill` writes the first `len` floats; what is behind them is in the last line, written above.
+        Aligned { lines: unsafe { filled(len.div_ceil(16), write) }, len }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `lines` holds at least `len` floats one after the other: a line is 16 of them, without padding.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}

@@ -3,8 +3,9 @@
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
 use crate::{
-    Error,
-    kernel::conv::{self, Epilogue, Geometry},
+    BatchStats, Error, Input,
+    input::InputView,
+    kernel::conv::{self, Epilogue, Geometry, Source},
     view::{View, check_count, check_shape, dims4, slice},
 };
 
@@ -61,8 +62,34 @@ fn output(g: &Geometry) -> [usize; 4] {
 /// # Shapes
 ///
 /// `x [N, H, W, Ci]`, `w [Co, kh, kw, Ci]` to `[N, Ho, Wo, Co]`, `Ho = (H + 2 padding - kh) / stride + 1` rounded down.
-pub fn conv2d_forward(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    forward("conv2d_forward", x, w, None, None, false, stride, padding)
+pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    forward("conv2d_forward", x.into(), w, None, None, false, stride, padding)
+}
+
+/// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
+///
+/// They are gathered while the result is still in the cache, part by part.
+///
+/// # Errors
+///
+/// As [`conv2d_forward`]; an empty batch, which has no statistics.
+pub fn conv2d_stats<'a>(
+    x: impl Into<Input<'a>>,
+    w: &Tensor,
+    stride: usize,
+    padding: usize,
+    eps: f64,
+) -> Result<(Tensor, BatchStats)> {
+    let (op, x) = ("conv2d_stats", x.into());
+    let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
+    let g = geometry(op, xs, ws, stride, padding)?;
+    if g.n == 0 {
+        let expected = "at least one image, to have statistics".into();
+        return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
+    }
+    let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
+    let (y, moments) = conv::forward_moments(&g, x.source(), &w);
+    Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
 }
 
 /// A convolution with everything an evaluated layer adds to it: `act(conv(x, w) + bias + residual)`, in one pass.
@@ -80,13 +107,13 @@ pub fn conv2d_bias_act(
     padding: usize,
 ) -> Result<Tensor> {
     let op = "conv2d_bias_act";
-    forward(op, x, w, Some(bias), residual, relu, stride, padding)
+    forward(op, x.into(), w, Some(bias), residual, relu, stride, padding)
 }
 
 #[allow(clippy::too_many_arguments)] // one private function behind the two above
 fn forward(
     op: &'static str,
-    x: &Tensor,
+    x: Input,
     w: &Tensor,
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
@@ -94,7 +121,7 @@ fn forward(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    let (xs, ws) = (dims4(op, "x", x, X)?, dims4(op, "w", w, W)?);
+    let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
     let g = geometry(op, xs, ws, stride, padding)?;
     if let Some(bias) = bias {
         check_shape(op, "bias", bias, &[g.co])?;
@@ -102,32 +129,38 @@ fn forward(
     if let Some(residual) = residual {
         check_shape(op, "residual", residual, &output(&g))?;
     }
-    let (x, w) = (View::new(op, "x", x)?, View::new(op, "w", w)?);
+    let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
     let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
     let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
-    Tensor::from_vec(conv::forward(&g, &x, &w, epilogue), &output(&g), &Device::Cpu)
+    Tensor::from_vec(conv::forward(&g, x.source(), &w, epilogue), &output(&g), &Device::Cpu)
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
 ///
 /// # Shapes
 ///
-/// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`.
+/// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`; `plus`, of the result's shape, is added: the gradient
+/// by another path.
 pub fn conv2d_input_grad(
     dy: &Tensor,
     w: &Tensor,
     stride: usize,
     padding: usize,
     (height, width): (usize, usize),
+    plus: Option<&Tensor>,
 ) -> Result<Tensor> {
     let op = "conv2d_input_grad";
     let ws @ [_, _, _, ci] = dims4(op, "w", w, W)?;
     let [n, ..] = dims4(op, "dy", dy, DY)?;
     let g = geometry(op, [n, height, width, ci], ws, stride, padding)?;
     check_shape(op, "dy", dy, &output(&g))?;
-    let (dy, w) = (View::new(op, "dy", dy)?, View::new(op, "w", w)?);
-    let dx = conv::input_grad(&g, &dy, &w);
+    if let Some(plus) = plus {
+        check_shape(op, "plus", plus, &[n, height, width, ci])?;
+    }
+    let (dy, w) = (View::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
+    let plus = plus.map(|t| View::new(op, "plus", t)).transpose()?;
+    let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
     Tensor::from_vec(dx, (n, height, width, ci), &Device::Cpu)
 }
 
@@ -136,21 +169,26 @@ pub fn conv2d_input_grad(
 /// # Shapes
 ///
 /// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` to `[Co, kh, kw, Ci]`.
-pub fn conv2d_weight_grad(
-    x: &Tensor,
+pub fn conv2d_weight_grad<'a>(
+    x: impl Into<Input<'a>>,
     dy: &Tensor,
     stride: usize,
     padding: usize,
     (kh, kw): (usize, usize),
 ) -> Result<Tensor> {
-    let op = "conv2d_weight_grad";
-    let xs @ [_, _, _, ci] = dims4(op, "x", x, X)?;
+    let (op, x) = ("conv2d_weight_grad", x.into());
+    let xs @ [_, _, _, ci] = dims4(op, "x", x.x, X)?;
     let [_, _, _, co] = dims4(op, "dy", dy, DY)?;
     let g = geometry(op, xs, [co, kh, kw, ci], stride, padding)?;
     check_shape(op, "dy", dy, &output(&g))?;
-    let (x, dy) = (View::new(op, "x", x)?, View::new(op, "dy", dy)?);
-    let dw = conv::weight_grad(&g, &x, &dy);
+    let (x, dy) = (InputView::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
+    let dw = conv::weight_grad(&g, x.source(), plain(&dy));
     Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
+}
+
+/// A tensor as it is.
+fn plain<'a>(view: &'a View) -> Source<'a> {
+    Source { data: view, pitch: view.pitch(), change: None }
 }
 
 /// [`conv2d_forward`], differentiable in `x` and `w`.
@@ -172,6 +210,7 @@ impl CustomOp2 for Conv2d {
         let op = self.name();
         let g = geometry(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.stride, self.padding)?;
         let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
+        let x = Source { data: x, pitch: g.ci, change: None };
         let y = conv::forward(&g, x, w, Epilogue::default());
         Ok((CpuStorage::F32(y), Shape::from(output(&g).as_slice())))
     }
@@ -183,7 +222,7 @@ impl CustomOp2 for Conv2d {
         let (s, p) = (self.stride, self.padding);
         let grad = |on: bool, f: &dyn Fn() -> Result<Tensor>| on.then(f).transpose();
         Ok((
-            grad(x.track_op(), &|| conv2d_input_grad(&dy, w, s, p, (h, width)))?,
+            grad(x.track_op(), &|| conv2d_input_grad(&dy, w, s, p, (h, width), None))?,
             grad(w.track_op(), &|| conv2d_weight_grad(x, &dy, s, p, (kh, kw)))?,
         ))
     }

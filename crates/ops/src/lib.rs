@@ -34,6 +34,7 @@ mod buffer;
 mod conv;
 mod error;
 pub mod host;
+mod input;
 mod kernel;
 mod loss;
 mod norm;
@@ -41,11 +42,15 @@ mod optim;
 mod pool;
 mod view;
 
-pub use conv::{conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_weight_grad};
+pub use conv::{conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad};
 pub use error::Error;
+pub use input::{Affine, Input};
 pub use kernel::{Isa, isa};
 pub use loss::bce_with_logits;
-pub use norm::{BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_eval, batch_norm_forward};
+pub use norm::{
+    BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_eval, batch_norm_forward, batch_stats,
+    normalised_sum,
+};
 pub use optim::{adamw_step, add_assign, sgd_step};
 pub use pool::{
     Pool, avg_pool_backward, avg_pool_forward, global_pool, max_pool_backward, max_pool_forward, max_pool2d,

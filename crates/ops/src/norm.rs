@@ -9,8 +9,13 @@ use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
-    Error, buffer,
-    kernel::vectorised,
+    Affine, Error, Input, buffer,
+    input::InputView,
+    kernel::{
+        conv::{Change, Source, at_least},
+        moments::Moments,
+        vectorised,
+    },
     view::{View, check_shape, slice},
 };
 
@@ -23,6 +28,35 @@ pub struct BatchStats {
     pub var: Tensor,
     /// `1 / sqrt(var + eps)`.
     pub inv_std: Tensor,
+}
+
+impl BatchStats {
+    pub(crate) fn new(moments: &Moments, eps: f64) -> Result<Self> {
+        let vector = |values: &[f64]| Tensor::from_vec(narrow(values), values.len(), &Device::Cpu);
+        let inv_std = vector(&moments.inv_std(eps))?;
+        Ok(Self { mean: vector(&moments.mean)?, var: vector(&moments.var)?, inv_std })
+    }
+
+    /// The batch norm with these statistics, and the ReLU behind it if `relu`.
+    ///
+    /// # Shapes
+    ///
+    /// `gamma`, `beta` `[C]`.
+    pub fn affine(&self, gamma: &Tensor, beta: &Tensor, relu: bool) -> Result<Affine> {
+        self.affine_for("affine", gamma, beta, relu)
+    }
+
+    fn affine_for(&self, op: &'static str, gamma: &Tensor, beta: &Tensor, relu: bool) -> Result<Affine> {
+        let c = self.mean.elem_count();
+        for (name, vector) in [("gamma", gamma), ("beta", beta), ("mean", &self.mean), ("inv_std", &self.inv_std)] {
+            check_shape(op, name, vector, &[c])?;
+        }
+        let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
+        let (mean, inv_std) = (View::new(op, "mean", &self.mean)?, View::new(op, "inv_std", &self.inv_std)?);
+        let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
+        let vector = |values: Vec<f32>| Tensor::from_vec(values, c, &Device::Cpu);
+        Ok(Affine { scale: vector(scale)?, shift: vector(shift)?, relu })
+    }
 }
 
 /// The gradients of [`batch_norm_forward`].
@@ -58,33 +92,53 @@ pub fn batch_norm_forward(
     if let Some(residual) = residual {
         check_shape(op, "residual", residual, x.dims())?;
     }
-    let shape = x.shape();
-    let (x, gamma) = (View::new(op, "x", x)?, View::new(op, "gamma", gamma)?);
-    let beta = View::new(op, "beta", beta)?;
-    let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
+    let stats = batch_stats(x, eps)?;
+    let affine = stats.affine_for(op, gamma, beta, false)?;
+    let y = sum_of(op, Input { x, affine: Some(&affine) }, residual.map(Input::from), relu)?;
+    Ok((y, stats))
+}
 
-    let moments = moments(&x, c);
-    let inv_std = moments.inv_std(eps);
-    let affine = Affine::new(&gamma, &beta, &moments.mean, &inv_std);
-    let y = affine.apply(&x, residual.as_deref(), relu);
+/// The statistics of `x [..., C]`, which has at least one pixel; `eps` is that of the norm they are for.
+pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
+    let op = "batch_stats";
+    let c = channels(op, x)?;
+    BatchStats::new(&moments(&View::new(op, "x", x)?, c), eps)
+}
 
-    let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
-    let stats = BatchStats {
-        mean: vector(narrow(&moments.mean))?,
-        var: vector(narrow(&moments.var))?,
-        inv_std: vector(narrow(&inv_std))?,
-    };
-    Ok((Tensor::from_vec(y, shape, &Device::Cpu)?, stats))
+/// `x + residual`, each normalised on the way in, with ReLU if `relu`: where a block's two paths meet.
+///
+/// # Shapes
+///
+/// `x`, `residual` and the result `[..., C]`, without gaps.
+pub fn normalised_sum<'a>(x: impl Into<Input<'a>>, residual: Option<Input>, relu: bool) -> Result<Tensor> {
+    sum_of("normalised_sum", x.into(), residual, relu)
+}
+
+fn sum_of(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
+    let shape = x.x.shape();
+    if let Some(residual) = residual {
+        check_shape(op, "residual", residual.x, x.x.dims())?;
+    }
+    let channels = channels(op, x.x)?;
+    let x = InputView::without_gaps(op, "x", x)?;
+    let residual = residual.map(|residual| InputView::without_gaps(op, "residual", residual)).transpose()?;
+    let y = sum(channels, x.source(), residual.as_ref().map(InputView::source), relu);
+    Tensor::from_vec(y, shape, &Device::Cpu)
 }
 
 /// The gradients of [`batch_norm_forward`], given its input `x`, its result `y` and its statistics.
 ///
-/// The ReLU passed where `y > 0`. `has_residual` asks for the residual's gradient, which is `dy` behind that mask.
+/// The ReLU passed where `y > 0`; without a residual, `y` may be `None`: it is then computed again. `has_residual` asks
+/// for the residual's gradient, which is `dy` behind that mask.
+///
+/// # Errors
+///
+/// If shapes differ; a ReLU behind a residual, and no `y`.
 #[allow(clippy::too_many_arguments)] // the operands of the forward pass, and what it returned
 pub fn batch_norm_backward(
     dy: &Tensor,
     x: &Tensor,
-    y: &Tensor,
+    y: Option<&Tensor>,
     gamma: &Tensor,
     beta: &Tensor,
     stats: &BatchStats,
@@ -94,17 +148,28 @@ pub fn batch_norm_backward(
     let op = "batch_norm_backward";
     let c = channels(op, x)?;
     check_shape(op, "dy", dy, x.dims())?;
-    check_shape(op, "y", y, x.dims())?;
+    if let Some(y) = y {
+        check_shape(op, "y", y, x.dims())?;
+    } else if relu && has_residual {
+        let expected = "what the ReLU behind the residual gave".into();
+        return Err(Error::Parameter { op, name: "y", expected, got: "None".into() }.into());
+    }
     for (name, vector) in [("gamma", gamma), ("beta", beta), ("mean", &stats.mean), ("inv_std", &stats.inv_std)] {
         check_shape(op, name, vector, &[c])?;
     }
     let shape = x.shape();
-    let (dy, x, y) = (View::new(op, "dy", dy)?, View::new(op, "x", x)?, View::new(op, "y", y)?);
-    let gamma = View::new(op, "gamma", gamma)?;
+    let (dy, x) = (View::new(op, "dy", dy)?, View::new(op, "x", x)?);
+    let y = y.map(|y| View::new(op, "y", y)).transpose()?;
+    let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let mean = View::new(op, "mean", &stats.mean)?;
     let inv_std = View::new(op, "inv_std", &stats.inv_std)?;
-    let grads =
-        backward(&dy, &x, if relu { Mask::Result(&y) } else { Mask::All }, &gamma, &mean, &inv_std, has_residual);
+    let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
+    let mask = match &y {
+        _ if !relu => Mask::All,
+        Some(y) => Mask::Result(y),
+        None => Mask::Again { scale: &scale, shift: &shift },
+    };
+    let grads = backward(&dy, &x, mask, &gamma, &mean, &inv_std, has_residual);
 
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     let tensor = |v: Vec<f32>| Tensor::from_vec(v, shape, &Device::Cpu);
@@ -140,8 +205,9 @@ pub fn batch_norm_eval(
     check_shape(op, "gamma", gamma, &[c])?;
     check_shape(op, "beta", beta, &[c])?;
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
-    let affine = Affine::new(&gamma, &beta, &moments.mean, &moments.inv_std(eps));
-    let y = affine.apply(&View::new(op, "x", x)?, None, relu);
+    let (scale, shift) = scale_shift(&gamma, &beta, &narrow(&moments.mean), &narrow(&moments.inv_std(eps)));
+    let change = Some(Change { scale: &scale, shift: &shift, relu: false });
+    let y = sum(c, Source { data: &View::new(op, "x", x)?, pitch: c, change }, None, relu);
     Tensor::from_vec(y, x.shape(), &Device::Cpu)
 }
 
@@ -183,8 +249,9 @@ impl CustomOp3 for BatchNorm {
         let x: &[f32] = slice(op, "x", x, lx)?;
         let moments = moments(x, c);
         let (gamma, beta) = (slice(op, "gamma", gamma, lg)?, slice(op, "beta", beta, lb)?);
-        let affine = Affine::new(gamma, beta, &moments.mean, &moments.inv_std(self.eps));
-        Ok((CpuStorage::F32(affine.apply(x, None, false)), lx.shape().clone()))
+        let (scale, shift) = scale_shift(gamma, beta, &narrow(&moments.mean), &narrow(&moments.inv_std(self.eps)));
+        let change = Some(Change { scale: &scale, shift: &shift, relu: false });
+        Ok((CpuStorage::F32(sum(c, Source { data: x, pitch: c, change }, None, false)), lx.shape().clone()))
     }
 
     fn bwd(
@@ -271,13 +338,8 @@ fn add_wide(wide: &mut [f64], narrow: &[f32]) {
     wide.iter_mut().zip(narrow).for_each(|(w, n)| *w += f64::from(*n));
 }
 
-struct Moments {
-    mean: Vec<f64>,
-    var: Vec<f64>,
-}
-
 impl Moments {
-    fn inv_std(&self, eps: f64) -> Vec<f64> {
+    pub(crate) fn inv_std(&self, eps: f64) -> Vec<f64> {
         self.var.iter().map(|v| (v + eps).sqrt().recip()).collect()
     }
 }
@@ -307,10 +369,11 @@ fn moments(x: &[f32], c: usize) -> Moments {
     }
 }
 
-/// `scale * x + shift`, per channel.
-struct Affine {
-    scale: Vec<f32>,
-    shift: Vec<f32>,
+/// `scale * x + shift` is `gamma (x - mean) inv_std + beta`, per channel.
+fn scale_shift(gamma: &[f32], beta: &[f32], mean: &[f32], inv_std: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let scale: Vec<f64> = gamma.iter().zip(inv_std).map(|(g, s)| f64::from(*g) * f64::from(*s)).collect();
+    let shift = beta.iter().zip(mean).zip(&scale).map(|((b, m), s)| (f64::from(*b) - f64::from(*m) * s) as f32);
+    (narrow(&scale), shift.collect())
 }
 
 /// About how many elements a parallel task of an element-wise pass gets: 256 KiB.
@@ -320,51 +383,45 @@ fn rows_per_task(c: usize) -> usize {
     (TASK / c).max(1) * c
 }
 
-impl Affine {
-    fn new(gamma: &[f32], beta: &[f32], mean: &[f64], inv_std: &[f64]) -> Self {
-        let scale: Vec<f64> = gamma.iter().zip(inv_std).map(|(g, s)| f64::from(*g) * s).collect();
-        let shift = beta.iter().zip(mean).zip(&scale);
-        Self { shift: shift.map(|((b, m), s)| (f64::from(*b) - m * s) as f32).collect(), scale: narrow(&scale) }
-    }
-
-    fn apply(&self, x: &[f32], residual: Option<&[f32]>, relu: bool) -> Vec<f32> {
-        let c = self.scale.len();
-        let task = rows_per_task(c);
-        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        let pass = |y: &mut [MaybeUninit<f32>]| {
-            y.par_chunks_mut(task).enumerate().for_each(|(i, y)| {
-                let x = &x[i * task..][..y.len()];
-                let rows = y.chunks_exact_mut(c).zip(x.chunks_exact(c));
-                let affine = self.scale.iter().zip(&self.shift);
-                match residual {
-                    None => vectorised(|| {
-                        for (y, x) in rows {
-                            for ((y, x), (scale, shift)) in y.iter_mut().zip(x).zip(affine.clone()) {
-                                y.write(at_least(x * scale + shift, floor));
-                            }
+/// The sum of two sources without gaps, with ReLU if `relu`.
+fn sum(c: usize, x: Source, residual: Option<Source>, relu: bool) -> Vec<f32> {
+    let task = rows_per_task(c);
+    let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
+    let none = Change { scale: &ones, shift: &zeros, relu: false };
+    let change = x.change.unwrap_or(none);
+    let (least, floor) = (change.floor(), if relu { 0.0 } else { f32::NEG_INFINITY });
+    let pass = |y: &mut [MaybeUninit<f32>]| {
+        let parts = y.par_chunks_mut(task).zip(x.data.par_chunks(task));
+        let affine = change.scale.iter().zip(change.shift);
+        let Some(residual) = residual else {
+            let floor = least.max(floor);
+            parts.for_each(|(y, x)| {
+                vectorised(|| {
+                    for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                        for (y, (x, (scale, shift))) in y.iter_mut().zip(x.iter().zip(affine.clone())) {
+                            y.write(at_least(x * scale + shift, floor));
                         }
-                    }),
-                    Some(residual) => vectorised(|| {
-                        let residual = residual[i * task..][..x.len()].chunks_exact(c);
-                        for ((y, x), residual) in rows.zip(residual) {
-                            let operands = x.iter().zip(residual).zip(affine.clone());
-                            for (y, ((x, residual), (scale, shift))) in y.iter_mut().zip(operands) {
-                                y.write(at_least(x * scale + shift + residual, floor));
-                            }
-                        }
-                    }),
+                    }
+                });
+            });
+            return;
+        };
+        let other = residual.change.unwrap_or(none);
+        let (other_least, other) = (other.floor(), other.scale.iter().zip(other.shift));
+        parts.zip(residual.data.par_chunks(task)).for_each(|((y, x), r)| {
+            vectorised(|| {
+                for ((y, x), r) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(r.chunks_exact(c)) {
+                    let operands = x.iter().zip(affine.clone()).zip(r.iter().zip(other.clone()));
+                    for (y, ((x, (scale, shift)), (r, (rscale, rshift)))) in y.iter_mut().zip(operands) {
+                        let x = at_least(x * scale + shift, least);
+                        y.write(at_least(x + at_least(r * rscale + rshift, other_least), floor));
+                    }
                 }
             });
-        };
-        // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and each branch writes every element.
-        unsafe { buffer::filled(x.len(), pass) }
-    }
-}
-
-/// The larger of the two; not a number stays so.
-#[inline(always)]
-fn at_least(v: f32, floor: f32) -> f32 {
-    if v < floor { floor } else { v }
+        });
+    };
+    // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and each branch writes every element.
+    unsafe { buffer::filled(x.data.len(), pass) }
 }
 
 struct Backward {
@@ -381,12 +438,38 @@ enum Mask<'a> {
     All,
     /// Where its result is positive.
     Result(&'a [f32]),
+    /// Where `scale x + shift` is positive.
+    Again { scale: &'a [f32], shift: &'a [f32] },
 }
 
-/// `d`, where `MASKED` only if `y` is positive.
+const ALL: u8 = 0;
+const RESULT: u8 = 1;
+const AGAIN: u8 = 2;
+
+/// `d` where the ReLU let it pass, otherwise 0; operands that `MASK` does not need are not looked at.
 #[inline(always)]
-fn passed<const MASKED: bool>(d: f32, y: f32) -> f32 {
-    if MASKED && !(y > 0.0) { 0.0 } else { d }
+fn passed<const MASK: u8>(d: f32, y: f32, x: f32, scale: f32, shift: f32) -> f32 {
+    let passes = match MASK {
+        RESULT => y > 0.0,
+        AGAIN => x * scale + shift > 0.0,
+        _ => true,
+    };
+    if passes { d } else { 0.0 }
+}
+
+/// The operands of the backward pass; all but the last six `[..., C]`.
+struct Operands<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    /// Something of that shape, where there is no mask by the result.
+    y: &'a [f32],
+    gamma: &'a [f32],
+    mean: &'a [f32],
+    inv_std: &'a [f32],
+    /// Something of that shape, where there is no mask by computing again.
+    scale: &'a [f32],
+    shift: &'a [f32],
+    has_residual: bool,
 }
 
 fn backward(
@@ -398,22 +481,16 @@ fn backward(
     inv_std: &[f32],
     has_residual: bool,
 ) -> Backward {
+    let plain = Operands { dy, x, y: dy, gamma, mean, inv_std, scale: gamma, shift: gamma, has_residual };
     match mask {
-        // `dy` serves as the mask's operand, and is not looked at.
-        Mask::All => backward_masked::<false>(dy, x, dy, gamma, mean, inv_std, has_residual),
-        Mask::Result(y) => backward_masked::<true>(dy, x, y, gamma, mean, inv_std, has_residual),
+        Mask::All => backward_masked::<ALL>(&plain),
+        Mask::Result(y) => backward_masked::<RESULT>(&Operands { y, ..plain }),
+        Mask::Again { scale, shift } => backward_masked::<AGAIN>(&Operands { scale, shift, ..plain }),
     }
 }
 
-fn backward_masked<const MASKED: bool>(
-    dy: &[f32],
-    x: &[f32],
-    y: &[f32],
-    gamma: &[f32],
-    mean: &[f32],
-    inv_std: &[f32],
-    has_residual: bool,
-) -> Backward {
+fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
+    let Operands { dy, x, y, gamma, mean, inv_std, scale, shift, has_residual } = *operands;
     let c = gamma.len();
     let pixels = x.len() / c;
     let [sum, product] = channel_sums(pixels, c, |range, sum, product| {
@@ -422,9 +499,9 @@ fn backward_masked<const MASKED: bool>(
             let rows = dy[range.clone()].chunks_exact(c).zip(x[range.clone()].chunks_exact(c));
             for ((dy, x), y) in rows.zip(y[range].chunks_exact(c)) {
                 let sums = sum.iter_mut().zip(product.iter_mut());
-                let operands = dy.iter().zip(y).zip(x.iter().zip(mean));
-                for ((sum, product), ((dy, y), (x, mean))) in sums.zip(operands) {
-                    let d = passed::<MASKED>(*dy, *y);
+                let operands = dy.iter().zip(y).zip(x.iter().zip(mean)).zip(scale.iter().zip(shift));
+                for ((sum, product), (((dy, y), (x, mean)), (scale, shift))) in sums.zip(operands) {
+                    let d = passed::<MASK>(*dy, *y, *x, *scale, *shift);
                     *sum += d;
                     *product += d * (x - mean);
                 }
@@ -443,51 +520,48 @@ fn backward_masked<const MASKED: bool>(
         coefficients[1][j] = b as f32;
         coefficients[2][j] = (-a * sum[j] / n - b * f64::from(mean[j])) as f32;
     }
+    let [a, b, e] = &coefficients;
     let task = rows_per_task(c);
     let mut dresidual = None;
     let pass = |dx: &mut [MaybeUninit<f32>]| {
         let parts = dy.par_chunks(task).zip(x.par_chunks(task)).zip(y.par_chunks(task));
         let parts = parts.zip(dx.par_chunks_mut(task));
+        let affine = scale.iter().zip(shift);
+        // dx = a d + b x + e
+        let input = |dy: &[f32], x: &[f32], y: &[f32], dx: &mut [MaybeUninit<f32>]| {
+            vectorised(|| {
+                let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
+                for (((dy, x), y), dx) in rows.zip(dx.chunks_exact_mut(c)) {
+                    let operands = dy.iter().zip(y).zip(x).zip(affine.clone()).zip(a.iter().zip(b).zip(e));
+                    for (dx, ((((dy, y), x), (scale, shift)), ((a, b), e))) in dx.iter_mut().zip(operands) {
+                        dx.write(a * passed::<MASK>(*dy, *y, *x, *scale, *shift) + (b * x + e));
+                    }
+                }
+            });
+        };
         if has_residual {
             let pass = |dr: &mut [MaybeUninit<f32>]| {
                 parts.zip(dr.par_chunks_mut(task)).for_each(|((((dy, x), y), dx), dr)| {
+                    input(dy, x, y, dx);
                     vectorised(|| {
-                        dr.iter_mut().zip(dy.iter().zip(y)).for_each(|(dr, (dy, y))| {
-                            dr.write(passed::<MASKED>(*dy, *y));
-                        });
-                        input_rows::<MASKED>(dy, x, y, &coefficients, dx);
+                        let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
+                        for (((dy, x), y), dr) in rows.zip(dr.chunks_exact_mut(c)) {
+                            let operands = dy.iter().zip(y).zip(x).zip(affine.clone());
+                            for (dr, (((dy, y), x), (scale, shift))) in dr.iter_mut().zip(operands) {
+                                dr.write(passed::<MASK>(*dy, *y, *x, *scale, *shift));
+                            }
+                        }
                     });
                 });
             };
-            // SAFETY: the chunks tile the buffer, and every element of each is written.
+            // SAFETY: the chunks tile the buffer in whole rows, and every element of each is written.
             dresidual = Some(unsafe { buffer::filled(x.len(), pass) });
         } else {
-            parts.for_each(|(((dy, x), y), dx)| {
-                vectorised(|| input_rows::<MASKED>(dy, x, y, &coefficients, dx));
-            });
+            parts.for_each(|(((dy, x), y), dx)| input(dy, x, y, dx));
         }
     };
-    // SAFETY: the chunks tile the buffer in whole rows, and `input_rows` writes every element of its rows.
+    // SAFETY: as above.
     let dx = unsafe { buffer::filled(x.len(), pass) };
     let dgamma = product.iter().zip(inv_std).map(|(p, s)| (p * f64::from(*s)) as f32).collect();
     Backward { dx, dgamma, dbeta: narrow(&sum), dresidual }
-}
-
-/// `dx = a d + b x + e` for whole rows of pixels.
-#[inline(always)]
-fn input_rows<const MASKED: bool>(
-    dy: &[f32],
-    x: &[f32],
-    y: &[f32],
-    [a, b, e]: &[Vec<f32>; 3],
-    dx: &mut [MaybeUninit<f32>],
-) {
-    let c = a.len();
-    let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
-    for (((dy, x), y), dx) in rows.zip(dx.chunks_exact_mut(c)) {
-        let operands = dy.iter().zip(y).zip(x).zip(a.iter().zip(b).zip(e));
-        for (dx, (((dy, y), x), ((a, b), e))) in dx.iter_mut().zip(operands) {
-            dx.write(a * passed::<MASKED>(*dy, *y) + (b * x + e));
-        }
-    }
 }

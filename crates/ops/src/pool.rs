@@ -6,8 +6,12 @@ use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
-    Error, buffer,
-    kernel::vectorised,
+    Error, Input, buffer,
+    input::InputView,
+    kernel::{
+        conv::{Change, Source, at_least},
+        vectorised,
+    },
     view::{View, check_count, check_shape, dims4, slice},
 };
 
@@ -86,17 +90,25 @@ impl Windows {
 /// # Shapes
 ///
 /// `x [N, H, W, C]` to two `[N, Ho, Wo, C]`, `f32` and `u8`; `Ho = (H + 2 padding - k) / stride + 1` rounded down.
-pub fn max_pool_forward(x: &Tensor, k: usize, stride: usize, padding: usize) -> Result<(Tensor, Tensor)> {
-    let op = "max_pool_forward";
-    let g = Windows::new(op, dims4(op, "x", x, X)?, k, stride, padding)?;
-    let x = View::new(op, "x", x)?;
-    let (y, index) = max_forward(&g, &x);
+pub fn max_pool_forward<'a>(
+    x: impl Into<Input<'a>>,
+    k: usize,
+    stride: usize,
+    padding: usize,
+) -> Result<(Tensor, Tensor)> {
+    let (op, x) = ("max_pool_forward", x.into());
+    let g = Windows::new(op, dims4(op, "x", x.x, X)?, k, stride, padding)?;
+    let x = InputView::new(op, "x", x)?;
+    let (y, index) = max_forward(&g, x.source());
     Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
 }
 
-fn max_forward(g: &Windows, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
+fn max_forward(g: &Windows, x: Source) -> (Vec<f32>, Vec<u8>) {
     let (c, row) = (g.c, g.ow * g.c);
     let len = g.n * g.oh * row;
+    let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
+    let change = x.change.unwrap_or(Change { scale: &ones, shift: &zeros, relu: false });
+    let floor = change.floor();
     let mut index = vec![0u8; len];
     let pass = |y: &mut [MaybeUninit<f32>]| {
         let rows = y.par_chunks_mut(row).zip(index.par_chunks_mut(row));
@@ -108,9 +120,11 @@ fn max_forward(g: &Windows, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
                 for (ky, iy) in g.taps(oy, g.h) {
                     for (kx, ix) in g.taps(ox, g.w) {
                         let tap = (ky * g.k + kx) as u8;
-                        let x = &x[((image * g.h + iy) * g.w + ix) * c..][..c];
+                        let x = &x.data[((image * g.h + iy) * g.w + ix) * x.pitch..][..c];
+                        let x = x.iter().zip(change.scale.iter().zip(change.shift));
+                        let x = x.map(|(x, (scale, shift))| at_least(x * scale + shift, floor));
                         if first {
-                            y.write_copy_of_slice(x);
+                            vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| _ = y.write(x)));
                             index.fill(tap);
                             first = false;
                             continue;
@@ -118,9 +132,9 @@ fn max_forward(g: &Windows, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
                         // SAFETY: the first tap wrote every element of `y`.
                         let y = unsafe { y.assume_init_mut() };
                         vectorised(|| {
-                            for ((x, y), index) in x.iter().zip(y).zip(index.iter_mut()) {
-                                let wins = (*x > *y) | (x.is_nan() & !y.is_nan());
-                                *y = if wins { *x } else { *y };
+                            for ((x, y), index) in x.zip(y).zip(index.iter_mut()) {
+                                let wins = (x > *y) | (x.is_nan() & !y.is_nan());
+                                *y = if wins { x } else { *y };
                                 *index = if wins { tap } else { *index };
                             }
                         });
@@ -202,7 +216,7 @@ impl CustomOp1 for MaxPool2d {
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let op = self.name();
         let g = Windows::new(op, l.shape().dims4()?.into(), self.k, self.stride, self.padding)?;
-        let (y, _) = max_forward(&g, slice(op, "x", x, l)?);
+        let (y, _) = max_forward(&g, Source { data: slice(op, "x", x, l)?, pitch: g.c, change: None });
         Ok((CpuStorage::F32(y), Shape::from(g.output().as_slice())))
     }
 

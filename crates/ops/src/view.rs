@@ -11,6 +11,8 @@ pub(crate) struct View<'a, T = f32> {
     storage: StorageRef<'a>,
     start: usize,
     len: usize,
+    /// Elements from one pixel, the last axis, to the next.
+    pitch: usize,
     kind: PhantomData<T>,
 }
 
@@ -23,8 +25,45 @@ impl<'a, T: WithDType> View<'a, T> {
             return Err(Error::Device { op, name, got }.into());
         };
         let (start, end) = span::<T>(op, name, cpu, layout)?;
-        Ok(Self { storage, start, len: end - start, kind: PhantomData })
+        let pitch = layout.dims().last().copied().unwrap_or(1);
+        Ok(Self { storage, start, len: end - start, pitch, kind: PhantomData })
     }
+
+    /// As [`View::new`], but the pixels `[..., C]` may lie further apart than `C`, as in a part of the channels.
+    pub(crate) fn pixels(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let (Some(pitch), Storage::Cpu(cpu)) = (pixel_pitch(layout), &*storage) else {
+            drop(storage);
+            return Self::new(op, name, tensor);
+        };
+        check_type::<T>(op, name, cpu)?;
+        let (pixels, channels) = match layout.dims() {
+            [pixels @ .., channels] => (pixels.iter().product::<usize>(), *channels),
+            [] => (0, 0),
+        };
+        let len = if pixels == 0 { 0 } else { (pixels - 1) * pitch + channels };
+        Ok(Self { storage, start: layout.start_offset(), len, pitch, kind: PhantomData })
+    }
+
+    /// Elements from one pixel to the next.
+    pub(crate) fn pitch(&self) -> usize {
+        self.pitch
+    }
+}
+
+/// How far the pixels of `[..., C]` lie apart, where that is the same for all and the channels are neighbours.
+pub(crate) fn pixel_pitch(layout: &Layout) -> Option<usize> {
+    let (dims, strides) = (layout.dims(), layout.stride());
+    let (channels, inner) = (*dims.last()?, *strides.last()?);
+    let pitch = *strides.get(strides.len().checked_sub(2)?)?;
+    let mut expected = pitch;
+    for (dim, stride) in dims.iter().zip(strides).rev().skip(1) {
+        if *stride != expected {
+            return None;
+        }
+        expected = stride.checked_mul(*dim)?;
+    }
+    (inner == 1 && pitch >= channels).then_some(pitch)
 }
 
 impl<T: WithDType> Deref for View<'_, T> {
@@ -69,15 +108,19 @@ fn span<T: WithDType>(
     storage: &CpuStorage,
     layout: &Layout,
 ) -> Result<(usize, usize)> {
-    use candle_core::backend::BackendStorage as _;
-    let got = storage.dtype();
-    if got != T::DTYPE {
-        let expected = T::DTYPE;
-        return Err(Error::Type { op, name, expected, got }.into());
-    }
+    check_type::<T>(op, name, storage)?;
     layout.contiguous_offsets().ok_or_else(|| {
         Error::Strided { op, name, shape: layout.shape().clone(), strides: layout.stride().to_vec() }.into()
     })
+}
+
+fn check_type<T: WithDType>(op: &'static str, name: &'static str, storage: &CpuStorage) -> Result<()> {
+    use candle_core::backend::BackendStorage as _;
+    let (expected, got) = (T::DTYPE, storage.dtype());
+    if got != expected {
+        return Err(Error::Type { op, name, expected, got }.into());
+    }
+    Ok(())
 }
 
 /// The four dimensions of `tensor`, in words `expected` if there are not four.

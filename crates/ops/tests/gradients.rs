@@ -93,7 +93,7 @@ fn convolution() {
 
         let forward = |t: &[Tensor]| ops::conv2d_forward(&t[0], &t[1], stride, padding);
         let dy = weights(&forward(&inputs).unwrap());
-        let dx = ops::conv2d_input_grad(&dy, w, stride, padding, (xs[1], xs[2])).unwrap();
+        let dx = ops::conv2d_input_grad(&dy, w, stride, padding, (xs[1], xs[2]), None).unwrap();
         assert_eq!(dx.dims(), x.dims());
         assert_close(&what, &values(&dx), &numeric(forward, &inputs, 0, eps), within);
         let dw = ops::conv2d_weight_grad(x, &dy, stride, padding, (ws[1], ws[2])).unwrap();
@@ -128,7 +128,8 @@ fn batch_norm_by_hand() {
             |t: &[Tensor]| ops::batch_norm_forward(&t[0], &t[1], &t[2], with_residual.then_some(&t[3]), relu, EPS);
         let (y, stats) = forward(&inputs).unwrap();
         let [x, gamma, beta, _] = &inputs;
-        let grads = ops::batch_norm_backward(&weights(&y), x, &y, gamma, beta, &stats, with_residual, relu).unwrap();
+        let grads =
+            ops::batch_norm_backward(&weights(&y), x, Some(&y), gamma, beta, &stats, with_residual, relu).unwrap();
         assert_eq!(grads.dresidual.is_some(), with_residual);
         let analytic = [Some(grads.dx), Some(grads.dgamma), Some(grads.dbeta), grads.dresidual];
         for (which, grad) in analytic.iter().enumerate() {

@@ -204,7 +204,7 @@ fn batch_norm_with_residual_and_relu() {
     ];
     let (y, stats) = ops::batch_norm_forward(&x, &gamma(), &beta(), Some(&residual), true, 1e-5).unwrap();
     assert_close("y", &values(&y), &expected_y, ROUNDING);
-    let grads = ops::batch_norm_backward(&dy, &x, &y, &gamma(), &beta(), &stats, true, true).unwrap();
+    let grads = ops::batch_norm_backward(&dy, &x, Some(&y), &gamma(), &beta(), &stats, true, true).unwrap();
     assert_close("dx", &values(&grads.dx), &expected_dx, ROUNDING);
     assert_eq!(values(&grads.dresidual.unwrap()), expected_dresidual);
     assert_close("dgamma", &values(&grads.dgamma), &[4.31866837, -2.02815676], ROUNDING);
@@ -389,7 +389,7 @@ fn batches_of_none() {
     let (x, y, w) = (random(&[0, 5, 4, 2], 1), random(&[0, 3, 2, 3], 1), random(&[3, 3, 3, 2], 2));
     let is = |result: Result<Tensor>, dims: &[usize]| assert_eq!(result.unwrap().dims(), dims);
     is(ops::conv2d_forward(&x, &w, 2, 1), &[0, 3, 2, 3]);
-    is(ops::conv2d_input_grad(&y, &w, 2, 1, (5, 4)), &[0, 5, 4, 2]);
+    is(ops::conv2d_input_grad(&y, &w, 2, 1, (5, 4), None), &[0, 5, 4, 2]);
     assert_eq!(values(&ops::conv2d_weight_grad(&x, &y, 2, 1, (3, 3)).unwrap()), [0.0; 54]);
     is(ops::max_pool2d(&x, 3, 2, 1), &[0, 3, 2, 2]);
     is(ops::avg_pool_forward(&x, 2), &[0, 2, 2, 2]);
@@ -417,7 +417,7 @@ fn thread_counts() {
     let (gamma, beta) = (random(&[48], 3), random(&[48], 4));
     same_bits("batch_norm", || {
         let (y, stats) = ops::batch_norm_forward(&x, &gamma, &beta, Some(&residual), true, 1e-5).unwrap();
-        let grads = ops::batch_norm_backward(&residual, &x, &y, &gamma, &beta, &stats, true, true).unwrap();
+        let grads = ops::batch_norm_backward(&residual, &x, Some(&y), &gamma, &beta, &stats, true, true).unwrap();
         let BatchStats { mean, var, inv_std } = stats;
         vec![y, mean, var, inv_std, grads.dx, grads.dgamma, grads.dbeta, grads.dresidual.unwrap()]
     });
@@ -446,7 +446,7 @@ fn thread_counts() {
     same_bits("convolution", || {
         let w = random(&[24, 3, 3, 48], 5);
         let y = ops::conv2d_forward(&x, &w, 2, 1).unwrap();
-        let dx = ops::conv2d_input_grad(&y, &w, 2, 1, (33, 31)).unwrap();
+        let dx = ops::conv2d_input_grad(&y, &w, 2, 1, (33, 31), None).unwrap();
         let dw = ops::conv2d_weight_grad(&x, &y, 2, 1, (3, 3)).unwrap();
         vec![y, dx, dw]
     });
@@ -525,11 +525,11 @@ fn convolution_refuses() {
     refuses(bias_act(&doubles(&[6]), &dy), "conv2d_bias_act: `bias` must be F32, got F64");
 
     refuses(
-        ops::conv2d_input_grad(&dy, &w, 2, 1, (7, 4)),
+        ops::conv2d_input_grad(&dy, &w, 2, 1, (7, 4), None),
         "conv2d_input_grad: `dy` must have shape [2, 4, 2, 6], got [2, 3, 2, 6]",
     );
     refuses(
-        ops::conv2d_input_grad(&dy, &w, 2, 1, (most, 4)),
+        ops::conv2d_input_grad(&dy, &w, 2, 1, (most, 4), None),
         &format!("conv2d_input_grad: `padded x` must be small enough to be stored, got [2, {most}, 6, 3]"),
     );
     refuses(
@@ -577,7 +577,7 @@ fn batch_norm_refuses() {
 
     let (y, stats) = forward(&x, &vector, &vector, None).unwrap();
     let backward = |dy: &Tensor, y: &Tensor, stats: &BatchStats| {
-        ops::batch_norm_backward(dy, &x, y, &vector, &vector, stats, false, true)
+        ops::batch_norm_backward(dy, &x, Some(y), &vector, &vector, stats, false, true)
     };
     refuses(
         backward(&zeros(&[2, 5, 4]), &y, &stats),

@@ -1,24 +1,28 @@
 //! The three passes of a convolution, by blocked matrix products over gathered patches.
 //!
 //! A *patch* is the input under one output pixel: `kh kw ci` floats, of which each row of `kw ci` is contiguous in
-//! channels-last memory. A *block* is up to [`PIXELS`] patches by up to 256 of their floats, gathered into scratch
+//! channels-last memory. A *block* is up to [`PIXELS`] patches by up to [`DEPTH`] of their floats, gathered into scratch
 //! memory that stays in the second-level cache:
 //!
 //! * forward: `y[p][o] = sum_k patch[p][k] w[o][k]`, a block times packed weights;
 //! * input gradient: the same with the weights turned round, for each class of pixels that a stride tells apart;
 //! * weight gradient: `dw[o][k] = sum_p dy[p][o] patch[p][k]`, a block of `dy`, transposed, times a block of patches.
 //!
+//! Gathering copies, so a normalisation in front of the convolution costs nothing more there ([`Change`]); and the
+//! moments of the result are taken while it is still in the first-level cache.
+//!
 //! Work is divided, and sums are ordered, by the shape alone: the result does not depend on the number of threads.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
 use super::{
+    moments::{self, Moments},
     tile::{MAX_ROWS, Operands, PITCH, Tile, tile},
     vectorised,
 };
-use crate::buffer;
+use crate::buffer::{self, Aligned};
 
 /// Pixels of a block: 112 KiB of patches, half of a small second-level cache.
 const PIXELS: usize = 112;
@@ -47,6 +51,37 @@ pub(crate) struct Geometry {
     pub(crate) ow: usize,
 }
 
+/// Pixels in memory, and what happens to them on the way out of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// From the first float of the first pixel to the last of the last.
+    pub(crate) data: &'a [f32],
+    /// Floats from pixel to pixel: the channels, or more where these are a part of a wider tensor.
+    pub(crate) pitch: usize,
+    pub(crate) change: Option<Change<'a>>,
+}
+
+/// `scale x + shift` per channel, and what is negative becomes zero if `relu`.
+#[derive(Clone, Copy)]
+pub(crate) struct Change<'a> {
+    pub(crate) scale: &'a [f32],
+    pub(crate) shift: &'a [f32],
+    pub(crate) relu: bool,
+}
+
+impl Change<'_> {
+    /// The least value that is left.
+    pub(crate) fn floor(&self) -> f32 {
+        if self.relu { 0.0 } else { f32::NEG_INFINITY }
+    }
+}
+
+/// The larger of the two; not a number stays so.
+#[inline(always)]
+pub(crate) fn at_least(v: f32, floor: f32) -> f32 {
+    if v < floor { floor } else { v }
+}
+
 /// What is done to the sums before they are left.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Epilogue<'a> {
@@ -59,19 +94,43 @@ pub(crate) struct Epilogue<'a> {
 }
 
 /// `[n, oh, ow, co]` from `x` and `w`.
-pub(crate) fn forward(g: &Geometry, x: &[f32], w: &[f32], epilogue: Epilogue) -> Vec<f32> {
-    let patches = Patches::forward(g);
-    let depth = patches.depth();
-    let weights = Packed::new(depth, g.co, |k, o| w[o * depth + k]);
-    let place = Place { h: g.oh, w: g.ow, step: 1, y: 0, x: 0 };
-    let fill = |out: &mut [MaybeUninit<f32>]| multiply(&patches, x, &weights, place, epilogue, Shared::new(out));
+pub(crate) fn forward(g: &Geometry, x: Source, w: &[f32], epilogue: Epilogue) -> Vec<f32> {
+    let pass = |out: &mut [MaybeUninit<f32>]| forward_to(g, x, w, epilogue, Shared::new(out), g.co, None);
     // SAFETY: one pass over all pixels at step 1 writes every element of the output.
-    unsafe { buffer::filled(g.n * g.oh * g.ow * g.co, fill) }
+    unsafe { buffer::filled(g.n * g.oh * g.ow * g.co, pass) }
 }
 
-/// `[n, h, w, ci]` from `dy` and `w`.
-pub(crate) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+/// As [`forward`], with the moments of every channel; at least one pixel.
+pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &[f32]) -> (Vec<f32>, Moments) {
+    let mut sums = moments::Parts::new(balanced(0..g.n * g.oh * g.ow, PIXELS), g.co);
+    let pass = |out: &mut [MaybeUninit<f32>]| {
+        forward_to(g, x, w, Epilogue::default(), Shared::new(out), g.co, Some(Shared::new(sums.values())));
+    };
+    // SAFETY: as above.
+    let y = unsafe { buffer::filled(g.n * g.oh * g.ow * g.co, pass) };
+    (y, sums.total())
+}
+
+/// Writes the result's pixels `pitch` apart.
+fn forward_to(
+    g: &Geometry,
+    x: Source,
+    w: &[f32],
+    epilogue: Epilogue,
+    out: Shared<f32>,
+    pitch: usize,
+    sums: Option<Shared<f64>>,
+) {
+    let gather = Gather::new(Patches::forward(g), x);
+    let weights = Packed::forward(gather.patches.depth(), g.co, w);
+    let place = Place { h: g.oh, w: g.ow, pitch, step: 1, y: 0, x: 0 };
+    multiply(&gather, &weights, place, epilogue, out, sums);
+}
+
+/// `[n, h, w, ci]` from `dy` and `w`; `residual`, of the same shape, is added.
+pub(crate) fn input_grad(g: &Geometry, dy: Source, w: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
     let s = g.stride;
+    let epilogue = Epilogue { residual, ..Epilogue::default() };
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
         // Input row `i` meets kernel row `t` where `i + padding = s j + t`: rows that leave the same remainder meet the
@@ -92,24 +151,22 @@ pub(crate) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
                 grid_h: rows.count,
                 grid_w: columns.count,
             };
-            let weights = Packed::new(patches.depth(), g.ci, |k, i| {
-                let (o, t) = (k % g.co, k / g.co);
-                let ty = ry + s * (rows.taps - 1 - t / columns.taps);
-                let tx = rx + s * (columns.taps - 1 - t % columns.taps);
-                w[((o * g.kh + ty) * g.kw + tx) * g.ci + i]
-            });
-            let place = Place { h: g.h, w: g.w, step: s, y: rows.first, x: columns.first };
-            multiply(&patches, dy, &weights, place, Epilogue::default(), out);
+            // The taps of the class, last first.
+            let taps = (0..rows.taps).rev().flat_map(|ty| (0..columns.taps).rev().map(move |tx| (ty, tx)));
+            let taps: Vec<usize> = taps.map(|(ty, tx)| (ry + s * ty) * g.kw + rx + s * tx).collect();
+            let weights = Packed::turned(g, &taps, w);
+            let place = Place { h: g.h, w: g.w, pitch: g.ci, step: s, y: rows.first, x: columns.first };
+            multiply(&Gather::new(patches, dy), &weights, place, epilogue, out, None);
         }
     };
-    // SAFETY: the remainders are all there are, so the passes together write every element of the output.
+    // SAFETY: every pixel leaves one remainder along each axis, and its class's pass writes it.
     unsafe { buffer::filled(g.n * g.h * g.w * g.ci, fill) }
 }
 
-/// `[co, kh, kw, ci]` from `x` and `dy`.
-pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let patches = Patches::forward(g);
-    let (depth, pixels) = (patches.depth(), patches.pixels());
+/// `[co, kh, kw, ci]` from `x` and `dy`, which is not changed on the way.
+pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
+    let gather = Gather::new(Patches::forward(g), x);
+    let (depth, pixels) = (gather.patches.depth(), gather.patches.pixels());
     if pixels == 0 {
         return vec![0.0; g.co * depth];
     }
@@ -128,7 +185,7 @@ pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
             let (part, block) = (task / blocks, task % blocks);
             let (depths, channels) = (&depths[block / channels.len()], &channels[block % channels.len()]);
             let to = Block { first: part * len, pitch: depth, rows: channels.clone(), columns: depths.clone() };
-            weight_block(&patches, x, dy, g.co, parts[part].clone(), &to, &tile, out);
+            weight_block(&gather, dy, parts[part].clone(), &to, &tile, out);
         });
     };
     // SAFETY: blocks cover all channels by all depths, in every part, of which there is one at least.
@@ -147,6 +204,21 @@ pub(crate) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
     grads
 }
 
+/// Memory of a thread, kept from task to task.
+struct Scratch {
+    left: Aligned,
+    right: Aligned,
+    places: Vec<usize>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        left: Aligned::zeros(PIXELS * PITCH),
+        right: Aligned::zeros(PIXELS * PITCH),
+        places: Vec::with_capacity(PIXELS),
+    });
+}
+
 /// Which part of a matrix in [`Shared`] memory.
 struct Block {
     /// Where the matrix starts.
@@ -158,54 +230,45 @@ struct Block {
 }
 
 /// `to = sum over pixels of dy[p][rows] patch[p][columns]`.
-#[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
-fn weight_block(
-    patches: &Patches,
-    x: &[f32],
-    dy: &[f32],
-    co: usize,
-    pixels: Range<usize>,
-    to: &Block,
-    tile: &Tile,
-    out: Shared,
-) {
-    let mut columns = vec![0.0; PIXELS * PITCH];
-    let mut rows = vec![0.0; PIXELS * PITCH];
-    let mut spill = [0.0; MAX_ROWS * 32];
-    let tiles = balanced(0..to.rows.len(), tile.rows);
-    let mut accumulate = false;
-    let mut chunks = balanced(pixels.clone(), PIXELS);
-    if chunks.is_empty() {
-        chunks.push(pixels);
-    }
-    for pixels in chunks {
-        patches.gather(x, pixels.clone(), to.columns.clone(), &mut columns);
-        for (pixel, row) in pixels.clone().zip(rows.chunks_exact_mut(PITCH)) {
-            row[..to.rows.len()].copy_from_slice(&dy[pixel * co..][to.rows.clone()]);
+fn weight_block(gather: &Gather, dy: Source, pixels: Range<usize>, to: &Block, tile: &Tile, out: Shared<f32>) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { left: rows, right: columns, .. } = scratch;
+        let mut spill = [0.0; MAX_ROWS * 32];
+        let tiles = balanced(0..to.rows.len(), tile.rows);
+        let mut accumulate = false;
+        let mut chunks = balanced(pixels.clone(), PIXELS);
+        if chunks.is_empty() {
+            chunks.push(pixels);
         }
-        for column in (0..to.columns.len()).step_by(tile.columns) {
-            let width = tile.columns.min(to.columns.len() - column);
-            for tile_rows in &tiles {
-                let at = |row: usize| to.first + (to.rows.start + row) * to.pitch + to.columns.start + column;
-                let operands = Operands {
-                    depth: pixels.len(),
-                    a: rows[tile_rows.start..].as_ptr(),
-                    a_step: PITCH,
-                    b: columns[column..].as_ptr(),
-                    b_step: PITCH,
-                    accumulate,
-                };
-                // SAFETY: `A` is `rows`, `B` is `columns`: PIXELS rows of PITCH floats, of which a tile reads at most
-                // 256 + 14 from where it starts; this task alone writes this block of `out`.
-                unsafe {
-                    out.write(tile.adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, |row| {
-                        at(tile_rows.start + row)
-                    });
+        for pixels in chunks {
+            gather.block(pixels.clone(), to.columns.clone(), columns);
+            for (pixel, row) in pixels.clone().zip(rows.chunks_exact_mut(PITCH)) {
+                row[..to.rows.len()].copy_from_slice(&dy.data[pixel * dy.pitch..][to.rows.clone()]);
+            }
+            for column in (0..to.columns.len()).step_by(tile.columns) {
+                let width = tile.columns.min(to.columns.len() - column);
+                for tile_rows in &tiles {
+                    let at = |row: usize| to.first + (to.rows.start + row) * to.pitch + to.columns.start + column;
+                    let operands = Operands {
+                        depth: pixels.len(),
+                        a: rows[tile_rows.start..].as_ptr(),
+                        a_step: PITCH,
+                        b: columns[column..].as_ptr(),
+                        b_step: PITCH,
+                        accumulate,
+                    };
+                    // SAFETY: `A` is `rows`, `B` is `columns`: PIXELS rows of PITCH floats, of which a tile reads at
+                    // most DEPTH + 14 from where it starts; this task alone writes this block of `out`.
+                    unsafe {
+                        out.write(tile.adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, |row| {
+                            at(tile_rows.start + row)
+                        });
+                    }
                 }
             }
+            accumulate = true;
         }
-        accumulate = true;
-    }
+    });
 }
 
 /// Where input pixels that leave one remainder are, along one axis.
@@ -271,34 +334,75 @@ impl Patches {
         let image = self.grid_h * self.grid_w;
         (pixel / image, pixel % image / self.grid_w, pixel % self.grid_w)
     }
+}
+
+/// Copies patches into blocks.
+struct Gather<'a> {
+    patches: Patches,
+    source: Source<'a>,
+    /// The source's change, repeated along a row of a patch; nothing where there is none.
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    floor: f32,
+}
+
+impl<'a> Gather<'a> {
+    fn new(patches: Patches, source: Source<'a>) -> Self {
+        let row = |channels: &[f32]| channels.repeat(patches.kw);
+        let (scale, shift, floor) = match &source.change {
+            Some(change) => (row(change.scale), row(change.shift), change.floor()),
+            None => (Vec::new(), Vec::new(), 0.0),
+        };
+        Gather { patches, source, scale, shift, floor }
+    }
 
     /// Copies the floats `depths` of the patches `pixels` into `block`, [`PITCH`] apart.
-    fn gather(&self, source: &[f32], pixels: Range<usize>, depths: Range<usize>, block: &mut [f32]) {
-        let line = self.kw * self.c;
-        let width = (self.w * self.c) as isize;
-        for (pixel, patch) in pixels.zip(block.chunks_exact_mut(PITCH)) {
-            let (image, row, column) = self.position(pixel);
-            let left = ((column * self.step) as isize + self.x) * self.c as isize;
-            let mut depth = depths.start;
-            while depth < depths.end {
-                let (ky, from) = (depth / line, depth % line);
-                let count = (line - from).min(depths.end - depth);
-                let to = &mut patch[depth - depths.start..][..count];
-                let y = (row * self.step + ky) as isize + self.y;
-                // The part of the line that lies within the source.
-                let start = left + from as isize;
-                let inside =
-                    (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
-                if y < 0 || y >= self.h as isize || inside.is_empty() {
-                    to.fill(0.0);
-                } else {
-                    let first = ((image * self.h + y as usize) * self.w * self.c) as isize + start;
-                    let first = (first + inside.start as isize) as usize;
-                    to[..inside.start].fill(0.0);
-                    to[inside.clone()].copy_from_slice(&source[first..first + inside.len()]);
-                    to[inside.end..].fill(0.0);
+    fn block(&self, pixels: Range<usize>, depths: Range<usize>, block: &mut [f32]) {
+        vectorised(|| {
+            for (pixel, patch) in pixels.zip(block.chunks_exact_mut(PITCH)) {
+                self.patch(pixel, depths.clone(), patch);
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn patch(&self, pixel: usize, depths: Range<usize>, patch: &mut [f32]) {
+        let Patches { h, w, c, kw, step, .. } = self.patches;
+        let (line, pitch) = (kw * c, self.source.pitch);
+        let (image, row, column) = self.patches.position(pixel);
+        let left = (column * step) as isize + self.patches.x;
+        let mut depth = depths.start;
+        while depth < depths.end {
+            let (ky, from) = (depth / line, depth % line);
+            // To the end of the patch's row where that is contiguous, otherwise to the end of a pixel.
+            let (first, channel, run) =
+                if pitch == c { (left, from, line) } else { (left + (from / c) as isize, from % c, c) };
+            let count = (run - channel).min(depths.end - depth);
+            let to = &mut patch[depth - depths.start..][..count];
+            depth += count;
+            let y = (row * step + ky) as isize + self.patches.y;
+            // The part of the run that lies within the source's row.
+            let start = first * c as isize + channel as isize;
+            let width = (w * c) as isize;
+            let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
+            if y < 0 || y >= h as isize || inside.is_empty() {
+                to.fill(0.0);
+                continue;
+            }
+            to[..inside.start].fill(0.0);
+            to[inside.end..].fill(0.0);
+            let at = start + inside.start as isize; // not negative now
+            let pixel = (image * h + y as usize) * w + at as usize / c;
+            let source = &self.source.data[pixel * pitch + at as usize % c..][..inside.len()];
+            let to = &mut to[inside.clone()];
+            if self.scale.is_empty() {
+                to.copy_from_slice(source);
+            } else {
+                let at = from + inside.start;
+                let (scale, shift) = (&self.scale[at..][..to.len()], &self.shift[at..][..to.len()]);
+                for ((to, x), (scale, shift)) in to.iter_mut().zip(source).zip(scale.iter().zip(shift)) {
+                    *to = at_least(x * scale + shift, self.floor);
                 }
-                depth += count;
             }
         }
     }
@@ -309,6 +413,8 @@ impl Patches {
 struct Place {
     h: usize,
     w: usize,
+    /// Floats from pixel to pixel.
+    pitch: usize,
     /// Pixels from one result to the next, both ways.
     step: usize,
     /// The first result.
@@ -316,107 +422,156 @@ struct Place {
     x: usize,
 }
 
-/// Weights in the order in which tiles read them: panels of as many channels as a tile is wide, `[panel][depth][width]`.
+/// Weights in the order in which tiles read them: panels of as many channels as a tile is wide, `[panel][depth][width]`;
+/// the last is filled up with zeros.
 struct Packed {
-    panels: Vec<f32>,
+    panels: Aligned,
     depth: usize,
     channels: usize,
     tile: Tile,
 }
 
 impl Packed {
-    /// `weight(k, channel)`; the last panel is filled up with zeros.
-    fn new(depth: usize, channels: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Packed {
+    /// `pack(channel, lanes, panel)` writes the first so many lanes of every row of a panel.
+    fn new(depth: usize, channels: usize, pack: impl Fn(usize, usize, &mut [MaybeUninit<f32>]) + Sync) -> Packed {
         let tile = tile();
         let width = tile.columns;
         let fill = |panels: &mut [MaybeUninit<f32>]| {
             panels.par_chunks_mut((depth * width).max(1)).enumerate().for_each(|(panel, values)| {
                 let first = panel * width;
-                for (k, row) in values.chunks_exact_mut(width).enumerate() {
-                    for (lane, value) in row.iter_mut().enumerate() {
-                        let inside = first + lane < channels;
-                        value.write(if inside { weight(k, first + lane) } else { 0.0 });
-                    }
+                let lanes = width.min(channels - first);
+                if lanes < width {
+                    values.fill(MaybeUninit::new(0.0));
                 }
+                pack(first, lanes, values);
             });
         };
-        // SAFETY: chunks of whole panels, each a whole number of rows, cover the buffer.
-        let panels = unsafe { buffer::filled(channels.div_ceil(width) * depth * width, fill) };
+        // SAFETY: chunks of whole panels cover the buffer, and every lane of them is written.
+        let panels = unsafe { Aligned::filled(channels.div_ceil(width) * depth * width, fill) };
         Packed { panels, depth, channels, tile }
+    }
+
+    /// From `w [channels, depth]`.
+    fn forward(depth: usize, channels: usize, w: &[f32]) -> Packed {
+        let width = tile().columns;
+        Packed::new(depth, channels, |first, lanes, panel| {
+            // Few columns at a time, so that the lines written to stay in the first-level cache.
+            const FEW: usize = 16;
+            for (few, rows) in panel.chunks_mut(FEW * width).enumerate() {
+                for lane in 0..lanes {
+                    let from = &w[(first + lane) * depth + few * FEW..];
+                    for (row, value) in rows.chunks_exact_mut(width).zip(from) {
+                        row[lane].write(*value);
+                    }
+                }
+            }
+        })
+    }
+
+    /// From `w [co, kh, kw, ci]`, for sums over `taps` and `co` to `ci` channels.
+    fn turned(g: &Geometry, taps: &[usize], w: &[f32]) -> Packed {
+        let width = tile().columns;
+        Packed::new(taps.len() * g.co, g.ci, |first, lanes, panel| {
+            let sums = taps.iter().flat_map(|tap| (0..g.co).map(move |o| (tap, o)));
+            for (row, (tap, o)) in panel.chunks_exact_mut(width).zip(sums) {
+                row[..lanes].write_copy_of_slice(&w[(o * g.kh * g.kw + tap) * g.ci + first..][..lanes]);
+            }
+        })
     }
 }
 
-/// Multiplies every patch of `source` with the weights, and leaves the results, by way of the epilogue, at their places.
-fn multiply(patches: &Patches, source: &[f32], weights: &Packed, place: Place, epilogue: Epilogue, out: Shared) {
-    let blocks = balanced(0..patches.pixels(), PIXELS);
+/// Multiplies every patch with the weights, and leaves the results, by way of the epilogue, at their places; the moments
+/// of block and channel in `sums`, as [`moments::Parts`] has them.
+fn multiply(
+    gather: &Gather,
+    weights: &Packed,
+    place: Place,
+    epilogue: Epilogue,
+    out: Shared<f32>,
+    sums: Option<Shared<f64>>,
+) {
+    let blocks = balanced(0..gather.patches.pixels(), PIXELS);
     let panels = weights.channels.div_ceil(weights.tile.columns);
     let panels_min = MIN_CHANNELS.div_ceil(weights.tile.columns);
     let groups = TASKS.div_ceil(blocks.len().max(1)).min(panels / panels_min).max(1);
     let groups = balanced(0..panels, panels.div_ceil(groups).max(1));
     (0..blocks.len() * groups.len()).into_par_iter().for_each(|task| {
-        let (pixels, panels) = (&blocks[task / groups.len()], &groups[task % groups.len()]);
-        multiply_block(patches, source, weights, place, epilogue, out, pixels.clone(), panels.clone());
+        let (block, panels) = (task / groups.len(), &groups[task % groups.len()]);
+        let sums = sums.map(|sums| (sums, block));
+        multiply_block(gather, weights, place, epilogue, out, sums, blocks[block].clone(), panels.clone());
     });
 }
 
 #[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
 fn multiply_block(
-    patches: &Patches,
-    source: &[f32],
+    gather: &Gather,
     weights: &Packed,
     place: Place,
     epilogue: Epilogue,
-    out: Shared,
+    out: Shared<f32>,
+    sums: Option<(Shared<f64>, usize)>,
     pixels: Range<usize>,
     panels: Range<usize>,
 ) {
     let Packed { depth, channels, tile, .. } = *weights;
-    let mut block = vec![0.0; PIXELS * PITCH];
-    let mut spill = [0.0; MAX_ROWS * 32];
-    let tiles = balanced(0..pixels.len(), tile.rows);
-    let places: Vec<usize> = pixels
-        .clone()
-        .map(|pixel| {
-            let (image, row, column) = patches.position(pixel);
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { left: block, places, .. } = scratch;
+        let mut spill = [0.0; MAX_ROWS * 32];
+        let tiles = balanced(0..pixels.len(), tile.rows);
+        places.clear();
+        places.extend(pixels.clone().map(|pixel| {
+            let (image, row, column) = gather.patches.position(pixel);
             let (row, column) = (place.y + row * place.step, place.x + column * place.step);
-            ((image * place.h + row) * place.w + column) * channels
-        })
-        .collect();
-    let mut depths = balanced(0..depth, DEPTH);
-    if depths.is_empty() {
-        depths.push(0..0); // no tap meets these pixels: zeros
-    }
-    for depths in depths {
-        patches.gather(source, pixels.clone(), depths.clone(), &mut block);
-        let last = depths.end == depth;
-        for panel in panels.clone() {
-            let channel = panel * tile.columns;
-            let width = tile.columns.min(channels - channel);
-            let panel = &weights.panels[(panel * depth + depths.start) * tile.columns..];
-            for rows in &tiles {
-                let operands = Operands {
-                    depth: depths.len(),
-                    a: block[rows.start * PITCH..].as_ptr(),
-                    a_step: 1,
-                    b: panel.as_ptr(),
-                    b_step: tile.columns,
-                    accumulate: depths.start > 0,
-                };
-                let at = |row: usize| places[rows.start + row] + channel;
-                // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on, which has
-                // `depths.len()` rows left; this task alone writes these pixels and channels of `out`.
-                unsafe {
-                    out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
-                    if last {
-                        (0..rows.len()).for_each(|row| epilogue.apply(out.slice(at(row), width), at(row), channel));
+            ((image * place.h + row) * place.w + column) * place.pitch
+        }));
+        let mut depths = balanced(0..depth, DEPTH);
+        if depths.is_empty() {
+            depths.push(0..0); // no tap meets these pixels: zeros
+        }
+        for depths in depths {
+            gather.block(pixels.clone(), depths.clone(), block);
+            let last = depths.end == depth;
+            for panel in panels.clone() {
+                let channel = panel * tile.columns;
+                let width = tile.columns.min(channels - channel);
+                let panel = &weights.panels[(panel * depth + depths.start) * tile.columns..];
+                for rows in &tiles {
+                    let operands = Operands {
+                        depth: depths.len(),
+                        a: block[rows.start * PITCH..].as_ptr(),
+                        a_step: 1,
+                        b: panel.as_ptr(),
+                        b_step: tile.columns,
+                        accumulate: depths.start > 0,
+                    };
+                    let at = |row: usize| places[rows.start + row] + channel;
+                    // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on, which
+                    // has `depths.len()` rows left; this task alone writes these pixels and channels of `out`.
+                    unsafe {
+                        out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
+                        if last && !epilogue.is_empty() {
+                            (0..rows.len()).for_each(|row| epilogue.apply(out.slice(at(row), width), at(row), channel));
+                        }
                     }
+                }
+                if let (true, Some((sums, block))) = (last, sums) {
+                    // SAFETY: this task alone has written these pixels and channels, and writes these moments.
+                    let (rows, to) = unsafe {
+                        let rows = places.iter().map(|at| &*out.slice(at + channel, width));
+                        (rows, moments::Parts::at(block, channels).map(|at| sums.slice(at + channel, width)))
+                    };
+                    vectorised(|| moments::of_rows(rows, to));
                 }
             }
         }
-    }
+    });
 }
 
 impl Epilogue<'_> {
+    fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && !self.relu
+    }
+
     /// Finishes `sums`, which lie at `at` of the output and start with channel `channel`.
     #[inline(always)]
     fn apply(&self, sums: &mut [f32], at: usize, channel: usize) {
@@ -433,22 +588,41 @@ impl Epilogue<'_> {
 }
 
 /// Memory that several tasks write to, each its own part.
-#[derive(Clone, Copy)]
-struct Shared {
-    start: *mut f32,
+struct Shared<T> {
+    start: *mut T,
     len: usize,
 }
 
-// SAFETY: it is only written to by `write` and `slice`, whose callers promise that no two tasks touch the same element.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Shared<T> {}
 
-impl Shared {
-    fn new(out: &mut [MaybeUninit<f32>]) -> Shared {
+// SAFETY: it is only written to by `write` and `slice`, whose callers promise that no two tasks touch the same element.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn new(out: &mut [MaybeUninit<T>]) -> Shared<T> {
         Shared { start: out.as_mut_ptr().cast(), len: out.len() }
     }
 
+    /// # Safety
+    ///
+    /// These elements have been written, and no other task touches them while the slice lives.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // the caller promises that it is the only one
+    unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
+        assert!(at + len <= self.len);
+        // SAFETY: within the memory, as just checked; written and exclusive, the caller says.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
+
+impl Shared<f32> {
     /// Computes a tile of `rows` by `width` at the places `at(row)`; one narrower than `columns` by way of `spill`.
     ///
     /// # Safety
@@ -493,17 +667,6 @@ impl Shared {
             unsafe { std::ptr::copy_nonoverlapping(spilled.as_ptr(), self.start.add(at(row)), width) };
         }
     }
-
-    /// # Safety
-    ///
-    /// These elements have been written, and no other task touches them while the slice lives.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // the caller promises that it is the only one
-    unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [f32] {
-        assert!(at + len <= self.len);
-        // SAFETY: within the memory, as just checked; written and exclusive, the caller says.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
-    }
 }
 
 /// Cuts a range into as few pieces of at most `most` as possible, all of about the same length.
@@ -516,6 +679,10 @@ fn balanced(range: Range<usize>, most: usize) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plain(data: &[f32], pitch: usize) -> Source<'_> {
+        Source { data, pitch, change: None }
+    }
 
     /// Kernel tap and input pixel of every term of every output pixel.
     fn terms(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
@@ -587,9 +754,9 @@ mod tests {
             let weight = values(co * kh * kw * ci, 2);
             let dy = values(n * g.oh * g.ow * co, 3);
             let [y, dx, dw] = naive(&g, &x, &weight, &dy);
-            close("y", &g, &forward(&g, &x, &weight, Epilogue::default()), &y);
-            close("dx", &g, &input_grad(&g, &dy, &weight), &dx);
-            close("dw", &g, &weight_grad(&g, &x, &dy), &dw);
+            close("y", &g, &forward(&g, plain(&x, ci), &weight, Epilogue::default()), &y);
+            close("dx", &g, &input_grad(&g, plain(&dy, co), &weight, None), &dx);
+            close("dw", &g, &weight_grad(&g, plain(&x, ci), plain(&dy, co)), &dw);
 
             let (bias, residual) = (values(co, 4), values(y.len(), 5));
             let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), relu: true };
@@ -597,7 +764,7 @@ mod tests {
                 .iter()
                 .enumerate()
                 .map(|(index, y)| (y + f64::from(bias[index % co]) + f64::from(residual[index])).max(0.0));
-            close("finished y", &g, &forward(&g, &x, &weight, epilogue), &finished.collect::<Vec<_>>());
+            close("finished y", &g, &forward(&g, plain(&x, ci), &weight, epilogue), &finished.collect::<Vec<_>>());
         }
     }
 
@@ -609,7 +776,11 @@ mod tests {
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                (forward(&g, &x, &w, Epilogue::default()), input_grad(&g, &dy, &w), weight_grad(&g, &x, &dy))
+                (
+                    forward(&g, plain(&x, 20), &w, Epilogue::default()),
+                    input_grad(&g, plain(&dy, 40), &w, None),
+                    weight_grad(&g, plain(&x, 20), plain(&dy, 40)),
+                )
             })
         };
         assert!(with(1) == with(3));

@@ -2,6 +2,7 @@
 
 pub(crate) mod conv;
 mod isa;
+pub(crate) mod moments;
 mod tile;
 
 pub(crate) use isa::vectorised;

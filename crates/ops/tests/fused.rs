@@ -1,0 +1,161 @@
+//! Operators that normalise on the way in, or do more than one thing at once, against the same done one by one.
+
+mod common;
+
+use candle_core::Tensor;
+use common::{assert_close, random, tensor, values};
+use ops::{Affine, BatchStats, Input};
+
+const EPS: f64 = 1e-5;
+
+/// `x`, the statistics of its batch, a norm by them with ReLU, and what that gives.
+fn normed(shape: &[usize]) -> (Tensor, BatchStats, [Tensor; 2], Affine, Tensor) {
+    let c = shape[shape.len() - 1];
+    let (x, gamma, beta) = (random(shape, 1), random(&[c], 2), random(&[c], 3));
+    let stats = ops::batch_stats(&x, EPS).unwrap();
+    let affine = stats.affine(&gamma, &beta, true).unwrap();
+    let (y, _) = ops::batch_norm_forward(&x, &gamma, &beta, None, true, EPS).unwrap();
+    (x, stats, [gamma, beta], affine, y)
+}
+
+/// Input, kernel, stride, padding: borders, remainders, channels beyond a block's depth and a tile's width.
+const CONVOLUTIONS: [([usize; 4], [usize; 4], usize, usize); 6] = [
+    ([2, 9, 9, 3], [8, 7, 7, 3], 2, 3),
+    ([2, 7, 5, 40], [33, 3, 3, 40], 1, 1),
+    ([1, 8, 8, 300], [64, 1, 1, 300], 1, 0),
+    ([3, 9, 12, 5], [32, 3, 3, 5], 2, 1),
+    ([1, 4, 4, 2], [3, 3, 3, 2], 1, 3),
+    ([2, 14, 14, 64], [70, 1, 1, 64], 2, 0),
+];
+
+#[test]
+fn convolution_normalises_on_the_way_in() {
+    for (xs, ws, stride, padding) in CONVOLUTIONS {
+        let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
+        let (x, _, _, affine, normed) = normed(&xs);
+        let input = Input { x: &x, affine: Some(&affine) };
+        let w = random(&ws, 4);
+        let y = ops::conv2d_forward(&normed, &w, stride, padding).unwrap();
+        assert!(values(&ops::conv2d_forward(input, &w, stride, padding).unwrap()) == values(&y), "{what}");
+
+        let dy = random(y.dims(), 5);
+        let kernel = (ws[1], ws[2]);
+        let dw = ops::conv2d_weight_grad(&normed, &dy, stride, padding, kernel).unwrap();
+        assert!(
+            values(&ops::conv2d_weight_grad(input, &dy, stride, padding, kernel).unwrap()) == values(&dw),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn convolution_knows_its_statistics() {
+    for (xs, ws, stride, padding) in CONVOLUTIONS {
+        let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
+        // Far from zero, where sums of squares lose their digits.
+        let (x, w) = ((random(&xs, 1) + 100.0).unwrap(), random(&ws, 2));
+        let y = ops::conv2d_forward(&x, &w, stride, padding).unwrap();
+        let (fused, stats) = ops::conv2d_stats(&x, &w, stride, padding, EPS).unwrap();
+        assert!(values(&fused) == values(&y), "{what}");
+        let expected = ops::batch_stats(&y, EPS).unwrap();
+        for (name, got, expected) in [
+            ("mean", &stats.mean, &expected.mean),
+            ("var", &stats.var, &expected.var),
+            ("inv_std", &stats.inv_std, &expected.inv_std),
+        ] {
+            assert_close(&format!("{name} of {what}"), &values(got), &values(expected), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn input_gradient_takes_another_path_along() {
+    for (xs, ws, stride, padding) in CONVOLUTIONS {
+        let (x, w, plus) = (random(&xs, 1), random(&ws, 2), random(&xs, 3));
+        let dy = ops::conv2d_forward(&x, &w, stride, padding).unwrap();
+        let side = (xs[1], xs[2]);
+        let alone = ops::conv2d_input_grad(&dy, &w, stride, padding, side, None).unwrap();
+        let both = ops::conv2d_input_grad(&dy, &w, stride, padding, side, Some(&plus)).unwrap();
+        assert!(values(&both) == values(&(alone + plus).unwrap()), "{xs:?} * {ws:?}");
+    }
+}
+
+/// A part of the channels of a wider tensor is read where it lies.
+#[test]
+fn convolution_reads_a_part_of_the_channels() {
+    let wide = random(&[2, 6, 7, 50], 1);
+    for (first, c) in [(0, 20), (13, 37)] {
+        let part = wide.narrow(3, first, c).unwrap();
+        let whole = part.contiguous().unwrap();
+        let affine = ops::batch_stats(&whole, EPS).unwrap();
+        let affine = affine.affine(&random(&[c], 2), &random(&[c], 3), true).unwrap();
+        let [part, whole] = [&part, &whole].map(|x| Input { x, affine: Some(&affine) });
+        for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (3, 2, 1)] {
+            let w = random(&[40, kernel, kernel, c], 4);
+            let y = ops::conv2d_forward(whole, &w, stride, padding).unwrap();
+            assert!(values(&ops::conv2d_forward(part, &w, stride, padding).unwrap()) == values(&y));
+            let dw = ops::conv2d_weight_grad(whole, &y, stride, padding, (kernel, kernel)).unwrap();
+            let got = ops::conv2d_weight_grad(part, &y, stride, padding, (kernel, kernel)).unwrap();
+            assert!(values(&got) == values(&dw));
+        }
+    }
+    // And so are gradients.
+    let w = random(&[20, 3, 3, 8], 5);
+    let dy = wide.narrow(3, 30, 20).unwrap();
+    let whole = dy.contiguous().unwrap();
+    let dx = |dy| values(&ops::conv2d_input_grad(dy, &w, 1, 1, (6, 7), None).unwrap());
+    assert!(dx(&dy) == dx(&whole));
+    let x = random(&[2, 6, 7, 8], 6);
+    let dw = |dy| values(&ops::conv2d_weight_grad(&x, dy, 1, 1, (3, 3)).unwrap());
+    assert!(dw(&dy) == dw(&whole));
+}
+
+#[test]
+fn sums_normalise_on_the_way_in() {
+    let (shape, one) = ([2, 5, 4, 19], tensor(&[1f32; 19], &[19]));
+    let (x, _, _, affine, y) = normed(&shape);
+    let other = random(&shape, 7);
+    let linear = ops::batch_stats(&other, EPS).unwrap().affine(&one, &one, false).unwrap();
+    let (normed_other, _) = ops::batch_norm_forward(&other, &one, &one, None, false, EPS).unwrap();
+    let (x, other) = (Input { x: &x, affine: Some(&affine) }, Input { x: &other, affine: Some(&linear) });
+
+    let sum = |x: Input, other| values(&ops::normalised_sum(x, other, true).unwrap());
+    let expected = (&y + &normed_other).unwrap().relu().unwrap();
+    assert_eq!(sum(x, Some(other)), values(&expected));
+    assert_eq!(sum(Input::from(&y), Some(Input::from(&normed_other))), values(&expected));
+    assert_eq!(sum(x, None), values(&y));
+}
+
+#[test]
+fn max_pool_normalises_on_the_way_in() {
+    let (x, _, _, affine, y) = normed(&[2, 7, 6, 21]);
+    let (expected, taps) = ops::max_pool_forward(&y, 3, 2, 1).unwrap();
+    let (got, chosen) = ops::max_pool_forward(Input { x: &x, affine: Some(&affine) }, 3, 2, 1).unwrap();
+    assert_eq!(values(&got), values(&expected));
+    let [chosen, taps] = [chosen, taps].map(|taps| taps.flatten_all().unwrap().to_vec1::<u8>().unwrap());
+    assert_eq!(chosen, taps);
+}
+
+#[test]
+fn batch_norm_finds_its_relu_again() {
+    let (x, stats, [gamma, beta], _, y) = normed(&[3, 5, 4, 19]);
+    let dy = random(x.dims(), 8);
+    let grads = |y| ops::batch_norm_backward(&dy, &x, y, &gamma, &beta, &stats, false, true).unwrap();
+    let (kept, again) = (grads(Some(&y)), grads(None));
+    for (kept, again) in [(kept.dx, again.dx), (kept.dgamma, again.dgamma), (kept.dbeta, again.dbeta)] {
+        assert_eq!(values(&kept), values(&again));
+    }
+    let error = ops::batch_norm_backward(&dy, &x, None, &gamma, &beta, &stats, true, true).unwrap_err();
+    assert!(error.to_string().contains("`y`"), "{error}");
+}
+
+#[test]
+fn an_affine_of_other_channels_is_refused() {
+    let (x, _, _, affine, _) = normed(&[2, 5, 4, 6]);
+    let narrow = x.narrow(3, 0, 5).unwrap();
+    let input = Input { x: &narrow, affine: Some(&affine) };
+    let error = ops::conv2d_forward(input, &random(&[4, 1, 1, 5], 1), 1, 0).unwrap_err().to_string();
+    assert!(error.starts_with("conv2d_forward: `scale` must have shape [5], got [6]"), "{error}");
+    let error = ops::conv2d_stats(&random(&[0, 4, 4, 3], 1), &random(&[4, 1, 1, 3], 1), 1, 0, EPS).unwrap_err();
+    assert!(error.to_string().starts_with("conv2d_stats: `x`"), "{error}");
+}
