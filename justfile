@@ -110,8 +110,13 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# Speed of the convolution kernels, layer by layer, then of whole training and evaluation steps
+# Speed of the convolution kernels, layer by layer
 [group('bench')]
 bench *args:
     cargo bench -p ops -- "$@"
-    cargo run --release --quiet -p nets --example step_speed
+
+# Whole training and evaluation steps beside PyTorch's, interleaved; installs PyTorch into a venv of its own
+[group('bench')]
+bench-cpu *args:
+    cargo build --release --quiet --workspace --examples
+    python3 crates/e2e/peers/bench_cpu.py "{{bin}}/examples/step_speed" "$@"

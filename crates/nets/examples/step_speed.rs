@@ -1,44 +1,40 @@
-//! Speed of whole training and evaluation steps, in images per second: median of `STEPS` (default 5) after one to warm up.
+//! One training or evaluation step after the other, on demand: what `just bench-cpu` times beside PyTorch.
 //!
-//! `BACKBONE` (resnet50), `BATCH` (16) and `SIDE` (224) choose another case.
+//! Arguments: backbone, batch, side in pixels. Every line `train` or `evaluate` on stdin runs one such step and prints
+//! the seconds it took. Set `RAYON_NUM_THREADS` for the number of threads.
+//!
+//! ```sh
+//! yes train | head -5 | cargo run --release -p nets --example step_speed -- resnet50 16 224
+//! ```
 
 #![allow(clippy::print_stdout)] // what a benchmark is for
 
-use std::time::Instant;
+use std::{io::BufRead, time::Instant};
 
-use candle_core::Tensor;
-use nets::{Backbone, Network, OptimizerKind, Pool, Result};
+use candle_core::{DType, Tensor};
+use nets::{Network, OptimizerKind, Pool};
 
-fn main() -> Result<()> {
-    let backbone: Backbone = std::env::var("BACKBONE").unwrap_or_else(|_| "resnet50".into()).parse()?;
-    let [batch, side, steps] = [("BATCH", 16), ("SIDE", 224), ("STEPS", 5)]
-        .map(|(name, default)| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default));
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [backbone, batch, side] = &arguments[..] else { return Err("step_speed BACKBONE BATCH SIDE".into()) };
+    let (batch, side): (usize, usize) = (batch.parse()?, side.parse()?);
     let device = nets::device("cpu")?;
-    let mut network = Network::new(backbone, Pool::Max, 1, &device)?;
+    let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
     let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
-    let targets = Tensor::zeros((batch, cxr::OUTPUTS), candle_core::DType::F32, &device)?;
-    println!("{backbone}, batch {batch}, {side} px, {} threads, {:?}", rayon::current_num_threads(), ops::isa());
-
-    let train = median(steps, || {
-        let (_, grads) = network.loss_and_grads(&x, &targets)?;
-        network.update(&mut optimizer, &grads, 1e-3)
-    })?;
-    println!("train {:.1} images/s", batch as f64 / train);
-    let evaluate = median(steps, || network.forward_eval(&x).map(drop))?;
-    println!("evaluate {:.1} images/s", batch as f64 / evaluate);
-    Ok(())
-}
-
-/// Median seconds of a call.
-fn median(calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
-    call()?;
-    let mut seconds = Vec::new();
-    for _ in 0..calls.max(1) {
+    let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;
+    println!("{:?}, {} threads", ops::isa(), rayon::current_num_threads());
+    for line in std::io::stdin().lock().lines() {
         let start = Instant::now();
-        call()?;
-        seconds.push(start.elapsed().as_secs_f64());
+        match line?.as_str() {
+            "train" => {
+                let (_, grads) = network.loss_and_grads(&x, &targets)?;
+                network.update(&mut optimizer, &grads, 1e-3)?;
+            }
+            "evaluate" => drop(network.forward_eval(&x)?),
+            other => return Err(format!("{other}: expected train or evaluate").into()),
+        }
+        println!("{}", start.elapsed().as_secs_f64());
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! DenseNet-121 (Huang et al., CVPR 2017), as torchvision has it.
 
 use candle_core::{D, Tensor};
+use ops::{BatchStats, Input};
 
 use crate::Result;
 use crate::params::{Builder, Params};
@@ -42,6 +43,19 @@ struct Layer {
 struct Transition {
     norm: Norm,
     conv: Conv,
+}
+
+/// A block's tensor, wide enough for all its layers; each reads the channels before its own, and fills its own.
+///
+/// The statistics of a channel are the same for all layers that normalise it, so they are taken once.
+#[derive(Debug)]
+struct Growing {
+    /// `[N, H, W, C]` with the C of the block's end.
+    x: Tensor,
+    /// How many channels are filled.
+    filled: usize,
+    /// Their statistics.
+    stats: BatchStats,
 }
 
 #[derive(Debug)]
@@ -108,23 +122,22 @@ impl Densenet {
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
         let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
-        let (mut x, pool) = stem_pool::forward(&x)?;
+        let (x, pool) = stem_pool::forward(&x)?;
         let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
-        for (index, layers) in self.blocks.iter().enumerate() {
-            let mut saved_layers = Vec::with_capacity(layers.len());
+        let mut growing = Growing::new(&x, self.blocks[0].len())?;
+        for (layers, transition) in self.blocks.iter().zip(self.transitions.iter().map(Some).chain([None])) {
+            let mut saved = Vec::with_capacity(layers.len());
             for layer in layers {
-                let (y, saved) = layer.forward(params, x)?;
-                saved_layers.push(saved);
-                x = y;
+                saved.push(layer.forward(params, &mut growing)?);
             }
-            blocks.push(saved_layers);
-            if let Some(transition) = self.transitions.get(index) {
-                let (y, saved) = transition.forward(params, x)?;
+            blocks.push(saved);
+            if let Some(transition) = transition {
+                let (y, saved) = transition.forward(params, growing)?;
                 transitions.push(saved);
-                x = y;
+                growing = Growing::new(&y, self.blocks[transitions.len()].len())?;
             }
         }
-        let (y, last) = normed(&self.last, params, x)?;
+        let (y, last) = self.last.forward(params, growing.x, growing.stats, true)?;
         let y = ops::normalised_sum(y.input(), None, false)?;
         let tape = Tape { stem, pool, blocks, transitions, last };
         Ok((y, tape))
@@ -141,8 +154,9 @@ impl Densenet {
                 dy = self.transitions[index].backward(params, saved, &dy, grads)?;
             }
             for (layer, saved) in layers.iter().zip(saved).rev() {
-                dy = layer.backward(params, saved, dy, grads)?;
+                layer.backward(params, saved, &dy, grads)?;
             }
+            dy = dy.narrow(D::Minus1, 0, layers[0].input)?.contiguous()?;
         }
         let dy = stem_pool::backward(&tape.pool, &dy)?;
         self.stem.backward_first(params, tape.stem, &dy, grads)
@@ -160,16 +174,23 @@ impl Densenet {
     pub(crate) fn evaluate(&self, params: &Params, folded: &FoldedDensenet, x: &Tensor) -> Result<Tensor> {
         let (mut x, _) = stem_pool::forward(&Act::plain(folded.stem.forward(x, None)?))?;
         for (index, layers) in self.blocks.iter().enumerate() {
+            let wide = widened(&x, layers.len())?;
             for (layer, squeeze) in layers.iter().zip(&folded.squeezes[index]) {
-                let y = squeeze.forward(&layer.norm1.eval_relu(params, &x)?, None)?;
-                x = append(&x, &layer.conv2.forward(params, &Act::plain(y))?)?;
+                let before = wide.narrow(D::Minus1, 0, layer.input)?;
+                let norm = layer.norm1.running(params)?;
+                let y = squeeze.forward(Input { x: &before, affine: Some(&norm) }, None)?;
+                wide.slice_set(&layer.conv2.forward(params, &Act::plain(y))?, D::Minus1, layer.input)?;
             }
-            if let Some(transition) = self.transitions.get(index) {
-                let y = transition.norm.eval_relu(params, &x)?;
-                x = ops::avg_pool_forward(&transition.conv.forward(params, &Act::plain(y))?, 2)?;
-            }
+            x = match self.transitions.get(index) {
+                Some(transition) => {
+                    let y = Act { norm: Some(transition.norm.running(params)?), x: wide };
+                    ops::avg_pool_forward(&transition.conv.forward(params, &y)?, 2)?
+                }
+                None => wide,
+            };
         }
-        self.last.eval_relu(params, &x)
+        let norm = self.last.running(params)?;
+        Ok(ops::normalised_sum(Input { x: &x, affine: Some(&norm) }, None, false)?)
     }
 }
 
@@ -186,33 +207,55 @@ impl Layer {
         Ok(Layer { norm1, squeeze, conv2, input })
     }
 
-    fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, LayerSaved)> {
-        let (y, norm1) = normed(&self.norm1, params, x.clone())?;
+    fn forward(&self, params: &mut Params, growing: &mut Growing) -> Result<LayerSaved> {
+        let before = growing.x.narrow(D::Minus1, 0, self.input)?;
+        let (y, norm1) = self.norm1.forward(params, before, growing.stats.clone(), true)?;
         let (squeezed, squeeze) = self.squeeze.forward(params, y, true)?;
-        let new = self.conv2.forward(params, &squeezed)?;
-        let saved = LayerSaved { norm1, squeeze, squeezed };
-        Ok((append(&x, &new)?, saved))
+        let (new, stats) = self.conv2.forward_stats(params, &squeezed)?;
+        growing.append(&new, &stats)?;
+        Ok(LayerSaved { norm1, squeeze, squeezed })
     }
 
-    /// `dy` is the gradient of `x` with the new channels appended.
-    fn backward(&self, params: &Params, saved: LayerSaved, dy: Tensor, grads: &mut Collect) -> Result<Tensor> {
-        let dpassed = dy.narrow(D::Minus1, 0, self.input)?.contiguous()?;
-        let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?.contiguous()?;
-        drop(dy);
+    /// `dy` is the gradient of the block's tensor, that of the channels up to this layer's own; the layer adds its part
+    /// to that of the channels before.
+    fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+        let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?;
         self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.x.dims4()?;
         drop(saved.squeezed);
         let dsqueezed = self.conv2.backward_input(params, &dnew, shape, None)?;
         let dnormed = self.squeeze.backward(params, saved.squeeze, &dsqueezed, None, grads)?;
-        let (dx, _) = self.norm1.backward(params, saved.norm1, Behind::Relu, &dnormed, grads)?;
-        ops::add_assign(&dx, &dpassed)?;
-        Ok(dx)
+        let before = dy.narrow(D::Minus1, 0, self.input)?;
+        self.norm1.backward_add(params, &saved.norm1, &dnormed, &before, grads)
     }
 }
 
+impl Growing {
+    /// `x`, with room for so many layers.
+    fn new(x: &Tensor, layers: usize) -> Result<Growing> {
+        let stats = ops::batch_stats(x, EPS)?;
+        Ok(Growing { x: widened(x, layers)?, filled: x.dim(D::Minus1)?, stats })
+    }
+
+    fn append(&mut self, new: &Tensor, stats: &BatchStats) -> Result<()> {
+        self.x.slice_set(new, D::Minus1, self.filled)?;
+        self.filled += GROWTH;
+        self.stats = BatchStats::join(&[&self.stats, stats])?;
+        Ok(())
+    }
+}
+
+/// `x`, followed by zeros for what so many layers add.
+fn widened(x: &Tensor, layers: usize) -> Result<Tensor> {
+    let (n, height, width, channels) = x.dims4()?;
+    let wide = Tensor::zeros((n, height, width, channels + layers * GROWTH), x.dtype(), x.device())?;
+    wide.slice_set(x, D::Minus1, 0)?;
+    Ok(wide)
+}
+
 impl Transition {
-    fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, TransitionSaved)> {
-        let (normed, norm) = normed(&self.norm, params, x)?;
+    fn forward(&self, params: &mut Params, x: Growing) -> Result<(Tensor, TransitionSaved)> {
+        let (normed, norm) = self.norm.forward(params, x.x, x.stats, true)?;
         let z = self.conv.forward(params, &normed)?;
         let (_, height, width, _) = z.dims4()?;
         let saved = TransitionSaved { norm, normed, side: (height, width) };
@@ -228,15 +271,4 @@ impl Transition {
         let (dx, _) = self.norm.backward(params, saved.norm, Behind::Relu, &dnormed, grads)?;
         Ok(dx)
     }
-}
-
-/// `relu(norm(x))` by the batch's statistics.
-fn normed(norm: &Norm, params: &mut Params, x: Tensor) -> Result<(Act, NormSaved)> {
-    let stats = ops::batch_stats(&x, EPS)?;
-    norm.forward(params, x, stats, true)
-}
-
-/// The channels of `x`, then those of `new`.
-fn append(x: &Tensor, new: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::cat(&[x, new], D::Minus1)?)
 }

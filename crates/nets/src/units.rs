@@ -176,10 +176,26 @@ impl Norm {
         Ok((got.dx, got.dresidual))
     }
 
-    /// The norm by the running statistics, then ReLU.
-    pub(crate) fn eval_relu(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
+    /// As [`Norm::backward`] with a ReLU behind it; the gradient with respect to the input is added to `into`.
+    pub(crate) fn backward_add(
+        &self,
+        params: &Params,
+        saved: &NormSaved,
+        dy: &Tensor,
+        into: &Tensor,
+        grads: &mut Collect,
+    ) -> Result<()> {
+        let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
+        let (dgamma, dbeta) = ops::batch_norm_backward_add(dy, &saved.x, gamma, beta, &saved.stats, into)?;
+        grads.put(self.gamma, dgamma);
+        grads.put(self.beta, dbeta);
+        Ok(())
+    }
+
+    /// The norm by the running statistics, and a ReLU.
+    pub(crate) fn running(&self, params: &Params) -> Result<Affine> {
         let [gamma, beta, mean, var] = [self.gamma, self.beta, self.mean, self.var].map(|id| params.get(id));
-        Ok(ops::batch_norm_eval(x, gamma, beta, mean, var, true, EPS)?)
+        Ok(BatchStats::running(mean, var, EPS)?.affine(gamma, beta, true)?)
     }
 }
 
@@ -285,7 +301,7 @@ pub(crate) struct Folded {
 }
 
 impl Folded {
-    pub(crate) fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    pub(crate) fn forward<'a>(&self, x: impl Into<Input<'a>>, residual: Option<&Tensor>) -> Result<Tensor> {
         Ok(ops::conv2d_bias_act(x, &self.weight, &self.bias, residual, self.relu, self.stride, self.padding)?)
     }
 }

@@ -97,8 +97,8 @@ pub fn conv2d_stats<'a>(
 /// # Shapes
 ///
 /// As [`conv2d_forward`]; `bias [Co]`, `residual` like the result. `relu` chooses the activation.
-pub fn conv2d_bias_act(
-    x: &Tensor,
+pub fn conv2d_bias_act<'a>(
+    x: impl Into<Input<'a>>,
     w: &Tensor,
     bias: &Tensor,
     residual: Option<&Tensor>,

@@ -48,8 +48,8 @@ pub use input::{Affine, Input};
 pub use kernel::{Isa, isa};
 pub use loss::bce_with_logits;
 pub use norm::{
-    BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_eval, batch_norm_forward, batch_stats,
-    normalised_sum,
+    BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_backward_add, batch_norm_eval,
+    batch_norm_forward, batch_stats, normalised_sum,
 };
 pub use optim::{adamw_step, add_assign, sgd_step};
 pub use pool::{

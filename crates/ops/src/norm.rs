@@ -5,7 +5,7 @@
 
 use std::{mem::MaybeUninit, ops::Range};
 
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Device, InplaceOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         moments::Moments,
         vectorised,
     },
-    view::{View, check_shape, slice},
+    view::{View, check_shape, pixels, pixels_mut, slice},
 };
 
 /// What a batch normalised by: one value per channel, each `[C]`.
@@ -35,6 +35,19 @@ impl BatchStats {
         let vector = |values: &[f64]| Tensor::from_vec(narrow(values), values.len(), &Device::Cpu);
         let inv_std = vector(&moments.inv_std(eps))?;
         Ok(Self { mean: vector(&moments.mean)?, var: vector(&moments.var)?, inv_std })
+    }
+
+    /// The statistics that a batch norm in evaluation takes: `mean`, `var` `[C]`.
+    pub fn running(mean: &Tensor, var: &Tensor, eps: f64) -> Result<Self> {
+        let inv_std = (var + eps)?.sqrt()?.recip()?;
+        Ok(Self { mean: mean.clone(), var: var.clone(), inv_std })
+    }
+
+    /// Those of the channels of all `parts`, one after the other.
+    pub fn join(parts: &[&BatchStats]) -> Result<Self> {
+        let cat =
+            |of: fn(&BatchStats) -> &Tensor| Tensor::cat(&parts.iter().map(|stats| of(stats)).collect::<Vec<_>>(), 0);
+        Ok(Self { mean: cat(|s| &s.mean)?, var: cat(|s| &s.var)?, inv_std: cat(|s| &s.inv_std)? })
     }
 
     /// The batch norm with these statistics, and the ReLU behind it if `relu`.
@@ -179,6 +192,99 @@ pub fn batch_norm_backward(
         dbeta: vector(grads.dbeta)?,
         dresidual: grads.dresidual.map(tensor).transpose()?,
     })
+}
+
+/// As [`batch_norm_backward`] of a norm with a ReLU and no residual, but the gradient with respect to `x` is added, in
+/// place, to what `into` holds: the gradient of the same tensor by other paths. Returns those of gamma and beta.
+///
+/// # Shapes
+///
+/// `dy` `[..., C]` without gaps; `x` and `into` too, or a part of the channels of wider tensors.
+///
+/// # Errors
+///
+/// If shapes differ, or if `into` shares its storage with another operand.
+pub fn batch_norm_backward_add(
+    dy: &Tensor,
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    stats: &BatchStats,
+    into: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let op = "batch_norm_backward_add";
+    let c = channels(op, x)?;
+    check_shape(op, "dy", dy, x.dims())?;
+    check_shape(op, "into", into, x.dims())?;
+    for (name, vector) in [("gamma", gamma), ("beta", beta), ("mean", &stats.mean), ("inv_std", &stats.inv_std)] {
+        check_shape(op, name, vector, &[c])?;
+    }
+    let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
+    let (mean, inv_std) = (View::new(op, "mean", &stats.mean)?, View::new(op, "inv_std", &stats.inv_std)?);
+    let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
+    let ([sum, product], coefficients) = {
+        let (dy, x) = (View::new(op, "dy", dy)?, View::pixels(op, "x", x)?);
+        let operands = Operands {
+            dy: &dy,
+            x: &x,
+            pitch: x.pitch(),
+            y: &dy,
+            gamma: &gamma,
+            mean: &mean,
+            inv_std: &inv_std,
+            scale: &scale,
+            shift: &shift,
+            has_residual: false,
+        };
+        let sums = gradient_sums::<AGAIN>(&operands);
+        let coefficients = coefficients(&operands, &sums[0], &sums[1]);
+        (sums, coefficients)
+    };
+    into.inplace_op3(dy, x, &AddInputGrad { scale, shift, coefficients })?;
+    let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
+    Ok((vector(gamma_grad(&product, &inv_std))?, vector(narrow(&sum))?))
+}
+
+struct AddInputGrad {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    coefficients: [Vec<f32>; 3],
+}
+
+impl InplaceOp3 for AddInputGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_backward_add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        into: &mut CpuStorage,
+        layout: &Layout,
+        dy: &CpuStorage,
+        ldy: &Layout,
+        x: &CpuStorage,
+        lx: &Layout,
+    ) -> Result<()> {
+        let op = self.name();
+        let (into, pitch) = pixels_mut(op, "into", into, layout)?;
+        let dy: &[f32] = slice(op, "dy", dy, ldy)?;
+        let (x, x_pitch) = pixels(op, "x", x, lx)?;
+        let (c, [a, b, e]) = (self.scale.len(), &self.coefficients);
+        let rows = (TASK / c).max(1);
+        let parts = dy.par_chunks(rows * c).zip(x.par_chunks(rows * x_pitch)).zip(into.par_chunks_mut(rows * pitch));
+        parts.for_each(|((dy, x), into)| {
+            vectorised(|| {
+                for ((dy, x), into) in dy.chunks_exact(c).zip(x.chunks(x_pitch)).zip(into.chunks_mut(pitch)) {
+                    let affine = self.scale.iter().zip(&self.shift);
+                    let operands = dy.iter().zip(x).zip(affine).zip(a.iter().zip(b).zip(e));
+                    for (into, (((dy, x), (scale, shift)), ((a, b), e))) in into.iter_mut().zip(operands) {
+                        *into += a * passed::<AGAIN>(*dy, 0.0, *x, *scale, *shift) + (b * x + e);
+                    }
+                }
+            });
+        });
+        Ok(())
+    }
 }
 
 /// Normalises `x` by running statistics, as in evaluation, with ReLU if `relu`.
@@ -461,6 +567,8 @@ fn passed<const MASK: u8>(d: f32, y: f32, x: f32, scale: f32, shift: f32) -> f32
 struct Operands<'a> {
     dy: &'a [f32],
     x: &'a [f32],
+    /// Floats from pixel to pixel of `x`.
+    pitch: usize,
     /// Something of that shape, where there is no mask by the result.
     y: &'a [f32],
     gamma: &'a [f32],
@@ -481,7 +589,8 @@ fn backward(
     inv_std: &[f32],
     has_residual: bool,
 ) -> Backward {
-    let plain = Operands { dy, x, y: dy, gamma, mean, inv_std, scale: gamma, shift: gamma, has_residual };
+    let plain =
+        Operands { dy, x, pitch: gamma.len(), y: dy, gamma, mean, inv_std, scale: gamma, shift: gamma, has_residual };
     match mask {
         Mask::All => backward_masked::<ALL>(&plain),
         Mask::Result(y) => backward_masked::<RESULT>(&Operands { y, ..plain }),
@@ -489,15 +598,14 @@ fn backward(
     }
 }
 
-fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
-    let Operands { dy, x, y, gamma, mean, inv_std, scale, shift, has_residual } = *operands;
-    let c = gamma.len();
-    let pixels = x.len() / c;
-    let [sum, product] = channel_sums(pixels, c, |range, sum, product| {
+/// Per channel, the sums of `d` and of `d (x - mean)`.
+fn gradient_sums<const MASK: u8>(operands: &Operands) -> [Vec<f64>; 2] {
+    let Operands { dy, x, pitch, y, mean, scale, shift, .. } = *operands;
+    let c = mean.len();
+    channel_sums(dy.len() / c, c, |range, sum, product| {
         vectorised(|| {
-            let range = range.start * c..range.end * c;
-            let rows = dy[range.clone()].chunks_exact(c).zip(x[range.clone()].chunks_exact(c));
-            for ((dy, x), y) in rows.zip(y[range].chunks_exact(c)) {
+            let rows = dy[range.start * c..range.end * c].chunks_exact(c).zip(x[range.start * pitch..].chunks(pitch));
+            for ((dy, x), y) in rows.zip(y[range.start * c..].chunks_exact(c)) {
                 let sums = sum.iter_mut().zip(product.iter_mut());
                 let operands = dy.iter().zip(y).zip(x.iter().zip(mean)).zip(scale.iter().zip(shift));
                 for ((sum, product), (((dy, y), (x, mean)), (scale, shift))) in sums.zip(operands) {
@@ -507,10 +615,14 @@ fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
                 }
             }
         })
-    });
+    })
+}
 
-    // dx = gamma inv_std (d - mean(d) - xhat mean(d xhat)) = a d + b x + e
-    let n = pixels as f64;
+/// Per channel, `a`, `b`, `e` of `dx = gamma inv_std (d - mean(d) - xhat mean(d xhat)) = a d + b x + e`.
+fn coefficients(operands: &Operands, sum: &[f64], product: &[f64]) -> [Vec<f32>; 3] {
+    let Operands { dy, gamma, mean, inv_std, .. } = *operands;
+    let c = gamma.len();
+    let n = (dy.len() / c) as f64;
     let mut coefficients = [vec![0f32; c], vec![0f32; c], vec![0f32; c]];
     for j in 0..c {
         let inv = f64::from(inv_std[j]);
@@ -520,7 +632,18 @@ fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
         coefficients[1][j] = b as f32;
         coefficients[2][j] = (-a * sum[j] / n - b * f64::from(mean[j])) as f32;
     }
-    let [a, b, e] = &coefficients;
+    coefficients
+}
+
+fn gamma_grad(product: &[f64], inv_std: &[f32]) -> Vec<f32> {
+    product.iter().zip(inv_std).map(|(p, s)| (p * f64::from(*s)) as f32).collect()
+}
+
+fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
+    let Operands { dy, x, y, gamma, inv_std, scale, shift, has_residual, .. } = *operands;
+    let c = gamma.len();
+    let [sum, product] = gradient_sums::<MASK>(operands);
+    let [a, b, e] = &coefficients(operands, &sum, &product);
     let task = rows_per_task(c);
     let mut dresidual = None;
     let pass = |dx: &mut [MaybeUninit<f32>]| {
@@ -562,6 +685,6 @@ fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
     };
     // SAFETY: as above.
     let dx = unsafe { buffer::filled(x.len(), pass) };
-    let dgamma = product.iter().zip(inv_std).map(|(p, s)| (p * f64::from(*s)) as f32).collect();
+    let dgamma = gamma_grad(&product, inv_std);
     Backward { dx, dgamma, dbeta: narrow(&sum), dresidual }
 }

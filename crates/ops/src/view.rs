@@ -37,17 +37,56 @@ impl<'a, T: WithDType> View<'a, T> {
             return Self::new(op, name, tensor);
         };
         check_type::<T>(op, name, cpu)?;
-        let (pixels, channels) = match layout.dims() {
-            [pixels @ .., channels] => (pixels.iter().product::<usize>(), *channels),
-            [] => (0, 0),
-        };
-        let len = if pixels == 0 { 0 } else { (pixels - 1) * pitch + channels };
+        let len = pixels_len(layout, pitch);
         Ok(Self { storage, start: layout.start_offset(), len, pitch, kind: PhantomData })
     }
 
     /// Elements from one pixel to the next.
     pub(crate) fn pitch(&self) -> usize {
         self.pitch
+    }
+}
+
+/// Elements from the first of the first pixel to the last of the last.
+fn pixels_len(layout: &Layout, pitch: usize) -> usize {
+    match layout.dims() {
+        [pixels @ .., channels] if layout.shape().elem_count() > 0 => {
+            (pixels.iter().product::<usize>() - 1) * pitch + channels
+        }
+        _ => 0,
+    }
+}
+
+/// As [`View::pixels`], of a storage: the elements, gaps included, and how many from pixel to pixel.
+pub(crate) fn pixels<'a>(
+    op: &'static str,
+    name: &'static str,
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<(&'a [f32], usize)> {
+    let Some(pitch) = pixel_pitch(layout) else {
+        let pitch = layout.dims().last().copied().unwrap_or(1);
+        return Ok((slice(op, name, storage, layout)?, pitch));
+    };
+    check_type::<f32>(op, name, storage)?;
+    Ok((&storage.as_slice::<f32>()?[layout.start_offset()..][..pixels_len(layout, pitch)], pitch))
+}
+
+/// As [`View::pixels`], for writing: the elements, gaps included, and how many from pixel to pixel.
+pub(crate) fn pixels_mut<'a>(
+    op: &'static str,
+    name: &'static str,
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<(&'a mut [f32], usize)> {
+    let Some(pitch) = pixel_pitch(layout) else {
+        let pitch = layout.dims().last().copied().unwrap_or(1);
+        return Ok((slice_mut(op, name, storage, layout)?, pitch));
+    };
+    check_type::<f32>(op, name, storage)?;
+    match storage {
+        CpuStorage::F32(all) => Ok((&mut all[layout.start_offset()..][..pixels_len(layout, pitch)], pitch)),
+        _ => unreachable!("the type has been checked"),
     }
 }
 

@@ -159,3 +159,28 @@ fn an_affine_of_other_channels_is_refused() {
     let error = ops::conv2d_stats(&random(&[0, 4, 4, 3], 1), &random(&[4, 1, 1, 3], 1), 1, 0, EPS).unwrap_err();
     assert!(error.to_string().starts_with("conv2d_stats: `x`"), "{error}");
 }
+
+#[test]
+fn batch_norm_adds_its_gradient_to_another() {
+    let (x, stats, [gamma, beta], _, y) = normed(&[3, 5, 4, 19]);
+    let dy = random(x.dims(), 8);
+    let expected = ops::batch_norm_backward(&dy, &x, Some(&y), &gamma, &beta, &stats, false, true).unwrap();
+    // Both in the middle of wider tensors.
+    let wide = |part: &Tensor| {
+        let around = random(&[3, 5, 4, 7], 9);
+        Tensor::cat(&[&around, part, &around], 3).unwrap()
+    };
+    let before = random(x.dims(), 10);
+    let (x, into) = (wide(&x), wide(&before));
+    let other_channels = values(&into.narrow(3, 0, 7).unwrap().contiguous().unwrap());
+    let (x, part) = (x.narrow(3, 7, 19).unwrap(), into.narrow(3, 7, 19).unwrap());
+    let (dgamma, dbeta) = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &part).unwrap();
+    assert_eq!(values(&part.contiguous().unwrap()), values(&(before + expected.dx).unwrap()));
+    assert_eq!(values(&into.narrow(3, 0, 7).unwrap().contiguous().unwrap()), other_channels);
+    assert_eq!((values(&dgamma), values(&dbeta)), (values(&expected.dgamma), values(&expected.dbeta)));
+
+    let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &dy);
+    assert!(error.is_err(), "in place over an operand");
+    let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &into).unwrap_err().to_string();
+    assert!(error.starts_with("batch_norm_backward_add: `into` must have shape"), "{error}");
+}
