@@ -208,6 +208,8 @@ pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
 struct Scratch {
     left: Aligned,
     right: Aligned,
+    spots: Vec<Spot>,
+    /// Where the results go.
     places: Vec<usize>,
 }
 
@@ -215,6 +217,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         left: Aligned::zeros(PIXELS * PITCH),
         right: Aligned::zeros(PIXELS * PITCH),
+        spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
     });
 }
@@ -232,7 +235,7 @@ struct Block {
 /// `to = sum over pixels of dy[p][rows] patch[p][columns]`.
 fn weight_block(gather: &Gather, dy: Source, pixels: Range<usize>, to: &Block, tile: &Tile, out: Shared<f32>) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, .. } = scratch;
+        let Scratch { left: rows, right: columns, spots, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..to.rows.len(), tile.rows);
         let mut accumulate = false;
@@ -241,7 +244,9 @@ fn weight_block(gather: &Gather, dy: Source, pixels: Range<usize>, to: &Block, t
             chunks.push(pixels);
         }
         for pixels in chunks {
-            gather.block(pixels.clone(), to.columns.clone(), columns);
+            spots.clear();
+            spots.extend(gather.patches.spots(pixels.clone()));
+            gather.block(spots, to.columns.clone(), columns);
             for (pixel, row) in pixels.clone().zip(rows.chunks_exact_mut(PITCH)) {
                 row[..to.rows.len()].copy_from_slice(&dy.data[pixel * dy.pitch..][to.rows.clone()]);
             }
@@ -329,11 +334,32 @@ impl Patches {
         self.kh * self.kw * self.c
     }
 
-    /// Image, row and column of a patch.
-    fn position(&self, pixel: usize) -> (usize, usize, usize) {
-        let image = self.grid_h * self.grid_w;
-        (pixel / image, pixel % image / self.grid_w, pixel % self.grid_w)
+    /// Where the patches `pixels` are.
+    fn spots(&self, pixels: Range<usize>) -> impl Iterator<Item = Spot> + use<> {
+        let Patches { grid_h, grid_w, .. } = *self;
+        let image = (grid_h * grid_w).max(1);
+        let start = pixels.start;
+        let mut next = Spot { image: start / image, row: start % image / grid_w.max(1), column: start % grid_w.max(1) };
+        pixels.map(move |_| {
+            let spot = next;
+            next.column += 1;
+            if next.column == grid_w {
+                (next.column, next.row) = (0, next.row + 1);
+                if next.row == grid_h {
+                    (next.row, next.image) = (0, next.image + 1);
+                }
+            }
+            spot
+        })
     }
+}
+
+/// A patch's place in the grid.
+#[derive(Clone, Copy)]
+struct Spot {
+    image: usize,
+    row: usize,
+    column: usize,
 }
 
 /// Copies patches into blocks.
@@ -356,56 +382,79 @@ impl<'a> Gather<'a> {
         Gather { patches, source, scale, shift, floor }
     }
 
-    /// Copies the floats `depths` of the patches `pixels` into `block`, [`PITCH`] apart.
-    fn block(&self, pixels: Range<usize>, depths: Range<usize>, block: &mut [f32]) {
-        vectorised(|| {
-            for (pixel, patch) in pixels.zip(block.chunks_exact_mut(PITCH)) {
-                self.patch(pixel, depths.clone(), patch);
-            }
-        });
-    }
-
-    #[inline(always)]
-    fn patch(&self, pixel: usize, depths: Range<usize>, patch: &mut [f32]) {
-        let Patches { h, w, c, kw, step, .. } = self.patches;
-        let (line, pitch) = (kw * c, self.source.pitch);
-        let (image, row, column) = self.patches.position(pixel);
-        let left = (column * step) as isize + self.patches.x;
+    /// Copies the floats `depths` of the patches at `spots` into `block`, [`PITCH`] apart.
+    fn block(&self, spots: &[Spot], depths: Range<usize>, block: &mut [f32]) {
+        let Patches { c, kw, .. } = self.patches;
+        let line = kw * c;
         let mut depth = depths.start;
         while depth < depths.end {
             let (ky, from) = (depth / line, depth % line);
             // To the end of the patch's row where that is contiguous, otherwise to the end of a pixel.
-            let (first, channel, run) =
-                if pitch == c { (left, from, line) } else { (left + (from / c) as isize, from % c, c) };
-            let count = (run - channel).min(depths.end - depth);
-            let to = &mut patch[depth - depths.start..][..count];
-            depth += count;
-            let y = (row * step + ky) as isize + self.patches.y;
-            // The part of the run that lies within the source's row.
-            let start = first * c as isize + channel as isize;
-            let width = (w * c) as isize;
-            let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
-            if y < 0 || y >= h as isize || inside.is_empty() {
+            let left = if self.source.pitch == c { line - from } else { c - from % c };
+            let run = Run { ky, from, count: left.min(depths.end - depth) };
+            vectorised(|| self.run(spots, run, &mut block[depth - depths.start..]));
+            depth += run.count;
+        }
+    }
+
+    #[inline(always)]
+    fn run(&self, spots: &[Spot], Run { ky, from, count }: Run, block: &mut [f32]) {
+        let Patches { h, w, c, step, .. } = self.patches;
+        let pitch = self.source.pitch;
+        // Floats of a row of the source as the run counts them, and where in it the run starts for column 0.
+        let (kx, channel) = if pitch == c { (0, from) } else { (from / c, from % c) };
+        let (width, first) = ((w * c) as isize, (self.patches.x + kx as isize) * c as isize + channel as isize);
+        for (spot, patch) in spots.iter().zip(block.chunks_mut(PITCH)) {
+            let to = &mut patch[..count];
+            let y = (spot.row * step + ky) as isize + self.patches.y;
+            let start = (spot.column * step * c) as isize + first;
+            if y < 0 || y >= h as isize {
                 to.fill(0.0);
                 continue;
             }
-            to[..inside.start].fill(0.0);
-            to[inside.end..].fill(0.0);
-            let at = start + inside.start as isize; // not negative now
-            let pixel = (image * h + y as usize) * w + at as usize / c;
-            let source = &self.source.data[pixel * pitch + at as usize % c..][..inside.len()];
-            let to = &mut to[inside.clone()];
-            if self.scale.is_empty() {
-                to.copy_from_slice(source);
-            } else {
-                let at = from + inside.start;
-                let (scale, shift) = (&self.scale[at..][..to.len()], &self.shift[at..][..to.len()]);
-                for ((to, x), (scale, shift)) in to.iter_mut().zip(source).zip(scale.iter().zip(shift)) {
-                    *to = at_least(x * scale + shift, self.floor);
-                }
+            let row = (spot.image * h + y as usize) * w;
+            if start >= 0 && start + count as isize <= width {
+                let at = if pitch == c {
+                    row * c + start as usize
+                } else {
+                    (row + (spot.column * step + kx).wrapping_add_signed(self.patches.x)) * pitch + channel
+                };
+                self.copy(&self.source.data[at..], from, to);
+                continue;
+            }
+            // Partly outside; whole pixels are, so that a run within one is out altogether.
+            let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
+            to.fill(0.0);
+            if !inside.is_empty() {
+                let at = row * c + (start + inside.start as isize) as usize;
+                self.copy(&self.source.data[at..], from + inside.start, &mut to[inside]);
             }
         }
     }
+
+    /// Copies from the source into a patch's row, from its float `at` on.
+    #[inline(always)]
+    fn copy(&self, source: &[f32], at: usize, to: &mut [f32]) {
+        let source = &source[..to.len()];
+        if self.scale.is_empty() {
+            to.copy_from_slice(source);
+            return;
+        }
+        let (scale, shift) = (&self.scale[at..][..to.len()], &self.shift[at..][..to.len()]);
+        for ((to, x), (scale, shift)) in to.iter_mut().zip(source).zip(scale.iter().zip(shift)) {
+            *to = at_least(x * scale + shift, self.floor);
+        }
+    }
+}
+
+/// Floats that lie side by side in a patch and in the source.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Row of the patch.
+    ky: usize,
+    /// The first, counted from the start of that row.
+    from: usize,
+    count: usize,
 }
 
 /// Where the patches of a pass have their results in `[n, h, w, c]`.
@@ -515,21 +564,22 @@ fn multiply_block(
 ) {
     let Packed { depth, channels, tile, .. } = *weights;
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: block, places, .. } = scratch;
+        let Scratch { left: block, spots, places, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..pixels.len(), tile.rows);
+        spots.clear();
+        spots.extend(gather.patches.spots(pixels.clone()));
         places.clear();
-        places.extend(pixels.clone().map(|pixel| {
-            let (image, row, column) = gather.patches.position(pixel);
-            let (row, column) = (place.y + row * place.step, place.x + column * place.step);
-            ((image * place.h + row) * place.w + column) * place.pitch
+        places.extend(spots.iter().map(|spot| {
+            let (row, column) = (place.y + spot.row * place.step, place.x + spot.column * place.step);
+            ((spot.image * place.h + row) * place.w + column) * place.pitch
         }));
         let mut depths = balanced(0..depth, DEPTH);
         if depths.is_empty() {
             depths.push(0..0); // no tap meets these pixels: zeros
         }
         for depths in depths {
-            gather.block(pixels.clone(), depths.clone(), block);
+            gather.block(spots, depths.clone(), block);
             let last = depths.end == depth;
             for panel in panels.clone() {
                 let channel = panel * tile.columns;
@@ -550,7 +600,8 @@ fn multiply_block(
                     unsafe {
                         out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
                         if last && !epilogue.is_empty() {
-                            (0..rows.len()).for_each(|row| epilogue.apply(out.slice(at(row), width), at(row), channel));
+                            let rows = (0..rows.len()).map(|row| (at(row), out.slice(at(row), width)));
+                            vectorised(|| epilogue.apply(rows, channel));
                         }
                     }
                 }
@@ -572,17 +623,20 @@ impl Epilogue<'_> {
         self.bias.is_none() && self.residual.is_none() && !self.relu
     }
 
-    /// Finishes `sums`, which lie at `at` of the output and start with channel `channel`.
+    /// Finishes rows of sums that start with channel `channel`, given where each lies in the output.
     #[inline(always)]
-    fn apply(&self, sums: &mut [f32], at: usize, channel: usize) {
-        if let Some(bias) = self.bias {
-            sums.iter_mut().zip(&bias[channel..]).for_each(|(sum, bias)| *sum += bias);
-        }
-        if let Some(residual) = self.residual {
-            sums.iter_mut().zip(&residual[at..]).for_each(|(sum, residual)| *sum += residual);
-        }
-        if self.relu {
-            sums.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+    fn apply<'s>(&self, rows: impl Iterator<Item = (usize, &'s mut [f32])>, channel: usize) {
+        let zeros = [0.0; 32];
+        let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
+        for (at, sums) in rows {
+            let bias = self.bias.map_or(&zeros[..], |bias| &bias[channel..]);
+            match self.residual {
+                None => sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum = at_least(*sum + bias, floor)),
+                Some(residual) => {
+                    let operands = bias.iter().zip(&residual[at..]);
+                    sums.iter_mut().zip(operands).for_each(|(sum, (b, r))| *sum = at_least(*sum + b + r, floor));
+                }
+            }
         }
     }
 }
