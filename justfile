@@ -100,10 +100,12 @@ fmt-check:
 lint:
     cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-# All tests
+# All tests, those of the kernels for each instruction set that this CPU has
 [group('check')]
 test:
     cargo test --workspace --quiet
+    AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused
+    AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused
 
 # Docs without warnings
 [group('check')]

@@ -1,7 +1,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use nets::{Backbone, OptimizerKind, Pool, Recipe, Schedule, View};
+use nets::{Backbone, OptimizerKind, Pool, Precision, Recipe, Schedule, View};
 use serde::Deserialize;
 
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
@@ -31,7 +31,7 @@ pub struct Config {
     pub brightness: f64,
     pub contrast: f64,
     pub eval_batch: usize,
-    pub precision: String,
+    pub precision: Precision,
 }
 
 /// How the learning rate falls.
@@ -69,9 +69,6 @@ impl Config {
         below_one(&key("momentum"), self.momentum)?;
         below_one(&key("brightness"), self.brightness)?;
         below_one(&key("contrast"), self.contrast)?;
-        if self.precision != "f32" {
-            return Err(format!("{} = {:?}, expected \"f32\"", key("precision"), self.precision));
-        }
         if self.init.is_empty() {
             let expected = "\"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file";
             return Err(format!("{} = \"\", expected {expected}", key("init")));
@@ -100,6 +97,7 @@ impl Config {
             rotate_deg: self.rotate_deg,
             brightness: self.brightness,
             contrast: self.contrast,
+            precision: self.precision,
             seed,
         }
     }

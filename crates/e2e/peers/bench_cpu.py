@@ -17,7 +17,15 @@ import sys
 from pathlib import Path
 from statistics import median
 
-CASES = ["resnet50-train", "resnet50-evaluate", "resnet18-train", "resnet18-evaluate", "densenet121-train", "densenet121-evaluate"]
+CASES = [
+    "resnet50-train",
+    "resnet50-evaluate",
+    "resnet50-train-bf16",
+    "resnet18-train",
+    "resnet18-evaluate",
+    "densenet121-train",
+    "densenet121-evaluate",
+]
 MALLOC = "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1"
 HERE = Path(__file__).parent
 
@@ -81,10 +89,10 @@ def main():
 
     ratios, disturbed = [], []
     for case in args.cases.split(","):
-        backbone, _, what = case.partition("-")
-        shape = [backbone, str(args.batch), str(args.side)]
+        backbone, what, precision = [*case.split("-"), "f32"][:3]
+        shape = [backbone, str(args.batch), str(args.side), precision]
         ours = Peer([args.step_speed, *shape], {"RAYON_NUM_THREADS": str(args.threads)})
-        script = [python, HERE / "step_torch.py", *shape, str(args.threads), "f32"]
+        script = [python, HERE / "step_torch.py", *shape, str(args.threads)]
         peer = Peer(script, {"GLIBC_TUNABLES": MALLOC})
         both = (ours, peer)
         for _ in range(2):

@@ -1,6 +1,6 @@
 """As crates/nets/examples/step_speed.rs, in PyTorch's best modes on a CPU: channels_last, f32 or bf16 autocast.
 
-    python step_torch.py BACKBONE BATCH SIDE THREADS f32|bf16
+    python step_torch.py BACKBONE BATCH SIDE f32|bf16 THREADS
 
 Every line `train` or `evaluate` on stdin runs one such step and prints the seconds it took.
 """
@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import nn
 
-backbone, batch, side, threads, precision = sys.argv[1:]
+backbone, batch, side, precision, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))
 torch.manual_seed(1)
 net = getattr(torchvision.models, backbone)(num_classes=15).to(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
 //! DenseNet-121 (Huang et al., CVPR 2017), as torchvision has it.
 
 use candle_core::{D, Tensor};
-use ops::{BatchStats, Input};
+use ops::{BatchStats, Input, Precision};
 
 use crate::Result;
 use crate::params::{Builder, Params};
@@ -179,12 +179,12 @@ impl Densenet {
                 let before = wide.narrow(D::Minus1, 0, layer.input)?;
                 let norm = layer.norm1.running(params)?;
                 let y = squeeze.forward(Input { x: &before, affine: Some(&norm) }, None)?;
-                wide.slice_set(&layer.conv2.forward(params, &Act::plain(y))?, D::Minus1, layer.input)?;
+                wide.slice_set(&layer.conv2.forward(params, &Act::plain(y), Precision::F32)?, D::Minus1, layer.input)?;
             }
             x = match self.transitions.get(index) {
                 Some(transition) => {
                     let y = Act { norm: Some(transition.norm.running(params)?), x: wide };
-                    ops::avg_pool_forward(&transition.conv.forward(params, &y)?, 2)?
+                    ops::avg_pool_forward(&transition.conv.forward(params, &y, Precision::F32)?, 2)?
                 }
                 None => wide,
             };
@@ -220,7 +220,7 @@ impl Layer {
     /// to that of the channels before.
     fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?;
-        self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
+        self.conv2.backward_weight(params, &saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.x.dims4()?;
         drop(saved.squeezed);
         let dsqueezed = self.conv2.backward_input(params, &dnew, shape, None)?;
@@ -256,7 +256,7 @@ fn widened(x: &Tensor, layers: usize) -> Result<Tensor> {
 impl Transition {
     fn forward(&self, params: &mut Params, x: Growing) -> Result<(Tensor, TransitionSaved)> {
         let (normed, norm) = self.norm.forward(params, x.x, x.stats, true)?;
-        let z = self.conv.forward(params, &normed)?;
+        let z = self.conv.forward(params, &normed, params.precision)?;
         let (_, height, width, _) = z.dims4()?;
         let saved = TransitionSaved { norm, normed, side: (height, width) };
         Ok((ops::avg_pool_forward(&z, 2)?, saved))
@@ -264,7 +264,7 @@ impl Transition {
 
     fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Collect) -> Result<Tensor> {
         let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
-        self.conv.backward_weight(&saved.normed, &dz, grads)?;
+        self.conv.backward_weight(params, &saved.normed, &dz, grads)?;
         let shape = saved.normed.x.dims4()?;
         drop(saved.normed);
         let dnormed = self.conv.backward_input(params, &dz, shape, None)?;

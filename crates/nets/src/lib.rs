@@ -41,4 +41,4 @@ pub use device::device;
 pub use error::{Error, Result};
 pub use network::{Evaluated, Grads, Network};
 pub use optim::{Optimizer, OptimizerKind, Schedule};
-pub use train::{EpochStats, Event, Fit, Pictures, Recipe, fit, score};
+pub use train::{EpochStats, Event, Fit, Pictures, Precision, Recipe, fit, score};

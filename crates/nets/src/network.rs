@@ -13,7 +13,7 @@ use crate::params::{Builder, Id, Init, Params};
 use crate::resnet::{self, FoldedResnet, Resnet};
 use crate::units::Collect;
 use crate::weights::{self, Meta};
-use crate::{Backbone, Error, Optimizer, OptimizerKind, Pool, Result, import};
+use crate::{Backbone, Error, Optimizer, OptimizerKind, Pool, Precision, Result, import};
 
 /// Sharpness of [`Pool::Lse`] (Wang et al., CVPR 2017: the best of their sweep).
 const LSE_R: f32 = 10.0;
@@ -120,6 +120,14 @@ impl Network {
     /// Where it lives.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Chooses in what numbers the convolutions of [`Network::loss_and_grads`] multiply; at first `f32`.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.params.precision = match precision {
+            Precision::F32 => ops::Precision::F32,
+            Precision::Bf16 => ops::Precision::Bf16,
+        };
     }
 
     /// torchvision's name and the value of every trained parameter; a convolution's is `[out, height, width, in]`.

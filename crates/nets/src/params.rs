@@ -1,6 +1,7 @@
 //! The named tensors of a network, and how they start.
 
 use candle_core::{Device, Tensor};
+use ops::Precision;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -23,29 +24,33 @@ struct Entry {
 
 /// All tensors of a network, in torchvision's order. Their storage is shared with nobody: optimisers write into it.
 #[derive(Debug, Default)]
-pub(crate) struct Params(Vec<Entry>);
+pub(crate) struct Params {
+    entries: Vec<Entry>,
+    /// In what numbers the convolutions multiply in training.
+    pub(crate) precision: Precision,
+}
 
 impl Params {
     pub(crate) fn get(&self, id: Id) -> &Tensor {
-        &self.0[id.0].tensor
+        &self.entries[id.0].tensor
     }
 
     pub(crate) fn set(&mut self, id: Id, tensor: Tensor) {
-        self.0[id.0].tensor = tensor;
+        self.entries[id.0].tensor = tensor;
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     /// Every name and tensor, running statistics included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|entry| (entry.name.as_str(), &entry.tensor))
+        self.entries.iter().map(|entry| (entry.name.as_str(), &entry.tensor))
     }
 
     /// The tensors that have a gradient.
     pub(crate) fn trained(&self) -> impl Iterator<Item = (Id, &str, &Tensor)> {
-        self.0
+        self.entries
             .iter()
             .enumerate()
             .filter(|(_, entry)| entry.trained)
@@ -60,13 +65,13 @@ impl Params {
         if tensors.len() != self.len() {
             return Err(Error::shape("tensors", self.len(), tensors.len()));
         }
-        for (entry, tensor) in self.0.iter().zip(&tensors) {
+        for (entry, tensor) in self.entries.iter().zip(&tensors) {
             if entry.tensor.dims() != tensor.dims() {
                 let (expected, got) = (entry.tensor.dims(), tensor.dims());
                 return Err(Error::shape(&entry.name, format!("{expected:?}"), format!("{got:?}")));
             }
         }
-        for (entry, tensor) in self.0.iter_mut().zip(tensors) {
+        for (entry, tensor) in self.entries.iter_mut().zip(tensors) {
             entry.tensor = tensor;
         }
         Ok(())
@@ -74,7 +79,7 @@ impl Params {
 
     /// Copies of every tensor, in the order of [`Params::iter`].
     pub(crate) fn snapshot(&self) -> Result<Vec<Tensor>> {
-        let copies = self.0.iter().map(|entry| entry.tensor.copy());
+        let copies = self.entries.iter().map(|entry| entry.tensor.copy());
         Ok(copies.collect::<candle_core::Result<_>>()?)
     }
 }
@@ -106,8 +111,8 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, name: String, tensor: Tensor, trained: bool) -> Id {
-        self.params.0.push(Entry { name, tensor, trained });
-        Id(self.params.0.len() - 1)
+        self.params.entries.push(Entry { name, tensor, trained });
+        Id(self.params.entries.len() - 1)
     }
 
     /// `{name}.weight`, a `kernel x kernel` convolution without bias that keeps the side at stride 1.

@@ -48,8 +48,22 @@ pub struct Recipe {
     pub brightness: f64,
     /// Largest change of contrast: the factor is in `1 - c ..= 1 + c`.
     pub contrast: f64,
+    /// In what numbers the convolutions of a training step multiply.
+    pub precision: Precision,
     /// Seed of the order of the pictures and of their augmentation.
     pub seed: u64,
+}
+
+/// In what numbers the convolutions of a training step multiply. Weights, sums and everything else are `f32`, and so is
+/// evaluation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// `f32`.
+    #[default]
+    F32,
+    /// Operands rounded to bf16: faster on a CPU that has instructions for it (AVX512-BF16), slower on others.
+    Bf16,
 }
 
 /// Pictures in memory with their targets.
@@ -171,6 +185,7 @@ pub fn fit(
     train.check("training")?;
     validation.check("validation")?;
     recipe.check(net, train)?;
+    net.set_precision(recipe.precision);
     let mut optimizer = net.optimizer(recipe.optimizer, recipe.momentum, recipe.weight_decay)?;
     let mut best = Best { epoch: 0, auroc: None, weights: Vec::new() };
     let mut epochs: Vec<EpochStats> = Vec::new();

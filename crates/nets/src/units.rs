@@ -5,7 +5,7 @@
 //! again by everything that reads it.
 
 use candle_core::Tensor;
-use ops::{Affine, BatchStats, Input};
+use ops::{Affine, BatchStats, Input, Precision};
 
 use crate::Result;
 use crate::params::{Id, Params};
@@ -70,22 +70,26 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    /// `x [N, H, W, C]` to `[N, H', W', C']`.
-    pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
+    fn over(&self, precision: Precision) -> ops::Conv {
+        ops::Conv { stride: self.stride, padding: self.padding, precision }
+    }
+
+    /// `x [N, H, W, C]` to `[N, H', W', C']`, in the network's precision if it trains.
+    pub(crate) fn forward(&self, params: &Params, x: &Act, precision: Precision) -> Result<Tensor> {
         let weight = params.get(self.weight);
-        Ok(ops::conv2d_forward(x.input(), weight, self.stride, self.padding)?)
+        Ok(ops::conv2d_forward(x.input(), weight, self.over(precision))?)
     }
 
     /// As [`Conv::forward`], with the result's statistics.
     pub(crate) fn forward_stats(&self, params: &Params, x: &Act) -> Result<(Tensor, BatchStats)> {
         let weight = params.get(self.weight);
-        Ok(ops::conv2d_stats(x.input(), weight, self.stride, self.padding, EPS)?)
+        Ok(ops::conv2d_stats(x.input(), weight, self.over(params.precision), EPS)?)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(&self, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+    pub(crate) fn backward_weight(&self, params: &Params, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
-        let grad = ops::conv2d_weight_grad(x.input(), dy, self.stride, self.padding, kernel)?;
+        let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(params.precision), kernel)?;
         grads.put(self.weight, grad);
         Ok(())
     }
@@ -100,7 +104,7 @@ impl Conv {
     ) -> Result<Tensor> {
         let weight = params.get(self.weight);
         let side = (height, width);
-        Ok(ops::conv2d_input_grad(dy, weight, self.stride, self.padding, side, plus)?)
+        Ok(ops::conv2d_input_grad(dy, weight, self.over(params.precision), side, plus)?)
     }
 }
 
@@ -244,7 +248,7 @@ impl ConvNorm {
         grads: &mut Collect,
     ) -> Result<Tensor> {
         let Unnormed { input, dz } = unnormed;
-        self.conv.backward_weight(&input, &dz, grads)?;
+        self.conv.backward_weight(params, &input, &dz, grads)?;
         let shape = input.x.dims4()?;
         drop(input);
         self.conv.backward_input(params, &dz, shape, plus)
@@ -267,7 +271,7 @@ impl ConvNorm {
     /// As [`ConvNorm::backward`] for the first unit, whose input is the picture.
     pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let (unnormed, _) = self.backward_norm(params, saved, Behind::Relu, dy, grads)?;
-        self.conv.backward_weight(&unnormed.input, &unnormed.dz, grads)
+        self.conv.backward_weight(params, &unnormed.input, &unnormed.dz, grads)
     }
 
     /// The convolution that does the same with the running statistics.
@@ -302,7 +306,8 @@ pub(crate) struct Folded {
 
 impl Folded {
     pub(crate) fn forward<'a>(&self, x: impl Into<Input<'a>>, residual: Option<&Tensor>) -> Result<Tensor> {
-        Ok(ops::conv2d_bias_act(x, &self.weight, &self.bias, residual, self.relu, self.stride, self.padding)?)
+        let conv = ops::Conv::new(self.stride, self.padding);
+        Ok(ops::conv2d_bias_act(x, &self.weight, &self.bias, residual, self.relu, conv)?)
     }
 }
 

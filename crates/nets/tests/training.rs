@@ -49,6 +49,7 @@ fn recipe(optimizer: OptimizerKind) -> Recipe {
         rotate_deg: 5.0,
         brightness: 0.1,
         contrast: 0.1,
+        precision: nets::Precision::F32,
         seed: 3,
     }
 }
@@ -94,6 +95,20 @@ fn stopped_and_continued_is_bit_identical() {
         }
         assert!(bits(&whole) == bits(&continued), "{optimizer:?}");
     }
+}
+
+/// Rounding the operands of the convolutions to bf16 changes the bits, and hardly what is learnt.
+#[test]
+fn bf16_learns_what_f32_learns() {
+    let recipe = recipe(OptimizerKind::Sgd);
+    let losses = |precision| {
+        let folder = tempfile::tempdir().unwrap();
+        let fitted = train(&Recipe { precision, ..recipe.clone() }, folder.path(), None).1.unwrap();
+        [fitted.epochs[0].train_loss, fitted.epochs[3].train_loss]
+    };
+    let ([f32_first, f32_last], [first, last]) = (losses(nets::Precision::F32), losses(nets::Precision::Bf16));
+    assert!(first != f32_first && (first - f32_first).abs() < 0.02 * f32_first, "{first} {f32_first}");
+    assert!(last < first && (last - f32_last).abs() < 0.02 * f32_first, "{last} {f32_last}");
 }
 
 #[test]

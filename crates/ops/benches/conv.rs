@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Result, Tensor};
+use ops::Conv;
 
 /// Side of the input, input channels, output channels, kernel, stride.
 const LAYERS: [[usize; 5]; 16] = [
@@ -37,12 +38,12 @@ fn main() -> Result<()> {
         let padding = kernel / 2;
         let x = Tensor::randn(0f32, 1.0, (batch, side, side, input), &Device::Cpu)?;
         let w = Tensor::randn(0f32, 1.0, (output, kernel, kernel, input), &Device::Cpu)?;
-        let dy = ops::conv2d_forward(&x, &w, stride, padding)?;
+        let dy = ops::conv2d_forward(&x, &w, Conv::new(stride, padding))?;
         let flop = 2.0 * (dy.elem_count() * kernel * kernel * input) as f64;
         let seconds = [
-            median(|| ops::conv2d_forward(&x, &w, stride, padding))?,
-            median(|| ops::conv2d_input_grad(&dy, &w, stride, padding, (side, side), None))?,
-            median(|| ops::conv2d_weight_grad(&x, &dy, stride, padding, (kernel, kernel)))?,
+            median(|| ops::conv2d_forward(&x, &w, Conv::new(stride, padding)))?,
+            median(|| ops::conv2d_input_grad(&dy, &w, Conv::new(stride, padding), (side, side), None))?,
+            median(|| ops::conv2d_weight_grad(&x, &dy, Conv::new(stride, padding), (kernel, kernel)))?,
         ];
         let [forward, dx, dw] = seconds.map(|seconds| flop / seconds / 1e9);
         println!("{side:>5} {input:>5} {output:>5} {kernel} {stride} {forward:>9.0} {dx:>9.0} {dw:>9.0}");

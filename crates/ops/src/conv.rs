@@ -5,9 +5,27 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use crate::{
     BatchStats, Error, Input,
     input::InputView,
-    kernel::conv::{self, Epilogue, Geometry, Source},
+    kernel::conv::{self, Epilogue, Geometry, Precision, Source},
     view::{View, check_count, check_shape, dims4, slice},
 };
+
+/// How a convolution goes over its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Pixels from one place of the kernel to the next, both ways.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: usize,
+    /// In what numbers it multiplies.
+    pub precision: Precision,
+}
+
+impl Conv {
+    /// In `f32`.
+    pub const fn new(stride: usize, padding: usize) -> Self {
+        Self { stride, padding, precision: Precision::F32 }
+    }
+}
 
 const X: &str = "[N, H, W, Ci]";
 const W: &str = "[Co, kh, kw, Ci]";
@@ -18,8 +36,7 @@ fn geometry(
     op: &'static str,
     [n, h, w, ci]: [usize; 4],
     [co, kh, kw, wci]: [usize; 4],
-    stride: usize,
-    padding: usize,
+    Conv { stride, padding, precision }: Conv,
 ) -> Result<Geometry> {
     if wci != ci || co == 0 || kh == 0 || kw == 0 || ci == 0 {
         return Err(Error::Shape {
@@ -50,7 +67,20 @@ fn geometry(
         }
         Ok((padded - k) / stride + 1)
     };
-    Ok(Geometry { n, h, w, ci, co, kh, kw, stride, padding, oh: out("height", h, kh)?, ow: out("width", w, kw)? })
+    Ok(Geometry {
+        n,
+        h,
+        w,
+        ci,
+        co,
+        kh,
+        kw,
+        stride,
+        padding,
+        oh: out("height", h, kh)?,
+        ow: out("width", w, kw)?,
+        precision,
+    })
 }
 
 fn output(g: &Geometry) -> [usize; 4] {
@@ -62,8 +92,8 @@ fn output(g: &Geometry) -> [usize; 4] {
 /// # Shapes
 ///
 /// `x [N, H, W, Ci]`, `w [Co, kh, kw, Ci]` to `[N, Ho, Wo, Co]`, `Ho = (H + 2 padding - kh) / stride + 1` rounded down.
-pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    forward("conv2d_forward", x.into(), w, None, None, false, stride, padding)
+pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Result<Tensor> {
+    forward("conv2d_forward", x.into(), w, None, None, false, conv)
 }
 
 /// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
@@ -73,16 +103,10 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, stride: usize, pa
 /// # Errors
 ///
 /// As [`conv2d_forward`]; an empty batch, which has no statistics.
-pub fn conv2d_stats<'a>(
-    x: impl Into<Input<'a>>,
-    w: &Tensor,
-    stride: usize,
-    padding: usize,
-    eps: f64,
-) -> Result<(Tensor, BatchStats)> {
+pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f64) -> Result<(Tensor, BatchStats)> {
     let (op, x) = ("conv2d_stats", x.into());
     let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
-    let g = geometry(op, xs, ws, stride, padding)?;
+    let g = geometry(op, xs, ws, conv)?;
     if g.n == 0 {
         let expected = "at least one image, to have statistics".into();
         return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
@@ -103,11 +127,10 @@ pub fn conv2d_bias_act<'a>(
     bias: &Tensor,
     residual: Option<&Tensor>,
     relu: bool,
-    stride: usize,
-    padding: usize,
+    conv: Conv,
 ) -> Result<Tensor> {
     let op = "conv2d_bias_act";
-    forward(op, x.into(), w, Some(bias), residual, relu, stride, padding)
+    forward(op, x.into(), w, Some(bias), residual, relu, conv)
 }
 
 #[allow(clippy::too_many_arguments)] // one private function behind the two above
@@ -118,11 +141,10 @@ fn forward(
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
     relu: bool,
-    stride: usize,
-    padding: usize,
+    conv: Conv,
 ) -> Result<Tensor> {
     let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
-    let g = geometry(op, xs, ws, stride, padding)?;
+    let g = geometry(op, xs, ws, conv)?;
     if let Some(bias) = bias {
         check_shape(op, "bias", bias, &[g.co])?;
     }
@@ -145,15 +167,14 @@ fn forward(
 pub fn conv2d_input_grad(
     dy: &Tensor,
     w: &Tensor,
-    stride: usize,
-    padding: usize,
+    conv: Conv,
     (height, width): (usize, usize),
     plus: Option<&Tensor>,
 ) -> Result<Tensor> {
     let op = "conv2d_input_grad";
     let ws @ [_, _, _, ci] = dims4(op, "w", w, W)?;
     let [n, ..] = dims4(op, "dy", dy, DY)?;
-    let g = geometry(op, [n, height, width, ci], ws, stride, padding)?;
+    let g = geometry(op, [n, height, width, ci], ws, conv)?;
     check_shape(op, "dy", dy, &output(&g))?;
     if let Some(plus) = plus {
         check_shape(op, "plus", plus, &[n, height, width, ci])?;
@@ -172,14 +193,13 @@ pub fn conv2d_input_grad(
 pub fn conv2d_weight_grad<'a>(
     x: impl Into<Input<'a>>,
     dy: &Tensor,
-    stride: usize,
-    padding: usize,
+    conv: Conv,
     (kh, kw): (usize, usize),
 ) -> Result<Tensor> {
     let (op, x) = ("conv2d_weight_grad", x.into());
     let xs @ [_, _, _, ci] = dims4(op, "x", x.x, X)?;
     let [_, _, _, co] = dims4(op, "dy", dy, DY)?;
-    let g = geometry(op, xs, [co, kh, kw, ci], stride, padding)?;
+    let g = geometry(op, xs, [co, kh, kw, ci], conv)?;
     check_shape(op, "dy", dy, &output(&g))?;
     let (x, dy) = (InputView::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
     let dw = conv::weight_grad(&g, x.source(), plain(&dy));
@@ -192,13 +212,12 @@ fn plain<'a>(view: &'a View) -> Source<'a> {
 }
 
 /// [`conv2d_forward`], differentiable in `x` and `w`.
-pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    x.apply_op2(w, Conv2d { stride, padding })
+pub fn conv2d(x: &Tensor, w: &Tensor, conv: Conv) -> Result<Tensor> {
+    x.apply_op2(w, Conv2d { conv })
 }
 
 struct Conv2d {
-    stride: usize,
-    padding: usize,
+    conv: Conv,
 }
 
 impl CustomOp2 for Conv2d {
@@ -208,7 +227,7 @@ impl CustomOp2 for Conv2d {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let op = self.name();
-        let g = geometry(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.stride, self.padding)?;
+        let g = geometry(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.conv)?;
         let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
         let x = Source { data: x, pitch: g.ci, change: None };
         let y = conv::forward(&g, x, w, Epilogue::default());
@@ -219,11 +238,10 @@ impl CustomOp2 for Conv2d {
         let dy = dy.contiguous()?;
         let [_, h, width, _] = dims4(self.name(), "x", x, X)?;
         let [_, kh, kw, _] = dims4(self.name(), "w", w, W)?;
-        let (s, p) = (self.stride, self.padding);
         let grad = |on: bool, f: &dyn Fn() -> Result<Tensor>| on.then(f).transpose();
         Ok((
-            grad(x.track_op(), &|| conv2d_input_grad(&dy, w, s, p, (h, width), None))?,
-            grad(w.track_op(), &|| conv2d_weight_grad(x, &dy, s, p, (kh, kw)))?,
+            grad(x.track_op(), &|| conv2d_input_grad(&dy, w, self.conv, (h, width), None))?,
+            grad(w.track_op(), &|| conv2d_weight_grad(x, &dy, self.conv, (kh, kw)))?,
         ))
     }
 }

@@ -42,10 +42,10 @@ mod optim;
 mod pool;
 mod view;
 
-pub use conv::{conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad};
+pub use conv::{Conv, conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad};
 pub use error::Error;
 pub use input::{Affine, Input};
-pub use kernel::{Isa, isa};
+pub use kernel::{Isa, conv::Precision, isa};
 pub use loss::bce_with_logits;
 pub use norm::{
     BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_backward_add, batch_norm_eval,

@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::Tensor;
 use common::{assert_close, random, tensor, values};
-use ops::{Affine, BatchStats, Input};
+use ops::{Affine, BatchStats, Conv, Input, Precision};
 
 const EPS: f64 = 1e-5;
 
@@ -35,14 +35,14 @@ fn convolution_normalises_on_the_way_in() {
         let (x, _, _, affine, normed) = normed(&xs);
         let input = Input { x: &x, affine: Some(&affine) };
         let w = random(&ws, 4);
-        let y = ops::conv2d_forward(&normed, &w, stride, padding).unwrap();
-        assert!(values(&ops::conv2d_forward(input, &w, stride, padding).unwrap()) == values(&y), "{what}");
+        let y = ops::conv2d_forward(&normed, &w, Conv::new(stride, padding)).unwrap();
+        assert!(values(&ops::conv2d_forward(input, &w, Conv::new(stride, padding)).unwrap()) == values(&y), "{what}");
 
         let dy = random(y.dims(), 5);
         let kernel = (ws[1], ws[2]);
-        let dw = ops::conv2d_weight_grad(&normed, &dy, stride, padding, kernel).unwrap();
+        let dw = ops::conv2d_weight_grad(&normed, &dy, Conv::new(stride, padding), kernel).unwrap();
         assert!(
-            values(&ops::conv2d_weight_grad(input, &dy, stride, padding, kernel).unwrap()) == values(&dw),
+            values(&ops::conv2d_weight_grad(input, &dy, Conv::new(stride, padding), kernel).unwrap()) == values(&dw),
             "{what}"
         );
     }
@@ -54,8 +54,8 @@ fn convolution_knows_its_statistics() {
         let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
         // Far from zero, where sums of squares lose their digits.
         let (x, w) = ((random(&xs, 1) + 100.0).unwrap(), random(&ws, 2));
-        let y = ops::conv2d_forward(&x, &w, stride, padding).unwrap();
-        let (fused, stats) = ops::conv2d_stats(&x, &w, stride, padding, EPS).unwrap();
+        let y = ops::conv2d_forward(&x, &w, Conv::new(stride, padding)).unwrap();
+        let (fused, stats) = ops::conv2d_stats(&x, &w, Conv::new(stride, padding), EPS).unwrap();
         assert!(values(&fused) == values(&y), "{what}");
         let expected = ops::batch_stats(&y, EPS).unwrap();
         for (name, got, expected) in [
@@ -72,10 +72,10 @@ fn convolution_knows_its_statistics() {
 fn input_gradient_takes_another_path_along() {
     for (xs, ws, stride, padding) in CONVOLUTIONS {
         let (x, w, plus) = (random(&xs, 1), random(&ws, 2), random(&xs, 3));
-        let dy = ops::conv2d_forward(&x, &w, stride, padding).unwrap();
+        let dy = ops::conv2d_forward(&x, &w, Conv::new(stride, padding)).unwrap();
         let side = (xs[1], xs[2]);
-        let alone = ops::conv2d_input_grad(&dy, &w, stride, padding, side, None).unwrap();
-        let both = ops::conv2d_input_grad(&dy, &w, stride, padding, side, Some(&plus)).unwrap();
+        let alone = ops::conv2d_input_grad(&dy, &w, Conv::new(stride, padding), side, None).unwrap();
+        let both = ops::conv2d_input_grad(&dy, &w, Conv::new(stride, padding), side, Some(&plus)).unwrap();
         assert!(values(&both) == values(&(alone + plus).unwrap()), "{xs:?} * {ws:?}");
     }
 }
@@ -92,10 +92,10 @@ fn convolution_reads_a_part_of_the_channels() {
         let [part, whole] = [&part, &whole].map(|x| Input { x, affine: Some(&affine) });
         for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (3, 2, 1)] {
             let w = random(&[40, kernel, kernel, c], 4);
-            let y = ops::conv2d_forward(whole, &w, stride, padding).unwrap();
-            assert!(values(&ops::conv2d_forward(part, &w, stride, padding).unwrap()) == values(&y));
-            let dw = ops::conv2d_weight_grad(whole, &y, stride, padding, (kernel, kernel)).unwrap();
-            let got = ops::conv2d_weight_grad(part, &y, stride, padding, (kernel, kernel)).unwrap();
+            let y = ops::conv2d_forward(whole, &w, Conv::new(stride, padding)).unwrap();
+            assert!(values(&ops::conv2d_forward(part, &w, Conv::new(stride, padding)).unwrap()) == values(&y));
+            let dw = ops::conv2d_weight_grad(whole, &y, Conv::new(stride, padding), (kernel, kernel)).unwrap();
+            let got = ops::conv2d_weight_grad(part, &y, Conv::new(stride, padding), (kernel, kernel)).unwrap();
             assert!(values(&got) == values(&dw));
         }
     }
@@ -103,10 +103,10 @@ fn convolution_reads_a_part_of_the_channels() {
     let w = random(&[20, 3, 3, 8], 5);
     let dy = wide.narrow(3, 30, 20).unwrap();
     let whole = dy.contiguous().unwrap();
-    let dx = |dy| values(&ops::conv2d_input_grad(dy, &w, 1, 1, (6, 7), None).unwrap());
+    let dx = |dy| values(&ops::conv2d_input_grad(dy, &w, Conv::new(1, 1), (6, 7), None).unwrap());
     assert!(dx(&dy) == dx(&whole));
     let x = random(&[2, 6, 7, 8], 6);
-    let dw = |dy| values(&ops::conv2d_weight_grad(&x, dy, 1, 1, (3, 3)).unwrap());
+    let dw = |dy| values(&ops::conv2d_weight_grad(&x, dy, Conv::new(1, 1), (3, 3)).unwrap());
     assert!(dw(&dy) == dw(&whole));
 }
 
@@ -154,9 +154,10 @@ fn an_affine_of_other_channels_is_refused() {
     let (x, _, _, affine, _) = normed(&[2, 5, 4, 6]);
     let narrow = x.narrow(3, 0, 5).unwrap();
     let input = Input { x: &narrow, affine: Some(&affine) };
-    let error = ops::conv2d_forward(input, &random(&[4, 1, 1, 5], 1), 1, 0).unwrap_err().to_string();
+    let error = ops::conv2d_forward(input, &random(&[4, 1, 1, 5], 1), Conv::new(1, 0)).unwrap_err().to_string();
     assert!(error.starts_with("conv2d_forward: `scale` must have shape [5], got [6]"), "{error}");
-    let error = ops::conv2d_stats(&random(&[0, 4, 4, 3], 1), &random(&[4, 1, 1, 3], 1), 1, 0, EPS).unwrap_err();
+    let error =
+        ops::conv2d_stats(&random(&[0, 4, 4, 3], 1), &random(&[4, 1, 1, 3], 1), Conv::new(1, 0), EPS).unwrap_err();
     assert!(error.to_string().starts_with("conv2d_stats: `x`"), "{error}");
 }
 
@@ -183,4 +184,35 @@ fn batch_norm_adds_its_gradient_to_another() {
     assert!(error.is_err(), "in place over an operand");
     let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &into).unwrap_err().to_string();
     assert!(error.starts_with("batch_norm_backward_add: `into` must have shape"), "{error}");
+}
+
+/// Rounds to bf16, as candle does.
+fn rounded(x: &Tensor) -> Tensor {
+    x.to_dtype(candle_core::DType::BF16).unwrap().to_dtype(candle_core::DType::F32).unwrap()
+}
+
+/// Only the operands are rounded: with rounded ones, the passes differ from those in `f32` by the order of sums.
+#[test]
+fn convolution_in_bf16() {
+    for (xs, ws, stride, padding) in CONVOLUTIONS {
+        let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
+        let (x, w) = (random(&xs, 1), random(&ws, 2));
+        let (conv, bf16) = (Conv::new(stride, padding), Conv { stride, padding, precision: Precision::Bf16 });
+        let near = |name, got: &Tensor, expected: &Tensor, within| {
+            assert_close(&format!("{name} of {what}"), &values(got), &values(expected), within);
+        };
+
+        let y = ops::conv2d_forward(&x, &w, conv).unwrap();
+        let expected = ops::conv2d_forward(&rounded(&x), &rounded(&w), conv).unwrap();
+        let (got, _) = ops::conv2d_stats(&x, &w, bf16, EPS).unwrap();
+        near("y", &got, &expected, 1e-5);
+        near("y in f32", &got, &y, 1e-2);
+        assert!(values(&got) != values(&y), "{what}: nothing was rounded");
+
+        let (side, kernel) = ((xs[1], xs[2]), (ws[1], ws[2]));
+        let expected = ops::conv2d_input_grad(&rounded(&y), &rounded(&w), conv, side, None).unwrap();
+        near("dx", &ops::conv2d_input_grad(&y, &w, bf16, side, None).unwrap(), &expected, 1e-5);
+        let expected = ops::conv2d_weight_grad(&rounded(&x), &rounded(&y), conv, kernel).unwrap();
+        near("dw", &ops::conv2d_weight_grad(&x, &y, bf16, kernel).unwrap(), &expected, 1e-5);
+    }
 }

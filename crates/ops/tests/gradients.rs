@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::{Result, Tensor, Var};
 use common::{assert_close, noise, random, tensor, values};
-use ops::Pool;
+use ops::{Conv, Pool};
 
 /// The loss weights, of the output's shape.
 fn weights(output: &Tensor) -> Tensor {
@@ -89,14 +89,14 @@ fn convolution() {
         let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
         let (eps, within) = LINEAR;
         let [x, w] = &inputs;
-        check(&what, |t| ops::conv2d(&t[0], &t[1], stride, padding), &inputs, 2, eps, within);
+        check(&what, |t| ops::conv2d(&t[0], &t[1], Conv::new(stride, padding)), &inputs, 2, eps, within);
 
-        let forward = |t: &[Tensor]| ops::conv2d_forward(&t[0], &t[1], stride, padding);
+        let forward = |t: &[Tensor]| ops::conv2d_forward(&t[0], &t[1], Conv::new(stride, padding));
         let dy = weights(&forward(&inputs).unwrap());
-        let dx = ops::conv2d_input_grad(&dy, w, stride, padding, (xs[1], xs[2]), None).unwrap();
+        let dx = ops::conv2d_input_grad(&dy, w, Conv::new(stride, padding), (xs[1], xs[2]), None).unwrap();
         assert_eq!(dx.dims(), x.dims());
         assert_close(&what, &values(&dx), &numeric(forward, &inputs, 0, eps), within);
-        let dw = ops::conv2d_weight_grad(x, &dy, stride, padding, (ws[1], ws[2])).unwrap();
+        let dw = ops::conv2d_weight_grad(x, &dy, Conv::new(stride, padding), (ws[1], ws[2])).unwrap();
         assert_eq!(dw.dims(), w.dims());
         assert_close(&what, &values(&dw), &numeric(forward, &inputs, 1, eps), within);
     }
@@ -231,7 +231,7 @@ fn strided_output_gradients() {
     let w = random(&[4, 3, 3, 3], 14);
     let (gamma, beta) = (random(&[3], 15), random(&[3], 16));
     let (eps, within) = LINEAR;
-    check("conv2d", |t| turn(ops::conv2d(&t[0], &t[1], 2, 1)?), &[x.clone(), w], 2, eps, within);
+    check("conv2d", |t| turn(ops::conv2d(&t[0], &t[1], Conv::new(2, 1))?), &[x.clone(), w], 2, eps, within);
     let normalise = |t: &[Tensor]| turn(ops::batch_norm(&t[0], &t[1], &t[2], EPS)?);
     check("batch_norm", normalise, &[x.clone(), gamma, beta], 3, CURVED.0, CURVED.1);
     check("max_pool2d", |t| turn(ops::max_pool2d(&t[0], 3, 2, 1)?), std::slice::from_ref(&x), 1, 0.02, 1e-4);

@@ -16,7 +16,7 @@ mod common;
 
 use candle_core::{DType, Result, Tensor, Var};
 use common::{assert_close, random, tensor, values};
-use ops::{BatchStats, Pool};
+use ops::{BatchStats, Conv, Pool};
 
 /// A few roundings.
 const ROUNDING: f32 = 1e-6;
@@ -46,7 +46,7 @@ fn conv2d() {
         -2.0625, 0.8125, 0.9375, 2.25, 1.4375, 2.0, 2.125, 0.6875, -0.75, 0.0, 0.0, 1.375, 0.375, -0.4375, -2.625,
         -4.25, -2.125, -2.0625,
     ];
-    let y = ops::conv2d_forward(&x, &w, 2, 1).unwrap();
+    let y = ops::conv2d_forward(&x, &w, Conv::new(2, 1)).unwrap();
     assert_eq!(y.dims(), [1, 2, 3, 3]);
     assert_eq!(values(&y), expected);
 
@@ -54,7 +54,7 @@ fn conv2d() {
     // F.relu(that + torch.tensor([0.5, -1, 0]) + wave(1, 2, 3, 3))
     let expected =
         [0.0, 1.0625, 1.1875, 2.0, 1.4375, 2.0, 1.625, 0.4375, 0.0, 0.0, 0.0, 0.875, 2.125, 0.0, 0.0, 0.0, 0.0, 0.0];
-    let y = ops::conv2d_bias_act(&x, &w, &bias, Some(&residual), true, 2, 1).unwrap();
+    let y = ops::conv2d_bias_act(&x, &w, &bias, Some(&residual), true, Conv::new(2, 1)).unwrap();
     assert_eq!(values(&y), expected);
 }
 
@@ -368,8 +368,8 @@ fn parts_of_tensors() {
     let w = random(&[3, 3, 3, 2], 2);
     let same =
         |f: &dyn Fn(&Tensor) -> Result<Tensor>| assert_eq!(values(&f(&part).unwrap()), values(&f(&copy).unwrap()));
-    same(&|x| ops::conv2d(x, &w, 2, 1));
-    same(&|x| ops::conv2d_forward(x, &w, 2, 1));
+    same(&|x| ops::conv2d(x, &w, Conv::new(2, 1)));
+    same(&|x| ops::conv2d_forward(x, &w, Conv::new(2, 1)));
     same(&|x| ops::batch_norm(x, &gamma(), &beta(), 1e-5));
     same(&|x| Ok(ops::batch_norm_forward(x, &gamma(), &beta(), Some(x), true, 1e-5)?.0));
     same(&|x| ops::max_pool2d(x, 3, 2, 1));
@@ -388,9 +388,9 @@ fn parts_of_tensors() {
 fn batches_of_none() {
     let (x, y, w) = (random(&[0, 5, 4, 2], 1), random(&[0, 3, 2, 3], 1), random(&[3, 3, 3, 2], 2));
     let is = |result: Result<Tensor>, dims: &[usize]| assert_eq!(result.unwrap().dims(), dims);
-    is(ops::conv2d_forward(&x, &w, 2, 1), &[0, 3, 2, 3]);
-    is(ops::conv2d_input_grad(&y, &w, 2, 1, (5, 4), None), &[0, 5, 4, 2]);
-    assert_eq!(values(&ops::conv2d_weight_grad(&x, &y, 2, 1, (3, 3)).unwrap()), [0.0; 54]);
+    is(ops::conv2d_forward(&x, &w, Conv::new(2, 1)), &[0, 3, 2, 3]);
+    is(ops::conv2d_input_grad(&y, &w, Conv::new(2, 1), (5, 4), None), &[0, 5, 4, 2]);
+    assert_eq!(values(&ops::conv2d_weight_grad(&x, &y, Conv::new(2, 1), (3, 3)).unwrap()), [0.0; 54]);
     is(ops::max_pool2d(&x, 3, 2, 1), &[0, 3, 2, 2]);
     is(ops::avg_pool_forward(&x, 2), &[0, 2, 2, 2]);
     is(ops::avg_pool_backward(&random(&[0, 2, 2, 2], 3), 2, (5, 4)), &[0, 5, 4, 2]);
@@ -445,9 +445,9 @@ fn thread_counts() {
     }
     same_bits("convolution", || {
         let w = random(&[24, 3, 3, 48], 5);
-        let y = ops::conv2d_forward(&x, &w, 2, 1).unwrap();
-        let dx = ops::conv2d_input_grad(&y, &w, 2, 1, (33, 31), None).unwrap();
-        let dw = ops::conv2d_weight_grad(&x, &y, 2, 1, (3, 3)).unwrap();
+        let y = ops::conv2d_forward(&x, &w, Conv::new(2, 1)).unwrap();
+        let dx = ops::conv2d_input_grad(&y, &w, Conv::new(2, 1), (33, 31), None).unwrap();
+        let dw = ops::conv2d_weight_grad(&x, &y, Conv::new(2, 1), (3, 3)).unwrap();
         vec![y, dx, dw]
     });
     same_bits("optimisers", || {
@@ -488,7 +488,7 @@ fn doubles(shape: &[usize]) -> Tensor {
 #[test]
 fn convolution_refuses() {
     let (x, w, dy) = (zeros(&[2, 5, 4, 3]), zeros(&[6, 3, 3, 3]), zeros(&[2, 3, 2, 6]));
-    let forward = |x: &Tensor, w: &Tensor| ops::conv2d_forward(x, w, 2, 1);
+    let forward = |x: &Tensor, w: &Tensor| ops::conv2d_forward(x, w, Conv::new(2, 1));
     refuses(forward(&zeros(&[5, 4, 3]), &w), "conv2d_forward: `x` must have shape [N, H, W, Ci], got [5, 4, 3]");
     refuses(forward(&x, &zeros(&[6, 3])), "conv2d_forward: `w` must have shape [Co, kh, kw, Ci], got [6, 3]");
     refuses(
@@ -504,47 +504,48 @@ fn convolution_refuses() {
         forward(&strided([2, 5, 4, 3]), &w),
         "conv2d_forward: `x` must be contiguous, got shape [2, 5, 4, 3] with strides [60, 3, 15, 1]",
     );
-    refuses(ops::conv2d_forward(&x, &w, 0, 1), "conv2d_forward: `stride` must be at least 1, got 0");
+    refuses(ops::conv2d_forward(&x, &w, Conv::new(0, 1)), "conv2d_forward: `stride` must be at least 1, got 0");
     refuses(
-        ops::conv2d_forward(&zeros(&[2, 5, 2, 3]), &w, 1, 0),
+        ops::conv2d_forward(&zeros(&[2, 5, 2, 3]), &w, Conv::new(1, 0)),
         "conv2d_forward: `width` must be at least 3 (kernel 3, padding 0), got 2",
     );
     refuses(
-        ops::conv2d_forward(&zeros(&[2, 0, 4, 3]), &w, 1, 1),
+        ops::conv2d_forward(&zeros(&[2, 0, 4, 3]), &w, Conv::new(1, 1)),
         "conv2d_forward: `height` must be at least 1 (kernel 3, padding 1), got 0",
     );
     let most = usize::MAX;
     refuses(
-        ops::conv2d_forward(&x, &w, 1, most),
+        ops::conv2d_forward(&x, &w, Conv::new(1, most)),
         &format!("conv2d_forward: `padded x` must be small enough to be stored, got [2, {most}, {most}, 3]"),
     );
 
-    let bias_act = |bias: &Tensor, residual: &Tensor| ops::conv2d_bias_act(&x, &w, bias, Some(residual), true, 2, 1);
+    let bias_act =
+        |bias: &Tensor, residual: &Tensor| ops::conv2d_bias_act(&x, &w, bias, Some(residual), true, Conv::new(2, 1));
     refuses(bias_act(&zeros(&[5]), &dy), "conv2d_bias_act: `bias` must have shape [6], got [5]");
     refuses(bias_act(&zeros(&[6]), &x), "conv2d_bias_act: `residual` must have shape [2, 3, 2, 6], got [2, 5, 4, 3]");
     refuses(bias_act(&doubles(&[6]), &dy), "conv2d_bias_act: `bias` must be F32, got F64");
 
     refuses(
-        ops::conv2d_input_grad(&dy, &w, 2, 1, (7, 4), None),
+        ops::conv2d_input_grad(&dy, &w, Conv::new(2, 1), (7, 4), None),
         "conv2d_input_grad: `dy` must have shape [2, 4, 2, 6], got [2, 3, 2, 6]",
     );
     refuses(
-        ops::conv2d_input_grad(&dy, &w, 2, 1, (most, 4), None),
+        ops::conv2d_input_grad(&dy, &w, Conv::new(2, 1), (most, 4), None),
         &format!("conv2d_input_grad: `padded x` must be small enough to be stored, got [2, {most}, 6, 3]"),
     );
     refuses(
-        ops::conv2d_weight_grad(&x, &dy, 2, 1, (5, 3)),
+        ops::conv2d_weight_grad(&x, &dy, Conv::new(2, 1), (5, 3)),
         "conv2d_weight_grad: `dy` must have shape [2, 2, 2, 6], got [2, 3, 2, 6]",
     );
     refuses(
-        ops::conv2d_weight_grad(&x, &strided([2, 3, 2, 6]), 2, 1, (3, 3)),
+        ops::conv2d_weight_grad(&x, &strided([2, 3, 2, 6]), Conv::new(2, 1), (3, 3)),
         "conv2d_weight_grad: `dy` must be contiguous, got shape [2, 3, 2, 6] with strides [36, 6, 18, 1]",
     );
 
-    refuses(ops::conv2d(&zeros(&[5, 4, 3]), &w, 1, 1), "unexpected rank, expected: 4, got: 3 ([5, 4, 3])");
-    refuses(ops::conv2d(&x, &doubles(&[6, 3, 3, 3]), 1, 1), "conv2d: `w` must be F32, got F64");
+    refuses(ops::conv2d(&zeros(&[5, 4, 3]), &w, Conv::new(1, 1)), "unexpected rank, expected: 4, got: 3 ([5, 4, 3])");
+    refuses(ops::conv2d(&x, &doubles(&[6, 3, 3, 3]), Conv::new(1, 1)), "conv2d: `w` must be F32, got F64");
     refuses(
-        ops::conv2d(&strided([2, 5, 4, 3]), &w, 1, 1),
+        ops::conv2d(&strided([2, 5, 4, 3]), &w, Conv::new(1, 1)),
         "conv2d: `x` must be contiguous, got shape [2, 5, 4, 3] with strides [60, 3, 15, 1]",
     );
 }

@@ -1,5 +1,6 @@
 //! Kernels on slices: no candle here.
 
+mod bf16;
 pub(crate) mod conv;
 mod isa;
 pub(crate) mod moments;

@@ -2,6 +2,9 @@
 //!
 //! `C[r][j] = sum_k A[r][k] B[k][j]` for up to [`MAX_ROWS`] rows and two vectors of columns. The sums live in
 //! registers; one step of `k` broadcasts each row's `A` and multiplies it with two vectors of `B`.
+//!
+//! With the CPU's bf16 instructions a step takes two values of `k`: what is said here of a float in `A` and `B` then goes
+//! for a pair of bf16 numbers in its place.
 
 use super::{Isa, isa};
 
@@ -39,6 +42,8 @@ pub(crate) struct Tile {
     pub(crate) rows: usize,
     /// The columns.
     pub(crate) columns: usize,
+    /// Values of `k` that a step takes: 1, or 2 where `A` and `B` are pairs of bf16.
+    pub(crate) group: usize,
     /// The rows of `A` are [`PITCH`] apart.
     ///
     /// # Safety
@@ -56,8 +61,17 @@ pub(crate) fn tile() -> Tile {
         Isa::Avx512 => x86::AVX512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => x86::AVX2,
-        _ => Tile { rows: 4, columns: 8, pitched: portable::<PITCH>, adjacent: portable::<1> },
+        _ => Tile { rows: 4, columns: 8, group: 1, pitched: portable::<PITCH>, adjacent: portable::<1> },
     }
+}
+
+/// The tile for products of bf16 numbers, where the CPU has instructions for them.
+pub(crate) fn bf16_tile() -> Option<Tile> {
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
+        return Some(x86::AVX512_BF16);
+    }
+    None
 }
 
 /// A vector of floats.
@@ -73,6 +87,7 @@ trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
 }
 
 /// # Safety
@@ -95,9 +110,8 @@ unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Opera
         }
         // Added last: a sum of short sums rounds less than one long sum (measured against f64 on whole networks).
         if accumulate {
-            let one = V::splat(&1.0);
             for (row, &c) in sums.iter_mut().zip(c) {
-                *row = [V::load(c).mul_add(one, row[0]), V::load(c.add(V::LANES)).mul_add(one, row[1])];
+                *row = [V::load(c).add(row[0]), V::load(c.add(V::LANES)).add(row[1])];
             }
         }
         for (row, &c) in sums.iter().zip(c) {
@@ -156,6 +170,10 @@ impl Vector for [f32; 4] {
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
         std::array::from_fn(|lane| self[lane] * by[lane] + plus[lane])
     }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + other[lane])
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -164,13 +182,65 @@ mod x86 {
 
     use super::{MAX_ROWS, Operands, PITCH, Tile, Vector, by_rows};
 
-    pub(super) const AVX512: Tile = Tile { rows: 14, columns: 32, pitched: avx512::<PITCH>, adjacent: avx512::<1> };
-    pub(super) const AVX2: Tile = Tile { rows: 6, columns: 16, pitched: avx2::<PITCH>, adjacent: avx2::<1> };
+    pub(super) const AVX512: Tile =
+        Tile { rows: 14, columns: 32, group: 1, pitched: avx512::<PITCH>, adjacent: avx512::<1> };
+    pub(super) const AVX2: Tile = Tile { rows: 6, columns: 16, group: 1, pitched: avx2::<PITCH>, adjacent: avx2::<1> };
 
     #[target_feature(enable = "avx512f,avx2,fma")]
     unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
         unsafe { by_rows::<__m512, A_ROW>(rows, operands, c) }
+    }
+
+    pub(super) const AVX512_BF16: Tile =
+        Tile { rows: 14, columns: 32, group: 2, pitched: avx512_bf16::<PITCH>, adjacent: avx512_bf16::<1> };
+
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+        // SAFETY: this function has the instructions; the rest is the caller's promise.
+        unsafe { by_rows::<Pairs, A_ROW>(rows, operands, c) }
+    }
+
+    /// Sixteen sums, or sixteen pairs of bf16.
+    #[derive(Clone, Copy)]
+    struct Pairs(__m512);
+
+    impl Vector for Pairs {
+        const LANES: usize = 16;
+        const ROWS: usize = 14;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: the CPU has the instruction, the caller says; so in all below.
+            Pairs(unsafe { _mm512_setzero_ps() })
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const f32) -> Self {
+            // SAFETY: a pair is there, the caller says; it is moved as bits.
+            Pairs(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(from.cast::<i32>().read())) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: a vector is there, the caller says; the load needs no alignment.
+            Pairs(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+            unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+            // SAFETY: the two types are 64 bytes of plain data.
+            let pairs = |v: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
+            // SAFETY: as for `zero`.
+            Pairs(unsafe { _mm512_dpbf16_ps(plus.0, pairs(self.0), pairs(by.0)) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as for `zero`.
+            Pairs(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -180,7 +250,7 @@ mod x86 {
     }
 
     macro_rules! vector {
-        ($type:ty, $lanes:literal, $rows:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident) => {
+        ($type:ty, $lanes:literal, $rows:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident) => {
             impl Vector for $type {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
@@ -210,9 +280,34 @@ mod x86 {
                     // SAFETY: as for `zero`.
                     unsafe { $fma(self, by, plus) }
                 }
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $add(self, other) }
+                }
             }
         };
     }
-    vector!(__m512, 16, 14, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
-    vector!(__m256, 8, 6, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
+    vector!(
+        __m512,
+        16,
+        14,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
+    );
+    vector!(
+        __m256,
+        8,
+        6,
+        _mm256_setzero_ps,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
 }

@@ -1,0 +1,72 @@
+//! Rounding to bf16: the upper half of an `f32`, to nearest, ties to even.
+
+/// The bits of `v` in bf16; not a number stays so.
+#[inline(always)]
+fn bits(v: f32) -> u32 {
+    let bits = v.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    if v.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+}
+
+/// Rounds in place.
+#[inline(always)]
+pub(crate) fn round(values: &mut [f32]) {
+    values.iter_mut().for_each(|v| *v = f32::from_bits(bits(*v) << 16));
+}
+
+/// Neighbours become pairs, the first in the lower half; an odd last one is paired with zero.
+#[inline(always)]
+pub(crate) fn pair_neighbours(values: &[f32], pairs: &mut [u32]) {
+    let (twos, rest) = values.as_chunks::<2>();
+    for (pair, [low, high]) in pairs.iter_mut().zip(twos) {
+        *pair = bits(*low) | bits(*high) << 16;
+    }
+    if let [last] = rest {
+        pairs[twos.len()] = bits(*last);
+    }
+}
+
+/// Elements of two rows become pairs, the first row's in the lower half.
+#[inline(always)]
+pub(crate) fn pair_rows(low: &[f32], high: &[f32], pairs: &mut [u32]) {
+    for (pair, (low, high)) in pairs.iter_mut().zip(low.iter().zip(high)) {
+        *pair = bits(*low) | bits(*high) << 16;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_to_nearest_and_ties_to_even() {
+        let cases = [
+            (1.0, 1.0),
+            (-1.0 - 1.0 / 256.0, -1.0),             // half-way, to the even one below
+            (1.0 + 3.0 / 256.0, 1.0 + 4.0 / 256.0), // half-way, to the even one above
+            (1.0 + 1.01 / 256.0, 1.0 + 2.0 / 256.0),
+            (f32::MAX, f32::INFINITY),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY),
+            (-0.0, -0.0),
+        ];
+        for (v, expected) in cases {
+            let mut values = [v];
+            round(&mut values);
+            assert_eq!(values[0].to_bits(), expected.to_bits(), "{v}");
+        }
+        for nan in [0x7f80_0001, 0xffff_ffff] {
+            let mut values = [f32::from_bits(nan)];
+            round(&mut values);
+            assert!(values[0].is_nan(), "{nan:x}");
+        }
+    }
+
+    #[test]
+    fn pairs() {
+        let mut pairs = [0; 2];
+        pair_neighbours(&[1.0, -2.0, 0.5], &mut pairs);
+        assert_eq!(pairs, [0xc000_3f80, 0x0000_3f00]);
+        pair_rows(&[1.0, 0.5], &[-2.0, 0.0], &mut pairs);
+        assert_eq!(pairs, [0xc000_3f80, 0x0000_3f00]);
+    }
+}
