@@ -2,35 +2,29 @@
 
 /// The bits of `v` in bf16; not a number stays so.
 #[inline(always)]
-fn bits(v: f32) -> u32 {
+pub(crate) fn bits(v: f32) -> u16 {
     let bits = v.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    if v.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+    (if v.is_nan() { (bits >> 16) | 0x40 } else { rounded }) as u16
+}
+
+/// Two numbers side by side, the first in the lower half.
+#[inline(always)]
+fn pair(low: f32, high: f32) -> u32 {
+    u32::from(bits(low)) | u32::from(bits(high)) << 16
 }
 
 /// Rounds in place.
 #[inline(always)]
 pub(crate) fn round(values: &mut [f32]) {
-    values.iter_mut().for_each(|v| *v = f32::from_bits(bits(*v) << 16));
-}
-
-/// Neighbours become pairs, the first in the lower half; an odd last one is paired with zero.
-#[inline(always)]
-pub(crate) fn pair_neighbours(values: &[f32], pairs: &mut [u32]) {
-    let (twos, rest) = values.as_chunks::<2>();
-    for (pair, [low, high]) in pairs.iter_mut().zip(twos) {
-        *pair = bits(*low) | bits(*high) << 16;
-    }
-    if let [last] = rest {
-        pairs[twos.len()] = bits(*last);
-    }
+    values.iter_mut().for_each(|v| *v = f32::from_bits(u32::from(bits(*v)) << 16));
 }
 
 /// Elements of two rows become pairs, the first row's in the lower half.
 #[inline(always)]
 pub(crate) fn pair_rows(low: &[f32], high: &[f32], pairs: &mut [u32]) {
-    for (pair, (low, high)) in pairs.iter_mut().zip(low.iter().zip(high)) {
-        *pair = bits(*low) | bits(*high) << 16;
+    for (to, (low, high)) in pairs.iter_mut().zip(low.iter().zip(high)) {
+        *to = pair(*low, *high);
     }
 }
 
@@ -64,8 +58,6 @@ mod tests {
     #[test]
     fn pairs() {
         let mut pairs = [0; 2];
-        pair_neighbours(&[1.0, -2.0, 0.5], &mut pairs);
-        assert_eq!(pairs, [0xc000_3f80, 0x0000_3f00]);
         pair_rows(&[1.0, 0.5], &[-2.0, 0.0], &mut pairs);
         assert_eq!(pairs, [0xc000_3f80, 0x0000_3f00]);
     }

@@ -232,9 +232,8 @@ pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
 struct Scratch {
     left: Aligned,
     right: Aligned,
-    /// The same as pairs of bf16.
-    left_pairs: Aligned,
-    right_pairs: Aligned,
+    /// Pairs of bf16.
+    pairs: Aligned,
     spots: Vec<Spot>,
     /// Where the results go.
     places: Vec<usize>,
@@ -244,8 +243,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         left: Aligned::zeros(PIXELS * PITCH),
         right: Aligned::zeros(PIXELS * PITCH),
-        left_pairs: Aligned::zeros(PIXELS * PITCH),
-        right_pairs: Aligned::zeros(PIXELS * PITCH),
+        pairs: Aligned::zeros(PIXELS * PITCH),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
     });
@@ -272,7 +270,7 @@ fn weight_block(
     out: Shared<f32>,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, left_pairs, right_pairs, spots, .. } = scratch;
+        let Scratch { left: rows, right: columns, pairs, spots, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..to.rows.len(), tile.rows);
         let mut accumulate = false;
@@ -283,22 +281,22 @@ fn weight_block(
         for pixels in chunks {
             spots.clear();
             spots.extend(gather.patches.spots(pixels.clone()));
-            gather.block(spots, to.columns.clone(), columns);
-            for (pixel, row) in pixels.clone().zip(rows.chunks_exact_mut(PITCH)) {
-                row[..to.rows.len()].copy_from_slice(&dy.data[pixel * dy.pitch..][to.rows.clone()]);
-            }
-            let (rows, columns) = match (precision, tile.group) {
-                (Precision::F32, _) => (&*rows, &*columns),
-                (Precision::Bf16, 1) => {
+            let dys = pixels.clone().map(|pixel| &dy.data[pixel * dy.pitch..][to.rows.clone()]);
+            let (rows, columns) = if tile.group == 1 {
+                gather.block(spots, to.columns.clone(), columns);
+                rows.chunks_exact_mut(PITCH).zip(dys).for_each(|(row, dy)| row[..dy.len()].copy_from_slice(dy));
+                if precision == Precision::Bf16 {
                     round_rows(rows, pixels.len(), to.rows.len());
                     round_rows(columns, pixels.len(), to.columns.len());
-                    (&*rows, &*columns)
                 }
-                (Precision::Bf16, _) => {
-                    pair_pixels(rows, pixels.len(), to.rows.len(), left_pairs);
-                    pair_pixels(columns, pixels.len(), to.columns.len(), right_pairs);
-                    (&*left_pairs, &*right_pairs)
-                }
+                (&*rows, &*columns)
+            } else {
+                vectorised(|| pair_rows(dys, rows.bits_mut()));
+                let halves = columns.halves_mut();
+                gather.block(spots, to.columns.clone(), halves);
+                let pixels = halves.chunks(u16::PITCH).take(pixels.len()).map(|row| &row[..to.columns.len()]);
+                vectorised(|| pair_halves(pixels, pairs.bits_mut()));
+                (&*rows, &*pairs)
             };
             for column in (0..to.columns.len()).step_by(tile.columns) {
                 let width = tile.columns.min(to.columns.len() - column);
@@ -331,25 +329,33 @@ fn round_rows(block: &mut [f32], rows: usize, floats: usize) {
     vectorised(|| block.chunks_mut(PITCH).take(rows).for_each(|row| bf16::round(&mut row[..floats])));
 }
 
-/// Pairs the neighbours in each row of a block.
-fn pair_depths(block: &[f32], rows: usize, floats: usize, pairs: &mut Aligned) {
-    vectorised(|| {
-        let rows = block.chunks(PITCH).take(rows).zip(pairs.bits_mut().chunks_mut(PITCH));
-        rows.for_each(|(row, pairs)| bf16::pair_neighbours(&row[..floats], pairs));
-    });
+/// Pairs each row with the one behind it, an odd last one with zeros, as bf16; rows of pairs are [`PITCH`] apart.
+#[inline(always)]
+fn pair_rows<'a>(mut rows: impl Iterator<Item = &'a [f32]>, pairs: &mut [u32]) {
+    let mut pairs = pairs.chunks_mut(PITCH);
+    while let (Some(low), Some(pairs)) = (rows.next(), pairs.next()) {
+        match rows.next() {
+            Some(high) => bf16::pair_rows(low, high, pairs),
+            None => pairs.iter_mut().zip(low).for_each(|(pair, low)| *pair = bf16::bits(*low).into()),
+        }
+    }
 }
 
-/// Pairs each row of a block with the one behind it, an odd last one with zeros.
-fn pair_pixels(block: &[f32], rows: usize, floats: usize, pairs: &mut Aligned) {
-    let zeros = [0.0; DEPTH];
-    let last = (rows - 1) * PITCH;
-    vectorised(|| {
-        for (row, pairs) in (0..rows).step_by(2).zip(pairs.bits_mut().chunks_mut(PITCH)) {
-            let (low, high) = (row * PITCH, (row + 1) * PITCH);
-            let high = if high > last { &zeros[..floats] } else { &block[high..][..floats] };
-            bf16::pair_rows(&block[low..][..floats], high, &mut pairs[..floats]);
+/// As [`pair_rows`], of what is bf16 already.
+#[inline(always)]
+fn pair_halves<'a>(mut rows: impl Iterator<Item = &'a [u16]>, pairs: &mut [u32]) {
+    let mut pairs = pairs.chunks_mut(PITCH);
+    while let (Some(low), Some(pairs)) = (rows.next(), pairs.next()) {
+        match rows.next() {
+            Some(high) => {
+                let halves = low.iter().zip(high);
+                pairs.iter_mut().zip(halves).for_each(|(pair, (low, high))| {
+                    *pair = u32::from(*low) | u32::from(*high) << 16;
+                });
+            }
+            None => pairs.iter_mut().zip(low).for_each(|(pair, low)| *pair = u32::from(*low)),
         }
-    });
+    }
 }
 
 /// Where input pixels that leave one remainder are, along one axis.
@@ -438,6 +444,33 @@ struct Spot {
     column: usize,
 }
 
+/// What a float becomes in a block.
+trait Lane: Copy {
+    /// As many as fill a row of [`PITCH`] floats.
+    const PITCH: usize;
+
+    fn of(v: f32) -> Self;
+}
+
+impl Lane for f32 {
+    const PITCH: usize = PITCH;
+
+    #[inline(always)]
+    fn of(v: f32) -> f32 {
+        v
+    }
+}
+
+/// The bits of a bf16 number.
+impl Lane for u16 {
+    const PITCH: usize = 2 * PITCH;
+
+    #[inline(always)]
+    fn of(v: f32) -> u16 {
+        bf16::bits(v)
+    }
+}
+
 /// Copies patches into blocks.
 struct Gather<'a> {
     patches: Patches,
@@ -458,8 +491,8 @@ impl<'a> Gather<'a> {
         Gather { patches, source, scale, shift, floor }
     }
 
-    /// Copies the floats `depths` of the patches at `spots` into `block`, [`PITCH`] apart.
-    fn block(&self, spots: &[Spot], depths: Range<usize>, block: &mut [f32]) {
+    /// Copies the floats `depths` of the patches at `spots` into `block`, a row of [`PITCH`] floats each.
+    fn block<T: Lane>(&self, spots: &[Spot], depths: Range<usize>, block: &mut [T]) {
         let Patches { c, kw, .. } = self.patches;
         let line = kw * c;
         let mut depth = depths.start;
@@ -474,18 +507,18 @@ impl<'a> Gather<'a> {
     }
 
     #[inline(always)]
-    fn run(&self, spots: &[Spot], Run { ky, from, count }: Run, block: &mut [f32]) {
+    fn run<T: Lane>(&self, spots: &[Spot], Run { ky, from, count }: Run, block: &mut [T]) {
         let Patches { h, w, c, step, .. } = self.patches;
         let pitch = self.source.pitch;
         // Floats of a row of the source as the run counts them, and where in it the run starts for column 0.
         let (kx, channel) = if pitch == c { (0, from) } else { (from / c, from % c) };
         let (width, first) = ((w * c) as isize, (self.patches.x + kx as isize) * c as isize + channel as isize);
-        for (spot, patch) in spots.iter().zip(block.chunks_mut(PITCH)) {
+        for (spot, patch) in spots.iter().zip(block.chunks_mut(T::PITCH)) {
             let to = &mut patch[..count];
             let y = (spot.row * step + ky) as isize + self.patches.y;
             let start = (spot.column * step * c) as isize + first;
             if y < 0 || y >= h as isize {
-                to.fill(0.0);
+                to.fill(T::of(0.0));
                 continue;
             }
             let row = (spot.image * h + y as usize) * w;
@@ -500,7 +533,7 @@ impl<'a> Gather<'a> {
             }
             // Partly outside; whole pixels are, so that a run within one is out altogether.
             let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
-            to.fill(0.0);
+            to.fill(T::of(0.0));
             if !inside.is_empty() {
                 let at = row * c + (start + inside.start as isize) as usize;
                 self.copy(&self.source.data[at..], from + inside.start, &mut to[inside]);
@@ -510,15 +543,15 @@ impl<'a> Gather<'a> {
 
     /// Copies from the source into a patch's row, from its float `at` on.
     #[inline(always)]
-    fn copy(&self, source: &[f32], at: usize, to: &mut [f32]) {
+    fn copy<T: Lane>(&self, source: &[f32], at: usize, to: &mut [T]) {
         let source = &source[..to.len()];
         if self.scale.is_empty() {
-            to.copy_from_slice(source);
+            to.iter_mut().zip(source).for_each(|(to, x)| *to = T::of(*x));
             return;
         }
         let (scale, shift) = (&self.scale[at..][..to.len()], &self.shift[at..][..to.len()]);
         for ((to, x), (scale, shift)) in to.iter_mut().zip(source).zip(scale.iter().zip(shift)) {
-            *to = at_least(x * scale + shift, self.floor);
+            *to = T::of(at_least(x * scale + shift, self.floor));
         }
     }
 }
@@ -677,7 +710,7 @@ fn multiply_block(
 ) {
     let Packed { depth, channels, precision, tile, .. } = *weights;
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: block, left_pairs, spots, places, .. } = scratch;
+        let Scratch { left: block, spots, places, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..pixels.len(), tile.rows);
         spots.clear();
@@ -694,17 +727,20 @@ fn multiply_block(
             depths.push(0..0); // no tap meets these pixels: zeros
         }
         for depths in depths {
-            gather.block(spots, depths.clone(), block);
-            let block = match (precision, tile.group) {
-                (Precision::F32, _) => &*block,
-                (Precision::Bf16, 1) => {
+            let block = if tile.group == 1 {
+                gather.block(spots, depths.clone(), block);
+                if precision == Precision::Bf16 {
                     round_rows(block, spots.len(), depths.len());
-                    &*block
                 }
-                (Precision::Bf16, _) => {
-                    pair_depths(block, spots.len(), depths.len(), left_pairs);
-                    &*left_pairs
+                &*block
+            } else {
+                let halves = block.halves_mut();
+                gather.block(spots, depths.clone(), halves);
+                if depths.len() % 2 == 1 {
+                    // The last is half of a pair.
+                    halves.chunks_mut(u16::PITCH).take(spots.len()).for_each(|row| row[depths.len()] = 0);
                 }
+                &*block
             };
             let last = depths.end == depth;
             for panel in panels.clone() {
