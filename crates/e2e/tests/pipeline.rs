@@ -110,7 +110,7 @@ fn training_killed_in_an_epoch_continues_from_its_checkpoint() {
             assert_eq!(pipeline.stage(stage, &[]).code, 0);
         }
     }
-    let many = ["--set", "global.epochs=12"];
+    let many = ["--set", "global.epochs=24"];
     assert_eq!(whole.stage("global", &many).code, 0);
 
     let mut child = killed.command("global", &many).spawn().unwrap();
