@@ -16,10 +16,19 @@
 //!
 //! Work is divided, and sums are ordered, by the shape alone: the result does not depend on the number of threads.
 
+mod gather;
+mod packed;
+mod shared;
+
 use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
+use self::{
+    gather::{Gather, Lane, Patches, Spot},
+    packed::Packed,
+    shared::Shared,
+};
 use super::{
     bf16,
     moments::{self, Moments},
@@ -379,193 +388,6 @@ impl Class {
     }
 }
 
-/// What the patches of a pass are cut from, and where.
-#[derive(Clone, Copy)]
-struct Patches {
-    /// The source: `[n, h, w, c]`.
-    n: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    /// Rows and columns of a patch.
-    kh: usize,
-    kw: usize,
-    /// Source pixels from one patch to the next.
-    step: usize,
-    /// Where the first patch starts; outside the source are zeros.
-    y: isize,
-    x: isize,
-    /// Patches per column and row of an image.
-    grid_h: usize,
-    grid_w: usize,
-}
-
-impl Patches {
-    fn forward(g: &Geometry) -> Patches {
-        let origin = -(g.padding as isize);
-        let Geometry { n, h, w, ci, kh, kw, stride, oh, ow, .. } = *g;
-        Patches { n, h, w, c: ci, kh, kw, step: stride, y: origin, x: origin, grid_h: oh, grid_w: ow }
-    }
-
-    fn pixels(&self) -> usize {
-        self.n * self.grid_h * self.grid_w
-    }
-
-    /// Floats of a patch.
-    fn depth(&self) -> usize {
-        self.kh * self.kw * self.c
-    }
-
-    /// Where the patches `pixels` are.
-    fn spots(&self, pixels: Range<usize>) -> impl Iterator<Item = Spot> + use<> {
-        let Patches { grid_h, grid_w, .. } = *self;
-        let image = (grid_h * grid_w).max(1);
-        let start = pixels.start;
-        let mut next = Spot { image: start / image, row: start % image / grid_w.max(1), column: start % grid_w.max(1) };
-        pixels.map(move |_| {
-            let spot = next;
-            next.column += 1;
-            if next.column == grid_w {
-                (next.column, next.row) = (0, next.row + 1);
-                if next.row == grid_h {
-                    (next.row, next.image) = (0, next.image + 1);
-                }
-            }
-            spot
-        })
-    }
-}
-
-/// A patch's place in the grid.
-#[derive(Clone, Copy)]
-struct Spot {
-    image: usize,
-    row: usize,
-    column: usize,
-}
-
-/// What a float becomes in a block.
-trait Lane: Copy {
-    /// As many as fill a row of [`PITCH`] floats.
-    const PITCH: usize;
-
-    fn of(v: f32) -> Self;
-}
-
-impl Lane for f32 {
-    const PITCH: usize = PITCH;
-
-    #[inline(always)]
-    fn of(v: f32) -> f32 {
-        v
-    }
-}
-
-/// The bits of a bf16 number.
-impl Lane for u16 {
-    const PITCH: usize = 2 * PITCH;
-
-    #[inline(always)]
-    fn of(v: f32) -> u16 {
-        bf16::bits(v)
-    }
-}
-
-/// Copies patches into blocks.
-struct Gather<'a> {
-    patches: Patches,
-    source: Source<'a>,
-    /// The source's change, repeated along a row of a patch; nothing where there is none.
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    floor: f32,
-}
-
-impl<'a> Gather<'a> {
-    fn new(patches: Patches, source: Source<'a>) -> Self {
-        let row = |channels: &[f32]| channels.repeat(patches.kw);
-        let (scale, shift, floor) = match &source.change {
-            Some(change) => (row(change.scale), row(change.shift), change.floor()),
-            None => (Vec::new(), Vec::new(), 0.0),
-        };
-        Gather { patches, source, scale, shift, floor }
-    }
-
-    /// Copies the floats `depths` of the patches at `spots` into `block`, a row of [`PITCH`] floats each.
-    fn block<T: Lane>(&self, spots: &[Spot], depths: Range<usize>, block: &mut [T]) {
-        let Patches { c, kw, .. } = self.patches;
-        let line = kw * c;
-        let mut depth = depths.start;
-        while depth < depths.end {
-            let (ky, from) = (depth / line, depth % line);
-            // To the end of the patch's row where that is contiguous, otherwise to the end of a pixel.
-            let left = if self.source.pitch == c { line - from } else { c - from % c };
-            let run = Run { ky, from, count: left.min(depths.end - depth) };
-            vectorised(|| self.run(spots, run, &mut block[depth - depths.start..]));
-            depth += run.count;
-        }
-    }
-
-    #[inline(always)]
-    fn run<T: Lane>(&self, spots: &[Spot], Run { ky, from, count }: Run, block: &mut [T]) {
-        let Patches { h, w, c, step, .. } = self.patches;
-        let pitch = self.source.pitch;
-        // Floats of a row of the source as the run counts them, and where in it the run starts for column 0.
-        let (kx, channel) = if pitch == c { (0, from) } else { (from / c, from % c) };
-        let (width, first) = ((w * c) as isize, (self.patches.x + kx as isize) * c as isize + channel as isize);
-        for (spot, patch) in spots.iter().zip(block.chunks_mut(T::PITCH)) {
-            let to = &mut patch[..count];
-            let y = (spot.row * step + ky) as isize + self.patches.y;
-            let start = (spot.column * step * c) as isize + first;
-            if y < 0 || y >= h as isize {
-                to.fill(T::of(0.0));
-                continue;
-            }
-            let row = (spot.image * h + y as usize) * w;
-            if start >= 0 && start + count as isize <= width {
-                let at = if pitch == c {
-                    row * c + start as usize
-                } else {
-                    (row + (spot.column * step + kx).wrapping_add_signed(self.patches.x)) * pitch + channel
-                };
-                self.copy(&self.source.data[at..], from, to);
-                continue;
-            }
-            // Partly outside; whole pixels are, so that a run within one is out altogether.
-            let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
-            to.fill(T::of(0.0));
-            if !inside.is_empty() {
-                let at = row * c + (start + inside.start as isize) as usize;
-                self.copy(&self.source.data[at..], from + inside.start, &mut to[inside]);
-            }
-        }
-    }
-
-    /// Copies from the source into a patch's row, from its float `at` on.
-    #[inline(always)]
-    fn copy<T: Lane>(&self, source: &[f32], at: usize, to: &mut [T]) {
-        let source = &source[..to.len()];
-        if self.scale.is_empty() {
-            to.iter_mut().zip(source).for_each(|(to, x)| *to = T::of(*x));
-            return;
-        }
-        let (scale, shift) = (&self.scale[at..][..to.len()], &self.shift[at..][..to.len()]);
-        for ((to, x), (scale, shift)) in to.iter_mut().zip(source).zip(scale.iter().zip(shift)) {
-            *to = T::of(at_least(x * scale + shift, self.floor));
-        }
-    }
-}
-
-/// Floats that lie side by side in a patch and in the source.
-#[derive(Clone, Copy)]
-struct Run {
-    /// Row of the patch.
-    ky: usize,
-    /// The first, counted from the start of that row.
-    from: usize,
-    count: usize,
-}
-
 /// Where the patches of a pass have their results in `[n, h, w, c]`.
 #[derive(Clone, Copy)]
 struct Place {
@@ -578,101 +400,6 @@ struct Place {
     /// The first result.
     y: usize,
     x: usize,
-}
-
-/// Weights in the order in which tiles read them: panels of as many channels as a tile is wide, `[panel][depth][width]`;
-/// the last is filled up with zeros. Where a step of the tile takes two values of `k`, `depth` counts steps.
-struct Packed {
-    panels: Aligned,
-    /// Values of `k`.
-    depth: usize,
-    channels: usize,
-    precision: Precision,
-    tile: Tile,
-}
-
-impl Packed {
-    /// `pack(channel, lanes, panel)` writes the first so many lanes of every row of a panel of floats.
-    fn new(
-        precision: Precision,
-        depth: usize,
-        channels: usize,
-        pack: impl Fn(usize, usize, &mut [MaybeUninit<f32>]) + Sync,
-    ) -> Packed {
-        let tile = precision.tile();
-        let width = tile.columns;
-        let fill = |panels: &mut [MaybeUninit<f32>]| {
-            panels.par_chunks_mut((depth * width).max(1)).enumerate().for_each(|(panel, values)| {
-                let first = panel * width;
-                let lanes = width.min(channels - first);
-                if lanes < width {
-                    values.fill(MaybeUninit::new(0.0));
-                }
-                pack(first, lanes, values);
-            });
-        };
-        // SAFETY: chunks of whole panels cover the buffer, and every lane of them is written.
-        let mut panels = unsafe { Aligned::filled(channels.div_ceil(width) * depth * width, fill) };
-        if precision == Precision::Bf16 && depth > 0 {
-            if tile.group == 1 {
-                panels.par_chunks_mut(depth * width).for_each(|panel| vectorised(|| bf16::round(panel)));
-            } else {
-                panels = paired(&panels, depth, width);
-            }
-        }
-        Packed { panels, depth, channels, precision, tile }
-    }
-
-    /// From `w [channels, depth]`.
-    fn forward(precision: Precision, depth: usize, channels: usize, w: &[f32]) -> Packed {
-        let width = precision.tile().columns;
-        Packed::new(precision, depth, channels, |first, lanes, panel| {
-            // Few columns at a time, so that the lines written to stay in the first-level cache.
-            const FEW: usize = 16;
-            for (few, rows) in panel.chunks_mut(FEW * width).enumerate() {
-                for lane in 0..lanes {
-                    let from = &w[(first + lane) * depth + few * FEW..];
-                    for (row, value) in rows.chunks_exact_mut(width).zip(from) {
-                        row[lane].write(*value);
-                    }
-                }
-            }
-        })
-    }
-
-    /// From `w [co, kh, kw, ci]`, for sums over `taps` and `co` to `ci` channels.
-    fn turned(g: &Geometry, taps: &[usize], w: &[f32]) -> Packed {
-        let width = g.precision.tile().columns;
-        Packed::new(g.precision, taps.len() * g.co, g.ci, |first, lanes, panel| {
-            let sums = taps.iter().flat_map(|tap| (0..g.co).map(move |o| (tap, o)));
-            for (row, (tap, o)) in panel.chunks_exact_mut(width).zip(sums) {
-                row[..lanes].write_copy_of_slice(&w[(o * g.kh * g.kw + tap) * g.ci + first..][..lanes]);
-            }
-        })
-    }
-
-    /// A panel from the value `k`, the first of a step, on.
-    fn from(&self, panel: usize, k: usize) -> &[f32] {
-        let steps = |k: usize| k.div_ceil(self.tile.group);
-        &self.panels[(panel * steps(self.depth) + steps(k)) * self.tile.columns..]
-    }
-}
-
-/// Panels of `depth` rows of floats as panels of half as many rows of pairs; an odd last row is paired with zeros.
-fn paired(panels: &[f32], depth: usize, width: usize) -> Aligned {
-    let steps = depth.div_ceil(2);
-    let mut pairs = Aligned::zeros(panels.len() / depth * steps);
-    let panels = panels.par_chunks(depth * width).zip(pairs.bits_mut().par_chunks_mut(steps * width));
-    panels.for_each(|(panel, pairs)| {
-        vectorised(|| {
-            let zeros = [0.0; 32];
-            for (rows, pairs) in panel.chunks(2 * width).zip(pairs.chunks_mut(width)) {
-                let (low, high) = rows.split_at(width);
-                bf16::pair_rows(low, if high.is_empty() { &zeros[..width] } else { high }, pairs);
-            }
-        });
-    });
-    pairs
 }
 
 /// Multiplies every patch with the weights, and leaves the results, by way of the epilogue, at their places; the moments
@@ -799,88 +526,6 @@ impl Epilogue<'_> {
                     sums.iter_mut().zip(operands).for_each(|(sum, (b, r))| *sum = at_least(*sum + b + r, floor));
                 }
             }
-        }
-    }
-}
-
-/// Memory that several tasks write to, each its own part.
-struct Shared<T> {
-    start: *mut T,
-    len: usize,
-}
-
-impl<T> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for Shared<T> {}
-
-// SAFETY: it is only written to by `write` and `slice`, whose callers promise that no two tasks touch the same element.
-unsafe impl<T: Send> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    fn new(out: &mut [MaybeUninit<T>]) -> Shared<T> {
-        Shared { start: out.as_mut_ptr().cast(), len: out.len() }
-    }
-
-    /// # Safety
-    ///
-    /// These elements have been written, and no other task touches them while the slice lives.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // the caller promises that it is the only one
-    unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
-        assert!(at + len <= self.len);
-        // SAFETY: within the memory, as just checked; written and exclusive, the caller says.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
-    }
-}
-
-impl Shared<f32> {
-    /// Computes a tile of `rows` by `width` at the places `at(row)`; one narrower than `columns` by way of `spill`.
-    ///
-    /// # Safety
-    ///
-    /// The operands are as [`Tile`] asks for; no other task touches these places, and if `accumulate`, they have been
-    /// written before.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // a tile and where it goes
-    unsafe fn write(
-        self,
-        tile: super::tile::TileFn,
-        rows: usize,
-        width: usize,
-        columns: usize,
-        operands: Operands,
-        spill: &mut [f32; MAX_ROWS * 32],
-        at: impl Fn(usize) -> usize,
-    ) {
-        let mut c = [std::ptr::null_mut(); MAX_ROWS];
-        if width == columns {
-            for (row, c) in c.iter_mut().enumerate().take(rows) {
-                assert!(at(row) + columns <= self.len);
-                // SAFETY: within the memory, as just checked.
-                *c = unsafe { self.start.add(at(row)) };
-            }
-            // SAFETY: each row of C has `columns` floats; the rest is the caller's promise.
-            unsafe { tile(rows, &operands, &c) };
-            return;
-        }
-        for (row, (c, spilled)) in c.iter_mut().zip(spill.chunks_exact_mut(columns)).enumerate().take(rows) {
-            if operands.accumulate {
-                // SAFETY: written before, the caller says.
-                spilled[..width].copy_from_slice(unsafe { self.slice(at(row), width) });
-            }
-            *c = spilled.as_mut_ptr();
-        }
-        // SAFETY: each row of C is a row of `spill`, of `columns` floats; the rest is the caller's promise.
-        unsafe { tile(rows, &operands, &c) };
-        for (row, spilled) in spill.chunks_exact(columns).enumerate().take(rows) {
-            assert!(at(row) + width <= self.len);
-            // SAFETY: within the memory, as just checked, and nobody else's; `spill` is elsewhere.
-            unsafe { std::ptr::copy_nonoverlapping(spilled.as_ptr(), self.start.add(at(row)), width) };
         }
     }
 }
