@@ -1,7 +1,7 @@
 """AG-CNN in PyTorch, by the recipe of a profile: the peer that our figures are held against.
 
 Reads the pictures and the split that `prep` published, trains global, local and fusion as the stages do, and prints
-one JSON object: mean AUROC of the three branches on the test split with patient-bootstrap intervals, AUROC of No
+one line per epoch on stderr and one JSON object: mean AUROC of the three branches on the test split with patient-bootstrap intervals, AUROC of No
 Finding, seconds per stage.
 
     python agcnn_torch.py artifacts/nih-1/prep profiles/nih-sample.toml --seed 1 --threads 4
@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import math
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -114,6 +115,7 @@ def fit(net, cfg, train, validation, batch_of, score_of):
     best, kept = -1.0, None
     for epoch in range(cfg["epochs"]):
         net.train()
+        total = 0.0
         order = torch.randperm(len(train["y"]))
         for step, indices in enumerate(order.split(cfg["batch"])):
             optimizer.param_groups[0]["lr"] = rate(cfg, epoch, step, steps)
@@ -122,7 +124,9 @@ def fit(net, cfg, train, validation, batch_of, score_of):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            total += loss.item() * len(indices)
         value = mean_auroc(score_of(net, validation).numpy(), validation["y"].numpy())
+        print(f"epoch {epoch + 1}: loss {total / len(train['y']):.4f}, AUROC {value:.4f}", file=sys.stderr)
         if kept is None or value > best:
             best, kept = value, {k: v.clone() for k, v in net.state_dict().items()}
     net.load_state_dict(kept)

@@ -6,6 +6,7 @@ use crate::{
     BatchStats, Error, Input,
     input::InputView,
     kernel::conv::{self, Epilogue, Geometry, Precision, Source},
+    trace,
     view::{View, check_count, check_shape, dims4, slice},
 };
 
@@ -112,6 +113,7 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
         return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
     }
     let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
+    let _span = trace::conv("conv2d_stats", &g, None);
     let (y, moments) = conv::forward_moments(&g, x.source(), &w);
     Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
 }
@@ -151,6 +153,7 @@ fn forward(
     if let Some(residual) = residual {
         check_shape(op, "residual", residual, &output(&g))?;
     }
+    let _span = trace::conv(op, &g, residual);
     let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
     let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
@@ -179,6 +182,7 @@ pub fn conv2d_input_grad(
     if let Some(plus) = plus {
         check_shape(op, "plus", plus, &[n, height, width, ci])?;
     }
+    let _span = trace::conv(op, &g, plus);
     let (dy, w) = (View::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
     let plus = plus.map(|t| View::new(op, "plus", t)).transpose()?;
     let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
@@ -201,6 +205,7 @@ pub fn conv2d_weight_grad<'a>(
     let [_, _, _, co] = dims4(op, "dy", dy, DY)?;
     let g = geometry(op, xs, [co, kh, kw, ci], conv)?;
     check_shape(op, "dy", dy, &output(&g))?;
+    let _span = trace::conv(op, &g, None);
     let (x, dy) = (InputView::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
     let dw = conv::weight_grad(&g, x.source(), plain(&dy));
     Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
@@ -229,6 +234,7 @@ impl CustomOp2 for Conv2d {
         let op = self.name();
         let g = geometry(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.conv)?;
         let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
+        let _span = trace::conv(op, &g, None);
         let x = Source { data: x, pitch: g.ci, change: None };
         let y = conv::forward(&g, x, w, Epilogue::default());
         Ok((CpuStorage::F32(y), Shape::from(output(&g).as_slice())))

@@ -22,6 +22,12 @@
 //! sizes follow from the shapes alone, and the parts are added in order. Instruction sets differ from one another by
 //! rounding only.
 //!
+//! # Profiles
+//!
+//! Every operator of a training step is a [`tracing`] span at level `TRACE`: target `ops`, name `op`, with fields `op`,
+//! `shape`, `flop` (multiplications and additions of a convolution) and `bytes` (each operand once). Where nobody
+//! listens it costs nothing.
+//!
 //! # Errors
 //!
 //! Everything returns [`candle_core::Result`]; what this crate itself refuses (shape, type, layout, device) is an
@@ -40,6 +46,7 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod trace;
 mod view;
 
 pub use conv::{Conv, conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad};

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
 use crate::{
-    Error,
+    Error, trace,
     view::{View, slice},
 };
 
@@ -16,6 +16,7 @@ use crate::{
 ///
 /// `logits` and `targets` alike, at least one element; the result is a scalar.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let _span = trace::pass("bce_with_logits", &[logits, targets]);
     logits.apply_op2(targets, BceWithLogits)
 }
 

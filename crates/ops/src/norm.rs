@@ -16,6 +16,7 @@ use crate::{
         moments::Moments,
         vectorised,
     },
+    trace,
     view::{View, check_shape, pixels, pixels_mut, slice},
 };
 
@@ -115,6 +116,7 @@ pub fn batch_norm_forward(
 pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
     let op = "batch_stats";
     let c = channels(op, x)?;
+    let _span = trace::pass(op, &[x]);
     BatchStats::new(&moments(&View::new(op, "x", x)?, c), eps)
 }
 
@@ -133,6 +135,10 @@ fn sum_of(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Re
         check_shape(op, "residual", residual.x, x.x.dims())?;
     }
     let channels = channels(op, x.x)?;
+    let _span = match residual {
+        Some(residual) => trace::pass(op, &[x.x, x.x, residual.x]),
+        None => trace::pass(op, &[x.x, x.x]),
+    };
     let x = InputView::without_gaps(op, "x", x)?;
     let residual = residual.map(|residual| InputView::without_gaps(op, "residual", residual)).transpose()?;
     let y = sum(channels, x.source(), residual.as_ref().map(InputView::source), relu);
@@ -170,6 +176,12 @@ pub fn batch_norm_backward(
     for (name, vector) in [("gamma", gamma), ("beta", beta), ("mean", &stats.mean), ("inv_std", &stats.inv_std)] {
         check_shape(op, name, vector, &[c])?;
     }
+    // Twice each operand: for the sums, and for the gradient.
+    let _span = match (y, has_residual) {
+        (Some(y), true) => trace::pass(op, &[x, x, dy, dy, y, y, x, x]),
+        (Some(y), false) => trace::pass(op, &[x, x, dy, dy, y, y, x]),
+        (None, _) => trace::pass(op, &[x, x, dy, dy, x]),
+    };
     let shape = x.shape();
     let (dy, x) = (View::new(op, "dy", dy)?, View::new(op, "x", x)?);
     let y = y.map(|y| View::new(op, "y", y)).transpose()?;
@@ -221,6 +233,7 @@ pub fn batch_norm_backward_add(
     }
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let (mean, inv_std) = (View::new(op, "mean", &stats.mean)?, View::new(op, "inv_std", &stats.inv_std)?);
+    let _span = trace::pass(op, &[x, x, dy, dy, into, into]);
     let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
     let ([sum, product], coefficients) = {
         let (dy, x) = (View::new(op, "dy", dy)?, View::pixels(op, "x", x)?);

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     kernel::vectorised,
+    trace,
     view::{check_shape, slice, slice_mut},
 };
 
@@ -19,6 +20,7 @@ const TASK: usize = 64 << 10;
 pub fn add_assign(a: &Tensor, b: &Tensor) -> Result<()> {
     let name = "add_assign";
     check_shape(name, "b", b, a.dims())?;
+    let _span = trace::pass(name, &[a, a, b]);
     a.inplace_op2(b, &Each2 { name, f: |a: f32, b: f32| a + b })
 }
 
@@ -32,6 +34,7 @@ pub fn sgd_step(param: &Tensor, grad: &Tensor, momentum: &Tensor, lr: f64, mu: f
     let name = "sgd_step";
     check_shape(name, "grad", grad, param.dims())?;
     check_shape(name, "momentum", momentum, param.dims())?;
+    let _span = trace::pass(name, &[param, grad, momentum, momentum, momentum, param, param]);
     let (lr, mu, wd) = (lr as f32, mu as f32, wd as f32);
     let f = move |m: f32, g: f32, p: f32| mu * m + (g + wd * p);
     momentum.inplace_op3(grad, param, &Each3 { name, f })?;
@@ -61,6 +64,7 @@ pub fn adamw_step(
     for (which, tensor) in [("grad", grad), ("m", m), ("v", v)] {
         check_shape(name, which, tensor, param.dims())?;
     }
+    let _span = trace::pass(name, &[param, grad, m, m, grad, v, v, m, v, param]);
     let bias = |b: f64| 1.0 - b.powf(step.max(1) as f64);
     let (size, root) = ((lr / bias(b1)) as f32, bias(b2).sqrt() as f32);
     let (keep, eps) = ((1.0 - lr * wd) as f32, eps as f32);

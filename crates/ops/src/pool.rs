@@ -12,6 +12,7 @@ use crate::{
         conv::{Change, Source, at_least},
         vectorised,
     },
+    trace,
     view::{View, check_count, check_shape, dims4, slice},
 };
 
@@ -98,6 +99,7 @@ pub fn max_pool_forward<'a>(
 ) -> Result<(Tensor, Tensor)> {
     let (op, x) = ("max_pool_forward", x.into());
     let g = Windows::new(op, dims4(op, "x", x.x, X)?, k, stride, padding)?;
+    let _span = trace::pass(op, &[x.x]);
     let x = InputView::new(op, "x", x)?;
     let (y, index) = max_forward(&g, x.source());
     Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
@@ -166,6 +168,7 @@ pub fn max_pool_backward(
     let g = Windows::new(op, [n, h, w, c], k, stride, padding)?;
     check_shape(op, "dy", dy, &g.output())?;
     check_shape(op, "index", index, &g.output())?;
+    let _span = trace::pass(op, &[dy, index]);
     let (dy, index) = (View::new(op, "dy", dy)?, View::new(op, "index", index)?);
     Tensor::from_vec(max_backward(&g, &dy, &index), (n, h, w, c), &Device::Cpu)
 }
@@ -236,6 +239,7 @@ impl CustomOp1 for MaxPool2d {
 pub fn avg_pool_forward(x: &Tensor, k: usize) -> Result<Tensor> {
     let op = "avg_pool_forward";
     let g = Windows::new(op, dims4(op, "x", x, X)?, k, k, 0)?;
+    let _span = trace::pass(op, &[x]);
     let x: View = View::new(op, "x", x)?;
     let (c, row) = (g.c, g.ow * g.c);
     let share = 1.0 / (k * k) as f32;
@@ -267,6 +271,7 @@ pub fn avg_pool_backward(dy: &Tensor, k: usize, (h, w): (usize, usize)) -> Resul
     let [n, _, _, c] = dims4(op, "dy", dy, X)?;
     let g = Windows::new(op, [n, h, w, c], k, k, 0)?;
     check_shape(op, "dy", dy, &g.output())?;
+    let _span = trace::pass(op, &[dy]);
     let dy: View = View::new(op, "dy", dy)?;
     let share = 1.0 / (k * k) as f32;
     let row = w * c;
@@ -313,6 +318,7 @@ pub enum Pool {
 ///
 /// `x [N, H, W, C]` to `[N, C]`.
 pub fn global_pool(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    let _span = trace::pass("global_pool", &[x]);
     x.apply_op1(GlobalPool(pool))
 }
 
@@ -379,6 +385,7 @@ impl CustomOp1 for GlobalPool {
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let op = self.name();
         let (_, pixels, c) = self.check(op, dims4(op, "x", x, X)?)?;
+        let _span = trace::pass("global_pool_backward", &[x, x]);
         let shape = x.shape();
         let dy = dy.contiguous()?;
         let (x, y, dy): (View, View, View) =

@@ -59,7 +59,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    fn tile(self) -> Tile {
+    pub(crate) fn tile(self) -> Tile {
         match self {
             Precision::F32 => tile(),
             Precision::Bf16 => bf16_tile().unwrap_or_else(tile),

@@ -8,3 +8,4 @@ mod tile;
 
 pub(crate) use isa::vectorised;
 pub use isa::{Isa, isa};
+pub(crate) use tile::exercise;

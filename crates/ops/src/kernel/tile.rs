@@ -7,6 +7,7 @@
 //! for a pair of bf16 numbers in its place.
 
 use super::{Isa, isa};
+use crate::buffer::Aligned;
 
 /// The most rows a tile has: with AVX-512, 28 of 32 registers hold sums.
 pub(crate) const MAX_ROWS: usize = 14;
@@ -72,6 +73,29 @@ pub(crate) fn bf16_tile() -> Option<Tile> {
         return Some(x86::AVX512_BF16);
     }
     None
+}
+
+/// Multiplies a tile whose operands stay in the first-level cache `times` times; the multiplications and additions.
+pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
+    const DEPTH: usize = 64;
+    let a = Aligned::zeros(MAX_ROWS * DEPTH);
+    let b = Aligned::zeros(32 * DEPTH);
+    let mut c = Aligned::zeros(MAX_ROWS * 32);
+    let mut rows = [std::ptr::null_mut(); MAX_ROWS];
+    rows.iter_mut().zip(c.chunks_exact_mut(32)).for_each(|(row, c)| *row = c.as_mut_ptr());
+    let operands = Operands {
+        depth: DEPTH,
+        a: a.as_ptr(),
+        a_step: tile.rows,
+        b: b.as_ptr(),
+        b_step: tile.columns,
+        accumulate: false,
+    };
+    for _ in 0..times {
+        // SAFETY: `A` has `rows` floats for each step, `B` at most 32, `C` rows of 32; all are this function's own.
+        unsafe { (tile.adjacent)(tile.rows, std::hint::black_box(&operands), &rows) };
+    }
+    2 * times * DEPTH * tile.rows * tile.columns * tile.group
 }
 
 /// A vector of floats.

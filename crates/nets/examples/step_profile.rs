@@ -1,0 +1,249 @@
+//! Where the time of a training step goes: every convolution beside what this machine could do, and every operator.
+//!
+//! Arguments: backbone, batch, side in pixels, `f32` or `bf16`, steps. Of each convolution's three passes: achieved
+//! GFLOP/s, and the share of the ceiling in brackets, which is the lower of multiplying (operands in registers) and of
+//! copying (each operand once through memory). The median over the steps, after one that is not counted.
+//!
+//! ```sh
+//! cargo run --release -p nets --example step_profile -- resnet50 16 224 f32 5
+//! ```
+
+#![allow(clippy::print_stdout)] // what a benchmark is for
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use candle_core::{DType, Tensor};
+use nets::{Network, OptimizerKind, Pool, Precision};
+use rayon::prelude::*;
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id},
+};
+use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
+
+/// One call of an operator.
+#[derive(Debug, Clone, Default)]
+struct Call {
+    op: String,
+    shape: String,
+    flop: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+impl Visit for Call {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "shape" {
+            self.shape = format!("{value:?}");
+        }
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "op" {
+            value.clone_into(&mut self.op);
+        }
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "flop" => self.flop = value,
+            "bytes" => self.bytes = value,
+            _ => {}
+        }
+    }
+}
+
+/// Collects the calls.
+#[derive(Default, Clone)]
+struct Calls(Arc<Mutex<Vec<Call>>>);
+
+impl Calls {
+    fn take(&self) -> Vec<Call> {
+        self.0.lock().map(|mut calls| std::mem::take(&mut *calls)).unwrap_or_default()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Calls {
+    fn on_new_span(&self, attributes: &Attributes, id: &Id, context: Context<S>) {
+        let mut call = Call::default();
+        attributes.record(&mut call);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert((call, Instant::now()));
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<S>) {
+        let Some(span) = context.span(&id) else { return };
+        let Some((mut call, start)) = span.extensions_mut().remove::<(Call, Instant)>() else { return };
+        call.seconds = start.elapsed().as_secs_f64();
+        // A part of another operator is counted there.
+        if span.parent().is_none()
+            && let Ok(mut calls) = self.0.lock()
+        {
+            calls.push(call);
+        }
+    }
+}
+
+/// Calls of the same operator on the same shape, in one step.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    calls: usize,
+    flop: u64,
+    bytes: u64,
+    /// Of each step.
+    seconds: Vec<f64>,
+}
+
+impl Group {
+    fn median(&self) -> f64 {
+        median(&self.seconds)
+    }
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// Bytes per second, read and written, of copies that no cache holds.
+fn copy_ceiling() -> f64 {
+    const BYTES: usize = 512 << 20;
+    const CHUNK: usize = 1 << 20;
+    let from = vec![1u8; BYTES];
+    let mut to = vec![2u8; BYTES];
+    let seconds = (0..5).map(|_| {
+        let start = Instant::now();
+        to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
+        start.elapsed().as_secs_f64()
+    });
+    2.0 * BYTES as f64 / seconds.fold(f64::INFINITY, f64::min)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [backbone, batch, side, precision, steps] = &arguments[..] else {
+        return Err("step_profile BACKBONE BATCH SIDE f32|bf16 STEPS".into());
+    };
+    let (batch, side, steps): (usize, usize, usize) = (batch.parse()?, side.parse()?, steps.parse()?);
+    ops::host::keep_heap();
+    let bf16 = precision == "bf16";
+    let multiply = ops::host::multiply_ceiling(if bf16 { ops::Precision::Bf16 } else { ops::Precision::F32 });
+    let copy = copy_ceiling();
+
+    let calls = Calls::default();
+    tracing_subscriber::registry().with(calls.clone()).init();
+    let device = nets::device("cpu")?;
+    let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
+    network.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
+    let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
+    let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
+    let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;
+
+    // In the order of the first step.
+    let mut order: Vec<(String, String)> = Vec::new();
+    let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
+    let mut wall = Vec::new();
+    for step in 0..=steps {
+        let start = Instant::now();
+        let (_, grads) = network.loss_and_grads(&x, &targets)?;
+        network.update(&mut optimizer, &grads, 1e-3)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let calls = calls.take();
+        if step == 0 {
+            continue;
+        }
+        wall.push(seconds);
+        groups.values_mut().for_each(|group| (group.calls, group.flop, group.bytes) = (0, 0, 0));
+        for call in calls {
+            let key = (call.op, call.shape);
+            if !groups.contains_key(&key) {
+                order.push(key.clone());
+            }
+            let group = groups.entry(key).or_default();
+            group.calls += 1;
+            group.flop += call.flop;
+            group.bytes += call.bytes;
+            group.seconds.resize(wall.len(), 0.0);
+            group.seconds[step - 1] += call.seconds;
+        }
+    }
+
+    println!(
+        "{backbone}, batch {batch}, {side} px, {precision}, {:?}, {} threads",
+        ops::isa(),
+        rayon::current_num_threads()
+    );
+    println!("ceilings: {:.0} GFLOP/s, {:.1} GB/s copied (read and written)\n", multiply / 1e9, copy / 1e9);
+    println!(
+        "{:<30} {:>3} {:>7} {:>6} {:>14} {:>14} {:>14} {:>7}",
+        "convolution", "n", "GFLOP", "MB", "forward", "input grad", "weight grad", "ms"
+    );
+    let mut shapes: Vec<&String> = Vec::new();
+    for (op, shape) in &order {
+        if op.starts_with("conv2d") && !shapes.contains(&shape) {
+            shapes.push(shape);
+        }
+    }
+    const PASSES: [&str; 3] = ["conv2d_stats", "conv2d_input_grad", "conv2d_weight_grad"];
+    let mut totals = [(0, 0.0, 0.0); 3];
+    for shape in shapes {
+        let group = |op: &str| groups.get(&(op.to_owned(), shape.clone()));
+        let forward = group("conv2d_forward").or_else(|| group(PASSES[0]));
+        let passes = [forward, group(PASSES[1]), group(PASSES[2])];
+        let Some(first) = forward else { continue };
+        let mut line = format!(
+            "{shape:<30} {:>3} {:>7.2} {:>6.0}",
+            first.calls,
+            first.flop as f64 / 1e9,
+            first.bytes as f64 / 1e6
+        );
+        let mut ms = 0.0;
+        for (pass, total) in passes.iter().zip(&mut totals) {
+            let Some(group) = pass else {
+                line += &format!(" {:>14}", "");
+                continue;
+            };
+            let (flop, seconds) = (group.flop as f64, group.median());
+            let least = (flop / multiply).max(group.bytes as f64 / copy);
+            line += &format!(" {:>7.0} [{:>3.0}%]", flop / seconds / 1e9, 100.0 * least / seconds);
+            *total = (total.0 + group.flop, total.1 + seconds, total.2 + least);
+            ms += 1e3 * seconds;
+        }
+        println!("{line} {ms:>8.1}");
+    }
+    let mut line = format!("{:<48}", "all");
+    for (flop, seconds, least) in totals {
+        line += &format!(" {:>7.0} [{:>3.0}%]", flop as f64 / seconds / 1e9, 100.0 * least / seconds);
+    }
+    println!("{line} {:>8.1}\n", totals.iter().map(|total| 1e3 * total.1).sum::<f64>());
+
+    println!("{:<30} {:>5} {:>9} {:>6} {:>8}", "operator", "calls", "ms", "share", "GB/s");
+    let step = median(&wall);
+    let mut by_op: BTreeMap<&str, (usize, f64, u64)> = BTreeMap::new();
+    for ((op, _), group) in &groups {
+        let sum = by_op.entry(op).or_default();
+        *sum = (sum.0 + group.calls, sum.1 + group.median(), sum.2 + group.bytes);
+    }
+    let mut by_op: Vec<_> = by_op.into_iter().collect();
+    by_op.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    for (op, (calls, seconds, bytes)) in &by_op {
+        let rate = *bytes as f64 / seconds / 1e9;
+        println!("{op:<30} {calls:>5} {:>9.2} {:>5.1}% {rate:>8.1}", 1e3 * seconds, 100.0 * seconds / step);
+    }
+    let inside: f64 = by_op.iter().map(|(_, sum)| sum.1).sum();
+    println!(
+        "{:<30} {:>5} {:>9.2} {:>5.1}%",
+        "outside the operators",
+        "",
+        1e3 * (step - inside),
+        100.0 * (1.0 - inside / step)
+    );
+    println!("step {:.1} ms, {:.2} images/s; ratio operators {:.3}", 1e3 * step, batch as f64 / step, inside / step);
+    Ok(())
+}
