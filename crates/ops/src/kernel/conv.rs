@@ -19,6 +19,7 @@
 mod gather;
 mod packed;
 mod shared;
+mod winograd;
 
 use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
@@ -32,7 +33,7 @@ use self::{
 use super::{
     bf16,
     moments::{self, Moments},
-    tile::{MAX_ROWS, Operands, PITCH, Tile, bf16_tile, tile},
+    tile::{MAX_ROWS, Operands, PITCH, Tile, bf16_tile, prefetch, tile},
     vectorised,
 };
 use crate::buffer::{self, Aligned};
@@ -135,7 +136,12 @@ pub(crate) fn forward(g: &Geometry, x: Source, w: &[f32], epilogue: Epilogue) ->
 
 /// As [`forward`], with the moments of every channel; at least one pixel.
 pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &[f32]) -> (Vec<f32>, Moments) {
-    let mut sums = moments::Parts::new(balanced(0..g.n * g.oh * g.ow, PIXELS), g.co);
+    let blocks = if winograd::suits(g) {
+        winograd::block_pixels(g)
+    } else {
+        balanced(0..g.n * g.oh * g.ow, PIXELS).iter().map(Range::len).collect()
+    };
+    let mut sums = moments::Parts::new(blocks, g.co);
     let pass = |out: &mut [MaybeUninit<f32>]| {
         forward_to(g, x, w, Epilogue::default(), Shared::new(out), g.co, Some(Shared::new(sums.values())));
     };
@@ -154,6 +160,10 @@ fn forward_to(
     pitch: usize,
     sums: Option<Shared<f64>>,
 ) {
+    if winograd::suits(g) {
+        let filters = winograd::Filters::forward(g.ci, g.co, w);
+        return winograd::forward(g, x, &filters, epilogue, out, pitch, sums);
+    }
     let gather = Gather::new(Patches::forward(g), x);
     let weights = Packed::forward(g.precision, gather.patches.depth(), g.co, w);
     let place = Place { h: g.oh, w: g.ow, pitch, step: 1, y: 0, x: 0 };
@@ -166,6 +176,10 @@ pub(crate) fn input_grad(g: &Geometry, dy: Source, w: &[f32], residual: Option<&
     let epilogue = Epilogue { residual, ..Epilogue::default() };
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
+        if winograd::suits(g) {
+            let filters = winograd::Filters::turned(g.co, g.ci, w);
+            return winograd::forward(&winograd::turned(g), dy, &filters, epilogue, out, g.ci, None);
+        }
         // Input row `i` meets kernel row `t` where `i + padding = s j + t`: rows that leave the same remainder meet the
         // same taps.
         for (ry, rx) in (0..s).flat_map(|ry| (0..s).map(move |rx| (ry, rx))) {
@@ -198,6 +212,9 @@ pub(crate) fn input_grad(g: &Geometry, dy: Source, w: &[f32], residual: Option<&
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which is not changed on the way.
 pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
+    if winograd::suits(g) {
+        return winograd::weight_grad(g, x, dy);
+    }
     let gather = Gather::new(Patches::forward(g), x);
     let (depth, pixels) = (gather.patches.depth(), gather.patches.pixels());
     if pixels == 0 {
@@ -222,19 +239,24 @@ pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
         });
     };
     // SAFETY: blocks cover all channels by all depths, in every part, of which there is one at least.
-    let mut grads: Vec<f32> = unsafe { buffer::filled(parts.len() * len, fill) };
-    if parts.len() > 1 {
-        let (sum, others) = grads.split_at_mut(len);
+    let grads: Vec<f32> = unsafe { buffer::filled(parts.len() * len, fill) };
+    summed(grads, len)
+}
+
+/// The sum of arrays of `len` floats that lie one after the other, of which there is one at least.
+fn summed(mut parts: Vec<f32>, len: usize) -> Vec<f32> {
+    if parts.len() > len {
+        let (sum, others) = parts.split_at_mut(len);
         sum.par_chunks_mut(4096).enumerate().for_each(|(chunk, sum)| {
             for other in others.chunks_exact(len) {
                 let other = &other[chunk * 4096..][..sum.len()];
                 vectorised(|| sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += other));
             }
         });
-        grads.truncate(len);
-        grads.shrink_to_fit();
+        parts.truncate(len);
+        parts.shrink_to_fit();
     }
-    grads
+    parts
 }
 
 /// Memory of a thread, kept from task to task.
@@ -484,6 +506,13 @@ fn multiply_block(
                         accumulate: depths.start > 0,
                     };
                     let at = |row: usize| places[rows.start + row] + channel;
+                    if let (true, Some(residual)) = (last, epilogue.residual) {
+                        for row in 0..rows.len() {
+                            let row = residual[at(row)..].as_ptr();
+                            prefetch(row);
+                            prefetch(row.wrapping_add(16));
+                        }
+                    }
                     // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on, which
                     // has a row for each step left; this task alone writes these pixels and channels of `out`.
                     unsafe {

@@ -1,6 +1,6 @@
 //! Mean and variance per channel, from those of parts of the pixels.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::mem::MaybeUninit;
 
 /// Mean and biased variance of every channel.
 pub(crate) struct Moments {
@@ -8,15 +8,16 @@ pub(crate) struct Moments {
     pub(crate) var: Vec<f64>,
 }
 
-/// What is known of ranges of pixels: `[part][2][channels]`, the mean and the sum of squared deviations from it.
+/// What is known of parts of the pixels: `[part][2][channels]`, the mean and the sum of squared deviations from it.
 pub(crate) struct Parts {
-    pixels: Vec<Range<usize>>,
+    /// How many each part has.
+    pixels: Vec<usize>,
     channels: usize,
     values: Vec<f64>,
 }
 
 impl Parts {
-    pub(crate) fn new(pixels: Vec<Range<usize>>, channels: usize) -> Parts {
+    pub(crate) fn new(pixels: Vec<usize>, channels: usize) -> Parts {
         let values = vec![0.0; pixels.len() * 2 * channels];
         Parts { pixels, channels, values }
     }
@@ -40,7 +41,7 @@ impl Parts {
         let mut count = 0.0;
         for (part, pixels) in self.pixels.iter().enumerate() {
             let [means, deviations] = Parts::at(part, c).map(|at| &self.values[at..][..c]);
-            let n = pixels.len() as f64;
+            let n = *pixels as f64;
             let (share, weight) = (n / (count + n), count * n / (count + n));
             count += n;
             let totals = mean.iter_mut().zip(squares.iter_mut());

@@ -40,6 +40,16 @@ impl<T> Shared<T> {
 }
 
 impl Shared<f32> {
+    /// # Safety
+    ///
+    /// No other task touches these elements meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn put(self, at: usize, values: &[f32]) {
+        assert!(at + values.len() <= self.len);
+        // SAFETY: within the memory, as just checked, and nobody else's, the caller says; `values` is borrowed elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(at), values.len()) };
+    }
+
     /// Computes a tile of `rows` by `width` at the places `at(row)`; one narrower than `columns` by way of `spill`.
     ///
     /// # Safety

@@ -1,0 +1,573 @@
+//! 3x3 convolutions at stride 1 with 2.25 times fewer multiplications: Winograd's minimal filtering F(2x2, 3x3), as
+//! Lavin and Gray (CVPR 2016, <https://arxiv.org/abs/1509.09308>) use it.
+//!
+//! A *tile* is 2x2 output pixels and the 4x4 input pixels under them. Input tiles `d` and filters `g` are transformed,
+//! multiplied point by point and summed over the channels, which is one matrix product for each of the 16 *points*, and
+//! transformed back:
+//!
+//! * forward: `y = A' [(G g G') (B' d B)] A`; the input gradient is the same with the filters turned round;
+//! * weight gradient: `dg = G' [sum over tiles of (A dy A') (B' d B)] G`.
+//!
+//! The transforms add and halve, no more, so the results are as good as direct ones (measured: closer to `f64`). Tiles
+//! are transformed a block at a time, into scratch memory that stays in the second-level cache; on the way in, they are
+//! normalised like patches are.
+
+use std::{cell::RefCell, ops::Range};
+
+use rayon::prelude::*;
+
+use super::{
+    Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced,
+    gather::{Patches, Spot},
+    shared::Shared,
+    summed,
+};
+use crate::{
+    buffer::{self, Aligned},
+    kernel::{
+        moments,
+        tile::{MAX_ROWS, Operands, PITCH, Tile},
+        vectorised,
+    },
+};
+
+/// Points of a transformed tile.
+const POINTS: usize = 16;
+/// Most channels whose transformed tiles lie side by side.
+const DEPTH: usize = PITCH - 16;
+/// Most floats of a block's transformed tiles.
+const BLOCK: usize = 128 << 10;
+/// Most and fewest tiles of a block of the forward pass.
+const TILES: Range<usize> = 28..56;
+/// Fewest output channels of a task.
+const MIN_CHANNELS: usize = 64;
+/// Tiles of a block of the weight gradient, and channels of its sides.
+const GRAD_TILES: usize = 112;
+const GRAD_CHANNELS: usize = 64;
+/// Floats from row to row there; no multiple of 4 KiB apart.
+const GRAD_PITCH: usize = GRAD_CHANNELS + 16;
+
+/// Whether a convolution has enough channels for the transforms to pay.
+pub(super) fn suits(g: &Geometry) -> bool {
+    let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
+    square && g.precision == Precision::F32 && g.ci >= 16 && g.co >= 16
+}
+
+/// The input gradient of `g` as a forward pass.
+pub(super) fn turned(g: &Geometry) -> Geometry {
+    Geometry { h: g.oh, w: g.ow, ci: g.co, co: g.ci, padding: 2 - g.padding, oh: g.h, ow: g.w, ..*g }
+}
+
+/// The 4x4 patches under the tiles.
+fn tiles(g: &Geometry) -> Patches {
+    let origin = -(g.padding as isize);
+    let (grid_h, grid_w) = (g.oh.div_ceil(2), g.ow.div_ceil(2));
+    Patches { n: g.n, h: g.h, w: g.w, c: g.ci, kh: 4, kw: 4, step: 2, y: origin, x: origin, grid_h, grid_w }
+}
+
+/// How a forward pass is cut into blocks of tiles.
+pub(super) fn blocks(g: &Geometry) -> Vec<Range<usize>> {
+    let most = (BLOCK / POINTS / g.ci.max(1)).clamp(TILES.start, TILES.end);
+    balanced(0..tiles(g).pixels(), most)
+}
+
+/// How many output pixels each block has.
+pub(super) fn block_pixels(g: &Geometry) -> Vec<usize> {
+    let tiles = tiles(g);
+    let pixels = |spot: Spot| inside(g, spot).count();
+    blocks(g).into_iter().map(|block| tiles.spots(block).map(pixels).sum()).collect()
+}
+
+/// The output pixels of a tile: which of its four, and the index among all.
+fn inside(g: &Geometry, spot: Spot) -> impl Iterator<Item = (usize, usize)> {
+    let (oh, ow) = (g.oh, g.ow);
+    (0..4).filter_map(move |at| {
+        let (row, column) = (2 * spot.row + at / 2, 2 * spot.column + at % 2);
+        (row < oh && column < ow).then(|| (at, (spot.image * oh + row) * ow + column))
+    })
+}
+
+/// Transformed filters in the order in which they are read: `[panel][point][depth][width]`, as
+/// [`Packed`](super::packed::Packed).
+pub(super) struct Filters {
+    panels: Aligned,
+    depth: usize,
+    channels: usize,
+    tile: Tile,
+}
+
+impl Filters {
+    fn new(depth: usize, channels: usize, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Filters {
+        let tile = Precision::F32.tile();
+        let panel = POINTS * depth * tile.columns;
+        let write = |panels: &mut [std::mem::MaybeUninit<f32>]| {
+            panels.par_chunks_mut(panel).enumerate().for_each(|(index, panel)| {
+                let first = index * tile.columns;
+                vectorised(|| fill(first, tile.columns.min(channels - first), buffer::zeroed(panel)));
+            });
+        };
+        // SAFETY: chunks of whole panels cover the buffer, and each is zeroed.
+        let panels = unsafe { Aligned::filled(channels.div_ceil(tile.columns) * panel, write) };
+        Filters { panels, depth, channels, tile }
+    }
+
+    /// From `w [channels, 3, 3, depth]`.
+    pub(super) fn forward(depth: usize, channels: usize, w: &[f32]) -> Filters {
+        let width = Precision::F32.tile().columns;
+        Filters::new(depth, channels, |first, lanes, panel| {
+            // Few columns at a time, so that the lines written to stay in the first-level cache.
+            const FEW: usize = 16;
+            for k in (0..depth).step_by(FEW) {
+                let few = FEW.min(depth - k);
+                for lane in 0..lanes {
+                    let taps: [[f32; FEW]; 9] = std::array::from_fn(|tap| {
+                        let mut values = [0.0; FEW];
+                        values[..few].copy_from_slice(&w[((first + lane) * 9 + tap) * depth + k..][..few]);
+                        values
+                    });
+                    for (point, values) in filter(&taps).iter().enumerate() {
+                        let rows = panel[(point * depth + k) * width..].chunks_exact_mut(width);
+                        rows.zip(&values[..few]).for_each(|(row, value)| row[lane] = *value);
+                    }
+                }
+            }
+        })
+    }
+
+    /// From `w [depth, 3, 3, channels]`, turned round.
+    pub(super) fn turned(depth: usize, channels: usize, w: &[f32]) -> Filters {
+        const WIDEST: usize = 32;
+        let width = Precision::F32.tile().columns;
+        Filters::new(depth, channels, |first, lanes, panel| {
+            for k in 0..depth {
+                let taps: [[f32; WIDEST]; 9] = std::array::from_fn(|tap| {
+                    let mut values = [0.0; WIDEST];
+                    values[..lanes].copy_from_slice(&w[(k * 9 + 8 - tap) * channels + first..][..lanes]);
+                    values
+                });
+                for (point, values) in filter(&taps).iter().enumerate() {
+                    panel[(point * depth + k) * width..][..width].copy_from_slice(&values[..width]);
+                }
+            }
+        })
+    }
+
+    /// The row `k` of a point, and those behind it.
+    fn from(&self, panel: usize, point: usize, k: usize) -> &[f32] {
+        &self.panels[((panel * POINTS + point) * self.depth + k) * self.tile.columns..]
+    }
+}
+
+/// `G g G'`, for several filters side by side.
+#[inline(always)]
+fn filter<const L: usize>(taps: &[[f32; L]; 9]) -> [[f32; L]; POINTS] {
+    #[inline(always)]
+    fn along<const L: usize>([a, b, c]: [&[f32; L]; 3]) -> [[f32; L]; 4] {
+        let mut out = [[0.0; L]; 4];
+        for lane in 0..L {
+            let (sum, b) = (0.5 * (a[lane] + c[lane]), 0.5 * b[lane]);
+            (out[0][lane], out[1][lane], out[2][lane], out[3][lane]) = (a[lane], sum + b, sum - b, c[lane]);
+        }
+        out
+    }
+    let rows: [[[f32; L]; 4]; 3] =
+        std::array::from_fn(|row| along([&taps[3 * row], &taps[3 * row + 1], &taps[3 * row + 2]]));
+    let mut points = [[0.0; L]; POINTS];
+    for column in 0..4 {
+        let values = along([&rows[0][column], &rows[1][column], &rows[2][column]]);
+        values.into_iter().enumerate().for_each(|(row, values)| points[4 * row + column] = values);
+    }
+    points
+}
+
+/// Memory of a thread, kept from task to task.
+struct Scratch {
+    /// Transformed tiles `[chunk][point][tile][PITCH]`, or `[point][tile][GRAD_PITCH]`.
+    tiles: Vec<f32>,
+    /// The other factor: products `[point][tile][width]`, or transformed gradients.
+    others: Vec<f32>,
+    /// What a tile is read from: 16 rows of normalised pixels, then 16 of half-transformed ones, then zeros.
+    rows: Vec<f32>,
+    /// Finished pixels.
+    pixels: Vec<f32>,
+    spots: Vec<Spot>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch { tiles: Vec::new(), others: Vec::new(), rows: Vec::new(), pixels: Vec::new(), spots: Vec::new() })
+    };
+}
+
+/// At least so many floats.
+fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        *buffer = vec![0.0; len];
+    }
+    &mut buffer[..len]
+}
+
+/// Writes the convolution of `x`, by way of the epilogue, to pixels `pitch` apart; the moments of block and channel to
+/// `sums`, as [`moments::Parts`] has them.
+pub(super) fn forward(
+    g: &Geometry,
+    x: Source,
+    filters: &Filters,
+    epilogue: Epilogue,
+    out: Shared<f32>,
+    pitch: usize,
+    sums: Option<Shared<f64>>,
+) {
+    let width = filters.tile.columns;
+    let blocks = blocks(g);
+    let panels = filters.channels.div_ceil(width);
+    let groups = TASKS.div_ceil(blocks.len().max(1)).min(panels / MIN_CHANNELS.div_ceil(width)).max(1);
+    let groups = balanced(0..panels, panels.div_ceil(groups).max(1));
+    let patches = tiles(g);
+    (0..blocks.len() * groups.len()).into_par_iter().for_each(|task| {
+        let (block, panels) = (task / groups.len(), &groups[task % groups.len()]);
+        SCRATCH.with_borrow_mut(|scratch| {
+            let Scratch { tiles, others, rows, pixels, spots } = scratch;
+            spots.clear();
+            spots.extend(patches.spots(blocks[block].clone()));
+            let chunks = balanced(0..filters.depth, DEPTH);
+            let chunk_len = POINTS * spots.len() * PITCH;
+            let tiles = reserve(tiles, chunks.len() * chunk_len);
+            let products = reserve(others, POINTS * spots.len() * width);
+            let rows = reserve(rows, 33 * DEPTH);
+            for (channels, tiles) in chunks.iter().zip(tiles.chunks_exact_mut(chunk_len)) {
+                vectorised(|| transform(&patches, &x, spots, channels.clone(), PITCH, rows, tiles));
+            }
+            let pixels = reserve(pixels, 4 * spots.len() * width);
+            for panel in panels.clone() {
+                for (chunk, channels) in chunks.iter().enumerate() {
+                    for point in 0..POINTS {
+                        let tiles = &tiles[chunk * chunk_len + point * spots.len() * PITCH..];
+                        let products = &mut products[point * spots.len() * width..][..spots.len() * width];
+                        multiply(filters, panel, point, channels.clone(), tiles, products, spots.len());
+                    }
+                }
+                let channel = panel * width;
+                let lanes = width.min(filters.channels - channel);
+                vectorised(|| restore(products, pixels, spots.len(), width));
+                let mut count = 0;
+                for (tile, spot) in spots.iter().enumerate() {
+                    for (at, pixel) in inside(g, *spot) {
+                        // The pixels that are kept close up.
+                        pixels.copy_within((4 * tile + at) * width..(4 * tile + at) * width + lanes, count * width);
+                        let row = &mut pixels[count * width..][..lanes];
+                        let place = pixel * pitch + channel;
+                        if !epilogue.is_empty() {
+                            vectorised(|| epilogue.apply(std::iter::once((place, &mut *row)), channel));
+                        }
+                        // SAFETY: this task alone writes these pixels and channels.
+                        unsafe { out.put(place, row) };
+                        count += 1;
+                    }
+                }
+                if let Some(sums) = sums {
+                    let rows = pixels.chunks_exact(width).take(count).map(|row| &row[..lanes]);
+                    // SAFETY: this task alone writes these moments.
+                    let to = unsafe {
+                        moments::Parts::at(block, filters.channels).map(|at| sums.slice(at + channel, lanes))
+                    };
+                    vectorised(|| moments::of_rows(rows, to));
+                }
+            }
+        });
+    });
+}
+
+/// `B' d B` of the tiles at `spots`, for some channels: `[point][tile][pitch]`.
+#[inline(always)]
+fn transform(
+    patches: &Patches,
+    x: &Source,
+    spots: &[Spot],
+    channels: Range<usize>,
+    pitch: usize,
+    rows: &mut [f32],
+    tiles: &mut [f32],
+) {
+    let len = channels.len();
+    let (normalised, rows) = rows.split_at_mut(POINTS * len);
+    let (half, rows) = rows.split_at_mut(POINTS * len);
+    let zeros = &mut rows[..len];
+    zeros.fill(0.0);
+    for (tile, spot) in spots.iter().enumerate() {
+        let at = |point: usize| {
+            let y = (2 * spot.row + point / 4) as isize + patches.y;
+            let x_at = (2 * spot.column + point % 4) as isize + patches.x;
+            let inside = (0..patches.h as isize).contains(&y) && (0..patches.w as isize).contains(&x_at);
+            inside.then(|| ((spot.image * patches.h + y as usize) * patches.w + x_at as usize) * x.pitch)
+        };
+        if let Some(change) = &x.change {
+            let floor = change.floor();
+            let (scale, shift) = (&change.scale[channels.clone()], &change.shift[channels.clone()]);
+            for (point, to) in normalised.chunks_exact_mut(len).enumerate() {
+                match at(point) {
+                    None => to.fill(0.0),
+                    Some(at) => {
+                        let from = &x.data[at + channels.start..][..len];
+                        for ((to, x), (scale, shift)) in to.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
+                            *to = at_least(x * scale + shift, floor);
+                        }
+                    }
+                }
+            }
+        }
+        let pixel = |point: usize| match (&x.change, at(point)) {
+            (Some(_), _) => &normalised[point * len..][..len],
+            (None, Some(at)) => &x.data[at + channels.start..][..len],
+            (None, None) => &zeros[..],
+        };
+        for (row, out) in half.chunks_exact_mut(4 * len).enumerate() {
+            differences([0, 1, 2, 3].map(|column| pixel(4 * row + column)), quarters(out, len, len));
+        }
+        for column in 0..4 {
+            let from = [0, 1, 2, 3].map(|row| &half[(4 * row + column) * len..][..len]);
+            // Row to row of a column of points.
+            let step = 4 * spots.len() * pitch;
+            let out = &mut tiles[(column * spots.len() + tile) * pitch..];
+            differences(from, quarters(out, step, len));
+        }
+    }
+}
+
+/// Four pieces of `len` floats, `step` apart.
+#[inline(always)]
+fn quarters(out: &mut [f32], step: usize, len: usize) -> [&mut [f32]; 4] {
+    let (a, out) = out.split_at_mut(step);
+    let (b, out) = out.split_at_mut(step);
+    let (c, d) = out.split_at_mut(step);
+    [&mut a[..len], &mut b[..len], &mut c[..len], &mut d[..len]]
+}
+
+/// One side of `B' d B`.
+#[inline(always)]
+fn differences([a, b, c, d]: [&[f32]; 4], out: [&mut [f32]; 4]) {
+    let [p, q, r, s] = out;
+    let n = p.len();
+    let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+    let (q, r, s) = (&mut q[..n], &mut r[..n], &mut s[..n]);
+    for i in 0..n {
+        let (middle, other) = (b[i], c[i]);
+        p[i] = a[i] - other;
+        q[i] = middle + other;
+        r[i] = other - middle;
+        s[i] = middle - d[i];
+    }
+}
+
+/// The products of one point and panel: `[tile][width]`, of one chunk of channels, added to those of the chunks before.
+fn multiply(
+    filters: &Filters,
+    panel: usize,
+    point: usize,
+    channels: Range<usize>,
+    tiles: &[f32],
+    products: &mut [f32],
+    count: usize,
+) {
+    let Tile { columns, pitched, .. } = filters.tile;
+    let panel = filters.from(panel, point, channels.start);
+    for range in balanced(0..count, filters.tile.rows) {
+        let a = &tiles[range.start * PITCH..(range.end - 1) * PITCH + channels.len()];
+        let b = &panel[..channels.len() * columns];
+        let operands = Operands {
+            depth: channels.len(),
+            a: a.as_ptr(),
+            a_step: 1,
+            b: b.as_ptr(),
+            b_step: columns,
+            accumulate: channels.start > 0,
+        };
+        let mut c = [std::ptr::null_mut(); MAX_ROWS];
+        let rows = products[range.start * columns..range.end * columns].chunks_exact_mut(columns);
+        c.iter_mut().zip(rows).for_each(|(c, row)| *c = row.as_mut_ptr());
+        // SAFETY: `A`, `B` and each row of `C` are the slices above, as long as a tile of these rows reads and writes.
+        unsafe { pitched(range.len(), &operands, &c) };
+    }
+}
+
+/// `A' m A` of every tile: `[point][tile][width]` to `[tile][pixel][width]`.
+#[inline(always)]
+fn restore(products: &[f32], pixels: &mut [f32], count: usize, width: usize) {
+    let mut half = [0.0; 8 * 32];
+    for (tile, pixels) in pixels.chunks_exact_mut(4 * width).enumerate().take(count) {
+        let point = |point: usize| &products[(point * count + tile) * width..][..width];
+        for (row, out) in half.chunks_exact_mut(2 * width).enumerate().take(4) {
+            sums([0, 1, 2, 3].map(|column| point(4 * row + column)), out.split_at_mut(width));
+        }
+        for column in 0..2 {
+            let from = [0, 1, 2, 3].map(|row| &half[(2 * row + column) * width..][..width]);
+            let (above, below) = pixels.split_at_mut(2 * width);
+            sums(from, (&mut above[column * width..][..width], &mut below[column * width..][..width]));
+        }
+    }
+}
+
+/// One side of `A' m A`.
+#[inline(always)]
+fn sums([a, b, c, d]: [&[f32]; 4], (p, q): (&mut [f32], &mut [f32])) {
+    let n = p.len();
+    let (a, b, c, d, q) = (&a[..n], &b[..n], &c[..n], &d[..n], &mut q[..n]);
+    for i in 0..n {
+        p[i] = a[i] + b[i] + c[i];
+        q[i] = b[i] - c[i] - d[i];
+    }
+}
+
+/// `[co, 3, 3, ci]` from `x` and `dy`, which is not changed on the way.
+pub(super) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
+    let patches = tiles(g);
+    let count = patches.pixels();
+    let sides = [balanced(0..g.co, GRAD_CHANNELS), balanced(0..g.ci, GRAD_CHANNELS)];
+    let blocks = sides[0].len() * sides[1].len();
+    let parts = TASKS.div_ceil(blocks).min(count / GRAD_TILES).max(1);
+    let parts = balanced(0..count, count.div_ceil(parts).max(1));
+    if parts.is_empty() {
+        return vec![0.0; g.co * 9 * g.ci];
+    }
+    let tile = g.precision.tile();
+    let len = POINTS * g.co * g.ci;
+    let fill = |out: &mut [std::mem::MaybeUninit<f32>]| {
+        let out = Shared::new(out);
+        (0..parts.len() * blocks).into_par_iter().for_each(|task| {
+            let (part, block) = (task / blocks, task % blocks);
+            let (rows, columns) = (&sides[0][block / sides[1].len()], &sides[1][block % sides[1].len()]);
+            let first = part * len;
+            let (rows, columns) = (rows.clone(), columns.clone());
+            weight_block(g, &patches, x, dy, parts[part].clone(), rows, columns, &tile, out, first);
+        });
+    };
+    // SAFETY: blocks cover all points and channels of both sides, in every part, of which there is one at least.
+    let points = summed(unsafe { buffer::filled(parts.len() * len, fill) }, len);
+
+    let mut grad = vec![0.0; g.co * 9 * g.ci];
+    grad.par_chunks_exact_mut(9 * g.ci).enumerate().for_each(|(o, taps)| {
+        let mut half = vec![0.0; 12 * g.ci];
+        let point = |point: usize| &points[(point * g.co + o) * g.ci..][..g.ci];
+        vectorised(|| {
+            for (row, out) in half.chunks_exact_mut(3 * g.ci).enumerate() {
+                gathered([0, 1, 2, 3].map(|column| point(4 * row + column)), out, g.ci);
+            }
+            for column in 0..3 {
+                let from = [0, 1, 2, 3].map(|row| &half[(3 * row + column) * g.ci..][..g.ci]);
+                gathered(from, &mut taps[column * g.ci..], 3 * g.ci);
+            }
+        });
+    });
+    grad
+}
+
+/// One side of `G' u G`: three rows, `step` apart.
+#[inline(always)]
+fn gathered([a, b, c, d]: [&[f32]; 4], out: &mut [f32], step: usize) {
+    let n = a.len();
+    let (p, out) = out.split_at_mut(step);
+    let (q, r) = out.split_at_mut(step);
+    let (p, q, r) = (&mut p[..n], &mut q[..n], &mut r[..n]);
+    let (b, c, d) = (&b[..n], &c[..n], &d[..n]);
+    for i in 0..n {
+        let (sum, difference) = (0.5 * (b[i] + c[i]), 0.5 * (b[i] - c[i]));
+        p[i] = a[i] + sum;
+        q[i] = difference;
+        r[i] = sum + d[i];
+    }
+}
+
+/// The sums over `range` of the tiles, for some channels of both sides: `[point][co][ci]` from `first` on.
+#[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
+fn weight_block(
+    g: &Geometry,
+    patches: &Patches,
+    x: Source,
+    dy: Source,
+    range: Range<usize>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    tile: &Tile,
+    out: Shared<f32>,
+    first: usize,
+) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { tiles, others, rows: read, spots, .. } = scratch;
+        let mut spill = [0.0; MAX_ROWS * 32];
+        let read = reserve(read, 33 * DEPTH);
+        let tile_rows = balanced(0..rows.len(), tile.rows);
+        for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
+            spots.clear();
+            spots.extend(patches.spots(range));
+            // A tile reads whole vectors: up to one behind the last row.
+            let len = POINTS * spots.len() * GRAD_PITCH + 32;
+            let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
+            vectorised(|| transform(patches, &x, spots, columns.clone(), GRAD_PITCH, read, inputs));
+            vectorised(|| spread(g, &dy, spots, rows.clone(), read, grads));
+            for point in 0..POINTS {
+                let start = point * spots.len() * GRAD_PITCH;
+                for column in (0..columns.len()).step_by(tile.columns) {
+                    let width = tile.columns.min(columns.len() - column);
+                    for tile_rows in &tile_rows {
+                        let at = |row: usize| {
+                            let row = point * g.co + rows.start + tile_rows.start + row;
+                            first + row * g.ci + columns.start + column
+                        };
+                        let operands = Operands {
+                            depth: spots.len(),
+                            a: grads[start + tile_rows.start..].as_ptr(),
+                            a_step: GRAD_PITCH,
+                            b: inputs[start + column..].as_ptr(),
+                            b_step: GRAD_PITCH,
+                            accumulate: index > 0,
+                        };
+                        // SAFETY: `A` and `B` have a row of GRAD_PITCH floats for each of the tiles, and 32 more; a
+                        // tile reads at most 14 and 32 from where it starts, below GRAD_CHANNELS; this task alone
+                        // writes these points and channels of `out`.
+                        unsafe {
+                            out.write(tile.adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, at);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// `A dy A'` of the tiles at `spots`, for some channels: `[point][tile][GRAD_PITCH]`.
+#[inline(always)]
+fn spread(g: &Geometry, dy: &Source, spots: &[Spot], channels: Range<usize>, rows: &mut [f32], tiles: &mut [f32]) {
+    let len = channels.len();
+    let (half, rows) = rows.split_at_mut(8 * len);
+    let zeros = &mut rows[..len];
+    zeros.fill(0.0);
+    for (tile, spot) in spots.iter().enumerate() {
+        let mut pixels = [&zeros[..]; 4];
+        for (at, pixel) in inside(g, *spot) {
+            pixels[at] = &dy.data[pixel * dy.pitch + channels.start..][..len];
+        }
+        for (row, out) in half.chunks_exact_mut(4 * len).enumerate() {
+            widened(pixels[2 * row], pixels[2 * row + 1], quarters(out, len, len));
+        }
+        for column in 0..4 {
+            let (above, below) = (&half[column * len..][..len], &half[(4 + column) * len..][..len]);
+            let step = 4 * spots.len() * GRAD_PITCH;
+            let out = &mut tiles[(column * spots.len() + tile) * GRAD_PITCH..];
+            widened(above, below, quarters(out, step, len));
+        }
+    }
+}
+
+/// One side of `A dy A'`.
+#[inline(always)]
+fn widened(a: &[f32], b: &[f32], [p, q, r, s]: [&mut [f32]; 4]) {
+    let n = p.len();
+    let (a, b) = (&a[..n], &b[..n]);
+    let (q, r, s) = (&mut q[..n], &mut r[..n], &mut s[..n]);
+    for i in 0..n {
+        p[i] = a[i];
+        q[i] = a[i] + b[i];
+        r[i] = a[i] - b[i];
+        s[i] = -b[i];
+    }
+}
