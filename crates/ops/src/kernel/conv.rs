@@ -637,6 +637,12 @@ mod tests {
             [1, 1, 1, 1, 1, 1, 1, 1, 0],
             [4, 30, 30, 4, 5, 3, 3, 1, 1], // several parts in the weight gradient
             [1, 6, 6, 8, 530, 3, 3, 1, 1], // several groups of channels
+            // By Winograd's algorithm:
+            [2, 7, 7, 40, 33, 3, 3, 1, 1],
+            [1, 9, 6, 300, 18, 3, 3, 1, 1], // two chunks of channels
+            [2, 5, 8, 16, 16, 3, 3, 1, 0],
+            [1, 4, 5, 17, 150, 3, 3, 1, 2],
+            [3, 30, 31, 16, 70, 3, 3, 1, 1], // several parts in the weight gradient
         ] {
             let out = |size: usize, kernel: usize| (size + 2 * padding - kernel) / stride + 1;
             let g = Geometry {

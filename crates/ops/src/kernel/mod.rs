@@ -5,6 +5,7 @@ pub(crate) mod conv;
 mod isa;
 pub(crate) mod moments;
 mod tile;
+mod vector;
 
 pub(crate) use isa::vectorised;
 pub use isa::{Isa, isa};

@@ -6,7 +6,7 @@
 //! With the CPU's bf16 instructions a step takes two values of `k`: what is said here of a float in `A` and `B` then goes
 //! for a pair of bf16 numbers in its place.
 
-use super::{Isa, isa};
+use super::{Isa, isa, vector::Vector};
 use crate::buffer::Aligned;
 
 /// The most rows a tile has: with AVX-512, 28 of 32 registers hold sums.
@@ -110,22 +110,6 @@ pub(crate) fn prefetch(at: *const f32) {
     let _ = at;
 }
 
-/// A vector of floats.
-trait Vector: Copy {
-    const LANES: usize;
-    /// The rows of a full tile.
-    const ROWS: usize;
-
-    /// # Safety
-    /// For this and all below: the CPU has the instructions, and `LANES` (for `splat`, 1) floats are at the pointer.
-    unsafe fn zero() -> Self;
-    unsafe fn splat(from: *const f32) -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
-    unsafe fn add(self, other: Self) -> Self;
-}
-
 /// # Safety
 /// As [`Tile::pitched`], with `A_ROW` floats between the rows of `A`, on a CPU that has `V`.
 #[inline(always)]
@@ -163,15 +147,19 @@ unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Opera
 }
 
 /// # Safety
-/// As [`run`], with at most `V::ROWS` rows.
+/// As [`run`], with at most `MOST` rows.
 #[inline(always)]
-unsafe fn by_rows<V: Vector, const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
-    debug_assert!((1..=V::ROWS).contains(&rows));
+unsafe fn by_rows<V: Vector, const MOST: usize, const A_ROW: usize>(
+    rows: usize,
+    operands: &Operands,
+    c: &[*mut f32; MAX_ROWS],
+) {
+    debug_assert!((1..=MOST).contains(&rows));
     macro_rules! cases {
         ($($n:literal)*) => {
             match rows {
                 // SAFETY: passed on to the caller.
-                $($n if $n <= V::ROWS => unsafe { run::<V, $n, A_ROW>(operands, c) },)*
+                $($n if $n <= MOST => unsafe { run::<V, $n, A_ROW>(operands, c) },)*
                 _ => {}
             }
         };
@@ -181,47 +169,15 @@ unsafe fn by_rows<V: Vector, const A_ROW: usize>(rows: usize, operands: &Operand
 
 unsafe fn portable<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
     // SAFETY: needs no special instruction; the rest is the caller's promise.
-    unsafe { by_rows::<[f32; 4], A_ROW>(rows, operands, c) }
-}
-
-impl Vector for [f32; 4] {
-    const LANES: usize = 4;
-    const ROWS: usize = 4;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        [0.0; 4]
-    }
-    #[inline(always)]
-    unsafe fn splat(from: *const f32) -> Self {
-        // SAFETY: the caller's promise, as in the two below.
-        unsafe { [*from; 4] }
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: as above; the read needs no alignment.
-        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as above; the write needs no alignment.
-        unsafe { to.cast::<[f32; 4]>().write_unaligned(self) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] * by[lane] + plus[lane])
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] + other[lane])
-    }
+    unsafe { by_rows::<[f32; 4], 4, A_ROW>(rows, operands, c) }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{MAX_ROWS, Operands, PITCH, Tile, Vector, by_rows};
+    use super::{MAX_ROWS, Operands, PITCH, Tile, by_rows};
+    use crate::kernel::vector::Vector;
 
     pub(super) const AVX512: Tile =
         Tile { rows: 14, columns: 32, group: 1, pitched: avx512::<PITCH>, adjacent: avx512::<1> };
@@ -230,7 +186,7 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx2,fma")]
     unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<__m512, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<__m512, MAX_ROWS, A_ROW>(rows, operands, c) }
     }
 
     pub(super) const AVX512_BF16: Tile =
@@ -239,7 +195,7 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
     unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<Pairs, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<Pairs, MAX_ROWS, A_ROW>(rows, operands, c) }
     }
 
     /// Sixteen sums, or sixteen pairs of bf16.
@@ -248,7 +204,6 @@ mod x86 {
 
     impl Vector for Pairs {
         const LANES: usize = 16;
-        const ROWS: usize = 14;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -287,68 +242,6 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn avx2<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<__m256, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<__m256, 6, A_ROW>(rows, operands, c) }
     }
-
-    macro_rules! vector {
-        ($type:ty, $lanes:literal, $rows:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident) => {
-            impl Vector for $type {
-                const LANES: usize = $lanes;
-                const ROWS: usize = $rows;
-
-                #[inline(always)]
-                unsafe fn zero() -> Self {
-                    // SAFETY: the CPU has the instruction, the caller says; so in all below.
-                    unsafe { $zero() }
-                }
-                #[inline(always)]
-                unsafe fn splat(from: *const f32) -> Self {
-                    // SAFETY: a float is there, the caller says.
-                    unsafe { $splat(*from) }
-                }
-                #[inline(always)]
-                unsafe fn load(from: *const f32) -> Self {
-                    // SAFETY: a vector is there, the caller says; the load needs no alignment.
-                    unsafe { $load(from) }
-                }
-                #[inline(always)]
-                unsafe fn store(self, to: *mut f32) {
-                    // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
-                    unsafe { $store(to, self) }
-                }
-                #[inline(always)]
-                unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
-                    // SAFETY: as for `zero`.
-                    unsafe { $fma(self, by, plus) }
-                }
-                #[inline(always)]
-                unsafe fn add(self, other: Self) -> Self {
-                    // SAFETY: as for `zero`.
-                    unsafe { $add(self, other) }
-                }
-            }
-        };
-    }
-    vector!(
-        __m512,
-        16,
-        14,
-        _mm512_setzero_ps,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps
-    );
-    vector!(
-        __m256,
-        8,
-        6,
-        _mm256_setzero_ps,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps
-    );
 }

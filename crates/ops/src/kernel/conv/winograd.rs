@@ -12,12 +12,14 @@
 //! are transformed a block at a time, into scratch memory that stays in the second-level cache; on the way in, they are
 //! normalised like patches are.
 
+mod transforms;
+
 use std::{cell::RefCell, ops::Range};
 
 use rayon::prelude::*;
 
 use super::{
-    Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced,
+    Change, Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced,
     gather::{Patches, Spot},
     shared::Shared,
     summed,
@@ -186,7 +188,7 @@ struct Scratch {
     tiles: Vec<f32>,
     /// The other factor: products `[point][tile][width]`, or transformed gradients.
     others: Vec<f32>,
-    /// What a tile is read from: 16 rows of normalised pixels, then 16 of half-transformed ones, then zeros.
+    /// 16 normalised pixels, and one of zeros.
     rows: Vec<f32>,
     /// Finished pixels.
     pixels: Vec<f32>,
@@ -234,9 +236,9 @@ pub(super) fn forward(
             let chunk_len = POINTS * spots.len() * PITCH;
             let tiles = reserve(tiles, chunks.len() * chunk_len);
             let products = reserve(others, POINTS * spots.len() * width);
-            let rows = reserve(rows, 33 * DEPTH);
+            let rows = reserve(rows, 17 * DEPTH);
             for (channels, tiles) in chunks.iter().zip(tiles.chunks_exact_mut(chunk_len)) {
-                vectorised(|| transform(&patches, &x, spots, channels.clone(), PITCH, rows, tiles));
+                transform(&patches, &x, spots, channels.clone(), PITCH, rows, tiles);
             }
             let pixels = reserve(pixels, 4 * spots.len() * width);
             for panel in panels.clone() {
@@ -249,12 +251,20 @@ pub(super) fn forward(
                 }
                 let channel = panel * width;
                 let lanes = width.min(filters.channels - channel);
-                vectorised(|| restore(products, pixels, spots.len(), width));
                 let mut count = 0;
                 for (tile, spot) in spots.iter().enumerate() {
+                    // The pixels that are kept close up.
+                    let first = count;
+                    transforms::output(
+                        &products[tile * width..],
+                        spots.len() * width,
+                        width,
+                        &mut pixels[first * width..],
+                    );
                     for (at, pixel) in inside(g, *spot) {
-                        // The pixels that are kept close up.
-                        pixels.copy_within((4 * tile + at) * width..(4 * tile + at) * width + lanes, count * width);
+                        if first + at != count {
+                            pixels.copy_within((first + at) * width..(first + at) * width + lanes, count * width);
+                        }
                         let row = &mut pixels[count * width..][..lanes];
                         let place = pixel * pitch + channel;
                         if !epilogue.is_empty() {
@@ -279,7 +289,6 @@ pub(super) fn forward(
 }
 
 /// `B' d B` of the tiles at `spots`, for some channels: `[point][tile][pitch]`.
-#[inline(always)]
 fn transform(
     patches: &Patches,
     x: &Source,
@@ -291,9 +300,14 @@ fn transform(
 ) {
     let len = channels.len();
     let (normalised, rows) = rows.split_at_mut(POINTS * len);
-    let (half, rows) = rows.split_at_mut(POINTS * len);
     let zeros = &mut rows[..len];
     zeros.fill(0.0);
+    let change = x.change.map(|change| Change {
+        scale: &change.scale[channels.clone()],
+        shift: &change.shift[channels.clone()],
+        relu: change.relu,
+    });
+    let step = spots.len() * pitch;
     for (tile, spot) in spots.iter().enumerate() {
         let at = |point: usize| {
             let y = (2 * spot.row + point / 4) as isize + patches.y;
@@ -301,61 +315,29 @@ fn transform(
             let inside = (0..patches.h as isize).contains(&y) && (0..patches.w as isize).contains(&x_at);
             inside.then(|| ((spot.image * patches.h + y as usize) * patches.w + x_at as usize) * x.pitch)
         };
-        if let Some(change) = &x.change {
-            let floor = change.floor();
-            let (scale, shift) = (&change.scale[channels.clone()], &change.shift[channels.clone()]);
-            for (point, to) in normalised.chunks_exact_mut(len).enumerate() {
-                match at(point) {
-                    None => to.fill(0.0),
-                    Some(at) => {
-                        let from = &x.data[at + channels.start..][..len];
-                        for ((to, x), (scale, shift)) in to.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
+        let places: [Option<usize>; POINTS] = std::array::from_fn(at);
+        let pixel = |at: usize| &x.data[at + channels.start..][..len];
+        let to = &mut tiles[tile * pitch..];
+        match &change {
+            // What is outside is zero, and stays so.
+            Some(change) if places.contains(&None) => {
+                let floor = change.floor();
+                vectorised(|| {
+                    for (place, to) in places.iter().zip(normalised.chunks_exact_mut(len)) {
+                        let Some(at) = place else {
+                            to.fill(0.0);
+                            continue;
+                        };
+                        let affine = change.scale.iter().zip(change.shift);
+                        for ((to, x), (scale, shift)) in to.iter_mut().zip(pixel(*at)).zip(affine) {
                             *to = at_least(x * scale + shift, floor);
                         }
                     }
-                }
+                });
+                transforms::input(std::array::from_fn(|point| &normalised[point * len..][..len]), None, to, step);
             }
+            _ => transforms::input(places.map(|at| at.map_or(&*zeros, pixel)), change, to, step),
         }
-        let pixel = |point: usize| match (&x.change, at(point)) {
-            (Some(_), _) => &normalised[point * len..][..len],
-            (None, Some(at)) => &x.data[at + channels.start..][..len],
-            (None, None) => &zeros[..],
-        };
-        for (row, out) in half.chunks_exact_mut(4 * len).enumerate() {
-            differences([0, 1, 2, 3].map(|column| pixel(4 * row + column)), quarters(out, len, len));
-        }
-        for column in 0..4 {
-            let from = [0, 1, 2, 3].map(|row| &half[(4 * row + column) * len..][..len]);
-            // Row to row of a column of points.
-            let step = 4 * spots.len() * pitch;
-            let out = &mut tiles[(column * spots.len() + tile) * pitch..];
-            differences(from, quarters(out, step, len));
-        }
-    }
-}
-
-/// Four pieces of `len` floats, `step` apart.
-#[inline(always)]
-fn quarters(out: &mut [f32], step: usize, len: usize) -> [&mut [f32]; 4] {
-    let (a, out) = out.split_at_mut(step);
-    let (b, out) = out.split_at_mut(step);
-    let (c, d) = out.split_at_mut(step);
-    [&mut a[..len], &mut b[..len], &mut c[..len], &mut d[..len]]
-}
-
-/// One side of `B' d B`.
-#[inline(always)]
-fn differences([a, b, c, d]: [&[f32]; 4], out: [&mut [f32]; 4]) {
-    let [p, q, r, s] = out;
-    let n = p.len();
-    let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
-    let (q, r, s) = (&mut q[..n], &mut r[..n], &mut s[..n]);
-    for i in 0..n {
-        let (middle, other) = (b[i], c[i]);
-        p[i] = a[i] - other;
-        q[i] = middle + other;
-        r[i] = other - middle;
-        s[i] = middle - d[i];
     }
 }
 
@@ -387,34 +369,6 @@ fn multiply(
         c.iter_mut().zip(rows).for_each(|(c, row)| *c = row.as_mut_ptr());
         // SAFETY: `A`, `B` and each row of `C` are the slices above, as long as a tile of these rows reads and writes.
         unsafe { pitched(range.len(), &operands, &c) };
-    }
-}
-
-/// `A' m A` of every tile: `[point][tile][width]` to `[tile][pixel][width]`.
-#[inline(always)]
-fn restore(products: &[f32], pixels: &mut [f32], count: usize, width: usize) {
-    let mut half = [0.0; 8 * 32];
-    for (tile, pixels) in pixels.chunks_exact_mut(4 * width).enumerate().take(count) {
-        let point = |point: usize| &products[(point * count + tile) * width..][..width];
-        for (row, out) in half.chunks_exact_mut(2 * width).enumerate().take(4) {
-            sums([0, 1, 2, 3].map(|column| point(4 * row + column)), out.split_at_mut(width));
-        }
-        for column in 0..2 {
-            let from = [0, 1, 2, 3].map(|row| &half[(2 * row + column) * width..][..width]);
-            let (above, below) = pixels.split_at_mut(2 * width);
-            sums(from, (&mut above[column * width..][..width], &mut below[column * width..][..width]));
-        }
-    }
-}
-
-/// One side of `A' m A`.
-#[inline(always)]
-fn sums([a, b, c, d]: [&[f32]; 4], (p, q): (&mut [f32], &mut [f32])) {
-    let n = p.len();
-    let (a, b, c, d, q) = (&a[..n], &b[..n], &c[..n], &d[..n], &mut q[..n]);
-    for i in 0..n {
-        p[i] = a[i] + b[i] + c[i];
-        q[i] = b[i] - c[i] - d[i];
     }
 }
 
@@ -494,7 +448,7 @@ fn weight_block(
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { tiles, others, rows: read, spots, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
-        let read = reserve(read, 33 * DEPTH);
+        let read = reserve(read, 17 * DEPTH);
         let tile_rows = balanced(0..rows.len(), tile.rows);
         for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
             spots.clear();
@@ -502,8 +456,8 @@ fn weight_block(
             // A tile reads whole vectors: up to one behind the last row.
             let len = POINTS * spots.len() * GRAD_PITCH + 32;
             let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
-            vectorised(|| transform(patches, &x, spots, columns.clone(), GRAD_PITCH, read, inputs));
-            vectorised(|| spread(g, &dy, spots, rows.clone(), read, grads));
+            transform(patches, &x, spots, columns.clone(), GRAD_PITCH, read, inputs);
+            spread(g, &dy, spots, rows.clone(), read, grads);
             for point in 0..POINTS {
                 let start = point * spots.len() * GRAD_PITCH;
                 for column in (0..columns.len()).step_by(tile.columns) {
@@ -535,39 +489,15 @@ fn weight_block(
 }
 
 /// `A dy A'` of the tiles at `spots`, for some channels: `[point][tile][GRAD_PITCH]`.
-#[inline(always)]
 fn spread(g: &Geometry, dy: &Source, spots: &[Spot], channels: Range<usize>, rows: &mut [f32], tiles: &mut [f32]) {
     let len = channels.len();
-    let (half, rows) = rows.split_at_mut(8 * len);
     let zeros = &mut rows[..len];
     zeros.fill(0.0);
     for (tile, spot) in spots.iter().enumerate() {
-        let mut pixels = [&zeros[..]; 4];
+        let mut pixels = [&*zeros; 4];
         for (at, pixel) in inside(g, *spot) {
             pixels[at] = &dy.data[pixel * dy.pitch + channels.start..][..len];
         }
-        for (row, out) in half.chunks_exact_mut(4 * len).enumerate() {
-            widened(pixels[2 * row], pixels[2 * row + 1], quarters(out, len, len));
-        }
-        for column in 0..4 {
-            let (above, below) = (&half[column * len..][..len], &half[(4 + column) * len..][..len]);
-            let step = 4 * spots.len() * GRAD_PITCH;
-            let out = &mut tiles[(column * spots.len() + tile) * GRAD_PITCH..];
-            widened(above, below, quarters(out, step, len));
-        }
-    }
-}
-
-/// One side of `A dy A'`.
-#[inline(always)]
-fn widened(a: &[f32], b: &[f32], [p, q, r, s]: [&mut [f32]; 4]) {
-    let n = p.len();
-    let (a, b) = (&a[..n], &b[..n]);
-    let (q, r, s) = (&mut q[..n], &mut r[..n], &mut s[..n]);
-    for i in 0..n {
-        p[i] = a[i];
-        q[i] = a[i] + b[i];
-        r[i] = a[i] - b[i];
-        s[i] = -b[i];
+        transforms::spread(pixels, &mut tiles[tile * GRAD_PITCH..], spots.len() * GRAD_PITCH);
     }
 }

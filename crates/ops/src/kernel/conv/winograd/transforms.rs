@@ -1,0 +1,243 @@
+//! The transforms of a tile, in registers: a vector of channels at a time.
+
+use super::POINTS;
+use crate::kernel::{Isa, conv::Change, isa, vector::Arithmetic};
+
+/// `B' d B` of the 16 pixels of a tile, changed on the way in: the points' channels, `step` floats apart in `to`.
+#[inline]
+pub(super) fn input(pixels: [&[f32]; POINTS], change: Option<Change>, to: &mut [f32], step: usize) {
+    let len = pixels[0].len();
+    assert!(pixels.iter().all(|pixel| pixel.len() == len) && step >= len && to.len() >= (POINTS - 1) * step + len);
+    assert!(change.is_none_or(|change| change.scale.len() == len && change.shift.len() == len));
+    let job = Input { pixels: pixels.map(<[f32]>::as_ptr), change, len, to: to.as_mut_ptr(), step };
+    // SAFETY: `isa` returns what this CPU supports; the slices are as long as just checked, and `to` is exclusive.
+    unsafe {
+        match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => x86::input_avx512(&job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => x86::input_avx2(&job),
+            _ => job.run::<[f32; 4]>(),
+        }
+    }
+}
+
+/// `A dy A'` of the 4 pixels of a tile, written as by [`input`].
+#[inline]
+pub(super) fn spread(pixels: [&[f32]; 4], to: &mut [f32], step: usize) {
+    let len = pixels[0].len();
+    assert!(pixels.iter().all(|pixel| pixel.len() == len) && step >= len && to.len() >= (POINTS - 1) * step + len);
+    let job = Spread { pixels: pixels.map(<[f32]>::as_ptr), len, to: to.as_mut_ptr(), step };
+    // SAFETY: as in `input`.
+    unsafe {
+        match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => x86::spread_avx512(&job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => x86::spread_avx2(&job),
+            _ => job.run::<[f32; 4]>(),
+        }
+    }
+}
+
+/// `A' m A` of the points of a tile, `step` floats apart in `points`, to its 4 pixels of `width` channels.
+#[inline]
+pub(super) fn output(points: &[f32], step: usize, width: usize, pixels: &mut [f32]) {
+    assert!(step >= width && points.len() >= (POINTS - 1) * step + width && pixels.len() >= 4 * width);
+    let job = Output { points: points.as_ptr(), step, len: width, to: pixels.as_mut_ptr() };
+    // SAFETY: as in `input`.
+    unsafe {
+        match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => x86::output_avx512(&job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => x86::output_avx2(&job),
+            _ => job.run::<[f32; 4]>(),
+        }
+    }
+}
+
+struct Input<'a> {
+    pixels: [*const f32; POINTS],
+    change: Option<Change<'a>>,
+    len: usize,
+    to: *mut f32,
+    step: usize,
+}
+
+struct Spread {
+    pixels: [*const f32; 4],
+    len: usize,
+    to: *mut f32,
+    step: usize,
+}
+
+struct Output {
+    points: *const f32,
+    step: usize,
+    len: usize,
+    to: *mut f32,
+}
+
+impl Input<'_> {
+    /// # Safety
+    /// For this and all below: the CPU has `V`; all that the job's lengths say is readable, and writable at `to`.
+    #[inline(always)]
+    unsafe fn run<V: Arithmetic>(&self) {
+        let mut at = 0;
+        // SAFETY: `at` stays below `len` by a vector, then by one float.
+        unsafe {
+            while at + V::LANES <= self.len {
+                self.lanes::<V>(at);
+                at += V::LANES;
+            }
+            while at < self.len {
+                self.lanes::<[f32; 1]>(at);
+                at += 1;
+            }
+        }
+    }
+
+    /// # Safety
+    /// A vector at `at`.
+    #[inline(always)]
+    unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut d = [V::zero(); POINTS];
+            match &self.change {
+                None => d.iter_mut().zip(&self.pixels).for_each(|(d, pixel)| *d = V::load(pixel.add(at))),
+                Some(change) => {
+                    let scale = V::load(change.scale.as_ptr().add(at));
+                    let shift = V::load(change.shift.as_ptr().add(at));
+                    let floor = V::splat(&change.floor());
+                    for (d, pixel) in d.iter_mut().zip(&self.pixels) {
+                        *d = V::load(pixel.add(at)).mul(scale).add(shift).at_least(floor);
+                    }
+                }
+            }
+            for row in 0..4 {
+                let [a, b, c, e] = [0, 1, 2, 3].map(|column| d[4 * row + column]);
+                let values = [a.sub(c), b.add(c), c.sub(b), b.sub(e)];
+                d[4 * row..4 * row + 4].copy_from_slice(&values);
+            }
+            for column in 0..4 {
+                let [a, b, c, e] = [0, 1, 2, 3].map(|row| d[4 * row + column]);
+                let to = |row: usize| self.to.add((4 * row + column) * self.step + at);
+                a.sub(c).store(to(0));
+                b.add(c).store(to(1));
+                c.sub(b).store(to(2));
+                b.sub(e).store(to(3));
+            }
+        }
+    }
+}
+
+impl Spread {
+    /// # Safety
+    /// As [`Input::run`].
+    #[inline(always)]
+    unsafe fn run<V: Arithmetic>(&self) {
+        let mut at = 0;
+        // SAFETY: as in `Input::run`.
+        unsafe {
+            while at + V::LANES <= self.len {
+                self.lanes::<V>(at);
+                at += V::LANES;
+            }
+            while at < self.len {
+                self.lanes::<[f32; 1]>(at);
+                at += 1;
+            }
+        }
+    }
+
+    /// # Safety
+    /// A vector at `at`.
+    #[inline(always)]
+    unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [a, b, c, d] = self.pixels.map(|pixel| V::load(pixel.add(at)));
+            let zero = V::zero();
+            // Along the rows, then along the columns.
+            let above = [a, a.add(b), a.sub(b), zero.sub(b)];
+            let below = [c, c.add(d), c.sub(d), zero.sub(d)];
+            for column in 0..4 {
+                let (a, b) = (above[column], below[column]);
+                let to = |row: usize| self.to.add((4 * row + column) * self.step + at);
+                a.store(to(0));
+                a.add(b).store(to(1));
+                a.sub(b).store(to(2));
+                zero.sub(b).store(to(3));
+            }
+        }
+    }
+}
+
+impl Output {
+    /// # Safety
+    /// As [`Input::run`].
+    #[inline(always)]
+    unsafe fn run<V: Arithmetic>(&self) {
+        let mut at = 0;
+        // SAFETY: as in `Input::run`.
+        unsafe {
+            while at + V::LANES <= self.len {
+                self.lanes::<V>(at);
+                at += V::LANES;
+            }
+            while at < self.len {
+                self.lanes::<[f32; 1]>(at);
+                at += 1;
+            }
+        }
+    }
+
+    /// # Safety
+    /// A vector at `at`.
+    #[inline(always)]
+    unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut half = [[V::zero(); 2]; 4];
+            for (row, half) in half.iter_mut().enumerate() {
+                let [a, b, c, d] =
+                    [0, 1, 2, 3].map(|column| V::load(self.points.add((4 * row + column) * self.step + at)));
+                *half = [a.add(b).add(c), b.sub(c).sub(d)];
+            }
+            for column in 0..2 {
+                let [a, b, c, d] = half.map(|half| half[column]);
+                a.add(b).add(c).store(self.to.add(column * self.len + at));
+                b.sub(c).sub(d).store(self.to.add((2 + column) * self.len + at));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256, __m512};
+
+    use super::{Input, Output, Spread};
+
+    macro_rules! compiled {
+        ($($name:ident: $job:ty, $vector:ty, $features:literal;)*) => {
+            $(
+                #[target_feature(enable = $features)]
+                pub(super) unsafe fn $name(job: &$job) {
+                    // SAFETY: this function has the instructions; the rest is the caller's promise.
+                    unsafe { job.run::<$vector>() }
+                }
+            )*
+        };
+    }
+    compiled! {
+        input_avx512: Input, __m512, "avx512f,avx2,fma";
+        input_avx2: Input, __m256, "avx2,fma";
+        spread_avx512: Spread, __m512, "avx512f,avx2,fma";
+        spread_avx2: Spread, __m256, "avx2,fma";
+        output_avx512: Output, __m512, "avx512f,avx2,fma";
+        output_avx2: Output, __m256, "avx2,fma";
+    }
+}

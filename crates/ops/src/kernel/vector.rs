@@ -1,0 +1,167 @@
+//! Vectors of floats, for the kernels that are written in registers.
+
+/// As many floats as an instruction takes.
+///
+/// # Safety
+///
+/// For everything here: the CPU has the instructions, and `LANES` floats (for `splat`, one) are at the pointer.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+
+    unsafe fn zero() -> Self;
+    unsafe fn splat(from: *const f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// `self * by + plus`, rounded once where the CPU can.
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+}
+
+/// What else floats can do. As safe as [`Vector`].
+pub(super) trait Arithmetic: Vector {
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// The larger of the two; not a number in `self` stays so.
+    unsafe fn at_least(self, floor: Self) -> Self;
+}
+
+/// What the compiler makes of it; a single float for the end of a row.
+impl<const N: usize> Vector for [f32; N] {
+    const LANES: usize = N;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; N]
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller's promise, as in the two below.
+        unsafe { [*from; N] }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as above; the read needs no alignment.
+        unsafe { from.cast::<[f32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as above; the write needs no alignment.
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * by[lane] + plus[lane])
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + other[lane])
+    }
+}
+
+impl<const N: usize> Arithmetic for [f32; N] {
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] - other[lane])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * other[lane])
+    }
+    #[inline(always)]
+    unsafe fn at_least(self, floor: Self) -> Self {
+        std::array::from_fn(|lane| if self[lane] < floor[lane] { floor[lane] } else { self[lane] })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Arithmetic, Vector};
+
+    macro_rules! vector {
+        (
+            $type:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident,
+            $sub:ident, $mul:ident, $max:ident
+        ) => {
+            impl Vector for $type {
+                const LANES: usize = $lanes;
+
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: the CPU has the instruction, the caller says; so in all below.
+                    unsafe { $zero() }
+                }
+                #[inline(always)]
+                unsafe fn splat(from: *const f32) -> Self {
+                    // SAFETY: a float is there, the caller says.
+                    unsafe { $splat(*from) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: a vector is there, the caller says; the load needs no alignment.
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+                    unsafe { $store(to, self) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $fma(self, by, plus) }
+                }
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $add(self, other) }
+                }
+            }
+
+            impl Arithmetic for $type {
+                #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn at_least(self, floor: Self) -> Self {
+                    // SAFETY: as for `zero`. Where one is not a number, the instruction gives the second.
+                    unsafe { $max(floor, self) }
+                }
+            }
+        };
+    }
+    vector!(
+        __m512,
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_max_ps
+    );
+    vector!(
+        __m256,
+        8,
+        _mm256_setzero_ps,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_max_ps
+    );
+}
