@@ -14,7 +14,7 @@
 
 mod transforms;
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
@@ -99,58 +99,45 @@ pub(super) struct Filters {
 }
 
 impl Filters {
-    fn new(depth: usize, channels: usize, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Filters {
+    /// `load(k, tap, first, lanes)` reads a tap of the filters from the depth `k` to the channels from `first` on.
+    fn new(depth: usize, channels: usize, load: impl Fn(usize, usize, usize, &mut [f32]) + Sync) -> Filters {
+        const WIDEST: usize = 32;
         let tile = Precision::F32.tile();
-        let panel = POINTS * depth * tile.columns;
-        let write = |panels: &mut [std::mem::MaybeUninit<f32>]| {
+        let width = tile.columns;
+        let panel = POINTS * depth * width;
+        let write = |panels: &mut [MaybeUninit<f32>]| {
             panels.par_chunks_mut(panel).enumerate().for_each(|(index, panel)| {
-                let first = index * tile.columns;
-                vectorised(|| fill(first, tile.columns.min(channels - first), buffer::zeroed(panel)));
+                let first = index * width;
+                let lanes = width.min(channels - first);
+                vectorised(|| {
+                    let (mut taps, mut points) = ([[0.0; WIDEST]; 9], [[0.0; WIDEST]; POINTS]);
+                    for k in 0..depth {
+                        taps.iter_mut().enumerate().for_each(|(tap, values)| load(k, tap, first, &mut values[..lanes]));
+                        filter(&taps, &mut points);
+                        for (point, values) in points.iter().enumerate() {
+                            panel[(point * depth + k) * width..][..width].write_copy_of_slice(&values[..width]);
+                        }
+                    }
+                });
             });
         };
-        // SAFETY: chunks of whole panels cover the buffer, and each is zeroed.
-        let panels = unsafe { Aligned::filled(channels.div_ceil(tile.columns) * panel, write) };
+        // SAFETY: chunks of whole panels cover the buffer; each is written for every point and depth.
+        let panels = unsafe { Aligned::filled(channels.div_ceil(width) * panel, write) };
         Filters { panels, depth, channels, tile }
     }
 
     /// From `w [channels, 3, 3, depth]`.
     pub(super) fn forward(depth: usize, channels: usize, w: &[f32]) -> Filters {
-        let width = Precision::F32.tile().columns;
-        Filters::new(depth, channels, |first, lanes, panel| {
-            // Few columns at a time, so that the lines written to stay in the first-level cache.
-            const FEW: usize = 16;
-            for k in (0..depth).step_by(FEW) {
-                let few = FEW.min(depth - k);
-                for lane in 0..lanes {
-                    let taps: [[f32; FEW]; 9] = std::array::from_fn(|tap| {
-                        let mut values = [0.0; FEW];
-                        values[..few].copy_from_slice(&w[((first + lane) * 9 + tap) * depth + k..][..few]);
-                        values
-                    });
-                    for (point, values) in filter(&taps).iter().enumerate() {
-                        let rows = panel[(point * depth + k) * width..].chunks_exact_mut(width);
-                        rows.zip(&values[..few]).for_each(|(row, value)| row[lane] = *value);
-                    }
-                }
-            }
+        Filters::new(depth, channels, |k, tap, first, lanes| {
+            let values = w[(first * 9 + tap) * depth + k..].iter().step_by(9 * depth);
+            lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = *value);
         })
     }
 
     /// From `w [depth, 3, 3, channels]`, turned round.
     pub(super) fn turned(depth: usize, channels: usize, w: &[f32]) -> Filters {
-        const WIDEST: usize = 32;
-        let width = Precision::F32.tile().columns;
-        Filters::new(depth, channels, |first, lanes, panel| {
-            for k in 0..depth {
-                let taps: [[f32; WIDEST]; 9] = std::array::from_fn(|tap| {
-                    let mut values = [0.0; WIDEST];
-                    values[..lanes].copy_from_slice(&w[(k * 9 + 8 - tap) * channels + first..][..lanes]);
-                    values
-                });
-                for (point, values) in filter(&taps).iter().enumerate() {
-                    panel[(point * depth + k) * width..][..width].copy_from_slice(&values[..width]);
-                }
-            }
+        Filters::new(depth, channels, |k, tap, first, lanes| {
+            lanes.copy_from_slice(&w[(k * 9 + 8 - tap) * channels + first..][..lanes.len()]);
         })
     }
 
@@ -162,24 +149,24 @@ impl Filters {
 
 /// `G g G'`, for several filters side by side.
 #[inline(always)]
-fn filter<const L: usize>(taps: &[[f32; L]; 9]) -> [[f32; L]; POINTS] {
-    #[inline(always)]
-    fn along<const L: usize>([a, b, c]: [&[f32; L]; 3]) -> [[f32; L]; 4] {
-        let mut out = [[0.0; L]; 4];
-        for lane in 0..L {
-            let (sum, b) = (0.5 * (a[lane] + c[lane]), 0.5 * b[lane]);
-            (out[0][lane], out[1][lane], out[2][lane], out[3][lane]) = (a[lane], sum + b, sum - b, c[lane]);
+fn filter<const L: usize>(taps: &[[f32; L]; 9], points: &mut [[f32; L]; POINTS]) {
+    for lane in 0..L {
+        // Along the rows, then along the columns.
+        let mut half = [0.0; 12];
+        for row in 0..3 {
+            let (a, b, c) = (taps[3 * row][lane], taps[3 * row + 1][lane], taps[3 * row + 2][lane]);
+            let (sum, b) = (0.5 * (a + c), 0.5 * b);
+            (half[4 * row], half[4 * row + 1], half[4 * row + 2], half[4 * row + 3]) = (a, sum + b, sum - b, c);
         }
-        out
+        for column in 0..4 {
+            let (a, b, c) = (half[column], half[4 + column], half[8 + column]);
+            let (sum, b) = (0.5 * (a + c), 0.5 * b);
+            points[column][lane] = a;
+            points[4 + column][lane] = sum + b;
+            points[8 + column][lane] = sum - b;
+            points[12 + column][lane] = c;
+        }
     }
-    let rows: [[[f32; L]; 4]; 3] =
-        std::array::from_fn(|row| along([&taps[3 * row], &taps[3 * row + 1], &taps[3 * row + 2]]));
-    let mut points = [[0.0; L]; POINTS];
-    for column in 0..4 {
-        let values = along([&rows[0][column], &rows[1][column], &rows[2][column]]);
-        values.into_iter().enumerate().for_each(|(row, values)| points[4 * row + column] = values);
-    }
-    points
 }
 
 /// Memory of a thread, kept from task to task.
@@ -385,7 +372,7 @@ pub(super) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
     }
     let tile = g.precision.tile();
     let len = POINTS * g.co * g.ci;
-    let fill = |out: &mut [std::mem::MaybeUninit<f32>]| {
+    let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
         (0..parts.len() * blocks).into_par_iter().for_each(|task| {
             let (part, block) = (task / blocks, task % blocks);

@@ -104,9 +104,14 @@ impl Input<'_> {
     unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
+            // No closures and no `map`: what is not inlined here would not have the instructions.
             let mut d = [V::zero(); POINTS];
             match &self.change {
-                None => d.iter_mut().zip(&self.pixels).for_each(|(d, pixel)| *d = V::load(pixel.add(at))),
+                None => {
+                    for (d, pixel) in d.iter_mut().zip(&self.pixels) {
+                        *d = V::load(pixel.add(at));
+                    }
+                }
                 Some(change) => {
                     let scale = V::load(change.scale.as_ptr().add(at));
                     let shift = V::load(change.shift.as_ptr().add(at));
@@ -117,17 +122,19 @@ impl Input<'_> {
                 }
             }
             for row in 0..4 {
-                let [a, b, c, e] = [0, 1, 2, 3].map(|column| d[4 * row + column]);
-                let values = [a.sub(c), b.add(c), c.sub(b), b.sub(e)];
-                d[4 * row..4 * row + 4].copy_from_slice(&values);
+                let (a, b, c, e) = (d[4 * row], d[4 * row + 1], d[4 * row + 2], d[4 * row + 3]);
+                d[4 * row] = a.sub(c);
+                d[4 * row + 1] = b.add(c);
+                d[4 * row + 2] = c.sub(b);
+                d[4 * row + 3] = b.sub(e);
             }
             for column in 0..4 {
-                let [a, b, c, e] = [0, 1, 2, 3].map(|row| d[4 * row + column]);
-                let to = |row: usize| self.to.add((4 * row + column) * self.step + at);
-                a.sub(c).store(to(0));
-                b.add(c).store(to(1));
-                c.sub(b).store(to(2));
-                b.sub(e).store(to(3));
+                let (a, b, c, e) = (d[column], d[4 + column], d[8 + column], d[12 + column]);
+                let to = self.to.add(column * self.step + at);
+                a.sub(c).store(to);
+                b.add(c).store(to.add(4 * self.step));
+                c.sub(b).store(to.add(8 * self.step));
+                b.sub(e).store(to.add(12 * self.step));
             }
         }
     }
@@ -158,18 +165,20 @@ impl Spread {
     unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let [a, b, c, d] = self.pixels.map(|pixel| V::load(pixel.add(at)));
+            let [a, b, c, d] = self.pixels;
+            let (a, b) = (V::load(a.add(at)), V::load(b.add(at)));
+            let (c, d) = (V::load(c.add(at)), V::load(d.add(at)));
             let zero = V::zero();
             // Along the rows, then along the columns.
             let above = [a, a.add(b), a.sub(b), zero.sub(b)];
             let below = [c, c.add(d), c.sub(d), zero.sub(d)];
             for column in 0..4 {
                 let (a, b) = (above[column], below[column]);
-                let to = |row: usize| self.to.add((4 * row + column) * self.step + at);
-                a.store(to(0));
-                a.add(b).store(to(1));
-                a.sub(b).store(to(2));
-                zero.sub(b).store(to(3));
+                let to = self.to.add(column * self.step + at);
+                a.store(to);
+                a.add(b).store(to.add(4 * self.step));
+                a.sub(b).store(to.add(8 * self.step));
+                zero.sub(b).store(to.add(12 * self.step));
             }
         }
     }
@@ -202,12 +211,13 @@ impl Output {
         unsafe {
             let mut half = [[V::zero(); 2]; 4];
             for (row, half) in half.iter_mut().enumerate() {
-                let [a, b, c, d] =
-                    [0, 1, 2, 3].map(|column| V::load(self.points.add((4 * row + column) * self.step + at)));
+                let from = self.points.add(4 * row * self.step + at);
+                let (a, b) = (V::load(from), V::load(from.add(self.step)));
+                let (c, d) = (V::load(from.add(2 * self.step)), V::load(from.add(3 * self.step)));
                 *half = [a.add(b).add(c), b.sub(c).sub(d)];
             }
             for column in 0..2 {
-                let [a, b, c, d] = half.map(|half| half[column]);
+                let (a, b, c, d) = (half[0][column], half[1][column], half[2][column], half[3][column]);
                 a.add(b).add(c).store(self.to.add(column * self.len + at));
                 b.sub(c).sub(d).store(self.to.add((2 + column) * self.len + at));
             }
