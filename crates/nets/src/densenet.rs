@@ -1,7 +1,7 @@
 //! DenseNet-121 (Huang et al., CVPR 2017), as torchvision has it.
 
 use candle_core::{D, Tensor};
-use ops::{BatchStats, Input, Precision};
+use ops::{Affine, BatchStats, Input, Weights};
 
 use crate::Result;
 use crate::params::{Builder, Params};
@@ -86,7 +86,17 @@ pub(crate) struct Tape {
 #[derive(Debug)]
 pub(crate) struct FoldedDensenet {
     stem: Folded,
-    squeezes: Vec<Vec<Folded>>,
+    blocks: Vec<Vec<FoldedLayer>>,
+    transitions: Vec<(Affine, Weights)>,
+    last: Affine,
+}
+
+/// As [`Layer`].
+#[derive(Debug)]
+struct FoldedLayer {
+    norm1: Affine,
+    squeeze: Folded,
+    conv2: Weights,
 }
 
 impl Densenet {
@@ -163,34 +173,43 @@ impl Densenet {
     }
 
     pub(crate) fn fold(&self, params: &Params) -> Result<FoldedDensenet> {
-        let squeezes = self.blocks.iter().map(|layers| {
-            let folded = layers.iter().map(|layer| layer.squeeze.fold(params));
-            folded.collect::<Result<Vec<_>>>()
-        });
-        Ok(FoldedDensenet { stem: self.stem.fold(params)?, squeezes: squeezes.collect::<Result<_>>()? })
+        let layer = |layer: &Layer| -> Result<FoldedLayer> {
+            let (norm1, conv2) = (layer.norm1.running(params)?, layer.conv2.fold(params)?);
+            Ok(FoldedLayer { norm1, squeeze: layer.squeeze.fold(params)?, conv2 })
+        };
+        let blocks = self.blocks.iter().map(|layers| layers.iter().map(layer).collect());
+        let transitions = self.transitions.iter().map(|t| Ok((t.norm.running(params)?, t.conv.fold(params)?)));
+        Ok(FoldedDensenet {
+            stem: self.stem.fold(params)?,
+            blocks: blocks.collect::<Result<_>>()?,
+            transitions: transitions.collect::<Result<_>>()?,
+            last: self.last.running(params)?,
+        })
     }
+}
 
-    /// As [`Densenet::forward`], by the running statistics.
-    pub(crate) fn evaluate(&self, params: &Params, folded: &FoldedDensenet, x: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = stem_pool::forward(&Act::plain(folded.stem.forward(x, None)?))?;
+impl FoldedDensenet {
+    /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (mut x, _) = stem_pool::forward(&Act::plain(self.stem.forward(x, None)?))?;
         for (index, layers) in self.blocks.iter().enumerate() {
+            let mut filled = x.dim(D::Minus1)?;
             let wide = widened(&x, layers.len())?;
-            for (layer, squeeze) in layers.iter().zip(&folded.squeezes[index]) {
-                let before = wide.narrow(D::Minus1, 0, layer.input)?;
-                let norm = layer.norm1.running(params)?;
-                let y = squeeze.forward(Input { x: &before, affine: Some(&norm) }, None)?;
-                wide.slice_set(&layer.conv2.forward(params, &Act::plain(y), Precision::F32)?, D::Minus1, layer.input)?;
+            for layer in layers {
+                let before = wide.narrow(D::Minus1, 0, filled)?;
+                let y = layer.squeeze.forward(Input { x: &before, affine: Some(&layer.norm1) }, None)?;
+                wide.slice_set(&ops::conv2d_bias_act(&y, &layer.conv2, None, None, false)?, D::Minus1, filled)?;
+                filled += GROWTH;
             }
             x = match self.transitions.get(index) {
-                Some(transition) => {
-                    let y = Act { norm: Some(transition.norm.running(params)?), x: wide };
-                    ops::avg_pool_forward(&transition.conv.forward(params, &y, Precision::F32)?, 2)?
+                Some((norm, weights)) => {
+                    let normed = Input { x: &wide, affine: Some(norm) };
+                    ops::avg_pool_forward(&ops::conv2d_bias_act(normed, weights, None, None, false)?, 2)?
                 }
                 None => wide,
             };
         }
-        let norm = self.last.running(params)?;
-        Ok(ops::normalised_sum(Input { x: &x, affine: Some(&norm) }, None, false)?)
+        Ok(ops::normalised_sum(Input { x: &x, affine: Some(&self.last) }, None, false)?)
     }
 }
 
@@ -256,7 +275,7 @@ fn widened(x: &Tensor, layers: usize) -> Result<Tensor> {
 impl Transition {
     fn forward(&self, params: &mut Params, x: Growing) -> Result<(Tensor, TransitionSaved)> {
         let (normed, norm) = self.norm.forward(params, x.x, x.stats, true)?;
-        let z = self.conv.forward(params, &normed, params.precision)?;
+        let z = self.conv.forward(params, &normed)?;
         let (_, height, width, _) = z.dims4()?;
         let saved = TransitionSaved { norm, normed, side: (height, width) };
         Ok((ops::avg_pool_forward(&z, 2)?, saved))

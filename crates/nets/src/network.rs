@@ -151,10 +151,9 @@ impl Network {
                 self.folded.get_or_init(|| folded)
             }
         };
-        let map = match (folded, &self.trunk) {
-            (Folded::Resnet(folded), _) => folded.forward(x)?,
-            (Folded::Densenet(folded), Trunk::Densenet(trunk)) => trunk.evaluate(&self.params, folded, x)?,
-            (Folded::Densenet(_), Trunk::Resnet(_)) => unreachable!("folded from this trunk"),
+        let map = match folded {
+            Folded::Resnet(folded) => folded.forward(x)?,
+            Folded::Densenet(folded) => folded.forward(x)?,
         };
         let pool = self.global_pool(&map)?;
         let (weight, bias) = self.head;

@@ -5,7 +5,7 @@
 //! again by everything that reads it.
 
 use candle_core::Tensor;
-use ops::{Affine, BatchStats, Input, Precision};
+use ops::{Affine, BatchStats, Input, Precision, Weights};
 
 use crate::Result;
 use crate::params::{Id, Params};
@@ -74,10 +74,15 @@ impl Conv {
         ops::Conv { stride: self.stride, padding: self.padding, precision }
     }
 
-    /// `x [N, H, W, C]` to `[N, H', W', C']`, in the network's precision if it trains.
-    pub(crate) fn forward(&self, params: &Params, x: &Act, precision: Precision) -> Result<Tensor> {
+    /// `x [N, H, W, C]` to `[N, H', W', C']`.
+    pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
         let weight = params.get(self.weight);
-        Ok(ops::conv2d_forward(x.input(), weight, self.over(precision))?)
+        Ok(ops::conv2d_forward(x.input(), weight, self.over(params.precision))?)
+    }
+
+    /// Its weights for evaluation.
+    pub(crate) fn fold(&self, params: &Params) -> Result<Weights> {
+        Ok(Weights::new(params.get(self.weight), self.over(Precision::F32))?)
     }
 
     /// As [`Conv::forward`], with the result's statistics.
@@ -282,7 +287,7 @@ impl ConvNorm {
         let scale = (gamma / (var + EPS)?.sqrt()?)?;
         let bias = (beta - (mean * &scale)?)?;
         let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
-        Ok(Folded { weight, bias, stride: self.conv.stride, padding: self.conv.padding, relu: self.relu })
+        Ok(Folded { weights: Weights::new(&weight, self.conv.over(Precision::F32))?, bias, relu: self.relu })
     }
 }
 
@@ -297,17 +302,14 @@ pub(crate) struct Unnormed {
 /// A [`ConvNorm`] for evaluation.
 #[derive(Debug)]
 pub(crate) struct Folded {
-    weight: Tensor,
+    weights: Weights,
     bias: Tensor,
-    stride: usize,
-    padding: usize,
     relu: bool,
 }
 
 impl Folded {
     pub(crate) fn forward<'a>(&self, x: impl Into<Input<'a>>, residual: Option<&Tensor>) -> Result<Tensor> {
-        let conv = ops::Conv::new(self.stride, self.padding);
-        Ok(ops::conv2d_bias_act(x, &self.weight, &self.bias, residual, self.relu, conv)?)
+        Ok(ops::conv2d_bias_act(x, &self.weights, Some(&self.bias), residual, self.relu)?)
     }
 }
 

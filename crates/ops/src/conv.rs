@@ -94,7 +94,12 @@ fn output(g: &Geometry) -> [usize; 4] {
 ///
 /// `x [N, H, W, Ci]`, `w [Co, kh, kw, Ci]` to `[N, Ho, Wo, Co]`, `Ho = (H + 2 padding - kh) / stride + 1` rounded down.
 pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Result<Tensor> {
-    forward("conv2d_forward", x.into(), w, None, None, false, conv)
+    let (op, x) = ("conv2d_forward", x.into());
+    let g = geometry(op, dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?, conv)?;
+    let _span = trace::conv(op, &g, None);
+    let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
+    let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
+    Tensor::from_vec(y, &output(&g), &Device::Cpu)
 }
 
 /// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
@@ -114,8 +119,31 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
     }
     let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
     let _span = trace::conv("conv2d_stats", &g, None);
-    let (y, moments) = conv::forward_moments(&g, x.source(), &w);
+    let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
     Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
+}
+
+/// The weights of a convolution as its kernels read them: made once for a layer that is evaluated again and again.
+pub struct Weights {
+    shape: [usize; 4],
+    conv: Conv,
+    kernel: conv::Weights,
+}
+
+impl Weights {
+    /// From `w [Co, kh, kw, Ci]`.
+    pub fn new(w: &Tensor, conv: Conv) -> Result<Self> {
+        let op = "Weights::new";
+        let shape @ [_, kh, kw, ci] = dims4(op, "w", w, W)?;
+        let g = geometry(op, [0, kh, kw, ci], shape, conv)?;
+        Ok(Self { shape, conv, kernel: conv::Weights::new(&g, &View::new(op, "w", w)?) })
+    }
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Weights").field("shape", &self.shape).field("conv", &self.conv).finish_non_exhaustive()
+    }
 }
 
 /// A convolution with everything an evaluated layer adds to it: `act(conv(x, w) + bias + residual)`, in one pass.
@@ -125,28 +153,13 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
 /// As [`conv2d_forward`]; `bias [Co]`, `residual` like the result. `relu` chooses the activation.
 pub fn conv2d_bias_act<'a>(
     x: impl Into<Input<'a>>,
-    w: &Tensor,
-    bias: &Tensor,
-    residual: Option<&Tensor>,
-    relu: bool,
-    conv: Conv,
-) -> Result<Tensor> {
-    let op = "conv2d_bias_act";
-    forward(op, x.into(), w, Some(bias), residual, relu, conv)
-}
-
-#[allow(clippy::too_many_arguments)] // one private function behind the two above
-fn forward(
-    op: &'static str,
-    x: Input,
-    w: &Tensor,
+    w: &Weights,
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
     relu: bool,
-    conv: Conv,
 ) -> Result<Tensor> {
-    let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
-    let g = geometry(op, xs, ws, conv)?;
+    let (op, x) = ("conv2d_bias_act", x.into());
+    let g = geometry(op, dims4(op, "x", x.x, X)?, w.shape, w.conv)?;
     if let Some(bias) = bias {
         check_shape(op, "bias", bias, &[g.co])?;
     }
@@ -154,11 +167,11 @@ fn forward(
         check_shape(op, "residual", residual, &output(&g))?;
     }
     let _span = trace::conv(op, &g, residual);
-    let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
+    let x = InputView::new(op, "x", x)?;
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
     let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
     let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
-    Tensor::from_vec(conv::forward(&g, x.source(), &w, epilogue), &output(&g), &Device::Cpu)
+    Tensor::from_vec(conv::forward(&g, x.source(), &w.kernel, epilogue), &output(&g), &Device::Cpu)
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
@@ -236,7 +249,7 @@ impl CustomOp2 for Conv2d {
         let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
         let _span = trace::conv(op, &g, None);
         let x = Source { data: x, pitch: g.ci, change: None };
-        let y = conv::forward(&g, x, w, Epilogue::default());
+        let y = conv::forward(&g, x, &conv::Weights::new(&g, w), Epilogue::default());
         Ok((CpuStorage::F32(y), Shape::from(output(&g).as_slice())))
     }
 

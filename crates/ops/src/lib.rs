@@ -49,7 +49,9 @@ mod pool;
 mod trace;
 mod view;
 
-pub use conv::{Conv, conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad};
+pub use conv::{
+    Conv, Weights, conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad,
+};
 pub use error::Error;
 pub use input::{Affine, Input};
 pub use kernel::{Isa, conv::Precision, isa};

@@ -127,15 +127,33 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) relu: bool,
 }
 
-/// `[n, oh, ow, co]` from `x` and `w`.
-pub(crate) fn forward(g: &Geometry, x: Source, w: &[f32], epilogue: Epilogue) -> Vec<f32> {
+/// The weights of a forward pass in the order in which it reads them.
+pub(crate) enum Weights {
+    /// For products with patches.
+    Patches(Packed),
+    /// For products with transformed tiles.
+    Tiles(winograd::Filters),
+}
+
+impl Weights {
+    /// From `w [co, kh, kw, ci]`; for images of any number and size.
+    pub(crate) fn new(g: &Geometry, w: &[f32]) -> Weights {
+        if winograd::suits(g) {
+            return Weights::Tiles(winograd::Filters::forward(g.ci, g.co, w));
+        }
+        Weights::Patches(Packed::forward(g.precision, g.kh * g.kw * g.ci, g.co, w))
+    }
+}
+
+/// `[n, oh, ow, co]` from `x` and the weights, which were made for a convolution like `g`.
+pub(crate) fn forward(g: &Geometry, x: Source, w: &Weights, epilogue: Epilogue) -> Vec<f32> {
     let pass = |out: &mut [MaybeUninit<f32>]| forward_to(g, x, w, epilogue, Shared::new(out), g.co, None);
     // SAFETY: one pass over all pixels at step 1 writes every element of the output.
     unsafe { buffer::filled(g.n * g.oh * g.ow * g.co, pass) }
 }
 
 /// As [`forward`], with the moments of every channel; at least one pixel.
-pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &[f32]) -> (Vec<f32>, Moments) {
+pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &Weights) -> (Vec<f32>, Moments) {
     let blocks = if winograd::suits(g) {
         winograd::block_pixels(g)
     } else {
@@ -154,20 +172,20 @@ pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &[f32]) -> (Vec<f32>, 
 fn forward_to(
     g: &Geometry,
     x: Source,
-    w: &[f32],
+    w: &Weights,
     epilogue: Epilogue,
     out: Shared<f32>,
     pitch: usize,
     sums: Option<Shared<f64>>,
 ) {
-    if winograd::suits(g) {
-        let filters = winograd::Filters::forward(g.ci, g.co, w);
-        return winograd::forward(g, x, &filters, epilogue, out, pitch, sums);
+    match w {
+        Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, out, pitch, sums),
+        Weights::Patches(packed) => {
+            let gather = Gather::new(Patches::forward(g), x);
+            let place = Place { h: g.oh, w: g.ow, pitch, step: 1, y: 0, x: 0 };
+            multiply(&gather, packed, place, epilogue, out, sums);
+        }
     }
-    let gather = Gather::new(Patches::forward(g), x);
-    let weights = Packed::forward(g.precision, gather.patches.depth(), g.co, w);
-    let place = Place { h: g.oh, w: g.ow, pitch, step: 1, y: 0, x: 0 };
-    multiply(&gather, &weights, place, epilogue, out, sums);
 }
 
 /// `[n, h, w, ci]` from `dy` and `w`; `residual`, of the same shape, is added.
@@ -663,7 +681,7 @@ mod tests {
             let weight = values(co * kh * kw * ci, 2);
             let dy = values(n * g.oh * g.ow * co, 3);
             let [y, dx, dw] = naive(&g, &x, &weight, &dy);
-            close("y", &g, &forward(&g, plain(&x, ci), &weight, Epilogue::default()), &y);
+            close("y", &g, &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), Epilogue::default()), &y);
             close("dx", &g, &input_grad(&g, plain(&dy, co), &weight, None), &dx);
             close("dw", &g, &weight_grad(&g, plain(&x, ci), plain(&dy, co)), &dw);
 
@@ -673,7 +691,12 @@ mod tests {
                 .iter()
                 .enumerate()
                 .map(|(index, y)| (y + f64::from(bias[index % co]) + f64::from(residual[index])).max(0.0));
-            close("finished y", &g, &forward(&g, plain(&x, ci), &weight, epilogue), &finished.collect::<Vec<_>>());
+            close(
+                "finished y",
+                &g,
+                &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), epilogue),
+                &finished.collect::<Vec<_>>(),
+            );
         }
     }
 
@@ -699,7 +722,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 (
-                    forward(&g, plain(&x, 20), &w, Epilogue::default()),
+                    forward(&g, plain(&x, 20), &Weights::new(&g, &w), Epilogue::default()),
                     input_grad(&g, plain(&dy, 40), &w, None),
                     weight_grad(&g, plain(&x, 20), plain(&dy, 40)),
                 )

@@ -12,7 +12,7 @@ use crate::{
 
 /// Weights in the order in which tiles read them: panels of as many channels as a tile is wide, `[panel][depth][width]`;
 /// the last is filled up with zeros. Where a step of the tile takes two values of `k`, `depth` counts steps.
-pub(super) struct Packed {
+pub(crate) struct Packed {
     pub(super) panels: Aligned,
     /// Values of `k`.
     pub(super) depth: usize,

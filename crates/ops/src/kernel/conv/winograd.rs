@@ -91,7 +91,7 @@ fn inside(g: &Geometry, spot: Spot) -> impl Iterator<Item = (usize, usize)> {
 
 /// Transformed filters in the order in which they are read: `[panel][point][depth][width]`, as
 /// [`Packed`](super::packed::Packed).
-pub(super) struct Filters {
+pub(crate) struct Filters {
     panels: Aligned,
     depth: usize,
     channels: usize,

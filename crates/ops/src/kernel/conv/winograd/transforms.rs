@@ -216,8 +216,9 @@ impl Output {
                 let (c, d) = (V::load(from.add(2 * self.step)), V::load(from.add(3 * self.step)));
                 *half = [a.add(b).add(c), b.sub(c).sub(d)];
             }
+            let [above, upper, lower, below] = half;
             for column in 0..2 {
-                let (a, b, c, d) = (half[0][column], half[1][column], half[2][column], half[3][column]);
+                let (a, b, c, d) = (above[column], upper[column], lower[column], below[column]);
                 a.add(b).add(c).store(self.to.add(column * self.len + at));
                 b.sub(c).sub(d).store(self.to.add((2 + column) * self.len + at));
             }
