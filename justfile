@@ -117,8 +117,8 @@ doc:
 bench *args:
     cargo bench -p ops -- "$@"
 
-# Whole training and evaluation steps beside PyTorch's, interleaved; installs PyTorch into a venv of its own
+# Whole steps beside PyTorch's, interleaved (installs PyTorch into a venv of its own); --layers: where a step's time goes
 [group('bench')]
 bench-cpu *args:
     cargo build --release --quiet --workspace --examples
-    python3 crates/e2e/peers/bench_cpu.py "{{bin}}/examples/step_speed" "$@"
+    python3 crates/e2e/peers/bench_cpu.py "{{bin}}/examples" "$@"

@@ -1,8 +1,8 @@
 """AG-CNN in PyTorch, by the recipe of a profile: the peer that our figures are held against.
 
 Reads the pictures and the split that `prep` published, trains global, local and fusion as the stages do, and prints
-one line per epoch on stderr and one JSON object: mean AUROC of the three branches on the test split with patient-bootstrap intervals, AUROC of No
-Finding, seconds per stage.
+a line per epoch on stderr and one JSON object: mean AUROC of the three branches on the test split with
+patient-bootstrap intervals, AUROC of No Finding, seconds per stage.
 
     python agcnn_torch.py artifacts/nih-1/prep profiles/nih-sample.toml --seed 1 --threads 4
 

@@ -1,13 +1,17 @@
 """Training and evaluation steps, ours beside PyTorch's, interleaved in one run.
 
-    python3 bench_cpu.py STEP_SPEED [--cases resnet50-train,resnet50-evaluate,...] [--threads N] [--pairs 7]
+    python3 bench_cpu.py EXAMPLES [--cases resnet50-train,resnet50-evaluate,...] [--threads N] [--pairs 7]
+    python3 bench_cpu.py EXAMPLES --layers
 
-STEP_SPEED is the built example of crates/nets. PyTorch is installed into a venv of its own (--venv, default
+EXAMPLES is the folder with the built examples of crates/nets. PyTorch is installed into a venv of its own (--venv, default
 ~/.cache/agcnn-bench) the first time. It runs in the better of its modes: channels_last, with a malloc that keeps its
 memory. Both processes live through all pairs of a case; each pair is a step of ours, then one of PyTorch's.
 
 Prints a line per case, and `ratio NAME VALUE`: median over the pairs of ours / PyTorch's images per second, above 1 is
 faster. Ends with exit code 1, without a conclusion, where other processes used more than 5 % of the machine.
+
+With --layers, ours alone: every convolution of ResNet-50 and DenseNet-121 beside what this machine can multiply and
+copy, and the share of every operator in a training step.
 """
 
 import argparse
@@ -77,7 +81,8 @@ def torch_python(venv):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step_speed", type=Path)
+    parser.add_argument("examples", type=Path)
+    parser.add_argument("--layers", action="store_true")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--pairs", type=int, default=7)
@@ -85,13 +90,19 @@ def main():
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "agcnn-bench")
     args = parser.parse_args()
+    if args.layers:
+        for backbone in ("resnet50", "densenet121"):
+            shape = [backbone, str(args.batch), str(args.side), "f32", str(args.pairs)]
+            env = os.environ | {"RAYON_NUM_THREADS": str(args.threads)}
+            subprocess.run([args.examples / "step_profile", *shape], check=True, env=env)
+        return
     python = torch_python(args.venv)
 
     ratios, disturbed = [], []
     for case in args.cases.split(","):
         backbone, what, precision = [*case.split("-"), "f32"][:3]
         shape = [backbone, str(args.batch), str(args.side), precision]
-        ours = Peer([args.step_speed, *shape], {"RAYON_NUM_THREADS": str(args.threads)})
+        ours = Peer([args.examples / "step_speed", *shape], {"RAYON_NUM_THREADS": str(args.threads)})
         script = [python, HERE / "step_torch.py", *shape, str(args.threads)]
         peer = Peer(script, {"GLIBC_TUNABLES": MALLOC})
         both = (ours, peer)
