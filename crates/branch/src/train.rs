@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use cxr::Split;
-use nets::{EpochStats, Event, Fit, Network, View};
+use nets::{EpochStats, Event, Fit, Network, Precision, View};
 use stage::{Run, info, warn};
 
 use crate::{Config, Error, Images, Init};
@@ -30,6 +30,9 @@ pub fn train(
     }
     if validation == 0 {
         warn!("no validation images: the last epoch will be published");
+    }
+    if config.precision.here() == Precision::Bf16 {
+        info!("convolutions multiply in bf16 while training");
     }
     let device = nets::device(run.device())?;
     let mut network = init.network(config, run.seed(), &device)?;

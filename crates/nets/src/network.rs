@@ -124,9 +124,9 @@ impl Network {
 
     /// Chooses in what numbers the convolutions of [`Network::loss_and_grads`] multiply; at first `f32`.
     pub fn set_precision(&mut self, precision: Precision) {
-        self.params.precision = match precision {
-            Precision::F32 => ops::Precision::F32,
+        self.params.precision = match precision.here() {
             Precision::Bf16 => ops::Precision::Bf16,
+            _ => ops::Precision::F32,
         };
     }
 

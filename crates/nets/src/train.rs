@@ -64,6 +64,19 @@ pub enum Precision {
     F32,
     /// Operands rounded to bf16: faster on a CPU that has instructions for it (AVX512-BF16), slower on others.
     Bf16,
+    /// `Bf16` on a CPU that has instructions for it, `F32` on others.
+    Auto,
+}
+
+impl Precision {
+    /// What it means on this machine.
+    pub fn here(self) -> Precision {
+        match self {
+            Precision::Auto if ops::has_bf16() => Precision::Bf16,
+            Precision::Auto => Precision::F32,
+            chosen => chosen,
+        }
+    }
 }
 
 /// Pictures in memory with their targets.

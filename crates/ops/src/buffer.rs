@@ -86,12 +86,6 @@ impl Aligned {
         // SAFETY: as in `deref_mut`; `u32` has the size and alignment of `f32`, and both may hold any bits.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
-
-    /// The same memory as two numbers of 16 bits in the place of each float.
-    pub(crate) fn halves_mut(&mut self) -> &mut [u16] {
-        // SAFETY: as in `bits_mut`; a float has the size of two `u16` and no weaker alignment.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), 2 * self.len) }
-    }
 }
 
 impl std::ops::Deref for Aligned {

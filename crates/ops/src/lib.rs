@@ -54,7 +54,7 @@ pub use conv::{
 };
 pub use error::Error;
 pub use input::{Affine, Input};
-pub use kernel::{Isa, conv::Precision, isa};
+pub use kernel::{Isa, conv::Precision, has_bf16, isa};
 pub use loss::bce_with_logits;
 pub use norm::{
     BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_backward_add, batch_norm_eval,

@@ -10,7 +10,7 @@ pub(crate) fn bits(v: f32) -> u16 {
 
 /// Two numbers side by side, the first in the lower half.
 #[inline(always)]
-fn pair(low: f32, high: f32) -> u32 {
+pub(crate) fn pair(low: f32, high: f32) -> u32 {
     u32::from(bits(low)) | u32::from(bits(high)) << 16
 }
 

@@ -26,7 +26,7 @@ use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use self::{
-    gather::{Gather, Lane, Patches, Spot},
+    gather::{Gather, Patches, Rows, Spot},
     packed::Packed,
     shared::Shared,
 };
@@ -139,7 +139,7 @@ impl Weights {
     /// From `w [co, kh, kw, ci]`; for images of any number and size.
     pub(crate) fn new(g: &Geometry, w: &[f32]) -> Weights {
         if winograd::suits(g) {
-            return Weights::Tiles(winograd::Filters::forward(g.ci, g.co, w));
+            return Weights::Tiles(winograd::Filters::forward(g.precision, g.ci, g.co, w));
         }
         Weights::Patches(Packed::forward(g.precision, g.kh * g.kw * g.ci, g.co, w))
     }
@@ -195,7 +195,7 @@ pub(crate) fn input_grad(g: &Geometry, dy: Source, w: &[f32], residual: Option<&
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
         if winograd::suits(g) {
-            let filters = winograd::Filters::turned(g.co, g.ci, w);
+            let filters = winograd::Filters::turned(g.precision, g.co, g.ci, w);
             return winograd::forward(&winograd::turned(g), dy, &filters, epilogue, out, g.ci, None);
         }
         // Input row `i` meets kernel row `t` where `i + padding = s j + t`: rows that leave the same remainder meet the
@@ -234,6 +234,7 @@ pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
         return winograd::weight_grad(g, x, dy);
     }
     let gather = Gather::new(Patches::forward(g), x);
+    let grads = Gather::new(Patches::of_output(g), dy);
     let (depth, pixels) = (gather.patches.depth(), gather.patches.pixels());
     if pixels == 0 {
         return vec![0.0; g.co * depth];
@@ -253,7 +254,7 @@ pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
             let (part, block) = (task / blocks, task % blocks);
             let (depths, channels) = (&depths[block / channels.len()], &channels[block % channels.len()]);
             let to = Block { first: part * len, pitch: depth, rows: channels.clone(), columns: depths.clone() };
-            weight_block(&gather, g.precision, dy, parts[part].clone(), &to, &tile, out);
+            weight_block(&gather, &grads, g.precision, parts[part].clone(), &to, &tile, out);
         });
     };
     // SAFETY: blocks cover all channels by all depths, in every part, of which there is one at least.
@@ -281,8 +282,6 @@ fn summed(mut parts: Vec<f32>, len: usize) -> Vec<f32> {
 struct Scratch {
     left: Aligned,
     right: Aligned,
-    /// Pairs of bf16.
-    pairs: Aligned,
     spots: Vec<Spot>,
     /// Where the results go.
     places: Vec<usize>,
@@ -292,7 +291,6 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         left: Aligned::zeros(PIXELS * PITCH),
         right: Aligned::zeros(PIXELS * PITCH),
-        pairs: Aligned::zeros(PIXELS * PITCH),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
     });
@@ -310,16 +308,16 @@ struct Block {
 
 /// `to = sum over pixels of dy[p][rows] patch[p][columns]`.
 fn weight_block(
-    gather: &Gather,
+    patches: &Gather,
+    grads: &Gather,
     precision: Precision,
-    dy: Source,
     pixels: Range<usize>,
     to: &Block,
     tile: &Tile,
     out: Shared<f32>,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, pairs, spots, .. } = scratch;
+        let Scratch { left: rows, right: columns, spots, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..to.rows.len(), tile.rows);
         let mut accumulate = false;
@@ -329,24 +327,14 @@ fn weight_block(
         }
         for pixels in chunks {
             spots.clear();
-            spots.extend(gather.patches.spots(pixels.clone()));
-            let dys = pixels.clone().map(|pixel| &dy.data[pixel * dy.pitch..][to.rows.clone()]);
-            let (rows, columns) = if tile.group == 1 {
-                gather.block(spots, to.columns.clone(), columns);
-                rows.chunks_exact_mut(PITCH).zip(dys).for_each(|(row, dy)| row[..dy.len()].copy_from_slice(dy));
-                if precision == Precision::Bf16 {
-                    round_rows(rows, pixels.len(), to.rows.len());
-                    round_rows(columns, pixels.len(), to.columns.len());
-                }
-                (&*rows, &*columns)
-            } else {
-                vectorised(|| pair_rows(dys, rows.bits_mut()));
-                let halves = columns.halves_mut();
-                gather.block(spots, to.columns.clone(), halves);
-                let pixels = halves.chunks(u16::PITCH).take(pixels.len()).map(|row| &row[..to.columns.len()]);
-                vectorised(|| pair_halves(pixels, pairs.bits_mut()));
-                (&*rows, &*pairs)
-            };
+            spots.extend(patches.patches.spots(pixels.clone()));
+            let form = if tile.group == 1 { Rows::Floats } else { Rows::Pairs };
+            patches.block(spots, to.columns.clone(), form, columns);
+            grads.block(spots, to.rows.clone(), form, rows);
+            if tile.group == 1 && precision == Precision::Bf16 {
+                round_rows(rows, pixels.len(), to.rows.len());
+                round_rows(columns, pixels.len(), to.columns.len());
+            }
             for column in (0..to.columns.len()).step_by(tile.columns) {
                 let width = tile.columns.min(to.columns.len() - column);
                 for tile_rows in &tiles {
@@ -376,35 +364,6 @@ fn weight_block(
 /// Rounds the first floats of the first rows of a block.
 fn round_rows(block: &mut [f32], rows: usize, floats: usize) {
     vectorised(|| block.chunks_mut(PITCH).take(rows).for_each(|row| bf16::round(&mut row[..floats])));
-}
-
-/// Pairs each row with the one behind it, an odd last one with zeros, as bf16; rows of pairs are [`PITCH`] apart.
-#[inline(always)]
-fn pair_rows<'a>(mut rows: impl Iterator<Item = &'a [f32]>, pairs: &mut [u32]) {
-    let mut pairs = pairs.chunks_mut(PITCH);
-    while let (Some(low), Some(pairs)) = (rows.next(), pairs.next()) {
-        match rows.next() {
-            Some(high) => bf16::pair_rows(low, high, pairs),
-            None => pairs.iter_mut().zip(low).for_each(|(pair, low)| *pair = bf16::bits(*low).into()),
-        }
-    }
-}
-
-/// As [`pair_rows`], of what is bf16 already.
-#[inline(always)]
-fn pair_halves<'a>(mut rows: impl Iterator<Item = &'a [u16]>, pairs: &mut [u32]) {
-    let mut pairs = pairs.chunks_mut(PITCH);
-    while let (Some(low), Some(pairs)) = (rows.next(), pairs.next()) {
-        match rows.next() {
-            Some(high) => {
-                let halves = low.iter().zip(high);
-                pairs.iter_mut().zip(halves).for_each(|(pair, (low, high))| {
-                    *pair = u32::from(*low) | u32::from(*high) << 16;
-                });
-            }
-            None => pairs.iter_mut().zip(low).for_each(|(pair, low)| *pair = u32::from(*low)),
-        }
-    }
 }
 
 /// Where input pixels that leave one remainder are, along one axis.
@@ -487,28 +446,20 @@ fn multiply_block(
             let (row, column) = (place.y + spot.row * place.step, place.x + spot.column * place.step);
             ((spot.image * place.h + row) * place.w + column) * place.pitch
         }));
-        // Of whole steps.
-        let mut depths = balanced(0..depth.div_ceil(tile.group), DEPTH / tile.group);
-        depths.iter_mut().for_each(|steps| *steps = steps.start * tile.group..(steps.end * tile.group).min(depth));
+        let mut depths = in_steps(depth, DEPTH, tile.group);
         if depths.is_empty() {
             depths.push(0..0); // no tap meets these pixels: zeros
         }
         for depths in depths {
-            let block = if tile.group == 1 {
-                gather.block(spots, depths.clone(), block);
+            if tile.group == 1 {
+                gather.block(spots, depths.clone(), Rows::Floats, block);
                 if precision == Precision::Bf16 {
                     round_rows(block, spots.len(), depths.len());
                 }
-                &*block
             } else {
-                let halves = block.halves_mut();
-                gather.block(spots, depths.clone(), halves);
-                if depths.len() % 2 == 1 {
-                    // The last is half of a pair.
-                    halves.chunks_mut(u16::PITCH).take(spots.len()).for_each(|row| row[depths.len()] = 0);
-                }
-                &*block
-            };
+                gather.block(spots, depths.clone(), Rows::Halves, block);
+                close_pairs(&mut block[..spots.len() * PITCH], depths.len());
+            }
             let last = depths.end == depth;
             for panel in panels.clone() {
                 let channel = panel * tile.columns;
@@ -574,6 +525,22 @@ impl Epilogue<'_> {
                 }
             }
         }
+    }
+}
+
+/// [`balanced`] pieces of `0..depth` that start with a step of `group` values.
+fn in_steps(depth: usize, most: usize, group: usize) -> Vec<Range<usize>> {
+    let steps = balanced(0..depth.div_ceil(group), most / group);
+    steps.into_iter().map(|steps| steps.start * group..(steps.end * group).min(depth)).collect()
+}
+
+/// Where rows of an odd number of bf16 end with half of a pair, makes the other half zero; rows are [`PITCH`] apart.
+fn close_pairs(rows: &mut [f32], len: usize) {
+    if len % 2 == 1 {
+        rows.chunks_mut(PITCH).for_each(|row| {
+            let last = &mut row[len / 2];
+            *last = f32::from_bits(last.to_bits() & 0xffff);
+        });
     }
 }
 

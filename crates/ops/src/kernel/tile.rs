@@ -69,7 +69,7 @@ pub(crate) fn tile() -> Tile {
 /// The tile for products of bf16 numbers, where the CPU has instructions for them.
 pub(crate) fn bf16_tile() -> Option<Tile> {
     #[cfg(target_arch = "x86_64")]
-    if isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
+    if super::dispatch::bf16() {
         return Some(x86::AVX512_BF16);
     }
     None

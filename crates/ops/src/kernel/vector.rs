@@ -1,5 +1,10 @@
 //! Vectors of floats, for the kernels that are written in registers.
 
+use super::{
+    bf16,
+    dispatch::{FLOATS, HALVES, HIGH, LOW},
+};
+
 /// As many floats as an instruction takes.
 ///
 /// # Safety
@@ -23,6 +28,15 @@ pub(super) trait Arithmetic: Vector {
     unsafe fn mul(self, other: Self) -> Self;
     /// The larger of the two; not a number in `self` stays so.
     unsafe fn at_least(self, floor: Self) -> Self;
+}
+
+/// What can be left in every form of scratch memory. As safe as [`Vector`].
+pub(super) trait Leave: Arithmetic {
+    /// Writes the elements of a row from `at` on, in a [`Form`](super::dispatch::Form).
+    ///
+    /// # Safety
+    /// And there is room for them; for `HIGH`, something has been written there.
+    unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize);
 }
 
 /// What the compiler makes of it; a single float for the end of a row.
@@ -73,11 +87,67 @@ impl<const N: usize> Arithmetic for [f32; N] {
     }
 }
 
+impl<const N: usize> Leave for [f32; N] {
+    #[inline(always)]
+    unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
+        for (lane, v) in self.into_iter().enumerate() {
+            let at = at + lane;
+            // SAFETY: there is room, the caller says, and for `HIGH` a float.
+            unsafe {
+                match FORM {
+                    HALVES => row.cast::<u16>().add(at).write(bf16::bits(v)),
+                    LOW => row.cast::<u32>().add(at).write(bf16::bits(v).into()),
+                    HIGH => *row.cast::<u32>().add(at) |= u32::from(bf16::bits(v)) << 16,
+                    _ => row.add(at).write(v),
+                }
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Arithmetic, Vector};
+    use super::{Arithmetic, FLOATS, HALVES, HIGH, Leave, Vector};
+
+    impl Leave for __m512 {
+        #[inline(always)]
+        unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
+            // SAFETY: there is room, the caller says; in another form than `FLOATS` the CPU has bf16. The types that are
+            // transmuted are 32 bytes of plain data.
+            unsafe {
+                if FORM == FLOATS {
+                    return self.store(row.add(at));
+                }
+                let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self));
+                if FORM == HALVES {
+                    return _mm256_storeu_si256(row.cast::<u16>().add(at).cast(), halves);
+                }
+                let (to, wide) = (row.add(at).cast::<__m512i>(), _mm512_cvtepu16_epi32(halves));
+                match FORM {
+                    HIGH => {
+                        let both = _mm512_or_si512(_mm512_slli_epi32::<16>(wide), _mm512_loadu_si512(to));
+                        _mm512_storeu_si512(to, both);
+                    }
+                    _ => _mm512_storeu_si512(to, wide),
+                }
+            }
+        }
+    }
+
+    impl Leave for __m256 {
+        #[inline(always)]
+        unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
+            // SAFETY: the caller's promise. No CPU has bf16 for these alone.
+            unsafe {
+                if FORM == FLOATS {
+                    return self.store(row.add(at));
+                }
+                std::mem::transmute::<__m256, [f32; 8]>(self).leave::<FORM>(row, at);
+            }
+        }
+    }
 
     macro_rules! vector {
         (

@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Geometry, Source, at_least};
-use crate::kernel::{bf16, tile::PITCH, vectorised};
+use super::{Geometry, Source};
+use crate::kernel::{
+    dispatch::{Form, Job, dispatch},
+    tile::PITCH,
+    vector::{Leave, Vector},
+};
 
 /// What the patches of a pass are cut from, and where.
 #[derive(Clone, Copy)]
@@ -31,6 +35,12 @@ impl Patches {
         let origin = -(g.padding as isize);
         let Geometry { n, h, w, ci, kh, kw, stride, oh, ow, .. } = *g;
         Patches { n, h, w, c: ci, kh, kw, step: stride, y: origin, x: origin, grid_h: oh, grid_w: ow }
+    }
+
+    /// The pixels of what the convolution gives, one by one.
+    pub(super) fn of_output(g: &Geometry) -> Patches {
+        let Geometry { n, co, oh, ow, .. } = *g;
+        Patches { n, h: oh, w: ow, c: co, kh: 1, kw: 1, step: 1, y: 0, x: 0, grid_h: oh, grid_w: ow }
     }
 
     pub(super) fn pixels(&self) -> usize {
@@ -70,31 +80,15 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
-/// What a float becomes in a block.
-pub(super) trait Lane: Copy {
-    /// As many as fill a row of [`PITCH`] floats.
-    const PITCH: usize;
-
-    fn of(v: f32) -> Self;
-}
-
-impl Lane for f32 {
-    const PITCH: usize = PITCH;
-
-    #[inline(always)]
-    fn of(v: f32) -> f32 {
-        v
-    }
-}
-
-/// The bits of a bf16 number.
-impl Lane for u16 {
-    const PITCH: usize = 2 * PITCH;
-
-    #[inline(always)]
-    fn of(v: f32) -> u16 {
-        bf16::bits(v)
-    }
+/// What the rows of a block hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// A patch each.
+    Floats,
+    /// A patch each, in bf16: [`PITCH`] floats have room for twice as many.
+    Halves,
+    /// Two patches each, in pairs of bf16.
+    Pairs,
 }
 
 /// Copies patches into blocks.
@@ -117,8 +111,8 @@ impl<'a> Gather<'a> {
         Gather { patches, source, scale, shift, floor }
     }
 
-    /// Copies the floats `depths` of the patches at `spots` into `block`, a row of [`PITCH`] floats each.
-    pub(super) fn block<T: Lane>(&self, spots: &[Spot], depths: Range<usize>, block: &mut [T]) {
+    /// Copies the floats `depths` of the patches at `spots` into the rows of `block`, [`PITCH`] floats each.
+    pub(super) fn block(&self, spots: &[Spot], depths: Range<usize>, rows: Rows, block: &mut [f32]) {
         let Patches { c, kw, .. } = self.patches;
         let line = kw * c;
         let mut depth = depths.start;
@@ -127,57 +121,140 @@ impl<'a> Gather<'a> {
             // To the end of the patch's row where that is contiguous, otherwise to the end of a pixel.
             let left = if self.source.pitch == c { line - from } else { c - from % c };
             let run = Run { ky, from, count: left.min(depths.end - depth) };
-            vectorised(|| self.run(spots, run, &mut block[depth - depths.start..]));
+            let at = depth - depths.start;
+            match rows {
+                Rows::Floats => self.run(Form::Floats, spots, (0, 1), run, block, at),
+                Rows::Halves => self.run(Form::Halves, spots, (0, 1), run, block, at),
+                Rows::Pairs => {
+                    self.run(Form::Low, spots, (0, 2), run, block, at);
+                    self.run(Form::High, spots, (1, 2), run, block, at);
+                }
+            }
             depth += run.count;
         }
     }
 
+    /// Copies a run of every patch of `spots` from `first` on, `step` apart, to the element `at` of a row each.
+    fn run(&self, form: Form, spots: &[Spot], (first, step): (usize, usize), run: Run, block: &mut [f32], at: usize) {
+        assert!(spots.len().saturating_sub(first).div_ceil(step) * PITCH <= block.len());
+        assert!(at + run.count <= form.room(PITCH));
+        let job = Copy { gather: self, spots, first, step, run, block: block.as_mut_ptr(), at };
+        // SAFETY: `block` has a row for each patch, and a row room for the run, as just checked.
+        unsafe { dispatch(form, &job) };
+    }
+}
+
+/// Copying a run of several patches.
+struct Copy<'a> {
+    gather: &'a Gather<'a>,
+    spots: &'a [Spot],
+    first: usize,
+    step: usize,
+    run: Run,
+    /// Rows of [`PITCH`] floats.
+    block: *mut f32,
+    at: usize,
+}
+
+impl Job for Copy<'_> {
     #[inline(always)]
-    pub(super) fn run<T: Lane>(&self, spots: &[Spot], Run { ky, from, count }: Run, block: &mut [T]) {
-        let Patches { h, w, c, step, .. } = self.patches;
-        let pitch = self.source.pitch;
+    unsafe fn run<V: Leave, const FORM: u8>(&self) {
+        let Gather { patches, source, .. } = self.gather;
+        let Patches { h, w, c, step, .. } = *patches;
+        let Run { ky, from, count } = self.run;
+        let pitch = source.pitch;
         // Floats of a row of the source as the run counts them, and where in it the run starts for column 0.
         let (kx, channel) = if pitch == c { (0, from) } else { (from / c, from % c) };
-        let (width, first) = ((w * c) as isize, (self.patches.x + kx as isize) * c as isize + channel as isize);
-        for (spot, patch) in spots.iter().zip(block.chunks_mut(T::PITCH)) {
-            let to = &mut patch[..count];
-            let y = (spot.row * step + ky) as isize + self.patches.y;
-            let start = (spot.column * step * c) as isize + first;
-            if y < 0 || y >= h as isize {
-                to.fill(T::of(0.0));
-                continue;
+        let (width, first) = ((w * c) as isize, (patches.x + kx as isize) * c as isize + channel as isize);
+        for (row, spot) in self.spots.iter().skip(self.first).step_by(self.step).enumerate() {
+            // SAFETY: `block` has a row for each of these patches, with room for `count` elements from `at` on.
+            unsafe {
+                let to = self.block.add(row * PITCH);
+                let y = (spot.row * step + ky) as isize + patches.y;
+                let start = (spot.column * step * c) as isize + first;
+                if y < 0 || y >= h as isize {
+                    clear::<V, FORM>(to, self.at, count);
+                    continue;
+                }
+                let line = (spot.image * h + y as usize) * w;
+                if start >= 0 && start + count as isize <= width {
+                    let at = if pitch == c {
+                        line * c + start as usize
+                    } else {
+                        (line + (spot.column * step + kx).wrapping_add_signed(patches.x)) * pitch + channel
+                    };
+                    self.gather.copy::<V, FORM>(&source.data[at..][..count], from, to, self.at);
+                    continue;
+                }
+                // Partly outside; whole pixels are, so that a run within one is out altogether.
+                let inside =
+                    (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
+                clear::<V, FORM>(to, self.at, count);
+                if !inside.is_empty() {
+                    let at = line * c + (start + inside.start as isize) as usize;
+                    let source = &source.data[at..][..inside.len()];
+                    self.gather.copy::<V, FORM>(source, from + inside.start, to, self.at + inside.start);
+                }
             }
-            let row = (spot.image * h + y as usize) * w;
-            if start >= 0 && start + count as isize <= width {
-                let at = if pitch == c {
-                    row * c + start as usize
-                } else {
-                    (row + (spot.column * step + kx).wrapping_add_signed(self.patches.x)) * pitch + channel
-                };
-                self.copy(&self.source.data[at..], from, to);
-                continue;
+        }
+    }
+}
+
+impl Gather<'_> {
+    /// Copies from the source to the element `at` of a row; `from` is the patch's row's float that comes first.
+    ///
+    /// # Safety
+    /// The CPU has `V`, and the row has room.
+    #[inline(always)]
+    unsafe fn copy<V: Leave, const FORM: u8>(&self, source: &[f32], from: usize, row: *mut f32, at: usize) {
+        let mut done = 0;
+        // SAFETY: `done` stays below the length by a vector, then by one float; room is the caller's promise.
+        unsafe {
+            while done + V::LANES <= source.len() {
+                self.changed::<V>(source, from, done).leave::<FORM>(row, at + done);
+                done += V::LANES;
             }
-            // Partly outside; whole pixels are, so that a run within one is out altogether.
-            let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
-            to.fill(T::of(0.0));
-            if !inside.is_empty() {
-                let at = row * c + (start + inside.start as isize) as usize;
-                self.copy(&self.source.data[at..], from + inside.start, &mut to[inside]);
+            while done < source.len() {
+                self.changed::<[f32; 1]>(source, from, done).leave::<FORM>(row, at + done);
+                done += 1;
             }
         }
     }
 
-    /// Copies from the source into a patch's row, from its float `at` on.
+    /// A vector of the source, changed.
+    ///
+    /// # Safety
+    /// The CPU has `V`, and there is one at `done`.
     #[inline(always)]
-    pub(super) fn copy<T: Lane>(&self, source: &[f32], at: usize, to: &mut [T]) {
-        let source = &source[..to.len()];
-        if self.scale.is_empty() {
-            to.iter_mut().zip(source).for_each(|(to, x)| *to = T::of(*x));
-            return;
+    unsafe fn changed<V: Leave>(&self, source: &[f32], from: usize, done: usize) -> V {
+        // SAFETY: the caller's promise; `scale` and `shift` cover a row of a patch.
+        unsafe {
+            let x = V::load(source.as_ptr().add(done));
+            if self.scale.is_empty() {
+                return x;
+            }
+            let (scale, shift) = (&self.scale[from + done..][..V::LANES], &self.shift[from + done..][..V::LANES]);
+            x.mul(V::load(scale.as_ptr())).add(V::load(shift.as_ptr())).at_least(V::splat(&self.floor))
         }
-        let (scale, shift) = (&self.scale[at..][..to.len()], &self.shift[at..][..to.len()]);
-        for ((to, x), (scale, shift)) in to.iter_mut().zip(source).zip(scale.iter().zip(shift)) {
-            *to = T::of(at_least(x * scale + shift, self.floor));
+    }
+}
+
+/// Zeros in a row, from the element `at` on.
+///
+/// # Safety
+/// The CPU has `V`, and the row has room.
+#[inline(always)]
+unsafe fn clear<V: Leave, const FORM: u8>(row: *mut f32, at: usize, count: usize) {
+    let mut done = 0;
+    // SAFETY: as in `Gather::copy`.
+    unsafe {
+        while done + V::LANES <= count {
+            V::zero().leave::<FORM>(row, at + done);
+            done += V::LANES;
+        }
+        while done < count {
+            <[f32; 1]>::zero().leave::<FORM>(row, at + done);
+            done += 1;
         }
     }
 }

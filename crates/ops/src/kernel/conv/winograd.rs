@@ -19,14 +19,17 @@ use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    Change, Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced,
+    Change, Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced, close_pairs,
     gather::{Patches, Spot},
+    in_steps,
     shared::Shared,
     summed,
 };
 use crate::{
     buffer::{self, Aligned},
     kernel::{
+        bf16,
+        dispatch::Form,
         moments,
         tile::{MAX_ROWS, Operands, PITCH, Tile},
         vectorised,
@@ -52,7 +55,9 @@ const GRAD_PITCH: usize = GRAD_CHANNELS + 16;
 /// Whether a convolution has enough channels for the transforms to pay.
 pub(super) fn suits(g: &Geometry) -> bool {
     let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
-    square && g.precision == Precision::F32 && g.ci >= 16 && g.co >= 16
+    // Numbers that are rounded but multiplied as `f32` gain nothing.
+    let fast = g.precision == Precision::F32 || g.precision.tile().group == 2;
+    square && fast && g.ci >= 16 && g.co >= 16
 }
 
 /// The input gradient of `g` as a forward pass.
@@ -90,7 +95,7 @@ fn inside(g: &Geometry, spot: Spot) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Transformed filters in the order in which they are read: `[panel][point][depth][width]`, as
-/// [`Packed`](super::packed::Packed).
+/// [`Packed`](super::packed::Packed); where a step of the tile takes two values of `k`, `depth` counts steps.
 pub(crate) struct Filters {
     panels: Aligned,
     depth: usize,
@@ -100,22 +105,43 @@ pub(crate) struct Filters {
 
 impl Filters {
     /// `load(k, tap, first, lanes)` reads a tap of the filters from the depth `k` to the channels from `first` on.
-    fn new(depth: usize, channels: usize, load: impl Fn(usize, usize, usize, &mut [f32]) + Sync) -> Filters {
+    fn new(
+        precision: Precision,
+        depth: usize,
+        channels: usize,
+        load: impl Fn(usize, usize, usize, &mut [f32]) + Sync,
+    ) -> Filters {
         const WIDEST: usize = 32;
-        let tile = Precision::F32.tile();
-        let width = tile.columns;
-        let panel = POINTS * depth * width;
+        let tile = precision.tile();
+        let (width, steps) = (tile.columns, depth.div_ceil(tile.group));
+        let panel = POINTS * steps * width;
         let write = |panels: &mut [MaybeUninit<f32>]| {
             panels.par_chunks_mut(panel).enumerate().for_each(|(index, panel)| {
                 let first = index * width;
                 let lanes = width.min(channels - first);
                 vectorised(|| {
-                    let (mut taps, mut points) = ([[0.0; WIDEST]; 9], [[0.0; WIDEST]; POINTS]);
-                    for k in 0..depth {
-                        taps.iter_mut().enumerate().for_each(|(tap, values)| load(k, tap, first, &mut values[..lanes]));
-                        filter(&taps, &mut points);
-                        for (point, values) in points.iter().enumerate() {
-                            panel[(point * depth + k) * width..][..width].write_copy_of_slice(&values[..width]);
+                    let (mut taps, mut points) = ([[0.0; WIDEST]; 9], [[[0.0; WIDEST]; POINTS]; 2]);
+                    for step in 0..steps {
+                        for (k, points) in (step * tile.group..).zip(&mut points[..tile.group]) {
+                            if k == depth {
+                                *points = [[0.0; WIDEST]; POINTS]; // half of a pair
+                                continue;
+                            }
+                            taps.iter_mut()
+                                .enumerate()
+                                .for_each(|(tap, values)| load(k, tap, first, &mut values[..lanes]));
+                            filter(&taps, points);
+                        }
+                        let [low, high] = &points;
+                        for (point, (low, high)) in low.iter().zip(high).enumerate() {
+                            let row = &mut panel[(point * steps + step) * width..][..width];
+                            if tile.group == 1 {
+                                row.write_copy_of_slice(&low[..width]);
+                                continue;
+                            }
+                            for (row, (low, high)) in row.iter_mut().zip(low.iter().zip(high)) {
+                                row.write(f32::from_bits(bf16::pair(*low, *high)));
+                            }
                         }
                     }
                 });
@@ -127,23 +153,24 @@ impl Filters {
     }
 
     /// From `w [channels, 3, 3, depth]`.
-    pub(super) fn forward(depth: usize, channels: usize, w: &[f32]) -> Filters {
-        Filters::new(depth, channels, |k, tap, first, lanes| {
+    pub(super) fn forward(precision: Precision, depth: usize, channels: usize, w: &[f32]) -> Filters {
+        Filters::new(precision, depth, channels, |k, tap, first, lanes| {
             let values = w[(first * 9 + tap) * depth + k..].iter().step_by(9 * depth);
             lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = *value);
         })
     }
 
     /// From `w [depth, 3, 3, channels]`, turned round.
-    pub(super) fn turned(depth: usize, channels: usize, w: &[f32]) -> Filters {
-        Filters::new(depth, channels, |k, tap, first, lanes| {
+    pub(super) fn turned(precision: Precision, depth: usize, channels: usize, w: &[f32]) -> Filters {
+        Filters::new(precision, depth, channels, |k, tap, first, lanes| {
             lanes.copy_from_slice(&w[(k * 9 + 8 - tap) * channels + first..][..lanes.len()]);
         })
     }
 
-    /// The row `k` of a point, and those behind it.
+    /// The row of a point that `k`, the first of a step, is in, and those behind it.
     fn from(&self, panel: usize, point: usize, k: usize) -> &[f32] {
-        &self.panels[((panel * POINTS + point) * self.depth + k) * self.tile.columns..]
+        let steps = |k: usize| k.div_ceil(self.tile.group);
+        &self.panels[((panel * POINTS + point) * steps(self.depth) + steps(k)) * self.tile.columns..]
     }
 }
 
@@ -219,13 +246,18 @@ pub(super) fn forward(
             let Scratch { tiles, others, rows, pixels, spots } = scratch;
             spots.clear();
             spots.extend(patches.spots(blocks[block].clone()));
-            let chunks = balanced(0..filters.depth, DEPTH);
+            let chunks = in_steps(filters.depth, DEPTH, filters.tile.group);
             let chunk_len = POINTS * spots.len() * PITCH;
             let tiles = reserve(tiles, chunks.len() * chunk_len);
             let products = reserve(others, POINTS * spots.len() * width);
             let rows = reserve(rows, 17 * DEPTH);
             for (channels, tiles) in chunks.iter().zip(tiles.chunks_exact_mut(chunk_len)) {
-                transform(&patches, &x, spots, channels.clone(), PITCH, rows, tiles);
+                let form = if filters.tile.group == 1 { Form::Floats } else { Form::Halves };
+                let place = |tile| (tile * PITCH, form);
+                transform(&patches, &x, spots, channels.clone(), spots.len() * PITCH, place, rows, tiles);
+                if form == Form::Halves {
+                    close_pairs(tiles, channels.len());
+                }
             }
             let pixels = reserve(pixels, 4 * spots.len() * width);
             for panel in panels.clone() {
@@ -275,13 +307,15 @@ pub(super) fn forward(
     });
 }
 
-/// `B' d B` of the tiles at `spots`, for some channels: `[point][tile][pitch]`.
+/// `B' d B` of the tiles at `spots`, for some channels: the points `step` floats apart, and a tile in each at its `place`.
+#[allow(clippy::too_many_arguments)] // what, from where, and to where
 fn transform(
     patches: &Patches,
     x: &Source,
     spots: &[Spot],
     channels: Range<usize>,
-    pitch: usize,
+    step: usize,
+    place: impl Fn(usize) -> (usize, Form),
     rows: &mut [f32],
     tiles: &mut [f32],
 ) {
@@ -294,7 +328,6 @@ fn transform(
         shift: &change.shift[channels.clone()],
         relu: change.relu,
     });
-    let step = spots.len() * pitch;
     for (tile, spot) in spots.iter().enumerate() {
         let at = |point: usize| {
             let y = (2 * spot.row + point / 4) as isize + patches.y;
@@ -304,7 +337,8 @@ fn transform(
         };
         let places: [Option<usize>; POINTS] = std::array::from_fn(at);
         let pixel = |at: usize| &x.data[at + channels.start..][..len];
-        let to = &mut tiles[tile * pitch..];
+        let (start, form) = place(tile);
+        let to = &mut tiles[start..];
         match &change {
             // What is outside is zero, and stays so.
             Some(change) if places.contains(&None) => {
@@ -321,9 +355,10 @@ fn transform(
                         }
                     }
                 });
-                transforms::input(std::array::from_fn(|point| &normalised[point * len..][..len]), None, to, step);
+                let pixels = std::array::from_fn(|point| &normalised[point * len..][..len]);
+                transforms::input(form, pixels, None, to, step);
             }
-            _ => transforms::input(places.map(|at| at.map_or(&*zeros, pixel)), change, to, step),
+            _ => transforms::input(form, places.map(|at| at.map_or(&*zeros, pixel)), change, to, step),
         }
     }
 }
@@ -338,13 +373,14 @@ fn multiply(
     products: &mut [f32],
     count: usize,
 ) {
-    let Tile { columns, pitched, .. } = filters.tile;
+    let Tile { columns, pitched, group, .. } = filters.tile;
     let panel = filters.from(panel, point, channels.start);
+    let depth = channels.len().div_ceil(group);
     for range in balanced(0..count, filters.tile.rows) {
-        let a = &tiles[range.start * PITCH..(range.end - 1) * PITCH + channels.len()];
-        let b = &panel[..channels.len() * columns];
+        let a = &tiles[range.start * PITCH..(range.end - 1) * PITCH + depth];
+        let b = &panel[..depth * columns];
         let operands = Operands {
-            depth: channels.len(),
+            depth,
             a: a.as_ptr(),
             a_step: 1,
             b: b.as_ptr(),
@@ -440,13 +476,20 @@ fn weight_block(
         for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
             spots.clear();
             spots.extend(patches.spots(range));
+            // Pairs of tiles, where a step takes two.
+            let steps = spots.len().div_ceil(tile.group);
+            let place = |index: usize| match tile.group {
+                1 => (index * GRAD_PITCH, Form::Floats),
+                _ if index.is_multiple_of(2) => (index / 2 * GRAD_PITCH, Form::Low),
+                _ => (index / 2 * GRAD_PITCH, Form::High),
+            };
             // A tile reads whole vectors: up to one behind the last row.
-            let len = POINTS * spots.len() * GRAD_PITCH + 32;
+            let len = POINTS * steps * GRAD_PITCH + 32;
             let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
-            transform(patches, &x, spots, columns.clone(), GRAD_PITCH, read, inputs);
-            spread(g, &dy, spots, rows.clone(), read, grads);
+            transform(patches, &x, spots, columns.clone(), steps * GRAD_PITCH, place, read, inputs);
+            spread(g, &dy, spots, rows.clone(), steps * GRAD_PITCH, place, read, grads);
             for point in 0..POINTS {
-                let start = point * spots.len() * GRAD_PITCH;
+                let start = point * steps * GRAD_PITCH;
                 for column in (0..columns.len()).step_by(tile.columns) {
                     let width = tile.columns.min(columns.len() - column);
                     for tile_rows in &tile_rows {
@@ -455,7 +498,7 @@ fn weight_block(
                             first + row * g.ci + columns.start + column
                         };
                         let operands = Operands {
-                            depth: spots.len(),
+                            depth: steps,
                             a: grads[start + tile_rows.start..].as_ptr(),
                             a_step: GRAD_PITCH,
                             b: inputs[start + column..].as_ptr(),
@@ -475,8 +518,18 @@ fn weight_block(
     });
 }
 
-/// `A dy A'` of the tiles at `spots`, for some channels: `[point][tile][GRAD_PITCH]`.
-fn spread(g: &Geometry, dy: &Source, spots: &[Spot], channels: Range<usize>, rows: &mut [f32], tiles: &mut [f32]) {
+/// `A dy A'` of the tiles at `spots`, for some channels, left as by [`transform`].
+#[allow(clippy::too_many_arguments)] // what, from where, and to where
+fn spread(
+    g: &Geometry,
+    dy: &Source,
+    spots: &[Spot],
+    channels: Range<usize>,
+    step: usize,
+    place: impl Fn(usize) -> (usize, Form),
+    rows: &mut [f32],
+    tiles: &mut [f32],
+) {
     let len = channels.len();
     let zeros = &mut rows[..len];
     zeros.fill(0.0);
@@ -485,6 +538,7 @@ fn spread(g: &Geometry, dy: &Source, spots: &[Spot], channels: Range<usize>, row
         for (at, pixel) in inside(g, *spot) {
             pixels[at] = &dy.data[pixel * dy.pitch + channels.start..][..len];
         }
-        transforms::spread(pixels, &mut tiles[tile * GRAD_PITCH..], spots.len() * GRAD_PITCH);
+        let (start, form) = place(tile);
+        transforms::spread(form, pixels, &mut tiles[start..], step);
     }
 }

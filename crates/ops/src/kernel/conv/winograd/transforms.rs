@@ -1,43 +1,38 @@
 //! The transforms of a tile, in registers: a vector of channels at a time.
 
 use super::POINTS;
-use crate::kernel::{Isa, conv::Change, isa, vector::Arithmetic};
+use crate::kernel::{
+    conv::Change,
+    dispatch::{Form, Job, dispatch},
+    vector::Leave,
+};
 
-/// `B' d B` of the 16 pixels of a tile, changed on the way in: the points' channels, `step` floats apart in `to`.
+/// `B' d B` of the 16 pixels of a tile, changed on the way in: the points' channels, in rows `step` floats apart.
 #[inline]
-pub(super) fn input(pixels: [&[f32]; POINTS], change: Option<Change>, to: &mut [f32], step: usize) {
+pub(super) fn input(form: Form, pixels: [&[f32]; POINTS], change: Option<Change>, to: &mut [f32], step: usize) {
     let len = pixels[0].len();
-    assert!(pixels.iter().all(|pixel| pixel.len() == len) && step >= len && to.len() >= (POINTS - 1) * step + len);
+    assert!(pixels.iter().all(|pixel| pixel.len() == len));
+    check(form, len, to, step);
     assert!(change.is_none_or(|change| change.scale.len() == len && change.shift.len() == len));
     let job = Input { pixels: pixels.map(<[f32]>::as_ptr), change, len, to: to.as_mut_ptr(), step };
-    // SAFETY: `isa` returns what this CPU supports; the slices are as long as just checked, and `to` is exclusive.
-    unsafe {
-        match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::input_avx512(&job),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::input_avx2(&job),
-            _ => job.run::<[f32; 4]>(),
-        }
-    }
+    // SAFETY: the slices are as long as just checked, and `to` is exclusive.
+    unsafe { dispatch(form, &job) }
 }
 
-/// `A dy A'` of the 4 pixels of a tile, written as by [`input`].
+/// `A dy A'` of the 4 pixels of a tile, left as by [`input`].
 #[inline]
-pub(super) fn spread(pixels: [&[f32]; 4], to: &mut [f32], step: usize) {
+pub(super) fn spread(form: Form, pixels: [&[f32]; 4], to: &mut [f32], step: usize) {
     let len = pixels[0].len();
-    assert!(pixels.iter().all(|pixel| pixel.len() == len) && step >= len && to.len() >= (POINTS - 1) * step + len);
+    assert!(pixels.iter().all(|pixel| pixel.len() == len));
+    check(form, len, to, step);
     let job = Spread { pixels: pixels.map(<[f32]>::as_ptr), len, to: to.as_mut_ptr(), step };
     // SAFETY: as in `input`.
-    unsafe {
-        match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::spread_avx512(&job),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::spread_avx2(&job),
-            _ => job.run::<[f32; 4]>(),
-        }
-    }
+    unsafe { dispatch(form, &job) }
+}
+
+/// Whether there is room for `len` elements of each point.
+fn check(form: Form, len: usize, to: &[f32], step: usize) {
+    assert!(len <= form.room(step) && len <= form.room(to.len().saturating_sub((POINTS - 1) * step)));
 }
 
 /// `A' m A` of the points of a tile, `step` floats apart in `points`, to its 4 pixels of `width` channels.
@@ -46,15 +41,7 @@ pub(super) fn output(points: &[f32], step: usize, width: usize, pixels: &mut [f3
     assert!(step >= width && points.len() >= (POINTS - 1) * step + width && pixels.len() >= 4 * width);
     let job = Output { points: points.as_ptr(), step, len: width, to: pixels.as_mut_ptr() };
     // SAFETY: as in `input`.
-    unsafe {
-        match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::output_avx512(&job),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::output_avx2(&job),
-            _ => job.run::<[f32; 4]>(),
-        }
-    }
+    unsafe { dispatch(Form::Floats, &job) }
 }
 
 struct Input<'a> {
@@ -79,29 +66,29 @@ struct Output {
     to: *mut f32,
 }
 
-impl Input<'_> {
-    /// # Safety
-    /// For this and all below: the CPU has `V`; all that the job's lengths say is readable, and writable at `to`.
+impl Job for Input<'_> {
     #[inline(always)]
-    unsafe fn run<V: Arithmetic>(&self) {
+    unsafe fn run<V: Leave, const FORM: u8>(&self) {
         let mut at = 0;
-        // SAFETY: `at` stays below `len` by a vector, then by one float.
+        // SAFETY: `at` stays below `len` by a vector, then by one float; the rest is the caller's promise.
         unsafe {
             while at + V::LANES <= self.len {
-                self.lanes::<V>(at);
+                self.lanes::<V, FORM>(at);
                 at += V::LANES;
             }
             while at < self.len {
-                self.lanes::<[f32; 1]>(at);
+                self.lanes::<[f32; 1], FORM>(at);
                 at += 1;
             }
         }
     }
+}
 
+impl Input<'_> {
     /// # Safety
     /// A vector at `at`.
     #[inline(always)]
-    unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
+    unsafe fn lanes<V: Leave, const FORM: u8>(&self, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             // No closures and no `map`: what is not inlined here would not have the instructions.
@@ -130,11 +117,29 @@ impl Input<'_> {
             }
             for column in 0..4 {
                 let (a, b, c, e) = (d[column], d[4 + column], d[8 + column], d[12 + column]);
-                let to = self.to.add(column * self.step + at);
-                a.sub(c).store(to);
-                b.add(c).store(to.add(4 * self.step));
-                c.sub(b).store(to.add(8 * self.step));
-                b.sub(e).store(to.add(12 * self.step));
+                let to = self.to.add(column * self.step);
+                a.sub(c).leave::<FORM>(to, at);
+                b.add(c).leave::<FORM>(to.add(4 * self.step), at);
+                c.sub(b).leave::<FORM>(to.add(8 * self.step), at);
+                b.sub(e).leave::<FORM>(to.add(12 * self.step), at);
+            }
+        }
+    }
+}
+
+impl Job for Spread {
+    #[inline(always)]
+    unsafe fn run<V: Leave, const FORM: u8>(&self) {
+        let mut at = 0;
+        // SAFETY: `at` stays below `len` by a vector, then by one float; the rest is the caller's promise.
+        unsafe {
+            while at + V::LANES <= self.len {
+                self.lanes::<V, FORM>(at);
+                at += V::LANES;
+            }
+            while at < self.len {
+                self.lanes::<[f32; 1], FORM>(at);
+                at += 1;
             }
         }
     }
@@ -142,27 +147,9 @@ impl Input<'_> {
 
 impl Spread {
     /// # Safety
-    /// As [`Input::run`].
-    #[inline(always)]
-    unsafe fn run<V: Arithmetic>(&self) {
-        let mut at = 0;
-        // SAFETY: as in `Input::run`.
-        unsafe {
-            while at + V::LANES <= self.len {
-                self.lanes::<V>(at);
-                at += V::LANES;
-            }
-            while at < self.len {
-                self.lanes::<[f32; 1]>(at);
-                at += 1;
-            }
-        }
-    }
-
-    /// # Safety
     /// A vector at `at`.
     #[inline(always)]
-    unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
+    unsafe fn lanes<V: Leave, const FORM: u8>(&self, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let [a, b, c, d] = self.pixels;
@@ -174,11 +161,29 @@ impl Spread {
             let below = [c, c.add(d), c.sub(d), zero.sub(d)];
             for column in 0..4 {
                 let (a, b) = (above[column], below[column]);
-                let to = self.to.add(column * self.step + at);
-                a.store(to);
-                a.add(b).store(to.add(4 * self.step));
-                a.sub(b).store(to.add(8 * self.step));
-                zero.sub(b).store(to.add(12 * self.step));
+                let to = self.to.add(column * self.step);
+                a.leave::<FORM>(to, at);
+                a.add(b).leave::<FORM>(to.add(4 * self.step), at);
+                a.sub(b).leave::<FORM>(to.add(8 * self.step), at);
+                zero.sub(b).leave::<FORM>(to.add(12 * self.step), at);
+            }
+        }
+    }
+}
+
+impl Job for Output {
+    #[inline(always)]
+    unsafe fn run<V: Leave, const FORM: u8>(&self) {
+        let mut at = 0;
+        // SAFETY: `at` stays below `len` by a vector, then by one float; the rest is the caller's promise.
+        unsafe {
+            while at + V::LANES <= self.len {
+                self.lanes::<V, FORM>(at);
+                at += V::LANES;
+            }
+            while at < self.len {
+                self.lanes::<[f32; 1], FORM>(at);
+                at += 1;
             }
         }
     }
@@ -186,27 +191,9 @@ impl Spread {
 
 impl Output {
     /// # Safety
-    /// As [`Input::run`].
-    #[inline(always)]
-    unsafe fn run<V: Arithmetic>(&self) {
-        let mut at = 0;
-        // SAFETY: as in `Input::run`.
-        unsafe {
-            while at + V::LANES <= self.len {
-                self.lanes::<V>(at);
-                at += V::LANES;
-            }
-            while at < self.len {
-                self.lanes::<[f32; 1]>(at);
-                at += 1;
-            }
-        }
-    }
-
-    /// # Safety
     /// A vector at `at`.
     #[inline(always)]
-    unsafe fn lanes<V: Arithmetic>(&self, at: usize) {
+    unsafe fn lanes<V: Leave, const FORM: u8>(&self, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut half = [[V::zero(); 2]; 4];
@@ -223,32 +210,5 @@ impl Output {
                 b.sub(c).sub(d).store(self.to.add((2 + column) * self.len + at));
             }
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{__m256, __m512};
-
-    use super::{Input, Output, Spread};
-
-    macro_rules! compiled {
-        ($($name:ident: $job:ty, $vector:ty, $features:literal;)*) => {
-            $(
-                #[target_feature(enable = $features)]
-                pub(super) unsafe fn $name(job: &$job) {
-                    // SAFETY: this function has the instructions; the rest is the caller's promise.
-                    unsafe { job.run::<$vector>() }
-                }
-            )*
-        };
-    }
-    compiled! {
-        input_avx512: Input, __m512, "avx512f,avx2,fma";
-        input_avx2: Input, __m256, "avx2,fma";
-        spread_avx512: Spread, __m512, "avx512f,avx2,fma";
-        spread_avx2: Spread, __m256, "avx2,fma";
-        output_avx512: Output, __m512, "avx512f,avx2,fma";
-        output_avx2: Output, __m256, "avx2,fma";
     }
 }
