@@ -104,8 +104,8 @@ lint:
 [group('check')]
 test:
     cargo test --workspace --quiet
-    AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused
-    AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused
+    AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
+    AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
 
 # Docs without warnings
 [group('check')]
