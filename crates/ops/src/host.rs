@@ -2,28 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
 use crate::Precision;
 
 /// Multiplications and additions per second of all threads, with operands in registers and the first-level cache: what
 /// no convolution of this crate can exceed. Takes half a second.
 pub fn multiply_ceiling(precision: Precision) -> f64 {
-    let threads = rayon::current_num_threads();
     let tile = precision.tile();
     let run = |seconds: f64| {
         let start = Instant::now();
-        let flop: usize = (0..threads)
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|_| {
-                let mut flop = 0;
-                while start.elapsed() < Duration::from_secs_f64(seconds) {
-                    flop += crate::kernel::exercise(&tile, 1000);
-                }
-                flop
-            })
-            .sum();
+        let flop = rayon::broadcast(|_| {
+            let mut flop = 0;
+            while start.elapsed() < Duration::from_secs_f64(seconds) {
+                flop += crate::kernel::exercise(&tile, 1000);
+            }
+            flop
+        });
+        let flop: usize = flop.into_iter().sum();
         flop as f64 / start.elapsed().as_secs_f64()
     };
     (0..5).map(|_| run(0.1)).fold(0.0, f64::max)

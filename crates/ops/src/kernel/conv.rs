@@ -46,6 +46,8 @@ const DEPTH: usize = PITCH - 16;
 const TASKS: usize = 48;
 /// Fewest output channels of a task of the forward pass: with less, gathering costs more than multiplying.
 const MIN_CHANNELS: usize = 128;
+/// Most floats of weights that are read again for every few rows of the result: 128 KiB.
+const ROW_WEIGHTS: usize = 32 << 10;
 /// Fewest pixels of a task of the weight gradient.
 const MIN_PIXELS: usize = 4 * PIXELS;
 
@@ -450,6 +452,17 @@ fn multiply_block(
         if depths.is_empty() {
             depths.push(0..0); // no tap meets these pixels: zeros
         }
+        // Of the channels of one panel, once they are finished.
+        let leave_moments = |channel: usize| {
+            let Some((sums, block)) = sums else { return };
+            let width = tile.columns.min(channels - channel);
+            // SAFETY: this task alone has written these pixels and channels, and writes these moments.
+            let (rows, to) = unsafe {
+                let rows = places.iter().map(|at| &*out.slice(at + channel, width));
+                (rows, moments::Parts::at(block, channels).map(|at| sums.slice(at + channel, width)))
+            };
+            vectorised(|| moments::of_rows(rows, to));
+        };
         for depths in depths {
             if tile.group == 1 {
                 gather.block(spots, depths.clone(), Rows::Floats, block);
@@ -461,45 +474,50 @@ fn multiply_block(
                 close_pairs(&mut block[..spots.len() * PITCH], depths.len());
             }
             let last = depths.end == depth;
-            for panel in panels.clone() {
-                let channel = panel * tile.columns;
-                let width = tile.columns.min(channels - channel);
-                let panel = weights.from(panel, depths.start);
-                for rows in &tiles {
-                    let operands = Operands {
-                        depth: depths.len().div_ceil(tile.group),
-                        a: block[rows.start * PITCH..].as_ptr(),
-                        a_step: 1,
-                        b: panel.as_ptr(),
-                        b_step: tile.columns,
-                        accumulate: depths.start > 0,
-                    };
-                    let at = |row: usize| places[rows.start + row] + channel;
-                    if let (true, Some(residual)) = (last, epilogue.residual) {
-                        for row in 0..rows.len() {
-                            let row = residual[at(row)..].as_ptr();
-                            prefetch(row);
-                            prefetch(row.wrapping_add(16));
+            let steps = depths.len().div_ceil(tile.group);
+            // Few weights stay in the cache: then every row of the result is written as a whole.
+            let whole_rows = steps * panels.len() * tile.columns <= ROW_WEIGHTS;
+            let band = if whole_rows { 1 } else { tiles.len() };
+            for tiles in tiles.chunks(band.max(1)) {
+                for panel in panels.clone() {
+                    let channel = panel * tile.columns;
+                    let width = tile.columns.min(channels - channel);
+                    let panel = weights.from(panel, depths.start);
+                    for rows in tiles {
+                        let operands = Operands {
+                            depth: steps,
+                            a: block[rows.start * PITCH..].as_ptr(),
+                            a_step: 1,
+                            b: panel.as_ptr(),
+                            b_step: tile.columns,
+                            accumulate: depths.start > 0,
+                        };
+                        let at = |row: usize| places[rows.start + row] + channel;
+                        if let (true, Some(residual)) = (last, epilogue.residual) {
+                            for row in 0..rows.len() {
+                                let row = residual[at(row)..].as_ptr();
+                                prefetch(row);
+                                prefetch(row.wrapping_add(16));
+                            }
+                        }
+                        // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on,
+                        // which has a row for each step left; this task alone writes these pixels and channels of
+                        // `out`.
+                        unsafe {
+                            out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
+                            if last && !epilogue.is_empty() {
+                                let rows = (0..rows.len()).map(|row| (at(row), out.slice(at(row), width)));
+                                vectorised(|| epilogue.apply(rows, channel));
+                            }
                         }
                     }
-                    // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on, which
-                    // has a row for each step left; this task alone writes these pixels and channels of `out`.
-                    unsafe {
-                        out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
-                        if last && !epilogue.is_empty() {
-                            let rows = (0..rows.len()).map(|row| (at(row), out.slice(at(row), width)));
-                            vectorised(|| epilogue.apply(rows, channel));
-                        }
+                    if !whole_rows && last {
+                        leave_moments(channel);
                     }
                 }
-                if let (true, Some((sums, block))) = (last, sums) {
-                    // SAFETY: this task alone has written these pixels and channels, and writes these moments.
-                    let (rows, to) = unsafe {
-                        let rows = places.iter().map(|at| &*out.slice(at + channel, width));
-                        (rows, moments::Parts::at(block, channels).map(|at| sums.slice(at + channel, width)))
-                    };
-                    vectorised(|| moments::of_rows(rows, to));
-                }
+            }
+            if whole_rows && last {
+                panels.clone().for_each(|panel| leave_moments(panel * tile.columns));
             }
         }
     });
