@@ -26,12 +26,13 @@ use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use self::{
-    gather::{Gather, Patches, Rows, Spot},
+    gather::{Gather, Patches, Spot},
     packed::Packed,
     shared::Shared,
 };
 use super::{
     bf16,
+    dispatch::Form,
     moments::{self, Moments},
     tile::{MAX_ROWS, Operands, PITCH, Tile, bf16_tile, prefetch, tile},
     vectorised,
@@ -330,7 +331,7 @@ fn weight_block(
         for pixels in chunks {
             spots.clear();
             spots.extend(patches.patches.spots(pixels.clone()));
-            let form = if tile.group == 1 { Rows::Floats } else { Rows::Pairs };
+            let form = if tile.group == 1 { Form::Floats } else { Form::Pairs };
             patches.block(spots, to.columns.clone(), form, columns);
             grads.block(spots, to.rows.clone(), form, rows);
             if tile.group == 1 && precision == Precision::Bf16 {
@@ -465,12 +466,12 @@ fn multiply_block(
         };
         for depths in depths {
             if tile.group == 1 {
-                gather.block(spots, depths.clone(), Rows::Floats, block);
+                gather.block(spots, depths.clone(), Form::Floats, block);
                 if precision == Precision::Bf16 {
                     round_rows(block, spots.len(), depths.len());
                 }
             } else {
-                gather.block(spots, depths.clone(), Rows::Halves, block);
+                gather.block(spots, depths.clone(), Form::Halves, block);
                 close_pairs(&mut block[..spots.len() * PITCH], depths.len());
             }
             let last = depths.end == depth;

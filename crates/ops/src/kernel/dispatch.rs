@@ -14,12 +14,15 @@ pub(super) enum Form {
     Low = LOW,
     /// As bf16 in the upper half of each float's place; the lower half stays.
     High = HIGH,
+    /// Two rows in one: the first [`Form::Low`], the second [`Form::High`].
+    Pairs = PAIRS,
 }
 
 pub(super) const FLOATS: u8 = 0;
 pub(super) const HALVES: u8 = 1;
 pub(super) const LOW: u8 = 2;
 pub(super) const HIGH: u8 = 3;
+pub(super) const PAIRS: u8 = 4;
 
 impl Form {
     /// Elements of a row of so many floats.
@@ -57,9 +60,12 @@ pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
             Form::Low if bf16() => x86::avx512_bf16::<J, LOW>(job),
             #[cfg(target_arch = "x86_64")]
             Form::High if bf16() => x86::avx512_bf16::<J, HIGH>(job),
+            #[cfg(target_arch = "x86_64")]
+            Form::Pairs if bf16() => x86::avx512_bf16::<J, PAIRS>(job),
             Form::Halves => job.run::<[f32; 4], HALVES>(),
             Form::Low => job.run::<[f32; 4], LOW>(),
             Form::High => job.run::<[f32; 4], HIGH>(),
+            Form::Pairs => job.run::<[f32; 4], PAIRS>(),
         }
     }
 }
@@ -67,7 +73,7 @@ pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
 /// Whether the instruction set in use multiplies bf16 numbers.
 pub fn bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+    return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -90,7 +96,7 @@ mod x86 {
         unsafe { job.run::<__m256, FLOATS>() }
     }
 
-    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
     pub(super) unsafe fn avx512_bf16<J: Job, const FORM: u8>(job: &J) {
         // SAFETY: as above.
         unsafe { job.run::<__m512, FORM>() }

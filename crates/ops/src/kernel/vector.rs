@@ -37,6 +37,19 @@ pub(super) trait Leave: Arithmetic {
     /// # Safety
     /// And there is room for them; for `HIGH`, something has been written there.
     unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize);
+
+    /// Writes pairs with another vector, in bf16: this one's elements in the lower halves.
+    ///
+    /// # Safety
+    /// And there is room for them.
+    #[inline(always)]
+    unsafe fn leave_pairs(self, high: Self, row: *mut f32, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.leave::<LOW>(row, at);
+            high.leave::<HIGH>(row, at);
+        }
+    }
 }
 
 /// What the compiler makes of it; a single float for the end of a row.
@@ -134,7 +147,29 @@ mod x86 {
                 }
             }
         }
+
+        #[inline(always)]
+        unsafe fn leave_pairs(self, high: Self, row: *mut f32, at: usize) {
+            // SAFETY: there is room, the caller says, and the CPU has bf16. The types that are transmuted are 64 bytes of
+            // plain data.
+            unsafe {
+                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, self));
+                let order = _mm512_loadu_si512(IN_TURN.as_ptr().cast());
+                _mm512_storeu_si512(row.add(at).cast(), _mm512_permutexvar_epi16(order, both));
+            }
+        }
     }
+
+    /// The elements of two vectors in turn: `low[0], high[0], low[1], ...` of the lower and the upper 16.
+    static IN_TURN: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut at = 0;
+        while at < 32 {
+            order[at] = (at / 2 + at % 2 * 16) as u16;
+            at += 1;
+        }
+        order
+    };
 
     impl Leave for __m256 {
         #[inline(always)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Geometry, Source};
 use crate::kernel::{
-    dispatch::{Form, Job, dispatch},
+    dispatch::{Form, HIGH, Job, LOW, PAIRS, dispatch},
     tile::PITCH,
     vector::{Leave, Vector},
 };
@@ -80,17 +80,6 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
-/// What the rows of a block hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rows {
-    /// A patch each.
-    Floats,
-    /// A patch each, in bf16: [`PITCH`] floats have room for twice as many.
-    Halves,
-    /// Two patches each, in pairs of bf16.
-    Pairs,
-}
-
 /// Copies patches into blocks.
 pub(super) struct Gather<'a> {
     pub(super) patches: Patches,
@@ -112,7 +101,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Copies the floats `depths` of the patches at `spots` into the rows of `block`, [`PITCH`] floats each.
-    pub(super) fn block(&self, spots: &[Spot], depths: Range<usize>, rows: Rows, block: &mut [f32]) {
+    pub(super) fn block(&self, spots: &[Spot], depths: Range<usize>, form: Form, block: &mut [f32]) {
         let Patches { c, kw, .. } = self.patches;
         let line = kw * c;
         let mut depth = depths.start;
@@ -121,25 +110,17 @@ impl<'a> Gather<'a> {
             // To the end of the patch's row where that is contiguous, otherwise to the end of a pixel.
             let left = if self.source.pitch == c { line - from } else { c - from % c };
             let run = Run { ky, from, count: left.min(depths.end - depth) };
-            let at = depth - depths.start;
-            match rows {
-                Rows::Floats => self.run(Form::Floats, spots, (0, 1), run, block, at),
-                Rows::Halves => self.run(Form::Halves, spots, (0, 1), run, block, at),
-                Rows::Pairs => {
-                    self.run(Form::Low, spots, (0, 2), run, block, at);
-                    self.run(Form::High, spots, (1, 2), run, block, at);
-                }
-            }
+            self.run(form, spots, run, block, depth - depths.start);
             depth += run.count;
         }
     }
 
-    /// Copies a run of every patch of `spots` from `first` on, `step` apart, to the element `at` of a row each.
-    fn run(&self, form: Form, spots: &[Spot], (first, step): (usize, usize), run: Run, block: &mut [f32], at: usize) {
-        assert!(spots.len().saturating_sub(first).div_ceil(step) * PITCH <= block.len());
-        assert!(at + run.count <= form.room(PITCH));
-        let job = Copy { gather: self, spots, first, step, run, block: block.as_mut_ptr(), at };
-        // SAFETY: `block` has a row for each patch, and a row room for the run, as just checked.
+    /// Copies a run of every patch to the element `at` of the rows.
+    fn run(&self, form: Form, spots: &[Spot], run: Run, block: &mut [f32], at: usize) {
+        let rows = if form == Form::Pairs { spots.len().div_ceil(2) } else { spots.len() };
+        assert!(rows * PITCH <= block.len() && at + run.count <= form.room(PITCH));
+        let job = Copy { gather: self, spots, run, block: block.as_mut_ptr(), at };
+        // SAFETY: `block` has enough rows, and a row room for the run, as just checked.
         unsafe { dispatch(form, &job) };
     }
 }
@@ -148,8 +129,6 @@ impl<'a> Gather<'a> {
 struct Copy<'a> {
     gather: &'a Gather<'a>,
     spots: &'a [Spot],
-    first: usize,
-    step: usize,
     run: Run,
     /// Rows of [`PITCH`] floats.
     block: *mut f32,
@@ -159,41 +138,78 @@ struct Copy<'a> {
 impl Job for Copy<'_> {
     #[inline(always)]
     unsafe fn run<V: Leave, const FORM: u8>(&self) {
+        // SAFETY: `block` has a row for each patch (for two, as pairs), with room for the run from `at` on; the CPU has
+        // `V`, the caller says.
+        unsafe {
+            if FORM != PAIRS {
+                for (row, spot) in self.spots.iter().enumerate() {
+                    self.patch::<V, FORM>(*spot, self.block.add(row * PITCH));
+                }
+                return;
+            }
+            for (row, pair) in self.spots.chunks(2).enumerate() {
+                let row = self.block.add(row * PITCH);
+                let [low, high] = *pair else {
+                    pair.iter().for_each(|spot| self.patch::<V, LOW>(*spot, row));
+                    return;
+                };
+                match (self.inside(low), self.inside(high)) {
+                    (Ok(low), Ok(high)) => self.gather.copy_pairs::<V>(low, high, self.run.from, row, self.at),
+                    _ => {
+                        self.patch::<V, LOW>(low, row);
+                        self.patch::<V, HIGH>(high, row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Copy<'_> {
+    /// The run of a patch in the source; where it is not all inside, which part is, and where it starts.
+    #[inline(always)]
+    fn inside(&self, spot: Spot) -> Result<&[f32], (Range<usize>, usize)> {
         let Gather { patches, source, .. } = self.gather;
         let Patches { h, w, c, step, .. } = *patches;
         let Run { ky, from, count } = self.run;
         let pitch = source.pitch;
-        // Floats of a row of the source as the run counts them, and where in it the run starts for column 0.
+        let y = (spot.row * step + ky) as isize + patches.y;
+        if y < 0 || y >= h as isize {
+            return Err((0..0, 0));
+        }
+        // Floats of a row of the source as the run counts them, and where in it the run starts.
         let (kx, channel) = if pitch == c { (0, from) } else { (from / c, from % c) };
-        let (width, first) = ((w * c) as isize, (patches.x + kx as isize) * c as isize + channel as isize);
-        for (row, spot) in self.spots.iter().skip(self.first).step_by(self.step).enumerate() {
-            // SAFETY: `block` has a row for each of these patches, with room for `count` elements from `at` on.
-            unsafe {
-                let to = self.block.add(row * PITCH);
-                let y = (spot.row * step + ky) as isize + patches.y;
-                let start = (spot.column * step * c) as isize + first;
-                if y < 0 || y >= h as isize {
-                    clear::<V, FORM>(to, self.at, count);
-                    continue;
-                }
-                let line = (spot.image * h + y as usize) * w;
-                if start >= 0 && start + count as isize <= width {
-                    let at = if pitch == c {
-                        line * c + start as usize
-                    } else {
-                        (line + (spot.column * step + kx).wrapping_add_signed(patches.x)) * pitch + channel
-                    };
-                    self.gather.copy::<V, FORM>(&source.data[at..][..count], from, to, self.at);
-                    continue;
-                }
-                // Partly outside; whole pixels are, so that a run within one is out altogether.
-                let inside =
-                    (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
-                clear::<V, FORM>(to, self.at, count);
-                if !inside.is_empty() {
-                    let at = line * c + (start + inside.start as isize) as usize;
-                    let source = &source.data[at..][..inside.len()];
-                    self.gather.copy::<V, FORM>(source, from + inside.start, to, self.at + inside.start);
+        let width = (w * c) as isize;
+        let start = ((spot.column * step + kx) as isize + patches.x) * c as isize + channel as isize;
+        let line = (spot.image * h + y as usize) * w;
+        if start >= 0 && start + count as isize <= width {
+            let at = if pitch == c {
+                line * c + start as usize
+            } else {
+                (line + (spot.column * step + kx).wrapping_add_signed(patches.x)) * pitch + channel
+            };
+            return Ok(&source.data[at..][..count]);
+        }
+        // Whole pixels are outside, so that a run within one is out altogether.
+        let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
+        let at = if inside.is_empty() { 0 } else { line * c + (start + inside.start as isize) as usize };
+        Err((inside, at))
+    }
+
+    /// Copies the run of one patch to its row.
+    ///
+    /// # Safety
+    /// The CPU has `V`, and the row has room.
+    #[inline(always)]
+    unsafe fn patch<V: Leave, const FORM: u8>(&self, spot: Spot, row: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.inside(spot) {
+                Ok(source) => self.gather.copy::<V, FORM>(source, self.run.from, row, self.at),
+                Err((inside, at)) => {
+                    clear::<V, FORM>(row, self.at, self.run.count);
+                    let source = &self.gather.source.data[at..][..inside.len()];
+                    self.gather.copy::<V, FORM>(source, self.run.from + inside.start, row, self.at + inside.start);
                 }
             }
         }
@@ -216,6 +232,29 @@ impl Gather<'_> {
             }
             while done < source.len() {
                 self.changed::<[f32; 1]>(source, from, done).leave::<FORM>(row, at + done);
+                done += 1;
+            }
+        }
+    }
+
+    /// As [`Gather::copy`], of two patches at once, to pairs.
+    ///
+    /// # Safety
+    /// The CPU has `V`, and the row has room.
+    #[inline(always)]
+    unsafe fn copy_pairs<V: Leave>(&self, low: &[f32], high: &[f32], from: usize, row: *mut f32, at: usize) {
+        let len = low.len().min(high.len());
+        let mut done = 0;
+        // SAFETY: as in `copy`.
+        unsafe {
+            while done + V::LANES <= len {
+                let high = self.changed::<V>(high, from, done);
+                self.changed::<V>(low, from, done).leave_pairs(high, row, at + done);
+                done += V::LANES;
+            }
+            while done < len {
+                let high = self.changed::<[f32; 1]>(high, from, done);
+                self.changed::<[f32; 1]>(low, from, done).leave_pairs(high, row, at + done);
                 done += 1;
             }
         }
