@@ -107,6 +107,11 @@ test:
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
 
+# The operators' tests under AddressSanitizer, which the stable compiler has behind a switch
+[group('check')]
+sanitize:
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test -p ops --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/sanitize
+
 # Docs without warnings
 [group('check')]
 doc:

@@ -88,10 +88,8 @@ fn sign(finding: Finding, film: &mut Grid, anatomy: &Anatomy, contrast: f32, rng
         Finding::Nodule => ball(film, anatomy, side, rng.random_range(0.030..0.052), 0.36 * contrast, rng),
         Finding::Pneumonia => {
             let (x, y) = anatomy.point(side, 0.35..0.85, rng);
-            let patch = Ellipse {
-                angle: rng.random_range(-0.6..0.6),
-                ..Ellipse::new(x, y, rng.random_range(0.13..0.2), rng.random_range(0.11..0.17))
-            };
+            let angle = rng.random_range(-0.6..0.6);
+            let patch = Ellipse::new(x, y, rng.random_range(0.13..0.2), rng.random_range(0.11..0.17)).turned(angle);
             blob(film, anatomy, &patch, 0.35, 1.05, 0.30 * contrast);
             for _ in 0..4 {
                 // Air bronchogram: branches that stay dark.
@@ -212,10 +210,8 @@ fn sign(finding: Finding, film: &mut Grid, anatomy: &Anatomy, contrast: f32, rng
 /// A solid sphere in a lung, a little lobulated: what a mass or a nodule looks like.
 fn ball(film: &mut Grid, anatomy: &Anatomy, side: usize, radius: f32, strength: f32, rng: &mut ChaCha8Rng) -> BBox {
     let (x, y) = anatomy.point(side, 0.12..0.88, rng);
-    let shape = Ellipse {
-        angle: rng.random_range(0.0..1.5),
-        ..Ellipse::new(x, y, radius, radius * rng.random_range(0.85..1.15))
-    };
+    let angle = rng.random_range(0.0..1.5);
+    let shape = Ellipse::new(x, y, radius, radius * rng.random_range(0.85..1.15)).turned(angle);
     let phase = rng.random_range(0.0..6.0_f32);
     film.paint(&shape.area(1.15), |px, py, old| {
         let bumps = 1.0 + 0.035 * ((py - y).atan2(px - x) * 5.0 + phase).sin();

@@ -58,19 +58,13 @@ impl Anatomy {
         let wide = build.random_range(0.94..1.06_f32);
         let deep = today.random_range(-0.05..0.04_f32) + if bedside { -0.07 } else { 0.0 };
         let big = build.random_range(0.92..1.06_f32) * if bedside { 1.12 } else { 1.0 };
-        let lung = |side: f32, rx: f32| Ellipse {
-            x: side * 0.40 * wide,
-            y: -0.02,
-            rx: rx * wide,
-            ry: 0.74,
-            angle: side * 0.10,
-        };
+        let lung = |side: f32, rx: f32| Ellipse::new(side * 0.40 * wide, -0.02, rx * wide, 0.74).turned(side * 0.10);
         Anatomy {
             body: Ellipse::new(0.0, 0.25, 0.93 * wide, 1.45),
             lungs: [lung(-1.0, 0.335), lung(1.0, 0.325)],
             domes: [0.40 + deep, 0.45 + deep],
             arch: 0.17,
-            heart: Ellipse { x: 0.10, y: 0.26 + deep, rx: 0.265 * big, ry: 0.20 * big, angle: 0.55 },
+            heart: Ellipse::new(0.10, 0.26 + deep, 0.265 * big, 0.20 * big).turned(0.55),
             air: today.random_range(0.26..0.34),
         }
     }

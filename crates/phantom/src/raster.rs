@@ -130,25 +130,31 @@ pub(crate) struct Ellipse {
     pub(crate) y: f32,
     pub(crate) rx: f32,
     pub(crate) ry: f32,
-    pub(crate) angle: f32,
+    /// Sine and cosine of its rotation.
+    pub(crate) turn: (f32, f32),
 }
 
 impl Ellipse {
     pub(crate) fn new(x: f32, y: f32, rx: f32, ry: f32) -> Self {
-        Ellipse { x, y, rx, ry, angle: 0.0 }
+        Ellipse { x, y, rx, ry, turn: (0.0, 1.0) }
+    }
+
+    /// This one, rotated.
+    pub(crate) fn turned(self, angle: f32) -> Self {
+        Ellipse { turn: angle.sin_cos(), ..self }
     }
 
     /// Distance from the centre, 1 on the edge.
     pub(crate) fn radius(&self, x: f32, y: f32) -> f32 {
         let (dx, dy) = (x - self.x, y - self.y);
-        let (sin, cos) = self.angle.sin_cos();
+        let (sin, cos) = self.turn;
         let (u, v) = ((cos * dx + sin * dy) / self.rx, (cos * dy - sin * dx) / self.ry);
         (u * u + v * v).sqrt()
     }
 
     /// The upright box around it, `factor` times as large.
     pub(crate) fn area(&self, factor: f32) -> BBox {
-        let (sin, cos) = self.angle.sin_cos();
+        let (sin, cos) = self.turn;
         let w = factor * (self.rx * cos).hypot(self.ry * sin);
         let h = factor * (self.rx * sin).hypot(self.ry * cos);
         BBox::new(self.x - w, self.y - h, self.x + w, self.y + h)
