@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (batch, side, steps): (usize, usize, usize) = (batch.parse()?, side.parse()?, steps.parse()?);
     ops::host::keep_heap();
     let bf16 = precision == "bf16";
-    let multiply = ops::host::multiply_ceiling(if bf16 { ops::Precision::Bf16 } else { ops::Precision::F32 });
+    let multiply = ops::host::multiply_ceiling(if bf16 { DType::BF16 } else { DType::F32 });
     let copy = copy_ceiling();
 
     let calls = Calls::default();

@@ -239,7 +239,7 @@ impl Layer {
     /// to that of the channels before.
     fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?;
-        self.conv2.backward_weight(params, &saved.squeezed, &dnew, grads)?;
+        self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.x.dims4()?;
         drop(saved.squeezed);
         let dsqueezed = self.conv2.backward_input(params, &dnew, shape, None)?;
@@ -283,7 +283,7 @@ impl Transition {
 
     fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Collect) -> Result<Tensor> {
         let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
-        self.conv.backward_weight(params, &saved.normed, &dz, grads)?;
+        self.conv.backward_weight(&saved.normed, &dz, grads)?;
         let shape = saved.normed.x.dims4()?;
         drop(saved.normed);
         let dnormed = self.conv.backward_input(params, &dz, shape, None)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use candle_core::{Device, Module, Tensor, Var};
+use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::Linear;
 use cxr::OUTPUTS;
 
@@ -54,6 +54,8 @@ pub struct Network {
     backbone: Backbone,
     pool: Pool,
     device: Device,
+    /// What activations and their gradients are stored in while training.
+    activations: DType,
     params: Params,
     trunk: Trunk,
     /// Weight `[15, K]` and bias of the linear layer.
@@ -100,6 +102,7 @@ impl Network {
             backbone,
             pool,
             device: device.clone(),
+            activations: DType::F32,
             params: build.finish(),
             trunk,
             head,
@@ -122,11 +125,11 @@ impl Network {
         &self.device
     }
 
-    /// Chooses in what numbers the convolutions of [`Network::loss_and_grads`] multiply; at first `f32`.
+    /// Chooses in what numbers [`Network::loss_and_grads`] computes; at first `f32`.
     pub fn set_precision(&mut self, precision: Precision) {
-        self.params.precision = match precision.here() {
-            Precision::Bf16 => ops::Precision::Bf16,
-            _ => ops::Precision::F32,
+        self.activations = match precision.here() {
+            Precision::Bf16 => DType::BF16,
+            _ => DType::F32,
         };
     }
 
@@ -175,6 +178,7 @@ impl Network {
     pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(f32, Grads)> {
         self.check_input(x)?;
         self.folded = OnceLock::new();
+        let x = &x.to_dtype(self.activations)?;
         let (map, tape) = match &self.trunk {
             Trunk::Resnet(trunk) => {
                 let (map, tape) = trunk.forward(&mut self.params, x)?;
@@ -186,7 +190,7 @@ impl Network {
             }
         };
 
-        let map = Var::from_tensor(&map)?;
+        let map = Var::from_tensor(&map.to_dtype(DType::F32)?)?;
         let weight = Var::from_tensor(self.params.get(self.head.0))?;
         let bias = Var::from_tensor(self.params.get(self.head.1))?;
         let head = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
@@ -197,7 +201,7 @@ impl Network {
             let grad = store.remove(var).unwrap_or(var.zeros_like()?);
             Ok(grad.contiguous()?)
         };
-        let dmap = taken(&map)?;
+        let dmap = taken(&map)?.to_dtype(self.activations)?;
         drop(map);
         let mut grads = Collect::new();
         grads.put(self.head.0, taken(&weight)?);

@@ -1,7 +1,6 @@
 //! The named tensors of a network, and how they start.
 
 use candle_core::{Device, Tensor};
-use ops::Precision;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -26,8 +25,6 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Params {
     entries: Vec<Entry>,
-    /// In what numbers the convolutions multiply in training.
-    pub(crate) precision: Precision,
 }
 
 impl Params {

@@ -5,7 +5,7 @@
 //! again by everything that reads it.
 
 use candle_core::Tensor;
-use ops::{Affine, BatchStats, Input, Precision, Weights};
+use ops::{Affine, BatchStats, Input, Weights};
 
 use crate::Result;
 use crate::params::{Id, Params};
@@ -70,31 +70,31 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    fn over(&self, precision: Precision) -> ops::Conv {
-        ops::Conv { stride: self.stride, padding: self.padding, precision }
+    fn over(&self) -> ops::Conv {
+        ops::Conv::new(self.stride, self.padding)
     }
 
     /// `x [N, H, W, C]` to `[N, H', W', C']`.
     pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
         let weight = params.get(self.weight);
-        Ok(ops::conv2d_forward(x.input(), weight, self.over(params.precision))?)
+        Ok(ops::conv2d_forward(x.input(), weight, self.over())?)
     }
 
     /// Its weights for evaluation.
     pub(crate) fn fold(&self, params: &Params) -> Result<Weights> {
-        Ok(Weights::new(params.get(self.weight), self.over(Precision::F32))?)
+        Ok(Weights::new(params.get(self.weight), self.over())?)
     }
 
     /// As [`Conv::forward`], with the result's statistics.
     pub(crate) fn forward_stats(&self, params: &Params, x: &Act) -> Result<(Tensor, BatchStats)> {
         let weight = params.get(self.weight);
-        Ok(ops::conv2d_stats(x.input(), weight, self.over(params.precision), EPS)?)
+        Ok(ops::conv2d_stats(x.input(), weight, self.over(), EPS)?)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(&self, params: &Params, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+    pub(crate) fn backward_weight(&self, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
-        let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(params.precision), kernel)?;
+        let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(), kernel)?;
         grads.put(self.weight, grad);
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Conv {
     ) -> Result<Tensor> {
         let weight = params.get(self.weight);
         let side = (height, width);
-        Ok(ops::conv2d_input_grad(dy, weight, self.over(params.precision), side, plus)?)
+        Ok(ops::conv2d_input_grad(dy, weight, self.over(), side, plus)?)
     }
 }
 
@@ -253,7 +253,7 @@ impl ConvNorm {
         grads: &mut Collect,
     ) -> Result<Tensor> {
         let Unnormed { input, dz } = unnormed;
-        self.conv.backward_weight(params, &input, &dz, grads)?;
+        self.conv.backward_weight(&input, &dz, grads)?;
         let shape = input.x.dims4()?;
         drop(input);
         self.conv.backward_input(params, &dz, shape, plus)
@@ -276,7 +276,7 @@ impl ConvNorm {
     /// As [`ConvNorm::backward`] for the first unit, whose input is the picture.
     pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let (unnormed, _) = self.backward_norm(params, saved, Behind::Relu, dy, grads)?;
-        self.conv.backward_weight(params, &unnormed.input, &unnormed.dz, grads)
+        self.conv.backward_weight(&unnormed.input, &unnormed.dz, grads)
     }
 
     /// The convolution that does the same with the running statistics.
@@ -287,7 +287,7 @@ impl ConvNorm {
         let scale = (gamma / (var + EPS)?.sqrt()?)?;
         let bias = (beta - (mean * &scale)?)?;
         let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
-        Ok(Folded { weights: Weights::new(&weight, self.conv.over(Precision::F32))?, bias, relu: self.relu })
+        Ok(Folded { weights: Weights::new(&weight, self.conv.over())?, bias, relu: self.relu })
     }
 }
 

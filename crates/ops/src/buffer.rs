@@ -38,14 +38,6 @@ fn advise_huge<T>(spare: &mut [MaybeUninit<T>]) {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn advise_huge<T>(_: &mut [MaybeUninit<T>]) {}
 
-/// Writes zeros over `slice` and returns it as floats.
-#[inline(always)]
-pub(crate) fn zeroed(slice: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    slice.fill(MaybeUninit::new(0.0));
-    // SAFETY: every element has just been written.
-    unsafe { slice.assume_init_mut() }
-}
-
 /// Floats that start on a cache line, for vectors that would otherwise straddle two.
 pub(crate) struct Aligned {
     lines: Vec<Line>,

@@ -5,9 +5,12 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use crate::{
     BatchStats, Error, Input,
     input::InputView,
-    kernel::conv::{self, Epilogue, Geometry, Precision, Source},
+    kernel::{
+        Element,
+        conv::{self, Epilogue, Geometry, Precision, Source},
+    },
     trace,
-    view::{View, check_count, check_shape, dims4, slice},
+    view::{Stored, View, check_count, check_shape, dims4, slice, stored},
 };
 
 /// How a convolution goes over its input.
@@ -17,14 +20,12 @@ pub struct Conv {
     pub stride: usize,
     /// Zeros around the input.
     pub padding: usize,
-    /// In what numbers it multiplies.
-    pub precision: Precision,
 }
 
 impl Conv {
-    /// In `f32`.
+    /// With these.
     pub const fn new(stride: usize, padding: usize) -> Self {
-        Self { stride, padding, precision: Precision::F32 }
+        Self { stride, padding }
     }
 }
 
@@ -32,12 +33,12 @@ const X: &str = "[N, H, W, Ci]";
 const W: &str = "[Co, kh, kw, Ci]";
 const DY: &str = "[N, Ho, Wo, Co]";
 
-/// Checks one convolution's numbers; `x` is `[n, h, w, ci]`, `w` is `[co, kh, kw, ci]`.
-fn geometry(
+/// Checks one convolution's numbers; `x` is `[n, h, w, ci]`, `w` is `[co, kh, kw, ci]`. It multiplies in `T`.
+fn geometry<T: Element>(
     op: &'static str,
     [n, h, w, ci]: [usize; 4],
     [co, kh, kw, wci]: [usize; 4],
-    Conv { stride, padding, precision }: Conv,
+    Conv { stride, padding }: Conv,
 ) -> Result<Geometry> {
     if wci != ci || co == 0 || kh == 0 || kw == 0 || ci == 0 {
         return Err(Error::Shape {
@@ -80,7 +81,7 @@ fn geometry(
         padding,
         oh: out("height", h, kh)?,
         ow: out("width", w, kw)?,
-        precision,
+        precision: Precision::of::<T>(),
     })
 }
 
@@ -94,36 +95,44 @@ fn output(g: &Geometry) -> [usize; 4] {
 ///
 /// `x [N, H, W, Ci]`, `w [Co, kh, kw, Ci]` to `[N, Ho, Wo, Co]`, `Ho = (H + 2 padding - kh) / stride + 1` rounded down.
 pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Result<Tensor> {
-    let (op, x) = ("conv2d_forward", x.into());
-    let g = geometry(op, dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?, conv)?;
-    let _span = trace::conv(op, &g, None);
-    let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
-    let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
-    Tensor::from_vec(y, &output(&g), &Device::Cpu)
+    fn run<T: Stored>(x: Input, w: &Tensor, conv: Conv) -> Result<Tensor> {
+        let op = "conv2d_forward";
+        let g = geometry::<T>(op, dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?, conv)?;
+        let _span = trace::conv(op, &g, None);
+        let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
+        let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
+        Tensor::from_vec(y, &output(&g), &Device::Cpu)
+    }
+    let x = x.into();
+    stored!(x.x, run(x, w, conv))
 }
 
 /// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
 ///
-/// They are gathered while the result is still in the cache, part by part.
+/// They are gathered while the result is still in the cache, part by part, and before it is rounded.
 ///
 /// # Errors
 ///
 /// As [`conv2d_forward`]; an empty batch, which has no statistics.
 pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f64) -> Result<(Tensor, BatchStats)> {
-    let (op, x) = ("conv2d_stats", x.into());
-    let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
-    let g = geometry(op, xs, ws, conv)?;
-    if g.n == 0 {
-        let expected = "at least one image, to have statistics".into();
-        return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
+    fn run<T: Stored>(x: Input, w: &Tensor, conv: Conv, eps: f64) -> Result<(Tensor, BatchStats)> {
+        let op = "conv2d_stats";
+        let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
+        let g = geometry::<T>(op, xs, ws, conv)?;
+        if g.n == 0 {
+            let expected = "at least one image, to have statistics".into();
+            return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
+        }
+        let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
+        let _span = trace::conv(op, &g, None);
+        let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
+        Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
     }
-    let (x, w) = (InputView::new(op, "x", x)?, View::new(op, "w", w)?);
-    let _span = trace::conv("conv2d_stats", &g, None);
-    let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
-    Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
+    let x = x.into();
+    stored!(x.x, run(x, w, conv, eps))
 }
 
-/// The weights of a convolution as its kernels read them: made once for a layer that is evaluated again and again.
+/// The weights of an `f32` convolution as its kernels read them: made once for a layer that is evaluated again and again.
 pub struct Weights {
     shape: [usize; 4],
     conv: Conv,
@@ -135,7 +144,7 @@ impl Weights {
     pub fn new(w: &Tensor, conv: Conv) -> Result<Self> {
         let op = "Weights::new";
         let shape @ [_, kh, kw, ci] = dims4(op, "w", w, W)?;
-        let g = geometry(op, [0, kh, kw, ci], shape, conv)?;
+        let g = geometry::<f32>(op, [0, kh, kw, ci], shape, conv)?;
         Ok(Self { shape, conv, kernel: conv::Weights::new(&g, &View::new(op, "w", w)?) })
     }
 }
@@ -159,7 +168,7 @@ pub fn conv2d_bias_act<'a>(
     relu: bool,
 ) -> Result<Tensor> {
     let (op, x) = ("conv2d_bias_act", x.into());
-    let g = geometry(op, dims4(op, "x", x.x, X)?, w.shape, w.conv)?;
+    let g = geometry::<f32>(op, dims4(op, "x", x.x, X)?, w.shape, w.conv)?;
     if let Some(bias) = bias {
         check_shape(op, "bias", bias, &[g.co])?;
     }
@@ -167,7 +176,7 @@ pub fn conv2d_bias_act<'a>(
         check_shape(op, "residual", residual, &output(&g))?;
     }
     let _span = trace::conv(op, &g, residual);
-    let x = InputView::new(op, "x", x)?;
+    let x = InputView::<f32>::new(op, "x", x)?;
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
     let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
     let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
@@ -187,45 +196,58 @@ pub fn conv2d_input_grad(
     (height, width): (usize, usize),
     plus: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let op = "conv2d_input_grad";
-    let ws @ [_, _, _, ci] = dims4(op, "w", w, W)?;
-    let [n, ..] = dims4(op, "dy", dy, DY)?;
-    let g = geometry(op, [n, height, width, ci], ws, conv)?;
-    check_shape(op, "dy", dy, &output(&g))?;
-    if let Some(plus) = plus {
-        check_shape(op, "plus", plus, &[n, height, width, ci])?;
+    fn run<T: Stored>(
+        dy: &Tensor,
+        w: &Tensor,
+        conv: Conv,
+        (height, width): (usize, usize),
+        plus: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let op = "conv2d_input_grad";
+        let ws @ [_, _, _, ci] = dims4(op, "w", w, W)?;
+        let [n, ..] = dims4(op, "dy", dy, DY)?;
+        let g = geometry::<T>(op, [n, height, width, ci], ws, conv)?;
+        check_shape(op, "dy", dy, &output(&g))?;
+        if let Some(plus) = plus {
+            check_shape(op, "plus", plus, &[n, height, width, ci])?;
+        }
+        let _span = trace::conv(op, &g, plus);
+        let (dy, w) = (View::<T>::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
+        let plus = plus.map(|t| View::new(op, "plus", t)).transpose()?;
+        let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
+        Tensor::from_vec(dx, (n, height, width, ci), &Device::Cpu)
     }
-    let _span = trace::conv(op, &g, plus);
-    let (dy, w) = (View::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
-    let plus = plus.map(|t| View::new(op, "plus", t)).transpose()?;
-    let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
-    Tensor::from_vec(dx, (n, height, width, ci), &Device::Cpu)
+    stored!(dy, run(dy, w, conv, (height, width), plus))
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `w`, whose kernel was `(kh, kw)`.
 ///
 /// # Shapes
 ///
-/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` to `[Co, kh, kw, Ci]`.
+/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` of one type to `[Co, kh, kw, Ci]` of `f32`.
 pub fn conv2d_weight_grad<'a>(
     x: impl Into<Input<'a>>,
     dy: &Tensor,
     conv: Conv,
     (kh, kw): (usize, usize),
 ) -> Result<Tensor> {
-    let (op, x) = ("conv2d_weight_grad", x.into());
-    let xs @ [_, _, _, ci] = dims4(op, "x", x.x, X)?;
-    let [_, _, _, co] = dims4(op, "dy", dy, DY)?;
-    let g = geometry(op, xs, [co, kh, kw, ci], conv)?;
-    check_shape(op, "dy", dy, &output(&g))?;
-    let _span = trace::conv(op, &g, None);
-    let (x, dy) = (InputView::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
-    let dw = conv::weight_grad(&g, x.source(), plain(&dy));
-    Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
+    fn run<T: Stored>(x: Input, dy: &Tensor, conv: Conv, (kh, kw): (usize, usize)) -> Result<Tensor> {
+        let op = "conv2d_weight_grad";
+        let xs @ [_, _, _, ci] = dims4(op, "x", x.x, X)?;
+        let [_, _, _, co] = dims4(op, "dy", dy, DY)?;
+        let g = geometry::<T>(op, xs, [co, kh, kw, ci], conv)?;
+        check_shape(op, "dy", dy, &output(&g))?;
+        let _span = trace::conv(op, &g, None);
+        let (x, dy) = (InputView::<T>::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
+        let dw = conv::weight_grad(&g, x.source(), plain(&dy));
+        Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
+    }
+    let x = x.into();
+    stored!(x.x, run(x, dy, conv, (kh, kw)))
 }
 
 /// A tensor as it is.
-fn plain<'a>(view: &'a View) -> Source<'a> {
+fn plain<'a, T: Stored>(view: &'a View<T>) -> Source<'a, T> {
     Source { data: view, pitch: view.pitch(), change: None }
 }
 
@@ -245,7 +267,7 @@ impl CustomOp2 for Conv2d {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let op = self.name();
-        let g = geometry(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.conv)?;
+        let g = geometry::<f32>(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.conv)?;
         let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
         let _span = trace::conv(op, &g, None);
         let x = Source { data: x, pitch: g.ci, change: None };

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Precision;
+use candle_core::DType;
+
+use crate::kernel::conv::Precision;
 
 /// Multiplications and additions per second of all threads, with operands in registers and the first-level cache: what
-/// no convolution of this crate can exceed. Takes half a second.
-pub fn multiply_ceiling(precision: Precision) -> f64 {
-    let tile = precision.tile();
+/// no convolution of this crate on tensors of this type can exceed. Takes half a second.
+pub fn multiply_ceiling(activations: DType) -> f64 {
+    let tile = if activations == DType::BF16 { Precision::Bf16 } else { Precision::F32 }.tile();
     let run = |seconds: f64| {
         let start = Instant::now();
         let flop = rayon::broadcast(|_| {

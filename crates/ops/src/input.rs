@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::{
     kernel::conv::{Change, Source},
-    view::{View, check_shape},
+    view::{Stored, View, check_shape},
 };
 
 /// A batch norm, and the ReLU that may follow it, as what they do to each channel: `scale x + shift`, then the ReLU.
@@ -36,12 +36,12 @@ impl<'a> From<&'a Tensor> for Input<'a> {
 }
 
 /// The slices of an [`Input`], locked for reading.
-pub(crate) struct InputView<'a> {
-    x: View<'a>,
+pub(crate) struct InputView<'a, T> {
+    x: View<'a, T>,
     affine: Option<(View<'a>, View<'a>, bool)>,
 }
 
-impl<'a> InputView<'a> {
+impl<'a, T: Stored> InputView<'a, T> {
     pub(crate) fn new(op: &'static str, name: &'static str, input: Input<'a>) -> Result<Self> {
         let x = View::pixels(op, name, input.x)?;
         let channels = input.x.dims().last().copied().unwrap_or(0);
@@ -55,11 +55,11 @@ impl<'a> InputView<'a> {
 
     /// As [`InputView::new`], for operators that want one pixel right behind the other.
     pub(crate) fn without_gaps(op: &'static str, name: &'static str, input: Input<'a>) -> Result<Self> {
-        View::<f32>::new(op, name, input.x)?;
+        View::<T>::new(op, name, input.x)?;
         Self::new(op, name, input)
     }
 
-    pub(crate) fn source(&self) -> Source<'_> {
+    pub(crate) fn source(&self) -> Source<'_, T> {
         let change = self.affine.as_ref().map(|(scale, shift, relu)| Change { scale, shift, relu: *relu });
         Source { data: &self.x, pitch: self.x.pitch(), change }
     }

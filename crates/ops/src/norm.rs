@@ -3,21 +3,23 @@
 //! Over all pixels of a batch, per channel: `y = act(gamma * (x - mean) * inv_std + beta + residual)`.
 //! Sums over pixels are taken in `f32` within a strip of rows and in `f64` across strips; strips follow from the shape.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
-use candle_core::{CpuStorage, CustomOp3, Device, InplaceOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Device, InplaceOp3, Layout, Result, Shape, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::{
     Affine, Error, Input, buffer,
     input::InputView,
     kernel::{
+        Element,
         conv::{Change, Source, at_least},
         moments::Moments,
         vectorised,
     },
     trace,
-    view::{View, check_shape, pixels, pixels_mut, slice},
+    view::{Stored, View, check_shape, pixels, pixels_mut, slice, stored},
 };
 
 /// What a batch normalised by: one value per channel, each `[C]`.
@@ -108,8 +110,8 @@ pub fn batch_norm_forward(
     }
     let stats = batch_stats(x, eps)?;
     let affine = stats.affine_for(op, gamma, beta, false)?;
-    let y = sum_of(op, Input { x, affine: Some(&affine) }, residual.map(Input::from), relu)?;
-    Ok((y, stats))
+    let (input, residual) = (Input { x, affine: Some(&affine) }, residual.map(Input::from));
+    Ok((stored!(x, sum_of(op, input, residual, relu))?, stats))
 }
 
 /// The statistics of `x [..., C]`, which has at least one pixel; `eps` is that of the norm they are for.
@@ -117,7 +119,11 @@ pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
     let op = "batch_stats";
     let c = channels(op, x)?;
     let _span = trace::pass(op, &[x]);
-    BatchStats::new(&moments(&View::new(op, "x", x)?, c), eps)
+    let moments = match x.dtype() {
+        DType::BF16 => moments::<bf16>(&View::new(op, "x", x)?, c),
+        _ => moments::<f32>(&View::new(op, "x", x)?, c),
+    };
+    BatchStats::new(&moments, eps)
 }
 
 /// `x + residual`, each normalised on the way in, with ReLU if `relu`: where a block's two paths meet.
@@ -126,10 +132,11 @@ pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
 ///
 /// `x`, `residual` and the result `[..., C]`, without gaps.
 pub fn normalised_sum<'a>(x: impl Into<Input<'a>>, residual: Option<Input>, relu: bool) -> Result<Tensor> {
-    sum_of("normalised_sum", x.into(), residual, relu)
+    let x = x.into();
+    stored!(x.x, sum_of("normalised_sum", x, residual, relu))
 }
 
-fn sum_of(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
+fn sum_of<T: Stored>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
     let shape = x.x.shape();
     if let Some(residual) = residual {
         check_shape(op, "residual", residual.x, x.x.dims())?;
@@ -139,7 +146,7 @@ fn sum_of(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Re
         Some(residual) => trace::pass(op, &[x.x, x.x, residual.x]),
         None => trace::pass(op, &[x.x, x.x]),
     };
-    let x = InputView::without_gaps(op, "x", x)?;
+    let x = InputView::<T>::without_gaps(op, "x", x)?;
     let residual = residual.map(|residual| InputView::without_gaps(op, "residual", residual)).transpose()?;
     let y = sum(channels, x.source(), residual.as_ref().map(InputView::source), relu);
     Tensor::from_vec(y, shape, &Device::Cpu)
@@ -155,6 +162,20 @@ fn sum_of(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Re
 /// If shapes differ; a ReLU behind a residual, and no `y`.
 #[allow(clippy::too_many_arguments)] // the operands of the forward pass, and what it returned
 pub fn batch_norm_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    y: Option<&Tensor>,
+    gamma: &Tensor,
+    beta: &Tensor,
+    stats: &BatchStats,
+    has_residual: bool,
+    relu: bool,
+) -> Result<BatchNormGrads> {
+    stored!(x, backward_of(dy, x, y, gamma, beta, stats, has_residual, relu))
+}
+
+#[allow(clippy::too_many_arguments)] // as above
+fn backward_of<T: Stored>(
     dy: &Tensor,
     x: &Tensor,
     y: Option<&Tensor>,
@@ -183,7 +204,7 @@ pub fn batch_norm_backward(
         (None, _) => trace::pass(op, &[x, x, dy, dy, x]),
     };
     let shape = x.shape();
-    let (dy, x) = (View::new(op, "dy", dy)?, View::new(op, "x", x)?);
+    let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::new(op, "x", x)?);
     let y = y.map(|y| View::new(op, "y", y)).transpose()?;
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let mean = View::new(op, "mean", &stats.mean)?;
@@ -197,7 +218,7 @@ pub fn batch_norm_backward(
     let grads = backward(&dy, &x, mask, &gamma, &mean, &inv_std, has_residual);
 
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
-    let tensor = |v: Vec<f32>| Tensor::from_vec(v, shape, &Device::Cpu);
+    let tensor = |v: Vec<T>| Tensor::from_vec(v, shape, &Device::Cpu);
     Ok(BatchNormGrads {
         dx: tensor(grads.dx)?,
         dgamma: vector(grads.dgamma)?,
@@ -224,6 +245,17 @@ pub fn batch_norm_backward_add(
     stats: &BatchStats,
     into: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
+    stored!(x, backward_add_of(dy, x, gamma, beta, stats, into))
+}
+
+fn backward_add_of<T: Stored>(
+    dy: &Tensor,
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    stats: &BatchStats,
+    into: &Tensor,
+) -> Result<(Tensor, Tensor)> {
     let op = "batch_norm_backward_add";
     let c = channels(op, x)?;
     check_shape(op, "dy", dy, x.dims())?;
@@ -236,7 +268,7 @@ pub fn batch_norm_backward_add(
     let _span = trace::pass(op, &[x, x, dy, dy, into, into]);
     let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
     let ([sum, product], coefficients) = {
-        let (dy, x) = (View::new(op, "dy", dy)?, View::pixels(op, "x", x)?);
+        let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::pixels(op, "x", x)?);
         let operands = Operands {
             dy: &dy,
             x: &x,
@@ -249,22 +281,23 @@ pub fn batch_norm_backward_add(
             shift: &shift,
             has_residual: false,
         };
-        let sums = gradient_sums::<AGAIN>(&operands);
+        let sums = gradient_sums::<T, AGAIN>(&operands);
         let coefficients = coefficients(&operands, &sums[0], &sums[1]);
         (sums, coefficients)
     };
-    into.inplace_op3(dy, x, &AddInputGrad { scale, shift, coefficients })?;
+    into.inplace_op3(dy, x, &AddInputGrad::<T> { scale, shift, coefficients, kind: PhantomData })?;
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     Ok((vector(gamma_grad(&product, &inv_std))?, vector(narrow(&sum))?))
 }
 
-struct AddInputGrad {
+struct AddInputGrad<T> {
     scale: Vec<f32>,
     shift: Vec<f32>,
     coefficients: [Vec<f32>; 3],
+    kind: PhantomData<T>,
 }
 
-impl InplaceOp3 for AddInputGrad {
+impl<T: Stored> InplaceOp3 for AddInputGrad<T> {
     fn name(&self) -> &'static str {
         "batch_norm_backward_add"
     }
@@ -279,9 +312,9 @@ impl InplaceOp3 for AddInputGrad {
         lx: &Layout,
     ) -> Result<()> {
         let op = self.name();
-        let (into, pitch) = pixels_mut(op, "into", into, layout)?;
-        let dy: &[f32] = slice(op, "dy", dy, ldy)?;
-        let (x, x_pitch) = pixels(op, "x", x, lx)?;
+        let (into, pitch) = pixels_mut::<T>(op, "into", into, layout)?;
+        let dy: &[T] = slice(op, "dy", dy, ldy)?;
+        let (x, x_pitch) = pixels::<T>(op, "x", x, lx)?;
         let (c, [a, b, e]) = (self.scale.len(), &self.coefficients);
         let rows = (TASK / c).max(1);
         let parts = dy.par_chunks(rows * c).zip(x.par_chunks(rows * x_pitch)).zip(into.par_chunks_mut(rows * pitch));
@@ -291,7 +324,9 @@ impl InplaceOp3 for AddInputGrad {
                     let affine = self.scale.iter().zip(&self.shift);
                     let operands = dy.iter().zip(x).zip(affine).zip(a.iter().zip(b).zip(e));
                     for (into, (((dy, x), (scale, shift)), ((a, b), e))) in into.iter_mut().zip(operands) {
-                        *into += a * passed::<AGAIN>(*dy, 0.0, *x, *scale, *shift) + (b * x + e);
+                        let x = x.wide();
+                        let d = passed::<AGAIN>(dy.wide(), 0.0, x, *scale, *shift);
+                        *into = T::narrow(into.wide() + (a * d + (b * x + e)));
                     }
                 }
             });
@@ -326,7 +361,7 @@ pub fn batch_norm_eval(
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let (scale, shift) = scale_shift(&gamma, &beta, &narrow(&moments.mean), &narrow(&moments.inv_std(eps)));
     let change = Some(Change { scale: &scale, shift: &shift, relu: false });
-    let y = sum(c, Source { data: &View::new(op, "x", x)?, pitch: c, change }, None, relu);
+    let y = sum::<f32>(c, Source { data: &View::new(op, "x", x)?, pitch: c, change }, None, relu);
     Tensor::from_vec(y, x.shape(), &Device::Cpu)
 }
 
@@ -384,7 +419,7 @@ impl CustomOp3 for BatchNorm {
         let op = self.name();
         let c = channels(op, x)?;
         let dy = dy.contiguous()?;
-        let (xs, shape) = (View::new(op, "x", x)?, x.shape());
+        let (xs, shape) = (View::<f32>::new(op, "x", x)?, x.shape());
         let moments = moments(&xs, c);
         let grads = backward(
             &View::new(op, "dy", &dy)?,
@@ -465,7 +500,7 @@ impl Moments {
 
 /// Mean and biased variance per channel. Values are taken relative to the first pixel, so that a mean far from zero does
 /// not swallow the variance.
-fn moments(x: &[f32], c: usize) -> Moments {
+fn moments<T: Element>(x: &[T], c: usize) -> Moments {
     let pixels = x.len() / c;
     let origin = &x[..c];
     let [sum, squares] = channel_sums(pixels, c, |range, sum, squares| {
@@ -473,7 +508,7 @@ fn moments(x: &[f32], c: usize) -> Moments {
             for row in x[range.start * c..range.end * c].chunks_exact(c) {
                 let sums = sum.iter_mut().zip(squares.iter_mut());
                 for ((x, origin), (sum, squares)) in row.iter().zip(origin).zip(sums) {
-                    let d = x - origin;
+                    let d = x.wide() - origin.wide();
                     *sum += d;
                     *squares += d * d;
                 }
@@ -483,7 +518,7 @@ fn moments(x: &[f32], c: usize) -> Moments {
     let n = pixels as f64;
     let shift = sum.iter().map(|s| s / n);
     Moments {
-        mean: shift.clone().zip(origin).map(|(s, o)| s + f64::from(*o)).collect(),
+        mean: shift.clone().zip(origin).map(|(s, o)| s + f64::from(o.wide())).collect(),
         var: shift.zip(&squares).map(|(s, q)| (q / n - s * s).max(0.0)).collect(),
     }
 }
@@ -503,13 +538,13 @@ fn rows_per_task(c: usize) -> usize {
 }
 
 /// The sum of two sources without gaps, with ReLU if `relu`.
-fn sum(c: usize, x: Source, residual: Option<Source>, relu: bool) -> Vec<f32> {
+fn sum<T: Element>(c: usize, x: Source<T>, residual: Option<Source<T>>, relu: bool) -> Vec<T> {
     let task = rows_per_task(c);
     let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
     let none = Change { scale: &ones, shift: &zeros, relu: false };
     let change = x.change.unwrap_or(none);
     let (least, floor) = (change.floor(), if relu { 0.0 } else { f32::NEG_INFINITY });
-    let pass = |y: &mut [MaybeUninit<f32>]| {
+    let pass = |y: &mut [MaybeUninit<T>]| {
         let parts = y.par_chunks_mut(task).zip(x.data.par_chunks(task));
         let affine = change.scale.iter().zip(change.shift);
         let Some(residual) = residual else {
@@ -518,7 +553,7 @@ fn sum(c: usize, x: Source, residual: Option<Source>, relu: bool) -> Vec<f32> {
                 vectorised(|| {
                     for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
                         for (y, (x, (scale, shift))) in y.iter_mut().zip(x.iter().zip(affine.clone())) {
-                            y.write(at_least(x * scale + shift, floor));
+                            y.write(T::narrow(at_least(x.wide() * scale + shift, floor)));
                         }
                     }
                 });
@@ -532,8 +567,9 @@ fn sum(c: usize, x: Source, residual: Option<Source>, relu: bool) -> Vec<f32> {
                 for ((y, x), r) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(r.chunks_exact(c)) {
                     let operands = x.iter().zip(affine.clone()).zip(r.iter().zip(other.clone()));
                     for (y, ((x, (scale, shift)), (r, (rscale, rshift)))) in y.iter_mut().zip(operands) {
-                        let x = at_least(x * scale + shift, least);
-                        y.write(at_least(x + at_least(r * rscale + rshift, other_least), floor));
+                        let x = at_least(x.wide() * scale + shift, least);
+                        let r = at_least(r.wide() * rscale + rshift, other_least);
+                        y.write(T::narrow(at_least(x + r, floor)));
                     }
                 }
             });
@@ -543,20 +579,20 @@ fn sum(c: usize, x: Source, residual: Option<Source>, relu: bool) -> Vec<f32> {
     unsafe { buffer::filled(x.data.len(), pass) }
 }
 
-struct Backward {
-    dx: Vec<f32>,
+struct Backward<T> {
+    dx: Vec<T>,
     dgamma: Vec<f32>,
     dbeta: Vec<f32>,
-    dresidual: Option<Vec<f32>>,
+    dresidual: Option<Vec<T>>,
 }
 
 /// Where the ReLU behind a batch norm let the gradient pass.
 #[derive(Clone, Copy)]
-enum Mask<'a> {
+enum Mask<'a, T> {
     /// There was none.
     All,
     /// Where its result is positive.
-    Result(&'a [f32]),
+    Result(&'a [T]),
     /// Where `scale x + shift` is positive.
     Again { scale: &'a [f32], shift: &'a [f32] },
 }
@@ -577,13 +613,13 @@ fn passed<const MASK: u8>(d: f32, y: f32, x: f32, scale: f32, shift: f32) -> f32
 }
 
 /// The operands of the backward pass; all but the last six `[..., C]`.
-struct Operands<'a> {
-    dy: &'a [f32],
-    x: &'a [f32],
-    /// Floats from pixel to pixel of `x`.
+struct Operands<'a, T> {
+    dy: &'a [T],
+    x: &'a [T],
+    /// Elements from pixel to pixel of `x`.
     pitch: usize,
     /// Something of that shape, where there is no mask by the result.
-    y: &'a [f32],
+    y: &'a [T],
     gamma: &'a [f32],
     mean: &'a [f32],
     inv_std: &'a [f32],
@@ -593,26 +629,26 @@ struct Operands<'a> {
     has_residual: bool,
 }
 
-fn backward(
-    dy: &[f32],
-    x: &[f32],
-    mask: Mask,
+fn backward<T: Element>(
+    dy: &[T],
+    x: &[T],
+    mask: Mask<T>,
     gamma: &[f32],
     mean: &[f32],
     inv_std: &[f32],
     has_residual: bool,
-) -> Backward {
+) -> Backward<T> {
     let plain =
         Operands { dy, x, pitch: gamma.len(), y: dy, gamma, mean, inv_std, scale: gamma, shift: gamma, has_residual };
     match mask {
-        Mask::All => backward_masked::<ALL>(&plain),
-        Mask::Result(y) => backward_masked::<RESULT>(&Operands { y, ..plain }),
-        Mask::Again { scale, shift } => backward_masked::<AGAIN>(&Operands { scale, shift, ..plain }),
+        Mask::All => backward_masked::<T, ALL>(&plain),
+        Mask::Result(y) => backward_masked::<T, RESULT>(&Operands { y, ..plain }),
+        Mask::Again { scale, shift } => backward_masked::<T, AGAIN>(&Operands { scale, shift, ..plain }),
     }
 }
 
 /// Per channel, the sums of `d` and of `d (x - mean)`.
-fn gradient_sums<const MASK: u8>(operands: &Operands) -> [Vec<f64>; 2] {
+fn gradient_sums<T: Element, const MASK: u8>(operands: &Operands<T>) -> [Vec<f64>; 2] {
     let Operands { dy, x, pitch, y, mean, scale, shift, .. } = *operands;
     let c = mean.len();
     channel_sums(dy.len() / c, c, |range, sum, product| {
@@ -622,7 +658,8 @@ fn gradient_sums<const MASK: u8>(operands: &Operands) -> [Vec<f64>; 2] {
                 let sums = sum.iter_mut().zip(product.iter_mut());
                 let operands = dy.iter().zip(y).zip(x.iter().zip(mean)).zip(scale.iter().zip(shift));
                 for ((sum, product), (((dy, y), (x, mean)), (scale, shift))) in sums.zip(operands) {
-                    let d = passed::<MASK>(*dy, *y, *x, *scale, *shift);
+                    let x = x.wide();
+                    let d = passed::<MASK>(dy.wide(), y.wide(), x, *scale, *shift);
                     *sum += d;
                     *product += d * (x - mean);
                 }
@@ -632,7 +669,7 @@ fn gradient_sums<const MASK: u8>(operands: &Operands) -> [Vec<f64>; 2] {
 }
 
 /// Per channel, `a`, `b`, `e` of `dx = gamma inv_std (d - mean(d) - xhat mean(d xhat)) = a d + b x + e`.
-fn coefficients(operands: &Operands, sum: &[f64], product: &[f64]) -> [Vec<f32>; 3] {
+fn coefficients<T>(operands: &Operands<T>, sum: &[f64], product: &[f64]) -> [Vec<f32>; 3] {
     let Operands { dy, gamma, mean, inv_std, .. } = *operands;
     let c = gamma.len();
     let n = (dy.len() / c) as f64;
@@ -652,31 +689,33 @@ fn gamma_grad(product: &[f64], inv_std: &[f32]) -> Vec<f32> {
     product.iter().zip(inv_std).map(|(p, s)| (p * f64::from(*s)) as f32).collect()
 }
 
-fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
+fn backward_masked<T: Element, const MASK: u8>(operands: &Operands<T>) -> Backward<T> {
     let Operands { dy, x, y, gamma, inv_std, scale, shift, has_residual, .. } = *operands;
     let c = gamma.len();
-    let [sum, product] = gradient_sums::<MASK>(operands);
+    let [sum, product] = gradient_sums::<T, MASK>(operands);
     let [a, b, e] = &coefficients(operands, &sum, &product);
     let task = rows_per_task(c);
     let mut dresidual = None;
-    let pass = |dx: &mut [MaybeUninit<f32>]| {
+    let pass = |dx: &mut [MaybeUninit<T>]| {
         let parts = dy.par_chunks(task).zip(x.par_chunks(task)).zip(y.par_chunks(task));
         let parts = parts.zip(dx.par_chunks_mut(task));
         let affine = scale.iter().zip(shift);
         // dx = a d + b x + e
-        let input = |dy: &[f32], x: &[f32], y: &[f32], dx: &mut [MaybeUninit<f32>]| {
+        let input = |dy: &[T], x: &[T], y: &[T], dx: &mut [MaybeUninit<T>]| {
             vectorised(|| {
                 let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
                 for (((dy, x), y), dx) in rows.zip(dx.chunks_exact_mut(c)) {
                     let operands = dy.iter().zip(y).zip(x).zip(affine.clone()).zip(a.iter().zip(b).zip(e));
                     for (dx, ((((dy, y), x), (scale, shift)), ((a, b), e))) in dx.iter_mut().zip(operands) {
-                        dx.write(a * passed::<MASK>(*dy, *y, *x, *scale, *shift) + (b * x + e));
+                        let x = x.wide();
+                        let d = passed::<MASK>(dy.wide(), y.wide(), x, *scale, *shift);
+                        dx.write(T::narrow(a * d + (b * x + e)));
                     }
                 }
             });
         };
         if has_residual {
-            let pass = |dr: &mut [MaybeUninit<f32>]| {
+            let pass = |dr: &mut [MaybeUninit<T>]| {
                 parts.zip(dr.par_chunks_mut(task)).for_each(|((((dy, x), y), dx), dr)| {
                     input(dy, x, y, dx);
                     vectorised(|| {
@@ -684,7 +723,7 @@ fn backward_masked<const MASK: u8>(operands: &Operands) -> Backward {
                         for (((dy, x), y), dr) in rows.zip(dr.chunks_exact_mut(c)) {
                             let operands = dy.iter().zip(y).zip(x).zip(affine.clone());
                             for (dr, (((dy, y), x), (scale, shift))) in dr.iter_mut().zip(operands) {
-                                dr.write(passed::<MASK>(*dy, *y, *x, *scale, *shift));
+                                dr.write(T::narrow(passed::<MASK>(dy.wide(), y.wide(), x.wide(), *scale, *shift)));
                             }
                         }
                     });

@@ -9,11 +9,12 @@ use crate::{
     Error, Input, buffer,
     input::InputView,
     kernel::{
+        Element,
         conv::{Change, Source, at_least},
         vectorised,
     },
     trace,
-    view::{View, check_count, check_shape, dims4, slice},
+    view::{Stored, View, check_count, check_shape, dims4, slice, stored},
 };
 
 const X: &str = "[N, H, W, C], no size 0";
@@ -97,25 +98,30 @@ pub fn max_pool_forward<'a>(
     stride: usize,
     padding: usize,
 ) -> Result<(Tensor, Tensor)> {
-    let (op, x) = ("max_pool_forward", x.into());
-    let g = Windows::new(op, dims4(op, "x", x.x, X)?, k, stride, padding)?;
-    let _span = trace::pass(op, &[x.x]);
-    let x = InputView::new(op, "x", x)?;
-    let (y, index) = max_forward(&g, x.source());
-    Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
+    fn run<T: Stored>(x: Input, k: usize, stride: usize, padding: usize) -> Result<(Tensor, Tensor)> {
+        let op = "max_pool_forward";
+        let g = Windows::new(op, dims4(op, "x", x.x, X)?, k, stride, padding)?;
+        let _span = trace::pass(op, &[x.x]);
+        let x = InputView::<T>::new(op, "x", x)?;
+        let (y, index) = max_forward(&g, x.source());
+        Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
+    }
+    let x = x.into();
+    stored!(x.x, run(x, k, stride, padding))
 }
 
-fn max_forward(g: &Windows, x: Source) -> (Vec<f32>, Vec<u8>) {
+fn max_forward<T: Element>(g: &Windows, x: Source<T>) -> (Vec<T>, Vec<u8>) {
     let (c, row) = (g.c, g.ow * g.c);
     let len = g.n * g.oh * row;
     let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
     let change = x.change.unwrap_or(Change { scale: &ones, shift: &zeros, relu: false });
     let floor = change.floor();
     let mut index = vec![0u8; len];
-    let pass = |y: &mut [MaybeUninit<f32>]| {
+    let pass = |y: &mut [MaybeUninit<T>]| {
         let rows = y.par_chunks_mut(row).zip(index.par_chunks_mut(row));
         rows.enumerate().for_each(|(r, (y, index))| {
             let (image, oy) = (r / g.oh, r % g.oh);
+            let mut most = vec![0.0; c];
             let pixels = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c));
             for (ox, (y, index)) in pixels.enumerate() {
                 let mut first = true;
@@ -124,24 +130,23 @@ fn max_forward(g: &Windows, x: Source) -> (Vec<f32>, Vec<u8>) {
                         let tap = (ky * g.k + kx) as u8;
                         let x = &x.data[((image * g.h + iy) * g.w + ix) * x.pitch..][..c];
                         let x = x.iter().zip(change.scale.iter().zip(change.shift));
-                        let x = x.map(|(x, (scale, shift))| at_least(x * scale + shift, floor));
+                        let x = x.map(|(x, (scale, shift))| at_least(x.wide() * scale + shift, floor));
                         if first {
-                            vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| _ = y.write(x)));
+                            vectorised(|| most.iter_mut().zip(x).for_each(|(most, x)| *most = x));
                             index.fill(tap);
                             first = false;
                             continue;
                         }
-                        // SAFETY: the first tap wrote every element of `y`.
-                        let y = unsafe { y.assume_init_mut() };
                         vectorised(|| {
-                            for ((x, y), index) in x.zip(y).zip(index.iter_mut()) {
-                                let wins = (x > *y) | (x.is_nan() & !y.is_nan());
-                                *y = if wins { x } else { *y };
+                            for ((x, most), index) in x.zip(&mut most).zip(index.iter_mut()) {
+                                let wins = (x > *most) | (x.is_nan() & !most.is_nan());
+                                *most = if wins { x } else { *most };
                                 *index = if wins { tap } else { *index };
                             }
                         });
                     }
                 }
+                vectorised(|| y.iter_mut().zip(&most).for_each(|(y, most)| _ = y.write(T::narrow(*most))));
             }
         });
     };
@@ -169,35 +174,39 @@ pub fn max_pool_backward(
     check_shape(op, "dy", dy, &g.output())?;
     check_shape(op, "index", index, &g.output())?;
     let _span = trace::pass(op, &[dy, index]);
-    let (dy, index) = (View::new(op, "dy", dy)?, View::new(op, "index", index)?);
-    Tensor::from_vec(max_backward(&g, &dy, &index), (n, h, w, c), &Device::Cpu)
+    let index = View::new(op, "index", index)?;
+    stored!(dy, max_backward(op, &g, dy, &index))
 }
 
 /// Gathers: each input pixel asks the windows over it whether they chose it, so that no two threads write one place.
-fn max_backward(g: &Windows, dy: &[f32], index: &[u8]) -> Vec<f32> {
+fn max_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor, index: &[u8]) -> Result<Tensor> {
+    let dy: View<T> = View::new(op, "dy", dy)?;
     let (c, row) = (g.c, g.w * g.c);
-    let pass = |dx: &mut [MaybeUninit<f32>]| {
+    let pass = |dx: &mut [MaybeUninit<T>]| {
         dx.par_chunks_mut(row).enumerate().for_each(|(r, dx)| {
             let (image, iy) = (r / g.h, r % g.h);
+            let mut sum = vec![0f32; c];
             for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
-                let dx = buffer::zeroed(dx);
+                sum.fill(0.0);
                 for (ky, oy) in g.covering(iy, g.oh) {
                     for (kx, ox) in g.covering(ix, g.ow) {
                         let tap = (ky * g.k + kx) as u8;
                         let at = ((image * g.oh + oy) * g.ow + ox) * c;
                         let chosen = dy[at..at + c].iter().zip(&index[at..at + c]);
                         vectorised(|| {
-                            for (dx, (dy, index)) in dx.iter_mut().zip(chosen) {
-                                *dx += if *index == tap { *dy } else { 0.0 };
+                            for (sum, (dy, index)) in sum.iter_mut().zip(chosen) {
+                                *sum += if *index == tap { dy.wide() } else { 0.0 };
                             }
                         });
                     }
                 }
+                vectorised(|| dx.iter_mut().zip(&sum).for_each(|(dx, sum)| _ = dx.write(T::narrow(*sum))));
             }
         });
     };
-    // SAFETY: the chunks tile `dx`, and every pixel is filled first.
-    unsafe { buffer::filled(g.n * g.h * row, pass) }
+    // SAFETY: the chunks tile `dx`, and every pixel is written.
+    let dx = unsafe { buffer::filled(g.n * g.h * row, pass) };
+    Tensor::from_vec(dx, (g.n, g.h, g.w, c), &Device::Cpu)
 }
 
 /// [`max_pool_forward`]'s values, differentiable in `x`: the gradient goes to the one tap chosen.
@@ -219,7 +228,7 @@ impl CustomOp1 for MaxPool2d {
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let op = self.name();
         let g = Windows::new(op, l.shape().dims4()?.into(), self.k, self.stride, self.padding)?;
-        let (y, _) = max_forward(&g, Source { data: slice(op, "x", x, l)?, pitch: g.c, change: None });
+        let (y, _) = max_forward::<f32>(&g, Source { data: slice(op, "x", x, l)?, pitch: g.c, change: None });
         Ok((CpuStorage::F32(y), Shape::from(g.output().as_slice())))
     }
 
@@ -240,23 +249,29 @@ pub fn avg_pool_forward(x: &Tensor, k: usize) -> Result<Tensor> {
     let op = "avg_pool_forward";
     let g = Windows::new(op, dims4(op, "x", x, X)?, k, k, 0)?;
     let _span = trace::pass(op, &[x]);
-    let x: View = View::new(op, "x", x)?;
-    let (c, row) = (g.c, g.ow * g.c);
+    stored!(x, mean_forward(op, &g, x))
+}
+
+fn mean_forward<T: Stored>(op: &'static str, g: &Windows, x: &Tensor) -> Result<Tensor> {
+    let x: View<T> = View::new(op, "x", x)?;
+    let (c, k, row) = (g.c, g.k, g.ow * g.c);
     let share = 1.0 / (k * k) as f32;
-    let pass = |y: &mut [MaybeUninit<f32>]| {
+    let pass = |y: &mut [MaybeUninit<T>]| {
         y.par_chunks_mut(row).enumerate().for_each(|(r, y)| {
             let (image, oy) = (r / g.oh, r % g.oh);
+            let mut sum = vec![0f32; c];
             for (ox, y) in y.chunks_exact_mut(c).enumerate() {
-                let y = buffer::zeroed(y);
+                sum.fill(0.0);
                 for tap in 0..k * k {
                     let (iy, ix) = (oy * k + tap / k, ox * k + tap % k);
                     let x = &x[((image * g.h + iy) * g.w + ix) * c..][..c];
-                    vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| *y += x * share));
+                    vectorised(|| sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x.wide() * share));
                 }
+                vectorised(|| y.iter_mut().zip(&sum).for_each(|(y, sum)| _ = y.write(T::narrow(*sum))));
             }
         });
     };
-    // SAFETY: the chunks tile `y`, and every pixel is filled first.
+    // SAFETY: the chunks tile `y`, and every pixel is written.
     let y = unsafe { buffer::filled(g.n * g.oh * row, pass) };
     Tensor::from_vec(y, &g.output(), &Device::Cpu)
 }
@@ -272,22 +287,27 @@ pub fn avg_pool_backward(dy: &Tensor, k: usize, (h, w): (usize, usize)) -> Resul
     let g = Windows::new(op, [n, h, w, c], k, k, 0)?;
     check_shape(op, "dy", dy, &g.output())?;
     let _span = trace::pass(op, &[dy]);
-    let dy: View = View::new(op, "dy", dy)?;
+    stored!(dy, mean_backward(op, &g, dy))
+}
+
+fn mean_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor) -> Result<Tensor> {
+    let dy: View<T> = View::new(op, "dy", dy)?;
+    let Windows { n, h, w, c, k, .. } = *g;
     let share = 1.0 / (k * k) as f32;
     let row = w * c;
-    let pass = |dx: &mut [MaybeUninit<f32>]| {
+    let pass = |dx: &mut [MaybeUninit<T>]| {
         dx.par_chunks_mut(row).enumerate().for_each(|(r, dx)| {
             let (image, oy) = (r / h, r % h / k);
             for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
                 let ox = ix / k;
                 if oy >= g.oh || ox >= g.ow {
-                    buffer::zeroed(dx);
+                    dx.fill(MaybeUninit::new(T::ZERO));
                     continue;
                 }
                 let dy = &dy[((image * g.oh + oy) * g.ow + ox) * c..][..c];
                 vectorised(|| {
                     for (dx, dy) in dx.iter_mut().zip(dy) {
-                        dx.write(dy * share);
+                        dx.write(T::narrow(dy.wide() * share));
                     }
                 });
             }

@@ -9,7 +9,7 @@ use crate::kernel::conv::Geometry;
 pub(crate) fn conv(op: &'static str, g: &Geometry, plus: Option<&Tensor>) -> EnteredSpan {
     let (x, y) = (g.n * g.h * g.w * g.ci, g.n * g.oh * g.ow * g.co);
     let depth = g.kh * g.kw * g.ci;
-    let bytes = || 4 * (x + y + g.co * depth) + plus.map_or(0, bytes_of);
+    let bytes = || g.precision.bytes() * (x + y) + 4 * g.co * depth + plus.map_or(0, bytes_of);
     span!(
         target: "ops",
         Level::TRACE,

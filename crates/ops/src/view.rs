@@ -3,8 +3,39 @@
 use std::{marker::PhantomData, ops::Deref};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+use half::bf16;
 
-use crate::Error;
+use crate::{Error, kernel::Element};
+
+/// What activations and their gradients are stored in: `f32` or bf16.
+pub(crate) trait Stored: Element + WithDType {
+    /// The elements of a storage of this type.
+    fn of(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+impl Stored for f32 {
+    fn of(storage: &mut CpuStorage) -> Option<&mut [f32]> {
+        if let CpuStorage::F32(all) = storage { Some(all) } else { None }
+    }
+}
+
+impl Stored for bf16 {
+    fn of(storage: &mut CpuStorage) -> Option<&mut [bf16]> {
+        if let CpuStorage::BF16(all) = storage { Some(all) } else { None }
+    }
+}
+
+/// Calls a function that is generic in what activations are [`Stored`] in with the type of `tensor`.
+macro_rules! stored {
+    ($tensor:expr, $run:ident($($argument:expr),* $(,)?)) => {
+        match $tensor.dtype() {
+            candle_core::DType::BF16 => $run::<half::bf16>($($argument),*),
+            // And says so, where it is not.
+            _ => $run::<f32>($($argument),*),
+        }
+    };
+}
+pub(crate) use stored;
 
 /// The elements of a contiguous CPU tensor, locked for reading.
 pub(crate) struct View<'a, T = f32> {
@@ -58,35 +89,35 @@ fn pixels_len(layout: &Layout, pitch: usize) -> usize {
 }
 
 /// As [`View::pixels`], of a storage: the elements, gaps included, and how many from pixel to pixel.
-pub(crate) fn pixels<'a>(
+pub(crate) fn pixels<'a, T: Stored>(
     op: &'static str,
     name: &'static str,
     storage: &'a CpuStorage,
     layout: &Layout,
-) -> Result<(&'a [f32], usize)> {
+) -> Result<(&'a [T], usize)> {
     let Some(pitch) = pixel_pitch(layout) else {
         let pitch = layout.dims().last().copied().unwrap_or(1);
         return Ok((slice(op, name, storage, layout)?, pitch));
     };
-    check_type::<f32>(op, name, storage)?;
-    Ok((&storage.as_slice::<f32>()?[layout.start_offset()..][..pixels_len(layout, pitch)], pitch))
+    check_type::<T>(op, name, storage)?;
+    Ok((&storage.as_slice::<T>()?[layout.start_offset()..][..pixels_len(layout, pitch)], pitch))
 }
 
 /// As [`View::pixels`], for writing: the elements, gaps included, and how many from pixel to pixel.
-pub(crate) fn pixels_mut<'a>(
+pub(crate) fn pixels_mut<'a, T: Stored>(
     op: &'static str,
     name: &'static str,
     storage: &'a mut CpuStorage,
     layout: &Layout,
-) -> Result<(&'a mut [f32], usize)> {
+) -> Result<(&'a mut [T], usize)> {
     let Some(pitch) = pixel_pitch(layout) else {
         let pitch = layout.dims().last().copied().unwrap_or(1);
         return Ok((slice_mut(op, name, storage, layout)?, pitch));
     };
-    check_type::<f32>(op, name, storage)?;
-    match storage {
-        CpuStorage::F32(all) => Ok((&mut all[layout.start_offset()..][..pixels_len(layout, pitch)], pitch)),
-        _ => unreachable!("the type has been checked"),
+    check_type::<T>(op, name, storage)?;
+    match T::of(storage) {
+        Some(all) => Ok((&mut all[layout.start_offset()..][..pixels_len(layout, pitch)], pitch)),
+        None => unreachable!("the type has been checked"),
     }
 }
 
@@ -127,17 +158,17 @@ pub(crate) fn slice<'a, T: WithDType>(
     Ok(&storage.as_slice::<T>()?[start..end])
 }
 
-/// The elements of a contiguous `CpuStorage` of floats, for writing.
-pub(crate) fn slice_mut<'a>(
+/// The elements of a contiguous `CpuStorage`, for writing.
+pub(crate) fn slice_mut<'a, T: Stored>(
     op: &'static str,
     name: &'static str,
     storage: &'a mut CpuStorage,
     layout: &Layout,
-) -> Result<&'a mut [f32]> {
-    let (start, end) = span::<f32>(op, name, storage, layout)?;
-    match storage {
-        CpuStorage::F32(all) => Ok(&mut all[start..end]),
-        _ => unreachable!("`span` has checked the type"),
+) -> Result<&'a mut [T]> {
+    let (start, end) = span::<T>(op, name, storage, layout)?;
+    match T::of(storage) {
+        Some(all) => Ok(&mut all[start..end]),
+        None => unreachable!("`span` has checked the type"),
     }
 }
 

@@ -2,9 +2,9 @@
 
 mod common;
 
-use candle_core::Tensor;
-use common::{assert_close, random, tensor, values};
-use ops::{Affine, BatchStats, Conv, Input, Precision};
+use candle_core::{DType, Tensor};
+use common::{assert_close, halved, random, tensor, values};
+use ops::{Affine, BatchStats, Conv, Input};
 
 const EPS: f64 = 1e-5;
 
@@ -186,42 +186,100 @@ fn batch_norm_adds_its_gradient_to_another() {
     assert!(error.starts_with("batch_norm_backward_add: `into` must have shape"), "{error}");
 }
 
-/// Rounds to bf16, as candle does.
+/// Rounded to bf16.
 fn rounded(x: &Tensor) -> Tensor {
-    x.to_dtype(candle_core::DType::BF16).unwrap().to_dtype(candle_core::DType::F32).unwrap()
+    halved(x).to_dtype(DType::F32).unwrap()
 }
 
-/// Only the operands are rounded: with rounded ones, the passes differ from those in `f32` by the order of sums. By
-/// Winograd's algorithm the transformed operands are rounded instead, which costs as much as it does directly.
+/// With operands that are rounded beforehand, the passes differ from those in `f32` by the rounding of the result. By
+/// Winograd's algorithm the transformed operands are rounded as well, which costs as much again.
 #[test]
 fn convolution_in_bf16() {
     for (xs, ws, stride, padding) in CONVOLUTIONS {
         let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
         let (x, w) = (random(&xs, 1), random(&ws, 2));
-        let (conv, bf16) = (Conv::new(stride, padding), Conv { stride, padding, precision: Precision::Bf16 });
+        let conv = Conv::new(stride, padding);
         let transformed = ws[1..3] == [3, 3] && stride == 1 && ws[0] >= 16 && ws[3] >= 16;
-        let near = |name, got: Tensor, exact: Tensor, rounded: Tensor| {
+        let near = |name, got: Tensor, exact: Tensor, direct: Tensor| {
             assert!(values(&got) != values(&exact), "{name} of {what}: nothing was rounded");
-            assert_close(&format!("{name} of {what}, in f32"), &values(&got), &values(&exact), 1e-2);
+            assert_close(&format!("{name} of {what}, in f32"), &values(&got), &values(&exact), 2e-2);
             if !transformed {
-                assert_close(&format!("{name} of {what}"), &values(&got), &values(&rounded), 1e-5);
+                assert_close(&format!("{name} of {what}"), &values(&got), &values(&direct), 4e-3);
             }
             let error = |of: &Tensor| {
-                let difference = (of - &exact).unwrap().sqr().unwrap().mean_all().unwrap();
-                difference.to_scalar::<f32>().unwrap().sqrt()
+                let of = of.to_dtype(DType::F32).unwrap();
+                (of - &exact).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap().sqrt()
             };
-            let (got, direct) = (error(&got), error(&rounded));
-            assert!(got < 2.0 * direct, "{name} of {what}: error {got}, of rounded operands {direct}");
+            let (got, direct) = (error(&got), error(&direct));
+            assert!(got < 2.5 * direct, "{name} of {what}: error {got}, of rounded operands {direct}");
         };
 
         let y = ops::conv2d_forward(&x, &w, conv).unwrap();
-        let (got, _) = ops::conv2d_stats(&x, &w, bf16, EPS).unwrap();
+        let (got, stats) = ops::conv2d_stats(&halved(&x), &w, conv, EPS).unwrap();
+        assert_eq!((got.dtype(), stats.mean.dtype()), (DType::BF16, DType::F32));
         near("y", got, y.clone(), ops::conv2d_forward(&rounded(&x), &rounded(&w), conv).unwrap());
 
         let (side, kernel) = ((xs[1], xs[2]), (ws[1], ws[2]));
-        let grad = |y: &Tensor, w: &Tensor, conv| ops::conv2d_input_grad(y, w, conv, side, None).unwrap();
-        near("dx", grad(&y, &w, bf16), grad(&y, &w, conv), grad(&rounded(&y), &rounded(&w), conv));
-        let grad = |x: &Tensor, y: &Tensor, conv| ops::conv2d_weight_grad(x, y, conv, kernel).unwrap();
-        near("dw", grad(&x, &y, bf16), grad(&x, &y, conv), grad(&rounded(&x), &rounded(&y), conv));
+        let grad = |y: &Tensor, w: &Tensor| ops::conv2d_input_grad(y, w, conv, side, None).unwrap();
+        let got = grad(&halved(&y), &w);
+        assert_eq!(got.dtype(), DType::BF16);
+        near("dx", got, grad(&y, &w), grad(&rounded(&y), &rounded(&w)));
+        let grad = |x: &Tensor, y: &Tensor| ops::conv2d_weight_grad(x, y, conv, kernel).unwrap();
+        let got = grad(&halved(&x), &halved(&y));
+        assert_eq!(got.dtype(), DType::F32);
+        near("dw", got, grad(&x, &y), grad(&rounded(&x), &rounded(&y)));
     }
+}
+
+/// In bf16, everything between convolutions gives what it gives in `f32`, rounded.
+#[test]
+fn what_is_between_convolutions_in_bf16() {
+    let shape = [2, 9, 8, 37];
+    let (x, stats, [gamma, beta], affine, _) = normed(&shape);
+    let (x, residual, dy) = (rounded(&x), rounded(&random(&shape, 7)), rounded(&random(&shape, 8)));
+    let is_rounded = |what: &str, got: &Tensor, exact: &Tensor| {
+        assert_eq!(got.dtype(), DType::BF16, "{what}");
+        assert!(values(got) == values(&halved(exact)), "{what}");
+    };
+    let halves = |x: &Tensor, f: &dyn Fn(&Tensor) -> Tensor| f(&halved(x));
+
+    let sum = |x: &Tensor, residual: &Tensor| {
+        ops::normalised_sum(Input { x, affine: Some(&affine) }, Some(residual.into()), true).unwrap()
+    };
+    let y = sum(&x, &residual);
+    is_rounded("normalised_sum", &halves(&x, &|x| sum(x, &halved(&residual))), &y);
+    assert!(
+        values(&ops::batch_stats(&halved(&x), EPS).unwrap().var) == values(&ops::batch_stats(&x, EPS).unwrap().var)
+    );
+
+    let backward = |dy: &Tensor, x: &Tensor, y: &Tensor| {
+        ops::batch_norm_backward(dy, x, Some(y), &gamma, &beta, &stats, true, true).unwrap()
+    };
+    let (exact, got) = (backward(&dy, &x, &y), backward(&halved(&dy), &halved(&x), &halved(&y)));
+    is_rounded("dx", &got.dx, &exact.dx);
+    is_rounded("dresidual", &got.dresidual.unwrap(), &exact.dresidual.unwrap());
+    assert!(values(&got.dgamma) == values(&exact.dgamma) && values(&got.dbeta) == values(&exact.dbeta));
+
+    let add = |dy: &Tensor, x: &Tensor, into: Tensor| {
+        ops::batch_norm_backward_add(dy, x, &gamma, &beta, &stats, &into).unwrap();
+        into
+    };
+    let exact = add(&dy, &x, residual.copy().unwrap());
+    is_rounded("batch_norm_backward_add", &add(&halved(&dy), &halved(&x), halved(&residual)), &exact);
+
+    let pool = |x: &Tensor| ops::max_pool_forward(Input { x, affine: Some(&affine) }, 3, 2, 1).unwrap();
+    let ((exact, index), (got, same_index)) = (pool(&x), pool(&halved(&x)));
+    is_rounded("max_pool_forward", &got, &exact);
+    assert_eq!(
+        index.flatten_all().unwrap().to_vec1::<u8>().unwrap(),
+        same_index.flatten_all().unwrap().to_vec1::<u8>().unwrap()
+    );
+    let dpool = rounded(&random(exact.dims(), 9));
+    let back = |dy: &Tensor| ops::max_pool_backward(dy, &index, 3, 2, 1, (9, 8)).unwrap();
+    is_rounded("max_pool_backward", &back(&halved(&dpool)), &back(&dpool));
+    let mean = |x: &Tensor| ops::avg_pool_forward(x, 2).unwrap();
+    is_rounded("avg_pool_forward", &mean(&halved(&x)), &mean(&x));
+    let dmean = mean(&x);
+    let back = |dy: &Tensor| ops::avg_pool_backward(dy, 2, (9, 8)).unwrap();
+    is_rounded("avg_pool_backward", &back(&halved(&dmean)), &back(&rounded(&dmean)));
 }

@@ -11,8 +11,9 @@
 //! Gathering copies, so a normalisation in front of the convolution costs nothing more there ([`Change`]); and the
 //! moments of the result are taken while it is still in the first-level cache.
 //!
-//! In [`Precision::Bf16`] what has been gathered, and the weights, are rounded before they are multiplied; sums stay
-//! `f32`. Where the CPU has no bf16 instructions, the rounded numbers are multiplied as `f32`.
+//! Tensors of bf16 are multiplied as such: what has been gathered, and the weights, are rounded before; sums stay `f32`
+//! until a block of the result is finished. Where the CPU has no bf16 instructions, the rounded numbers are multiplied
+//! as `f32`.
 //!
 //! Work is divided, and sums are ordered, by the shape alone: the result does not depend on the number of threads.
 
@@ -31,7 +32,7 @@ use self::{
     shared::Shared,
 };
 use super::{
-    bf16,
+    Element, bf16,
     dispatch::Form,
     moments::{self, Moments},
     tile::{MAX_ROWS, Operands, PITCH, Tile, bf16_tile, prefetch, tile},
@@ -52,17 +53,27 @@ const ROW_WEIGHTS: usize = 32 << 10;
 /// Fewest pixels of a task of the weight gradient.
 const MIN_PIXELS: usize = 4 * PIXELS;
 
-/// In what numbers a convolution multiplies. Tensors, sums and weights are `f32` either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// `f32`.
-    #[default]
+/// In what numbers a convolution multiplies: those that its tensors are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
     F32,
-    /// Operands rounded to bf16: twice the speed on a CPU with AVX512-BF16, three digits instead of seven.
+    /// Twice the speed on a CPU with AVX512-BF16, three digits instead of seven.
     Bf16,
 }
 
 impl Precision {
+    pub(crate) const fn of<T: Element>() -> Precision {
+        if T::BF16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// Of an element.
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+
     pub(crate) fn tile(self) -> Tile {
         match self {
             Precision::F32 => tile(),
@@ -90,10 +101,10 @@ pub(crate) struct Geometry {
 
 /// Pixels in memory, and what happens to them on the way out of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    /// From the first float of the first pixel to the last of the last.
-    pub(crate) data: &'a [f32],
-    /// Floats from pixel to pixel: the channels, or more where these are a part of a wider tensor.
+pub(crate) struct Source<'a, T> {
+    /// From the first element of the first pixel to the last of the last.
+    pub(crate) data: &'a [T],
+    /// Elements from pixel to pixel: the channels, or more where these are a part of a wider tensor.
     pub(crate) pitch: usize,
     pub(crate) change: Option<Change<'a>>,
 }
@@ -120,14 +131,20 @@ pub(crate) fn at_least(v: f32, floor: f32) -> f32 {
 }
 
 /// What is done to the sums before they are left.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Epilogue<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a, T> {
     /// Added to every pixel: `[co]`.
     pub(crate) bias: Option<&'a [f32]>,
     /// Added element by element: `[n, oh, ow, co]`.
-    pub(crate) residual: Option<&'a [f32]>,
+    pub(crate) residual: Option<&'a [T]>,
     /// Whether negative results become zero.
     pub(crate) relu: bool,
+}
+
+impl<T> Default for Epilogue<'_, T> {
+    fn default() -> Self {
+        Epilogue { bias: None, residual: None, relu: false }
+    }
 }
 
 /// The weights of a forward pass in the order in which it reads them.
@@ -149,21 +166,21 @@ impl Weights {
 }
 
 /// `[n, oh, ow, co]` from `x` and the weights, which were made for a convolution like `g`.
-pub(crate) fn forward(g: &Geometry, x: Source, w: &Weights, epilogue: Epilogue) -> Vec<f32> {
-    let pass = |out: &mut [MaybeUninit<f32>]| forward_to(g, x, w, epilogue, Shared::new(out), g.co, None);
+pub(crate) fn forward<T: Element>(g: &Geometry, x: Source<T>, w: &Weights, epilogue: Epilogue<T>) -> Vec<T> {
+    let pass = |out: &mut [MaybeUninit<T>]| forward_to(g, x, w, epilogue, Shared::new(out), g.co, None);
     // SAFETY: one pass over all pixels at step 1 writes every element of the output.
     unsafe { buffer::filled(g.n * g.oh * g.ow * g.co, pass) }
 }
 
 /// As [`forward`], with the moments of every channel; at least one pixel.
-pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &Weights) -> (Vec<f32>, Moments) {
+pub(crate) fn forward_moments<T: Element>(g: &Geometry, x: Source<T>, w: &Weights) -> (Vec<T>, Moments) {
     let blocks = if winograd::suits(g) {
         winograd::block_pixels(g)
     } else {
         balanced(0..g.n * g.oh * g.ow, PIXELS).iter().map(Range::len).collect()
     };
     let mut sums = moments::Parts::new(blocks, g.co);
-    let pass = |out: &mut [MaybeUninit<f32>]| {
+    let pass = |out: &mut [MaybeUninit<T>]| {
         forward_to(g, x, w, Epilogue::default(), Shared::new(out), g.co, Some(Shared::new(sums.values())));
     };
     // SAFETY: as above.
@@ -172,12 +189,12 @@ pub(crate) fn forward_moments(g: &Geometry, x: Source, w: &Weights) -> (Vec<f32>
 }
 
 /// Writes the result's pixels `pitch` apart.
-fn forward_to(
+fn forward_to<T: Element>(
     g: &Geometry,
-    x: Source,
+    x: Source<T>,
     w: &Weights,
-    epilogue: Epilogue,
-    out: Shared<f32>,
+    epilogue: Epilogue<T>,
+    out: Shared<T>,
     pitch: usize,
     sums: Option<Shared<f64>>,
 ) {
@@ -192,10 +209,10 @@ fn forward_to(
 }
 
 /// `[n, h, w, ci]` from `dy` and `w`; `residual`, of the same shape, is added.
-pub(crate) fn input_grad(g: &Geometry, dy: Source, w: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], residual: Option<&[T]>) -> Vec<T> {
     let s = g.stride;
     let epilogue = Epilogue { residual, ..Epilogue::default() };
-    let fill = |out: &mut [MaybeUninit<f32>]| {
+    let fill = |out: &mut [MaybeUninit<T>]| {
         let out = Shared::new(out);
         if winograd::suits(g) {
             let filters = winograd::Filters::turned(g.precision, g.co, g.ci, w);
@@ -232,7 +249,7 @@ pub(crate) fn input_grad(g: &Geometry, dy: Source, w: &[f32], residual: Option<&
 }
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which is not changed on the way.
-pub(crate) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
+pub(crate) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
     if winograd::suits(g) {
         return winograd::weight_grad(g, x, dy);
     }
@@ -285,17 +302,23 @@ fn summed(mut parts: Vec<f32>, len: usize) -> Vec<f32> {
 struct Scratch {
     left: Aligned,
     right: Aligned,
+    /// A block of the result, where that is not of floats.
+    sums: Vec<f32>,
     spots: Vec<Spot>,
     /// Where the results go.
     places: Vec<usize>,
+    /// Where the sums are until they are finished.
+    rows: Vec<usize>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         left: Aligned::zeros(PIXELS * PITCH),
         right: Aligned::zeros(PIXELS * PITCH),
+        sums: Vec::new(),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
+        rows: Vec::with_capacity(PIXELS),
     });
 }
 
@@ -310,9 +333,9 @@ struct Block {
 }
 
 /// `to = sum over pixels of dy[p][rows] patch[p][columns]`.
-fn weight_block(
-    patches: &Gather,
-    grads: &Gather,
+fn weight_block<T: Element>(
+    patches: &Gather<T>,
+    grads: &Gather<T>,
     precision: Precision,
     pixels: Range<usize>,
     to: &Block,
@@ -406,12 +429,12 @@ struct Place {
 
 /// Multiplies every patch with the weights, and leaves the results, by way of the epilogue, at their places; the moments
 /// of block and channel in `sums`, as [`moments::Parts`] has them.
-fn multiply(
-    gather: &Gather,
+fn multiply<T: Element>(
+    gather: &Gather<T>,
     weights: &Packed,
     place: Place,
-    epilogue: Epilogue,
-    out: Shared<f32>,
+    epilogue: Epilogue<T>,
+    out: Shared<T>,
     sums: Option<Shared<f64>>,
 ) {
     let blocks = balanced(0..gather.patches.pixels(), PIXELS);
@@ -427,28 +450,42 @@ fn multiply(
 }
 
 #[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
-fn multiply_block(
-    gather: &Gather,
+fn multiply_block<T: Element>(
+    gather: &Gather<T>,
     weights: &Packed,
     place: Place,
-    epilogue: Epilogue,
-    out: Shared<f32>,
+    epilogue: Epilogue<T>,
+    out: Shared<T>,
     sums: Option<(Shared<f64>, usize)>,
     pixels: Range<usize>,
     panels: Range<usize>,
 ) {
     let Packed { depth, channels, precision, tile, .. } = *weights;
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: block, spots, places, .. } = scratch;
+        let Scratch { left: block, sums: results, spots, places, rows, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..pixels.len(), tile.rows);
+        let first = panels.start * tile.columns;
+        let width = (panels.end * tile.columns).min(channels) - first;
         spots.clear();
         spots.extend(gather.patches.spots(pixels.clone()));
+        // Where the first channel of every pixel goes in the end, and where its sums are until then.
         places.clear();
         places.extend(spots.iter().map(|spot| {
             let (row, column) = (place.y + spot.row * place.step, place.x + spot.column * place.step);
-            ((spot.image * place.h + row) * place.w + column) * place.pitch
+            ((spot.image * place.h + row) * place.w + column) * place.pitch + first
         }));
+        rows.clear();
+        let to = if let Some(out) = out.floats() {
+            rows.extend_from_slice(places);
+            out
+        } else {
+            rows.extend((0..spots.len()).map(|row| row * width));
+            if results.len() < spots.len() * width {
+                results.resize(spots.len() * width, 0.0);
+            }
+            Shared::written(results)
+        };
         let mut depths = in_steps(depth, DEPTH, tile.group);
         if depths.is_empty() {
             depths.push(0..0); // no tap meets these pixels: zeros
@@ -456,11 +493,11 @@ fn multiply_block(
         // Of the channels of one panel, once they are finished.
         let leave_moments = |channel: usize| {
             let Some((sums, block)) = sums else { return };
-            let width = tile.columns.min(channels - channel);
+            let lanes = tile.columns.min(channels - channel);
             // SAFETY: this task alone has written these pixels and channels, and writes these moments.
             let (rows, to) = unsafe {
-                let rows = places.iter().map(|at| &*out.slice(at + channel, width));
-                (rows, moments::Parts::at(block, channels).map(|at| sums.slice(at + channel, width)))
+                let rows = rows.iter().map(|at| &*to.slice(at + channel - first, lanes));
+                (rows, moments::Parts::at(block, channels).map(|at| sums.slice(at + channel, lanes)))
             };
             vectorised(|| moments::of_rows(rows, to));
         };
@@ -482,38 +519,46 @@ fn multiply_block(
             for tiles in tiles.chunks(band.max(1)) {
                 for panel in panels.clone() {
                     let channel = panel * tile.columns;
-                    let width = tile.columns.min(channels - channel);
+                    let lanes = tile.columns.min(channels - channel);
                     let panel = weights.from(panel, depths.start);
-                    for rows in tiles {
+                    for tile_rows in tiles {
                         let operands = Operands {
                             depth: steps,
-                            a: block[rows.start * PITCH..].as_ptr(),
+                            a: block[tile_rows.start * PITCH..].as_ptr(),
                             a_step: 1,
                             b: panel.as_ptr(),
                             b_step: tile.columns,
                             accumulate: depths.start > 0,
                         };
-                        let at = |row: usize| places[rows.start + row] + channel;
+                        let at = |row: usize| rows[tile_rows.start + row] + channel - first;
+                        let residual_at = |row: usize| places[tile_rows.start + row] + channel - first;
                         if let (true, Some(residual)) = (last, epilogue.residual) {
-                            for row in 0..rows.len() {
-                                let row = residual[at(row)..].as_ptr();
+                            for row in 0..tile_rows.len() {
+                                let row = residual[residual_at(row)..].as_ptr().cast::<f32>();
                                 prefetch(row);
                                 prefetch(row.wrapping_add(16));
                             }
                         }
                         // SAFETY: `A` is `block`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on,
                         // which has a row for each step left; this task alone writes these pixels and channels of
-                        // `out`.
+                        // `to`.
                         unsafe {
-                            out.write(tile.pitched, rows.len(), width, tile.columns, operands, &mut spill, at);
+                            to.write(tile.pitched, tile_rows.len(), lanes, tile.columns, operands, &mut spill, at);
                             if last && !epilogue.is_empty() {
-                                let rows = (0..rows.len()).map(|row| (at(row), out.slice(at(row), width)));
+                                let rows = (0..tile_rows.len()).map(|row| (residual_at(row), to.slice(at(row), lanes)));
                                 vectorised(|| epilogue.apply(rows, channel));
                             }
                         }
                     }
                     if !whole_rows && last {
                         leave_moments(channel);
+                    }
+                }
+                if last && out.floats().is_none() {
+                    let finished = tiles.first().map_or(0, |tile| tile.start)..tiles.last().map_or(0, |tile| tile.end);
+                    for (at, place) in rows[finished.clone()].iter().zip(&places[finished]) {
+                        // SAFETY: this task alone has written these sums, and writes these pixels and channels.
+                        unsafe { out.put(*place, to.slice(*at, width)) };
                     }
                 }
             }
@@ -524,7 +569,7 @@ fn multiply_block(
     });
 }
 
-impl Epilogue<'_> {
+impl<T: Element> Epilogue<'_, T> {
     fn is_empty(&self) -> bool {
         self.bias.is_none() && self.residual.is_none() && !self.relu
     }
@@ -540,7 +585,7 @@ impl Epilogue<'_> {
                 None => sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum = at_least(*sum + bias, floor)),
                 Some(residual) => {
                     let operands = bias.iter().zip(&residual[at..]);
-                    sums.iter_mut().zip(operands).for_each(|(sum, (b, r))| *sum = at_least(*sum + b + r, floor));
+                    sums.iter_mut().zip(operands).for_each(|(sum, (b, r))| *sum = at_least(*sum + b + r.wide(), floor));
                 }
             }
         }
@@ -574,7 +619,7 @@ fn balanced(range: Range<usize>, most: usize) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn plain(data: &[f32], pitch: usize) -> Source<'_> {
+    fn plain(data: &[f32], pitch: usize) -> Source<'_, f32> {
         Source { data, pitch, change: None }
     }
 

@@ -73,7 +73,7 @@ pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
 /// Whether the instruction set in use multiplies bf16 numbers.
 pub fn bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
+    return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -84,7 +84,7 @@ mod x86 {
 
     use super::{FLOATS, Job};
 
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn avx512<J: Job>(job: &J) {
         // SAFETY: this function has the instructions, in the two below as well; the rest is the caller's promise.
         unsafe { job.run::<__m512, FLOATS>() }
@@ -96,7 +96,7 @@ mod x86 {
         unsafe { job.run::<__m256, FLOATS>() }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(super) unsafe fn avx512_bf16<J: Job, const FORM: u8>(job: &J) {
         // SAFETY: as above.
         unsafe { job.run::<__m512, FORM>() }

@@ -183,7 +183,7 @@ mod x86 {
         Tile { rows: 14, columns: 32, group: 1, pitched: avx512::<PITCH>, adjacent: avx512::<1> };
     pub(super) const AVX2: Tile = Tile { rows: 6, columns: 16, group: 1, pitched: avx2::<PITCH>, adjacent: avx2::<1> };
 
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
         unsafe { by_rows::<__m512, MAX_ROWS, A_ROW>(rows, operands, c) }
@@ -192,7 +192,7 @@ mod x86 {
     pub(super) const AVX512_BF16: Tile =
         Tile { rows: 14, columns: 32, group: 2, pitched: avx512_bf16::<PITCH>, adjacent: avx512_bf16::<1> };
 
-    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
         unsafe { by_rows::<Pairs, MAX_ROWS, A_ROW>(rows, operands, c) }

@@ -10,7 +10,7 @@ use super::{
 /// # Safety
 ///
 /// For everything here: the CPU has the instructions, and `LANES` floats (for `splat`, one) are at the pointer.
-pub(super) trait Vector: Copy {
+pub(crate) trait Vector: Copy {
     const LANES: usize;
 
     unsafe fn zero() -> Self;
@@ -23,7 +23,7 @@ pub(super) trait Vector: Copy {
 }
 
 /// What else floats can do. As safe as [`Vector`].
-pub(super) trait Arithmetic: Vector {
+pub(crate) trait Arithmetic: Vector {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     /// The larger of the two; not a number in `self` stays so.
@@ -31,12 +31,15 @@ pub(super) trait Arithmetic: Vector {
 }
 
 /// What can be left in every form of scratch memory. As safe as [`Vector`].
-pub(super) trait Leave: Arithmetic {
+pub(crate) trait Leave: Arithmetic {
     /// Writes the elements of a row from `at` on, in a [`Form`](super::dispatch::Form).
     ///
     /// # Safety
     /// And there is room for them; for `HIGH`, something has been written there.
     unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize);
+
+    /// A vector from as many bf16.
+    unsafe fn load_halves(from: *const u16) -> Self;
 
     /// Writes pairs with another vector, in bf16: this one's elements in the lower halves.
     ///
@@ -102,6 +105,13 @@ impl<const N: usize> Arithmetic for [f32; N] {
 
 impl<const N: usize> Leave for [f32; N] {
     #[inline(always)]
+    unsafe fn load_halves(from: *const u16) -> Self {
+        // SAFETY: the caller's promise; the read needs no alignment.
+        let halves = unsafe { from.cast::<[u16; N]>().read_unaligned() };
+        std::array::from_fn(|lane| f32::from_bits(u32::from(halves[lane]) << 16))
+    }
+
+    #[inline(always)]
     unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
         for (lane, v) in self.into_iter().enumerate() {
             let at = at + lane;
@@ -125,6 +135,15 @@ mod x86 {
     use super::{Arithmetic, FLOATS, HALVES, HIGH, Leave, Vector};
 
     impl Leave for __m512 {
+        #[inline(always)]
+        unsafe fn load_halves(from: *const u16) -> Self {
+            // SAFETY: the CPU has the instructions and 16 elements are there, the caller says.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+            }
+        }
+
         #[inline(always)]
         unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
             // SAFETY: there is room, the caller says; in another form than `FLOATS` the CPU has bf16. The types that are
@@ -172,6 +191,15 @@ mod x86 {
     };
 
     impl Leave for __m256 {
+        #[inline(always)]
+        unsafe fn load_halves(from: *const u16) -> Self {
+            // SAFETY: the CPU has the instructions and 8 elements are there, the caller says.
+            unsafe {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+        }
+
         #[inline(always)]
         unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
             // SAFETY: the caller's promise. No CPU has bf16 for these alone.

@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use candle_core::{Device, Tensor, WithDType};
+use candle_core::{DType, Device, Tensor, WithDType};
 
 /// `n` numbers in `-1..1` that look random: SplitMix64, started at `seed`.
 pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -24,9 +24,15 @@ pub(crate) fn tensor<T: WithDType>(values: &[T], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
 }
 
-/// The values of a tensor, in row-major order.
+/// The values of a tensor of `f32` or bf16, in row-major order.
 pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().and_then(|t| t.to_vec1()).unwrap()
+    tensor.flatten_all().and_then(|t| t.to_dtype(DType::F32)?.to_vec1()).unwrap()
+}
+
+/// A tensor as bf16, rounded as candle does.
+#[allow(dead_code)] // not every file has tests in bf16
+pub(crate) fn halved(tensor: &Tensor) -> Tensor {
+    tensor.to_dtype(DType::BF16).unwrap()
 }
 
 /// Asserts that two vectors differ nowhere by more than `tolerance` times the largest magnitude in `expected`.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Geometry, Source};
 use crate::kernel::{
+    Element,
     dispatch::{Form, HIGH, Job, LOW, PAIRS, dispatch},
     tile::PITCH,
     vector::{Leave, Vector},
@@ -81,17 +82,17 @@ pub(super) struct Spot {
 }
 
 /// Copies patches into blocks.
-pub(super) struct Gather<'a> {
+pub(super) struct Gather<'a, T> {
     pub(super) patches: Patches,
-    pub(super) source: Source<'a>,
+    pub(super) source: Source<'a, T>,
     /// The source's change, repeated along a row of a patch; nothing where there is none.
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
     pub(super) floor: f32,
 }
 
-impl<'a> Gather<'a> {
-    pub(super) fn new(patches: Patches, source: Source<'a>) -> Self {
+impl<'a, T: Element> Gather<'a, T> {
+    pub(super) fn new(patches: Patches, source: Source<'a, T>) -> Self {
         let row = |channels: &[f32]| channels.repeat(patches.kw);
         let (scale, shift, floor) = match &source.change {
             Some(change) => (row(change.scale), row(change.shift), change.floor()),
@@ -126,8 +127,8 @@ impl<'a> Gather<'a> {
 }
 
 /// Copying a run of several patches.
-struct Copy<'a> {
-    gather: &'a Gather<'a>,
+struct Copy<'a, T> {
+    gather: &'a Gather<'a, T>,
     spots: &'a [Spot],
     run: Run,
     /// Rows of [`PITCH`] floats.
@@ -135,7 +136,7 @@ struct Copy<'a> {
     at: usize,
 }
 
-impl Job for Copy<'_> {
+impl<T: Element> Job for Copy<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Leave, const FORM: u8>(&self) {
         // SAFETY: `block` has a row for each patch (for two, as pairs), with room for the run from `at` on; the CPU has
@@ -165,10 +166,10 @@ impl Job for Copy<'_> {
     }
 }
 
-impl Copy<'_> {
+impl<T: Element> Copy<'_, T> {
     /// The run of a patch in the source; where it is not all inside, which part is, and where it starts.
     #[inline(always)]
-    fn inside(&self, spot: Spot) -> Result<&[f32], (Range<usize>, usize)> {
+    fn inside(&self, spot: Spot) -> Result<&[T], (Range<usize>, usize)> {
         let Gather { patches, source, .. } = self.gather;
         let Patches { h, w, c, step, .. } = *patches;
         let Run { ky, from, count } = self.run;
@@ -216,13 +217,13 @@ impl Copy<'_> {
     }
 }
 
-impl Gather<'_> {
+impl<T: Element> Gather<'_, T> {
     /// Copies from the source to the element `at` of a row; `from` is the patch's row's float that comes first.
     ///
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
-    unsafe fn copy<V: Leave, const FORM: u8>(&self, source: &[f32], from: usize, row: *mut f32, at: usize) {
+    unsafe fn copy<V: Leave, const FORM: u8>(&self, source: &[T], from: usize, row: *mut f32, at: usize) {
         let mut done = 0;
         // SAFETY: `done` stays below the length by a vector, then by one float; room is the caller's promise.
         unsafe {
@@ -242,7 +243,7 @@ impl Gather<'_> {
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
-    unsafe fn copy_pairs<V: Leave>(&self, low: &[f32], high: &[f32], from: usize, row: *mut f32, at: usize) {
+    unsafe fn copy_pairs<V: Leave>(&self, low: &[T], high: &[T], from: usize, row: *mut f32, at: usize) {
         let len = low.len().min(high.len());
         let mut done = 0;
         // SAFETY: as in `copy`.
@@ -265,10 +266,10 @@ impl Gather<'_> {
     /// # Safety
     /// The CPU has `V`, and there is one at `done`.
     #[inline(always)]
-    unsafe fn changed<V: Leave>(&self, source: &[f32], from: usize, done: usize) -> V {
+    unsafe fn changed<V: Leave>(&self, source: &[T], from: usize, done: usize) -> V {
         // SAFETY: the caller's promise; `scale` and `shift` cover a row of a patch.
         unsafe {
-            let x = V::load(source.as_ptr().add(done));
+            let x = T::load::<V>(source.as_ptr().add(done));
             if self.scale.is_empty() {
                 return x;
             }

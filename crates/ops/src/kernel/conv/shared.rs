@@ -2,7 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use crate::kernel::tile::{MAX_ROWS, Operands, TileFn};
+use crate::kernel::{
+    Element,
+    tile::{MAX_ROWS, Operands, TileFn},
+};
 
 /// Memory that several tasks write to, each its own part.
 pub(super) struct Shared<T> {
@@ -27,6 +30,11 @@ impl<T> Shared<T> {
         Shared { start: out.as_mut_ptr().cast(), len: out.len() }
     }
 
+    /// Memory that holds something already.
+    pub(super) fn written(out: &mut [T]) -> Shared<T> {
+        Shared { start: out.as_mut_ptr(), len: out.len() }
+    }
+
     /// # Safety
     ///
     /// These elements have been written, and no other task touches them while the slice lives.
@@ -39,17 +47,24 @@ impl<T> Shared<T> {
     }
 }
 
-impl Shared<f32> {
+impl<T: Element> Shared<T> {
     /// # Safety
     ///
     /// No other task touches these elements meanwhile.
     #[inline(always)]
     pub(super) unsafe fn put(self, at: usize, values: &[f32]) {
         assert!(at + values.len() <= self.len);
-        // SAFETY: within the memory, as just checked, and nobody else's, the caller says; `values` is borrowed elsewhere.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(at), values.len()) };
+        // SAFETY: within the memory, as just checked, and nobody else's, the caller says.
+        unsafe { T::put(values, self.start.add(at)) };
     }
 
+    /// The same memory, if it is of floats.
+    pub(super) fn floats(self) -> Option<Shared<f32>> {
+        (!T::BF16).then(|| Shared { start: self.start.cast(), len: self.len })
+    }
+}
+
+impl Shared<f32> {
     /// Computes a tile of `rows` by `width` at the places `at(row)`; one narrower than `columns` by way of `spill`.
     ///
     /// # Safety

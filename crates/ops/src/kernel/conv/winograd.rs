@@ -28,7 +28,7 @@ use super::{
 use crate::{
     buffer::{self, Aligned},
     kernel::{
-        bf16,
+        Element, bf16,
         dispatch::Form,
         moments,
         tile::{MAX_ROWS, Operands, PITCH, Tile},
@@ -202,7 +202,7 @@ struct Scratch {
     tiles: Vec<f32>,
     /// The other factor: products `[point][tile][width]`, or transformed gradients.
     others: Vec<f32>,
-    /// 16 normalised pixels, and one of zeros.
+    /// 16 normalised pixels.
     rows: Vec<f32>,
     /// Finished pixels.
     pixels: Vec<f32>,
@@ -225,12 +225,12 @@ fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Writes the convolution of `x`, by way of the epilogue, to pixels `pitch` apart; the moments of block and channel to
 /// `sums`, as [`moments::Parts`] has them.
-pub(super) fn forward(
+pub(super) fn forward<T: Element>(
     g: &Geometry,
-    x: Source,
+    x: Source<T>,
     filters: &Filters,
-    epilogue: Epilogue,
-    out: Shared<f32>,
+    epilogue: Epilogue<T>,
+    out: Shared<T>,
     pitch: usize,
     sums: Option<Shared<f64>>,
 ) {
@@ -250,7 +250,7 @@ pub(super) fn forward(
             let chunk_len = POINTS * spots.len() * PITCH;
             let tiles = reserve(tiles, chunks.len() * chunk_len);
             let products = reserve(others, POINTS * spots.len() * width);
-            let rows = reserve(rows, 17 * DEPTH);
+            let rows = reserve(rows, POINTS * DEPTH);
             for (channels, tiles) in chunks.iter().zip(tiles.chunks_exact_mut(chunk_len)) {
                 let form = if filters.tile.group == 1 { Form::Floats } else { Form::Halves };
                 let place = |tile| (tile * PITCH, form);
@@ -309,9 +309,9 @@ pub(super) fn forward(
 
 /// `B' d B` of the tiles at `spots`, for some channels: the points `step` floats apart, and a tile in each at its `place`.
 #[allow(clippy::too_many_arguments)] // what, from where, and to where
-fn transform(
+fn transform<T: Element>(
     patches: &Patches,
-    x: &Source,
+    x: &Source<T>,
     spots: &[Spot],
     channels: Range<usize>,
     step: usize,
@@ -320,9 +320,8 @@ fn transform(
     tiles: &mut [f32],
 ) {
     let len = channels.len();
-    let (normalised, rows) = rows.split_at_mut(POINTS * len);
-    let zeros = &mut rows[..len];
-    zeros.fill(0.0);
+    let normalised = &mut rows[..POINTS * len];
+    let zeros = &[T::ZERO; DEPTH][..len];
     let change = x.change.map(|change| Change {
         scale: &change.scale[channels.clone()],
         shift: &change.shift[channels.clone()],
@@ -351,14 +350,14 @@ fn transform(
                         };
                         let affine = change.scale.iter().zip(change.shift);
                         for ((to, x), (scale, shift)) in to.iter_mut().zip(pixel(*at)).zip(affine) {
-                            *to = at_least(x * scale + shift, floor);
+                            *to = at_least(x.wide() * scale + shift, floor);
                         }
                     }
                 });
-                let pixels = std::array::from_fn(|point| &normalised[point * len..][..len]);
+                let pixels: [&[f32]; POINTS] = std::array::from_fn(|point| &normalised[point * len..][..len]);
                 transforms::input(form, pixels, None, to, step);
             }
-            _ => transforms::input(form, places.map(|at| at.map_or(&*zeros, pixel)), change, to, step),
+            _ => transforms::input(form, places.map(|at| at.map_or(zeros, pixel)), change, to, step),
         }
     }
 }
@@ -396,7 +395,7 @@ fn multiply(
 }
 
 /// `[co, 3, 3, ci]` from `x` and `dy`, which is not changed on the way.
-pub(super) fn weight_grad(g: &Geometry, x: Source, dy: Source) -> Vec<f32> {
+pub(super) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
     let patches = tiles(g);
     let count = patches.pixels();
     let sides = [balanced(0..g.co, GRAD_CHANNELS), balanced(0..g.ci, GRAD_CHANNELS)];
@@ -456,11 +455,11 @@ fn gathered([a, b, c, d]: [&[f32]; 4], out: &mut [f32], step: usize) {
 
 /// The sums over `range` of the tiles, for some channels of both sides: `[point][co][ci]` from `first` on.
 #[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
-fn weight_block(
+fn weight_block<T: Element>(
     g: &Geometry,
     patches: &Patches,
-    x: Source,
-    dy: Source,
+    x: Source<T>,
+    dy: Source<T>,
     range: Range<usize>,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -471,7 +470,7 @@ fn weight_block(
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { tiles, others, rows: read, spots, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
-        let read = reserve(read, 17 * DEPTH);
+        let read = reserve(read, POINTS * DEPTH);
         let tile_rows = balanced(0..rows.len(), tile.rows);
         for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
             spots.clear();
@@ -487,7 +486,7 @@ fn weight_block(
             let len = POINTS * steps * GRAD_PITCH + 32;
             let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
             transform(patches, &x, spots, columns.clone(), steps * GRAD_PITCH, place, read, inputs);
-            spread(g, &dy, spots, rows.clone(), steps * GRAD_PITCH, place, read, grads);
+            spread(g, &dy, spots, rows.clone(), steps * GRAD_PITCH, place, grads);
             for point in 0..POINTS {
                 let start = point * steps * GRAD_PITCH;
                 for column in (0..columns.len()).step_by(tile.columns) {
@@ -519,22 +518,19 @@ fn weight_block(
 }
 
 /// `A dy A'` of the tiles at `spots`, for some channels, left as by [`transform`].
-#[allow(clippy::too_many_arguments)] // what, from where, and to where
-fn spread(
+fn spread<T: Element>(
     g: &Geometry,
-    dy: &Source,
+    dy: &Source<T>,
     spots: &[Spot],
     channels: Range<usize>,
     step: usize,
     place: impl Fn(usize) -> (usize, Form),
-    rows: &mut [f32],
     tiles: &mut [f32],
 ) {
     let len = channels.len();
-    let zeros = &mut rows[..len];
-    zeros.fill(0.0);
+    let zeros = &[T::ZERO; GRAD_CHANNELS][..len];
     for (tile, spot) in spots.iter().enumerate() {
-        let mut pixels = [&*zeros; 4];
+        let mut pixels = [zeros; 4];
         for (at, pixel) in inside(g, *spot) {
             pixels[at] = &dy.data[pixel * dy.pitch + channels.start..][..len];
         }

@@ -2,6 +2,7 @@
 
 use super::POINTS;
 use crate::kernel::{
+    Element,
     conv::Change,
     dispatch::{Form, Job, dispatch},
     vector::Leave,
@@ -9,23 +10,29 @@ use crate::kernel::{
 
 /// `B' d B` of the 16 pixels of a tile, changed on the way in: the points' channels, in rows `step` floats apart.
 #[inline]
-pub(super) fn input(form: Form, pixels: [&[f32]; POINTS], change: Option<Change>, to: &mut [f32], step: usize) {
+pub(super) fn input<T: Element>(
+    form: Form,
+    pixels: [&[T]; POINTS],
+    change: Option<Change>,
+    to: &mut [f32],
+    step: usize,
+) {
     let len = pixels[0].len();
     assert!(pixels.iter().all(|pixel| pixel.len() == len));
     check(form, len, to, step);
     assert!(change.is_none_or(|change| change.scale.len() == len && change.shift.len() == len));
-    let job = Input { pixels: pixels.map(<[f32]>::as_ptr), change, len, to: to.as_mut_ptr(), step };
+    let job = Input { pixels: pixels.map(<[T]>::as_ptr), change, len, to: to.as_mut_ptr(), step };
     // SAFETY: the slices are as long as just checked, and `to` is exclusive.
     unsafe { dispatch(form, &job) }
 }
 
 /// `A dy A'` of the 4 pixels of a tile, left as by [`input`].
 #[inline]
-pub(super) fn spread(form: Form, pixels: [&[f32]; 4], to: &mut [f32], step: usize) {
+pub(super) fn spread<T: Element>(form: Form, pixels: [&[T]; 4], to: &mut [f32], step: usize) {
     let len = pixels[0].len();
     assert!(pixels.iter().all(|pixel| pixel.len() == len));
     check(form, len, to, step);
-    let job = Spread { pixels: pixels.map(<[f32]>::as_ptr), len, to: to.as_mut_ptr(), step };
+    let job = Spread { pixels: pixels.map(<[T]>::as_ptr), len, to: to.as_mut_ptr(), step };
     // SAFETY: as in `input`.
     unsafe { dispatch(form, &job) }
 }
@@ -44,16 +51,16 @@ pub(super) fn output(points: &[f32], step: usize, width: usize, pixels: &mut [f3
     unsafe { dispatch(Form::Floats, &job) }
 }
 
-struct Input<'a> {
-    pixels: [*const f32; POINTS],
+struct Input<'a, T> {
+    pixels: [*const T; POINTS],
     change: Option<Change<'a>>,
     len: usize,
     to: *mut f32,
     step: usize,
 }
 
-struct Spread {
-    pixels: [*const f32; 4],
+struct Spread<T> {
+    pixels: [*const T; 4],
     len: usize,
     to: *mut f32,
     step: usize,
@@ -66,7 +73,7 @@ struct Output {
     to: *mut f32,
 }
 
-impl Job for Input<'_> {
+impl<T: Element> Job for Input<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Leave, const FORM: u8>(&self) {
         let mut at = 0;
@@ -84,7 +91,7 @@ impl Job for Input<'_> {
     }
 }
 
-impl Input<'_> {
+impl<T: Element> Input<'_, T> {
     /// # Safety
     /// A vector at `at`.
     #[inline(always)]
@@ -96,7 +103,7 @@ impl Input<'_> {
             match &self.change {
                 None => {
                     for (d, pixel) in d.iter_mut().zip(&self.pixels) {
-                        *d = V::load(pixel.add(at));
+                        *d = T::load::<V>(pixel.add(at));
                     }
                 }
                 Some(change) => {
@@ -104,7 +111,7 @@ impl Input<'_> {
                     let shift = V::load(change.shift.as_ptr().add(at));
                     let floor = V::splat(&change.floor());
                     for (d, pixel) in d.iter_mut().zip(&self.pixels) {
-                        *d = V::load(pixel.add(at)).mul(scale).add(shift).at_least(floor);
+                        *d = T::load::<V>(pixel.add(at)).mul(scale).add(shift).at_least(floor);
                     }
                 }
             }
@@ -127,7 +134,7 @@ impl Input<'_> {
     }
 }
 
-impl Job for Spread {
+impl<T: Element> Job for Spread<T> {
     #[inline(always)]
     unsafe fn run<V: Leave, const FORM: u8>(&self) {
         let mut at = 0;
@@ -145,7 +152,7 @@ impl Job for Spread {
     }
 }
 
-impl Spread {
+impl<T: Element> Spread<T> {
     /// # Safety
     /// A vector at `at`.
     #[inline(always)]
@@ -153,8 +160,8 @@ impl Spread {
         // SAFETY: the caller's promise.
         unsafe {
             let [a, b, c, d] = self.pixels;
-            let (a, b) = (V::load(a.add(at)), V::load(b.add(at)));
-            let (c, d) = (V::load(c.add(at)), V::load(d.add(at)));
+            let (a, b): (V, V) = (T::load(a.add(at)), T::load(b.add(at)));
+            let (c, d): (V, V) = (T::load(c.add(at)), T::load(d.add(at)));
             let zero = V::zero();
             // Along the rows, then along the columns.
             let above = [a, a.add(b), a.sub(b), zero.sub(b)];
