@@ -14,8 +14,9 @@ use crate::{
     input::InputView,
     kernel::{
         Element,
-        conv::{Change, Source, at_least},
+        conv::{Change, Source},
         moments::Moments,
+        rows::{self, Mask, Masked},
         vectorised,
     },
     trace,
@@ -215,7 +216,8 @@ fn backward_of<T: Stored>(
         Some(y) => Mask::Result(y),
         None => Mask::Again { scale: &scale, shift: &shift },
     };
-    let grads = backward(&dy, &x, mask, &gamma, &mean, &inv_std, has_residual);
+    let masked = Masked { dy: &dy, mask, x: &x, pitch: c };
+    let grads = backward(&masked, &gamma, &mean, &inv_std, has_residual);
 
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     let tensor = |v: Vec<T>| Tensor::from_vec(v, shape, &Device::Cpu);
@@ -269,20 +271,10 @@ fn backward_add_of<T: Stored>(
     let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
     let ([sum, product], coefficients) = {
         let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::pixels(op, "x", x)?);
-        let operands = Operands {
-            dy: &dy,
-            x: &x,
-            pitch: x.pitch(),
-            y: &dy,
-            gamma: &gamma,
-            mean: &mean,
-            inv_std: &inv_std,
-            scale: &scale,
-            shift: &shift,
-            has_residual: false,
-        };
-        let sums = gradient_sums::<T, AGAIN>(&operands);
-        let coefficients = coefficients(&operands, &sums[0], &sums[1]);
+        let mask = Mask::Again { scale: &scale, shift: &shift };
+        let masked = Masked { dy: &dy, mask, x: &x, pitch: x.pitch() };
+        let sums = gradient_sums(&masked, &mean);
+        let coefficients = coefficients(dy.len() / c, &gamma, &mean, &inv_std, &sums);
         (sums, coefficients)
     };
     into.inplace_op3(dy, x, &AddInputGrad::<T> { scale, shift, coefficients, kind: PhantomData })?;
@@ -316,20 +308,12 @@ impl<T: Stored> InplaceOp3 for AddInputGrad<T> {
         let dy: &[T] = slice(op, "dy", dy, ldy)?;
         let (x, x_pitch) = pixels::<T>(op, "x", x, lx)?;
         let (c, [a, b, e]) = (self.scale.len(), &self.coefficients);
-        let rows = (TASK / c).max(1);
-        let parts = dy.par_chunks(rows * c).zip(x.par_chunks(rows * x_pitch)).zip(into.par_chunks_mut(rows * pitch));
-        parts.for_each(|((dy, x), into)| {
-            vectorised(|| {
-                for ((dy, x), into) in dy.chunks_exact(c).zip(x.chunks(x_pitch)).zip(into.chunks_mut(pitch)) {
-                    let affine = self.scale.iter().zip(&self.shift);
-                    let operands = dy.iter().zip(x).zip(affine).zip(a.iter().zip(b).zip(e));
-                    for (into, (((dy, x), (scale, shift)), ((a, b), e))) in into.iter_mut().zip(operands) {
-                        let x = x.wide();
-                        let d = passed::<AGAIN>(dy.wide(), 0.0, x, *scale, *shift);
-                        *into = T::narrow(into.wide() + (a * d + (b * x + e)));
-                    }
-                }
-            });
+        let mask = Mask::Again { scale: &self.scale, shift: &self.shift };
+        let masked = Masked { dy, mask, x, pitch: x_pitch };
+        let (pixels, rows) = (dy.len() / c, (TASK / c).max(1));
+        into.par_chunks_mut(rows * pitch).enumerate().for_each(|(task, into)| {
+            let range = task * rows..((task + 1) * rows).min(pixels);
+            masked.pixels(range, c).add_gradient([a, b, e], into, pitch);
         });
         Ok(())
     }
@@ -421,15 +405,10 @@ impl CustomOp3 for BatchNorm {
         let dy = dy.contiguous()?;
         let (xs, shape) = (View::<f32>::new(op, "x", x)?, x.shape());
         let moments = moments(&xs, c);
-        let grads = backward(
-            &View::new(op, "dy", &dy)?,
-            &xs,
-            Mask::All,
-            &View::new(op, "gamma", gamma)?,
-            &narrow(&moments.mean),
-            &narrow(&moments.inv_std(self.eps)),
-            false,
-        );
+        let dys = View::new(op, "dy", &dy)?;
+        let masked = Masked { dy: &dys, mask: Mask::All, x: &xs, pitch: c };
+        let (mean, inv_std) = (narrow(&moments.mean), narrow(&moments.inv_std(self.eps)));
+        let grads = backward(&masked, &View::new(op, "gamma", gamma)?, &mean, &inv_std, false);
         Ok((
             Some(Tensor::from_vec(grads.dx, shape, &Device::Cpu)?),
             Some(Tensor::from_vec(grads.dgamma, c, &Device::Cpu)?),
@@ -542,40 +521,14 @@ fn sum<T: Element>(c: usize, x: Source<T>, residual: Option<Source<T>>, relu: bo
     let task = rows_per_task(c);
     let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
     let none = Change { scale: &ones, shift: &zeros, relu: false };
-    let change = x.change.unwrap_or(none);
-    let (least, floor) = (change.floor(), if relu { 0.0 } else { f32::NEG_INFINITY });
     let pass = |y: &mut [MaybeUninit<T>]| {
-        let parts = y.par_chunks_mut(task).zip(x.data.par_chunks(task));
-        let affine = change.scale.iter().zip(change.shift);
-        let Some(residual) = residual else {
-            let floor = least.max(floor);
-            parts.for_each(|(y, x)| {
-                vectorised(|| {
-                    for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                        for (y, (x, (scale, shift))) in y.iter_mut().zip(x.iter().zip(affine.clone())) {
-                            y.write(T::narrow(at_least(x.wide() * scale + shift, floor)));
-                        }
-                    }
-                });
-            });
-            return;
-        };
-        let other = residual.change.unwrap_or(none);
-        let (other_least, other) = (other.floor(), other.scale.iter().zip(other.shift));
-        parts.zip(residual.data.par_chunks(task)).for_each(|((y, x), r)| {
-            vectorised(|| {
-                for ((y, x), r) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(r.chunks_exact(c)) {
-                    let operands = x.iter().zip(affine.clone()).zip(r.iter().zip(other.clone()));
-                    for (y, ((x, (scale, shift)), (r, (rscale, rshift)))) in y.iter_mut().zip(operands) {
-                        let x = at_least(x.wide() * scale + shift, least);
-                        let r = at_least(r.wide() * rscale + rshift, other_least);
-                        y.write(T::narrow(at_least(x + r, floor)));
-                    }
-                }
-            });
+        y.par_chunks_mut(task).enumerate().for_each(|(index, y)| {
+            let within = index * task..index * task + y.len();
+            let residual = residual.map(|other| (&other.data[within.clone()], other.change.unwrap_or(none)));
+            rows::sum(&x.data[within], x.change.unwrap_or(none), residual, relu, y);
         });
     };
-    // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and each branch writes every element.
+    // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and `sum` writes every element.
     unsafe { buffer::filled(x.data.len(), pass) }
 }
 
@@ -586,93 +539,21 @@ struct Backward<T> {
     dresidual: Option<Vec<T>>,
 }
 
-/// Where the ReLU behind a batch norm let the gradient pass.
-#[derive(Clone, Copy)]
-enum Mask<'a, T> {
-    /// There was none.
-    All,
-    /// Where its result is positive.
-    Result(&'a [T]),
-    /// Where `scale x + shift` is positive.
-    Again { scale: &'a [f32], shift: &'a [f32] },
-}
-
-const ALL: u8 = 0;
-const RESULT: u8 = 1;
-const AGAIN: u8 = 2;
-
-/// `d` where the ReLU let it pass, otherwise 0; operands that `MASK` does not need are not looked at.
-#[inline(always)]
-fn passed<const MASK: u8>(d: f32, y: f32, x: f32, scale: f32, shift: f32) -> f32 {
-    let passes = match MASK {
-        RESULT => y > 0.0,
-        AGAIN => x * scale + shift > 0.0,
-        _ => true,
-    };
-    if passes { d } else { 0.0 }
-}
-
-/// The operands of the backward pass; all but the last six `[..., C]`.
-struct Operands<'a, T> {
-    dy: &'a [T],
-    x: &'a [T],
-    /// Elements from pixel to pixel of `x`.
-    pitch: usize,
-    /// Something of that shape, where there is no mask by the result.
-    y: &'a [T],
-    gamma: &'a [f32],
-    mean: &'a [f32],
-    inv_std: &'a [f32],
-    /// Something of that shape, where there is no mask by computing again.
-    scale: &'a [f32],
-    shift: &'a [f32],
-    has_residual: bool,
-}
-
-fn backward<T: Element>(
-    dy: &[T],
-    x: &[T],
-    mask: Mask<T>,
-    gamma: &[f32],
-    mean: &[f32],
-    inv_std: &[f32],
-    has_residual: bool,
-) -> Backward<T> {
-    let plain =
-        Operands { dy, x, pitch: gamma.len(), y: dy, gamma, mean, inv_std, scale: gamma, shift: gamma, has_residual };
-    match mask {
-        Mask::All => backward_masked::<T, ALL>(&plain),
-        Mask::Result(y) => backward_masked::<T, RESULT>(&Operands { y, ..plain }),
-        Mask::Again { scale, shift } => backward_masked::<T, AGAIN>(&Operands { scale, shift, ..plain }),
-    }
-}
-
 /// Per channel, the sums of `d` and of `d (x - mean)`.
-fn gradient_sums<T: Element, const MASK: u8>(operands: &Operands<T>) -> [Vec<f64>; 2] {
-    let Operands { dy, x, pitch, y, mean, scale, shift, .. } = *operands;
+fn gradient_sums<T: Element>(masked: &Masked<T>, mean: &[f32]) -> [Vec<f64>; 2] {
     let c = mean.len();
-    channel_sums(dy.len() / c, c, |range, sum, product| {
-        vectorised(|| {
-            let rows = dy[range.start * c..range.end * c].chunks_exact(c).zip(x[range.start * pitch..].chunks(pitch));
-            for ((dy, x), y) in rows.zip(y[range.start * c..].chunks_exact(c)) {
-                let sums = sum.iter_mut().zip(product.iter_mut());
-                let operands = dy.iter().zip(y).zip(x.iter().zip(mean)).zip(scale.iter().zip(shift));
-                for ((sum, product), (((dy, y), (x, mean)), (scale, shift))) in sums.zip(operands) {
-                    let x = x.wide();
-                    let d = passed::<MASK>(dy.wide(), y.wide(), x, *scale, *shift);
-                    *sum += d;
-                    *product += d * (x - mean);
-                }
-            }
-        })
-    })
+    channel_sums(masked.dy.len() / c, c, |range, sum, product| masked.pixels(range, c).sums(mean, sum, product))
 }
 
 /// Per channel, `a`, `b`, `e` of `dx = gamma inv_std (d - mean(d) - xhat mean(d xhat)) = a d + b x + e`.
-fn coefficients<T>(operands: &Operands<T>, sum: &[f64], product: &[f64]) -> [Vec<f32>; 3] {
-    let Operands { dy, gamma, mean, inv_std, .. } = *operands;
-    let c = gamma.len();
-    let n = (dy.len() / c) as f64;
+fn coefficients(
+    pixels: usize,
+    gamma: &[f32],
+    mean: &[f32],
+    inv_std: &[f32],
+    [sum, product]: &[Vec<f64>; 2],
+) -> [Vec<f32>; 3] {
+    let (c, n) = (gamma.len(), pixels as f64);
     let mut coefficients = [vec![0f32; c], vec![0f32; c], vec![0f32; c]];
     for j in 0..c {
         let inv = f64::from(inv_std[j]);
@@ -689,54 +570,35 @@ fn gamma_grad(product: &[f64], inv_std: &[f32]) -> Vec<f32> {
     product.iter().zip(inv_std).map(|(p, s)| (p * f64::from(*s)) as f32).collect()
 }
 
-fn backward_masked<T: Element, const MASK: u8>(operands: &Operands<T>) -> Backward<T> {
-    let Operands { dy, x, y, gamma, inv_std, scale, shift, has_residual, .. } = *operands;
-    let c = gamma.len();
-    let [sum, product] = gradient_sums::<T, MASK>(operands);
-    let [a, b, e] = &coefficients(operands, &sum, &product);
+fn backward<T: Element>(
+    masked: &Masked<T>,
+    gamma: &[f32],
+    mean: &[f32],
+    inv_std: &[f32],
+    has_residual: bool,
+) -> Backward<T> {
+    let (c, len) = (gamma.len(), masked.dy.len());
+    let sums = gradient_sums(masked, mean);
+    let [a, b, e] = &coefficients(len / c, gamma, mean, inv_std, &sums);
     let task = rows_per_task(c);
+    let part = |index: usize, len: usize| masked.pixels(index * task / c..(index * task + len) / c, c);
     let mut dresidual = None;
     let pass = |dx: &mut [MaybeUninit<T>]| {
-        let parts = dy.par_chunks(task).zip(x.par_chunks(task)).zip(y.par_chunks(task));
-        let parts = parts.zip(dx.par_chunks_mut(task));
-        let affine = scale.iter().zip(shift);
-        // dx = a d + b x + e
-        let input = |dy: &[T], x: &[T], y: &[T], dx: &mut [MaybeUninit<T>]| {
-            vectorised(|| {
-                let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
-                for (((dy, x), y), dx) in rows.zip(dx.chunks_exact_mut(c)) {
-                    let operands = dy.iter().zip(y).zip(x).zip(affine.clone()).zip(a.iter().zip(b).zip(e));
-                    for (dx, ((((dy, y), x), (scale, shift)), ((a, b), e))) in dx.iter_mut().zip(operands) {
-                        let x = x.wide();
-                        let d = passed::<MASK>(dy.wide(), y.wide(), x, *scale, *shift);
-                        dx.write(T::narrow(a * d + (b * x + e)));
-                    }
-                }
-            });
-        };
+        let parts = dx.par_chunks_mut(task).enumerate();
         if has_residual {
-            let pass = |dr: &mut [MaybeUninit<T>]| {
-                parts.zip(dr.par_chunks_mut(task)).for_each(|((((dy, x), y), dx), dr)| {
-                    input(dy, x, y, dx);
-                    vectorised(|| {
-                        let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(y.chunks_exact(c));
-                        for (((dy, x), y), dr) in rows.zip(dr.chunks_exact_mut(c)) {
-                            let operands = dy.iter().zip(y).zip(x).zip(affine.clone());
-                            for (dr, (((dy, y), x), (scale, shift))) in dr.iter_mut().zip(operands) {
-                                dr.write(T::narrow(passed::<MASK>(dy.wide(), y.wide(), x.wide(), *scale, *shift)));
-                            }
-                        }
-                    });
+            let pass = |d: &mut [MaybeUninit<T>]| {
+                parts.zip(d.par_chunks_mut(task)).for_each(|((index, dx), d)| {
+                    part(index, dx.len()).gradient([a, b, e], dx, Some(d));
                 });
             };
-            // SAFETY: the chunks tile the buffer in whole rows, and every element of each is written.
-            dresidual = Some(unsafe { buffer::filled(x.len(), pass) });
+            // SAFETY: the chunks tile the buffer in whole rows, and `gradient` writes every element of each.
+            dresidual = Some(unsafe { buffer::filled(len, pass) });
         } else {
-            parts.for_each(|(((dy, x), y), dx)| input(dy, x, y, dx));
+            parts.for_each(|(index, dx)| part(index, dx.len()).gradient([a, b, e], dx, None));
         }
     };
     // SAFETY: as above.
-    let dx = unsafe { buffer::filled(x.len(), pass) };
-    let dgamma = gamma_grad(&product, inv_std);
-    Backward { dx, dgamma, dbeta: narrow(&sum), dresidual }
+    let dx = unsafe { buffer::filled(len, pass) };
+    let [sum, product] = &sums;
+    Backward { dx, dgamma: gamma_grad(product, inv_std), dbeta: narrow(sum), dresidual }
 }

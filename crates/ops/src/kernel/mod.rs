@@ -6,6 +6,7 @@ mod dispatch;
 mod element;
 mod isa;
 pub(crate) mod moments;
+pub(crate) mod rows;
 mod tile;
 mod vector;
 

@@ -28,6 +28,8 @@ pub(crate) trait Arithmetic: Vector {
     unsafe fn mul(self, other: Self) -> Self;
     /// The larger of the two; not a number in `self` stays so.
     unsafe fn at_least(self, floor: Self) -> Self;
+    /// Zero where `of` is not above zero.
+    unsafe fn where_positive(self, of: Self) -> Self;
 }
 
 /// What can be left in every form of scratch memory. As safe as [`Vector`].
@@ -100,6 +102,10 @@ impl<const N: usize> Arithmetic for [f32; N] {
     #[inline(always)]
     unsafe fn at_least(self, floor: Self) -> Self {
         std::array::from_fn(|lane| if self[lane] < floor[lane] { floor[lane] } else { self[lane] })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, of: Self) -> Self {
+        std::array::from_fn(|lane| if of[lane] > 0.0 { self[lane] } else { 0.0 })
     }
 }
 
@@ -212,10 +218,22 @@ mod x86 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn positive512(v: __m512, of: __m512) -> __m512 {
+        // SAFETY: the CPU has the instructions, the caller says.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(of, _mm512_setzero_ps()), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn positive256(v: __m256, of: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(of, _mm256_setzero_ps()), v) }
+    }
+
     macro_rules! vector {
         (
             $type:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident,
-            $sub:ident, $mul:ident, $max:ident
+            $sub:ident, $mul:ident, $max:ident, $positive:ident
         ) => {
             impl Vector for $type {
                 const LANES: usize = $lanes;
@@ -268,6 +286,11 @@ mod x86 {
                     // SAFETY: as for `zero`. Where one is not a number, the instruction gives the second.
                     unsafe { $max(floor, self) }
                 }
+                #[inline(always)]
+                unsafe fn where_positive(self, of: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $positive(self, of) }
+                }
             }
         };
     }
@@ -282,7 +305,8 @@ mod x86 {
         _mm512_add_ps,
         _mm512_sub_ps,
         _mm512_mul_ps,
-        _mm512_max_ps
+        _mm512_max_ps,
+        positive512
     );
     vector!(
         __m256,
@@ -295,6 +319,7 @@ mod x86 {
         _mm256_add_ps,
         _mm256_sub_ps,
         _mm256_mul_ps,
-        _mm256_max_ps
+        _mm256_max_ps,
+        positive256
     );
 }
