@@ -302,8 +302,8 @@ fn summed(mut parts: Vec<f32>, len: usize) -> Vec<f32> {
 struct Scratch {
     left: Aligned,
     right: Aligned,
-    /// A block of the result, where that is not of floats.
-    sums: Vec<f32>,
+    /// Sums of a block of the result.
+    results: Vec<f32>,
     spots: Vec<Spot>,
     /// Where the results go.
     places: Vec<usize>,
@@ -315,11 +315,19 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         left: Aligned::zeros(PIXELS * PITCH),
         right: Aligned::zeros(PIXELS * PITCH),
-        sums: Vec::new(),
+        results: Vec::new(),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
         rows: Vec::with_capacity(PIXELS),
     });
+}
+
+/// At least so many floats.
+fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        *buffer = vec![0.0; len];
+    }
+    &mut buffer[..len]
 }
 
 /// Which part of a matrix in [`Shared`] memory.
@@ -343,7 +351,9 @@ fn weight_block<T: Element>(
     out: Shared<f32>,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, spots, .. } = scratch;
+        let Scratch { left: rows, right: columns, results, spots, .. } = scratch;
+        // Summed where rows are no power of two apart, which would share few places of the caches.
+        let sums = Shared::written(reserve(results, to.rows.len() * PITCH));
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..to.rows.len(), tile.rows);
         let mut accumulate = false;
@@ -362,9 +372,7 @@ fn weight_block<T: Element>(
                 round_rows(columns, pixels.len(), to.columns.len());
             }
             for column in (0..to.columns.len()).step_by(tile.columns) {
-                let width = tile.columns.min(to.columns.len() - column);
                 for tile_rows in &tiles {
-                    let at = |row: usize| to.first + (to.rows.start + row) * to.pitch + to.columns.start + column;
                     let operands = Operands {
                         depth: pixels.len().div_ceil(tile.group),
                         a: rows[tile_rows.start..].as_ptr(),
@@ -373,16 +381,18 @@ fn weight_block<T: Element>(
                         b_step: PITCH,
                         accumulate,
                     };
+                    let at = |row: usize| (tile_rows.start + row) * PITCH + column;
+                    let width = tile.columns;
                     // SAFETY: `A` is `rows`, `B` is `columns`: PIXELS rows of PITCH floats, of which a tile reads at
-                    // most DEPTH + 14 from where it starts; this task alone writes this block of `out`.
-                    unsafe {
-                        out.write(tile.adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, |row| {
-                            at(tile_rows.start + row)
-                        });
-                    }
+                    // most DEPTH + 14 from where it starts; `sums` is this task's own.
+                    unsafe { sums.write(tile.adjacent, tile_rows.len(), width, width, operands, &mut spill, at) };
                 }
             }
             accumulate = true;
+        }
+        for (row, sums) in to.rows.clone().zip(results.chunks(PITCH)) {
+            // SAFETY: this task alone writes this block of `out`.
+            unsafe { out.put(to.first + row * to.pitch + to.columns.start, &sums[..to.columns.len()]) };
         }
     });
 }
@@ -462,7 +472,7 @@ fn multiply_block<T: Element>(
 ) {
     let Packed { depth, channels, precision, tile, .. } = *weights;
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: block, sums: results, spots, places, rows, .. } = scratch;
+        let Scratch { left: block, results, spots, places, rows, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..pixels.len(), tile.rows);
         let first = panels.start * tile.columns;
@@ -476,17 +486,16 @@ fn multiply_block<T: Element>(
             ((spot.image * place.h + row) * place.w + column) * place.pitch + first
         }));
         rows.clear();
-        let to = if let Some(out) = out.floats() {
+        let direct = out.floats().filter(|_| depth <= DEPTH * tile.group);
+        let to = if let Some(out) = direct {
             rows.extend_from_slice(places);
             out
         } else {
-            rows.extend((0..spots.len()).map(|row| row * width));
-            if results.len() < spots.len() * width {
-                results.resize(spots.len() * width, 0.0);
-            }
-            Shared::written(results)
+            let pitch = width.next_multiple_of(tile.columns) + 16; // no power of two
+            rows.extend((0..spots.len()).map(|row| row * pitch));
+            Shared::written(reserve(results, spots.len() * pitch))
         };
-        let mut depths = in_steps(depth, DEPTH, tile.group);
+        let mut depths = in_steps(depth, DEPTH * tile.group, tile.group);
         if depths.is_empty() {
             depths.push(0..0); // no tap meets these pixels: zeros
         }
@@ -554,7 +563,7 @@ fn multiply_block<T: Element>(
                         leave_moments(channel);
                     }
                 }
-                if last && out.floats().is_none() {
+                if last && direct.is_none() {
                     let finished = tiles.first().map_or(0, |tile| tile.start)..tiles.last().map_or(0, |tile| tile.end);
                     for (at, place) in rows[finished.clone()].iter().zip(&places[finished]) {
                         // SAFETY: this task alone has written these sums, and writes these pixels and channels.

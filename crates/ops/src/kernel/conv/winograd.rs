@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::{
     Change, Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced, close_pairs,
     gather::{Patches, Spot},
-    in_steps,
+    in_steps, reserve,
     shared::Shared,
     summed,
 };
@@ -213,14 +213,6 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const {
         RefCell::new(Scratch { tiles: Vec::new(), others: Vec::new(), rows: Vec::new(), pixels: Vec::new(), spots: Vec::new() })
     };
-}
-
-/// At least so many floats.
-fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        *buffer = vec![0.0; len];
-    }
-    &mut buffer[..len]
 }
 
 /// Writes the convolution of `x`, by way of the epilogue, to pixels `pitch` apart; the moments of block and channel to
