@@ -19,7 +19,7 @@ use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    Change, Epilogue, Geometry, Precision, Source, TASKS, at_least, balanced, close_pairs,
+    Change, Epilogue, Geometry, Precision, Source, TASKS, balanced, close_pairs,
     gather::{Patches, Spot},
     in_steps, reserve,
     shared::Shared,
@@ -202,8 +202,6 @@ struct Scratch {
     tiles: Vec<f32>,
     /// The other factor: products `[point][tile][width]`, or transformed gradients.
     others: Vec<f32>,
-    /// 16 normalised pixels.
-    rows: Vec<f32>,
     /// Finished pixels.
     pixels: Vec<f32>,
     spots: Vec<Spot>,
@@ -211,7 +209,7 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch { tiles: Vec::new(), others: Vec::new(), rows: Vec::new(), pixels: Vec::new(), spots: Vec::new() })
+        RefCell::new(Scratch { tiles: Vec::new(), others: Vec::new(), pixels: Vec::new(), spots: Vec::new() })
     };
 }
 
@@ -235,18 +233,17 @@ pub(super) fn forward<T: Element>(
     (0..blocks.len() * groups.len()).into_par_iter().for_each(|task| {
         let (block, panels) = (task / groups.len(), &groups[task % groups.len()]);
         SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { tiles, others, rows, pixels, spots } = scratch;
+            let Scratch { tiles, others, pixels, spots } = scratch;
             spots.clear();
             spots.extend(patches.spots(blocks[block].clone()));
             let chunks = in_steps(filters.depth, DEPTH, filters.tile.group);
             let chunk_len = POINTS * spots.len() * PITCH;
             let tiles = reserve(tiles, chunks.len() * chunk_len);
             let products = reserve(others, POINTS * spots.len() * width);
-            let rows = reserve(rows, POINTS * DEPTH);
             for (channels, tiles) in chunks.iter().zip(tiles.chunks_exact_mut(chunk_len)) {
                 let form = if filters.tile.group == 1 { Form::Floats } else { Form::Halves };
                 let place = |tile| (tile * PITCH, form);
-                transform(&patches, &x, spots, channels.clone(), spots.len() * PITCH, place, rows, tiles);
+                transform(&patches, &x, spots, channels.clone(), spots.len() * PITCH, place, tiles);
                 if form == Form::Halves {
                     close_pairs(tiles, channels.len());
                 }
@@ -300,7 +297,6 @@ pub(super) fn forward<T: Element>(
 }
 
 /// `B' d B` of the tiles at `spots`, for some channels: the points `step` floats apart, and a tile in each at its `place`.
-#[allow(clippy::too_many_arguments)] // what, from where, and to where
 fn transform<T: Element>(
     patches: &Patches,
     x: &Source<T>,
@@ -308,49 +304,23 @@ fn transform<T: Element>(
     channels: Range<usize>,
     step: usize,
     place: impl Fn(usize) -> (usize, Form),
-    rows: &mut [f32],
     tiles: &mut [f32],
 ) {
-    let len = channels.len();
-    let normalised = &mut rows[..POINTS * len];
-    let zeros = &[T::ZERO; DEPTH][..len];
     let change = x.change.map(|change| Change {
         scale: &change.scale[channels.clone()],
         shift: &change.shift[channels.clone()],
         relu: change.relu,
     });
     for (tile, spot) in spots.iter().enumerate() {
-        let at = |point: usize| {
+        let pixels: [Option<&[T]>; POINTS] = std::array::from_fn(|point| {
             let y = (2 * spot.row + point / 4) as isize + patches.y;
             let x_at = (2 * spot.column + point % 4) as isize + patches.x;
             let inside = (0..patches.h as isize).contains(&y) && (0..patches.w as isize).contains(&x_at);
-            inside.then(|| ((spot.image * patches.h + y as usize) * patches.w + x_at as usize) * x.pitch)
-        };
-        let places: [Option<usize>; POINTS] = std::array::from_fn(at);
-        let pixel = |at: usize| &x.data[at + channels.start..][..len];
+            let at = || ((spot.image * patches.h + y as usize) * patches.w + x_at as usize) * x.pitch;
+            inside.then(|| &x.data[at() + channels.start..][..channels.len()])
+        });
         let (start, form) = place(tile);
-        let to = &mut tiles[start..];
-        match &change {
-            // What is outside is zero, and stays so.
-            Some(change) if places.contains(&None) => {
-                let floor = change.floor();
-                vectorised(|| {
-                    for (place, to) in places.iter().zip(normalised.chunks_exact_mut(len)) {
-                        let Some(at) = place else {
-                            to.fill(0.0);
-                            continue;
-                        };
-                        let affine = change.scale.iter().zip(change.shift);
-                        for ((to, x), (scale, shift)) in to.iter_mut().zip(pixel(*at)).zip(affine) {
-                            *to = at_least(x.wide() * scale + shift, floor);
-                        }
-                    }
-                });
-                let pixels: [&[f32]; POINTS] = std::array::from_fn(|point| &normalised[point * len..][..len]);
-                transforms::input(form, pixels, None, to, step);
-            }
-            _ => transforms::input(form, places.map(|at| at.map_or(zeros, pixel)), change, to, step),
-        }
+        transforms::input(form, pixels, channels.len(), change, &mut tiles[start..], step);
     }
 }
 
@@ -460,9 +430,8 @@ fn weight_block<T: Element>(
     first: usize,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { tiles, others, rows: read, spots, .. } = scratch;
+        let Scratch { tiles, others, spots, .. } = scratch;
         let mut spill = [0.0; MAX_ROWS * 32];
-        let read = reserve(read, POINTS * DEPTH);
         let tile_rows = balanced(0..rows.len(), tile.rows);
         for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
             spots.clear();
@@ -477,7 +446,7 @@ fn weight_block<T: Element>(
             // A tile reads whole vectors: up to one behind the last row.
             let len = POINTS * steps * GRAD_PITCH + 32;
             let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
-            transform(patches, &x, spots, columns.clone(), steps * GRAD_PITCH, place, read, inputs);
+            transform(patches, &x, spots, columns.clone(), steps * GRAD_PITCH, place, inputs);
             spread(g, &dy, spots, rows.clone(), steps * GRAD_PITCH, place, grads);
             for point in 0..POINTS {
                 let start = point * steps * GRAD_PITCH;
@@ -519,14 +488,12 @@ fn spread<T: Element>(
     place: impl Fn(usize) -> (usize, Form),
     tiles: &mut [f32],
 ) {
-    let len = channels.len();
-    let zeros = &[T::ZERO; GRAD_CHANNELS][..len];
     for (tile, spot) in spots.iter().enumerate() {
-        let mut pixels = [zeros; 4];
+        let mut pixels = [None; 4];
         for (at, pixel) in inside(g, *spot) {
-            pixels[at] = &dy.data[pixel * dy.pitch + channels.start..][..len];
+            pixels[at] = Some(&dy.data[pixel * dy.pitch + channels.start..][..channels.len()]);
         }
         let (start, form) = place(tile);
-        transforms::spread(form, pixels, &mut tiles[start..], step);
+        transforms::spread(form, pixels, channels.len(), &mut tiles[start..], step);
     }
 }

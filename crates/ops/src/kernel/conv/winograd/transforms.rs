@@ -8,33 +8,48 @@ use crate::kernel::{
     vector::Leave,
 };
 
-/// `B' d B` of the 16 pixels of a tile, changed on the way in: the points' channels, in rows `step` floats apart.
+/// `B' d B` of the 16 pixels of a tile, `len` channels each, changed on the way in; what is outside is zero, and stays so.
+/// The points' channels are left in rows `step` floats apart.
 #[inline]
 pub(super) fn input<T: Element>(
     form: Form,
-    pixels: [&[T]; POINTS],
+    pixels: [Option<&[T]>; POINTS],
+    len: usize,
     change: Option<Change>,
     to: &mut [f32],
     step: usize,
 ) {
-    let len = pixels[0].len();
-    assert!(pixels.iter().all(|pixel| pixel.len() == len));
+    assert!(pixels.iter().flatten().all(|pixel| pixel.len() == len));
     check(form, len, to, step);
     assert!(change.is_none_or(|change| change.scale.len() == len && change.shift.len() == len));
-    let job = Input { pixels: pixels.map(<[T]>::as_ptr), change, len, to: to.as_mut_ptr(), step };
+    let job = Input { pixels: pixels.map(start), change, len, to: to.as_mut_ptr(), step };
     // SAFETY: the slices are as long as just checked, and `to` is exclusive.
     unsafe { dispatch(form, &job) }
 }
 
 /// `A dy A'` of the 4 pixels of a tile, left as by [`input`].
 #[inline]
-pub(super) fn spread<T: Element>(form: Form, pixels: [&[T]; 4], to: &mut [f32], step: usize) {
-    let len = pixels[0].len();
-    assert!(pixels.iter().all(|pixel| pixel.len() == len));
+pub(super) fn spread<T: Element>(form: Form, pixels: [Option<&[T]>; 4], len: usize, to: &mut [f32], step: usize) {
+    assert!(pixels.iter().flatten().all(|pixel| pixel.len() == len));
     check(form, len, to, step);
-    let job = Spread { pixels: pixels.map(<[T]>::as_ptr), len, to: to.as_mut_ptr(), step };
+    let job = Spread { pixels: pixels.map(start), len, to: to.as_mut_ptr(), step };
     // SAFETY: as in `input`.
     unsafe { dispatch(form, &job) }
+}
+
+/// Where a pixel starts; null where it is outside.
+fn start<T>(pixel: Option<&[T]>) -> *const T {
+    pixel.map_or(std::ptr::null(), <[T]>::as_ptr)
+}
+
+/// A vector of a pixel; zeros where that is outside.
+///
+/// # Safety
+/// The CPU has `V`, and the pixel one at `at`, or it is null.
+#[inline(always)]
+unsafe fn load<T: Element, V: Leave>(pixel: *const T, at: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if pixel.is_null() { V::zero() } else { T::load(pixel.add(at)) } }
 }
 
 /// Whether there is room for `len` elements of each point.
@@ -103,7 +118,7 @@ impl<T: Element> Input<'_, T> {
             match &self.change {
                 None => {
                     for (d, pixel) in d.iter_mut().zip(&self.pixels) {
-                        *d = T::load::<V>(pixel.add(at));
+                        *d = load(*pixel, at);
                     }
                 }
                 Some(change) => {
@@ -111,7 +126,9 @@ impl<T: Element> Input<'_, T> {
                     let shift = V::load(change.shift.as_ptr().add(at));
                     let floor = V::splat(&change.floor());
                     for (d, pixel) in d.iter_mut().zip(&self.pixels) {
-                        *d = T::load::<V>(pixel.add(at)).mul(scale).add(shift).at_least(floor);
+                        if !pixel.is_null() {
+                            *d = T::load::<V>(pixel.add(at)).mul(scale).add(shift).at_least(floor);
+                        }
                     }
                 }
             }
@@ -160,8 +177,7 @@ impl<T: Element> Spread<T> {
         // SAFETY: the caller's promise.
         unsafe {
             let [a, b, c, d] = self.pixels;
-            let (a, b): (V, V) = (T::load(a.add(at)), T::load(b.add(at)));
-            let (c, d): (V, V) = (T::load(c.add(at)), T::load(d.add(at)));
+            let (a, b, c, d): (V, V, V, V) = (load(a, at), load(b, at), load(c, at), load(d, at));
             let zero = V::zero();
             // Along the rows, then along the columns.
             let above = [a, a.add(b), a.sub(b), zero.sub(b)];
