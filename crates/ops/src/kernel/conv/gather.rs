@@ -231,6 +231,11 @@ impl<T: Element> Gather<'_, T> {
                 self.changed::<V>(source, from, done).leave::<FORM>(row, at + done);
                 done += V::LANES;
             }
+            // The rest as the end of a vector, of which some is left twice.
+            if done > 0 && done < source.len() {
+                done = source.len() - V::LANES;
+                return self.changed::<V>(source, from, done).leave::<FORM>(row, at + done);
+            }
             while done < source.len() {
                 self.changed::<[f32; 1]>(source, from, done).leave::<FORM>(row, at + done);
                 done += 1;
@@ -252,6 +257,11 @@ impl<T: Element> Gather<'_, T> {
                 let high = self.changed::<V>(high, from, done);
                 self.changed::<V>(low, from, done).leave_pairs(high, row, at + done);
                 done += V::LANES;
+            }
+            if done > 0 && done < len {
+                done = len - V::LANES;
+                let high = self.changed::<V>(high, from, done);
+                return self.changed::<V>(low, from, done).leave_pairs(high, row, at + done);
             }
             while done < len {
                 let high = self.changed::<[f32; 1]>(high, from, done);
