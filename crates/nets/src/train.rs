@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -293,10 +294,11 @@ fn train_epoch(
     order.shuffle(&mut random(b"order", recipe.seed, epoch as u64, 0));
     let steps = order.len().div_ceil(recipe.batch);
     let (mut sum, mut lr) = (0.0, recipe.lr);
-    for (step, indices) in order.chunks(recipe.batch).enumerate() {
+    let inputs = |indices: &[usize]| training_batch(train, indices, recipe, epoch as u64);
+    ahead(order.chunks(recipe.batch), &|indices| inputs(indices), &mut |step, indices, pixels| {
         lr = rate(recipe, epoch, step, steps);
         let shape = (indices.len(), recipe.crop, recipe.crop, 3);
-        let x = Tensor::from_vec(training_batch(train, indices, recipe, epoch as u64), shape, net.device())?;
+        let x = Tensor::from_vec(pixels, shape, net.device())?;
         let targets = Tensor::from_vec(train.targets_of(indices), (indices.len(), OUTPUTS), net.device())?;
         let (loss, grads) = net.loss_and_grads(&x, &targets)?;
         let (epoch, step) = (epoch as u32 + 1, step + 1);
@@ -308,8 +310,30 @@ fn train_epoch(
         if watch(Event::Step { epoch, step, steps, loss, lr }).is_break() {
             return Err(Error::Interrupted { epoch: epoch - 1 });
         }
-    }
+        Ok(())
+    })?;
     Ok((sum / order.len() as f64, lr, start.elapsed().as_secs_f64()))
+}
+
+/// Gives each item to `take`, in order and counted, with what `make` makes of it on a thread of its own: the inputs of a
+/// step are made while the step before it runs, at most two steps ahead.
+fn ahead<I: Clone + Send, B: Send>(
+    items: impl Iterator<Item = I> + Send,
+    make: &(dyn Fn(I) -> B + Sync),
+    take: &mut dyn FnMut(usize, I, B) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, made) = mpsc::sync_channel(1);
+        scope.spawn(move || {
+            for item in items {
+                // Nobody takes any more: `take` has failed.
+                if sender.send((item.clone(), make(item))).is_err() {
+                    break;
+                }
+            }
+        });
+        made.into_iter().enumerate().try_for_each(|(index, (item, made))| take(index, item, made))
+    })
 }
 
 /// Mean loss and mean AUROC on the validation pictures.
@@ -353,11 +377,10 @@ pub fn score(
         let expected = format!("at most {}, the side of the pictures", pictures.size);
         return Err(Error::Setting { key: "crop", got: crop.to_string(), expected });
     }
-    for first in (0..pictures.len()).step_by(batch.max(1)) {
-        let range = first..(first + batch.max(1)).min(pictures.len());
-        let shape = (range.len(), crop, crop, 3);
-        let x = Tensor::from_vec(evaluation_batch(pictures, range, crop, view), shape, net.device())?;
-        each(first, &net.forward_eval(&x)?)?;
-    }
-    Ok(())
+    let batch = batch.max(1);
+    let ranges = (0..pictures.len()).step_by(batch).map(|first| first..(first + batch).min(pictures.len()));
+    ahead(ranges, &|range| evaluation_batch(pictures, range, crop, view), &mut |_, range, pixels| {
+        let x = Tensor::from_vec(pixels, (range.len(), crop, crop, 3), net.device())?;
+        each(range.start, &net.forward_eval(&x)?)
+    })
 }

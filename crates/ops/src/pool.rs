@@ -10,8 +10,9 @@ use crate::{
     input::InputView,
     kernel::{
         Element,
-        conv::{Change, Source, at_least},
+        conv::{Change, Source},
         vectorised,
+        windows::{self, Row, Taps},
     },
     trace,
     view::{Stored, View, check_count, check_shape, dims4, slice, stored},
@@ -115,39 +116,14 @@ fn max_forward<T: Element>(g: &Windows, x: Source<T>) -> (Vec<T>, Vec<u8>) {
     let len = g.n * g.oh * row;
     let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
     let change = x.change.unwrap_or(Change { scale: &ones, shift: &zeros, relu: false });
-    let floor = change.floor();
+    let (down, across) = (Taps::new(g.oh, |o| g.taps(o, g.h)), Taps::new(g.ow, |o| g.taps(o, g.w)));
     let mut index = vec![0u8; len];
     let pass = |y: &mut [MaybeUninit<T>]| {
         let rows = y.par_chunks_mut(row).zip(index.par_chunks_mut(row));
         rows.enumerate().for_each(|(r, (y, index))| {
-            let (image, oy) = (r / g.oh, r % g.oh);
-            let mut most = vec![0.0; c];
-            let pixels = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c));
-            for (ox, (y, index)) in pixels.enumerate() {
-                let mut first = true;
-                for (ky, iy) in g.taps(oy, g.h) {
-                    for (kx, ix) in g.taps(ox, g.w) {
-                        let tap = (ky * g.k + kx) as u8;
-                        let x = &x.data[((image * g.h + iy) * g.w + ix) * x.pitch..][..c];
-                        let x = x.iter().zip(change.scale.iter().zip(change.shift));
-                        let x = x.map(|(x, (scale, shift))| at_least(x.wide() * scale + shift, floor));
-                        if first {
-                            vectorised(|| most.iter_mut().zip(x).for_each(|(most, x)| *most = x));
-                            index.fill(tap);
-                            first = false;
-                            continue;
-                        }
-                        vectorised(|| {
-                            for ((x, most), index) in x.zip(&mut most).zip(index.iter_mut()) {
-                                let wins = (x > *most) | (x.is_nan() & !most.is_nan());
-                                *most = if wins { x } else { *most };
-                                *index = if wins { tap } else { *index };
-                            }
-                        });
-                    }
-                }
-                vectorised(|| y.iter_mut().zip(&most).for_each(|(y, most)| _ = y.write(T::narrow(*most))));
-            }
+            let row = Row { rows: down.at(r % g.oh), columns: &across, width: g.w, k: g.k, channels: c };
+            let image = &x.data[r / g.oh * g.h * g.w * x.pitch..];
+            windows::largest(row, image, x.pitch, change, y, index);
         });
     };
     // SAFETY: the chunks tile `y`, and `Windows::new` allows no window without a tap inside, so each pixel is written.
@@ -181,27 +157,13 @@ pub fn max_pool_backward(
 /// Gathers: each input pixel asks the windows over it whether they chose it, so that no two threads write one place.
 fn max_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor, index: &[u8]) -> Result<Tensor> {
     let dy: View<T> = View::new(op, "dy", dy)?;
-    let (c, row) = (g.c, g.w * g.c);
+    let (c, row, map) = (g.c, g.w * g.c, g.oh * g.ow * g.c);
+    let (down, across) = (Taps::new(g.h, |at| g.covering(at, g.oh)), Taps::new(g.w, |at| g.covering(at, g.ow)));
     let pass = |dx: &mut [MaybeUninit<T>]| {
         dx.par_chunks_mut(row).enumerate().for_each(|(r, dx)| {
-            let (image, iy) = (r / g.h, r % g.h);
-            let mut sum = vec![0f32; c];
-            for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
-                sum.fill(0.0);
-                for (ky, oy) in g.covering(iy, g.oh) {
-                    for (kx, ox) in g.covering(ix, g.ow) {
-                        let tap = (ky * g.k + kx) as u8;
-                        let at = ((image * g.oh + oy) * g.ow + ox) * c;
-                        let chosen = dy[at..at + c].iter().zip(&index[at..at + c]);
-                        vectorised(|| {
-                            for (sum, (dy, index)) in sum.iter_mut().zip(chosen) {
-                                *sum += if *index == tap { dy.wide() } else { 0.0 };
-                            }
-                        });
-                    }
-                }
-                vectorised(|| dx.iter_mut().zip(&sum).for_each(|(dx, sum)| _ = dx.write(T::narrow(*sum))));
-            }
+            let row = Row { rows: down.at(r % g.h), columns: &across, width: g.ow, k: g.k, channels: c };
+            let image = r / g.h * map..(r / g.h + 1) * map;
+            windows::chosen(row, &dy[image.clone()], &index[image], dx);
         });
     };
     // SAFETY: the chunks tile `dx`, and every pixel is written.

@@ -9,6 +9,7 @@ pub(crate) mod moments;
 pub(crate) mod rows;
 mod tile;
 mod vector;
+pub(crate) mod windows;
 
 pub use dispatch::bf16 as has_bf16;
 pub(crate) use element::Element;

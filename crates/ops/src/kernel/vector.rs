@@ -30,6 +30,10 @@ pub(crate) trait Arithmetic: Vector {
     unsafe fn at_least(self, floor: Self) -> Self;
     /// Zero where `of` is not above zero.
     unsafe fn where_positive(self, of: Self) -> Self;
+    /// Zero where `a` is not `b`.
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self;
+    /// The larger of `self` and `other`, `self` of equals, and what stands for it; not a number is larger than any.
+    unsafe fn larger(self, mine: Self, other: Self, others: Self) -> (Self, Self);
 }
 
 /// What can be left in every form of scratch memory. As safe as [`Vector`].
@@ -42,6 +46,12 @@ pub(crate) trait Leave: Arithmetic {
 
     /// A vector from as many bf16.
     unsafe fn load_halves(from: *const u16) -> Self;
+
+    /// A vector from as many bytes, as numbers.
+    unsafe fn load_bytes(from: *const u8) -> Self;
+
+    /// Writes whole numbers from 0 to 255 as bytes.
+    unsafe fn leave_bytes(self, to: *mut u8);
 
     /// Writes pairs with another vector, in bf16: this one's elements in the lower halves.
     ///
@@ -107,6 +117,17 @@ impl<const N: usize> Arithmetic for [f32; N] {
     unsafe fn where_positive(self, of: Self) -> Self {
         std::array::from_fn(|lane| if of[lane] > 0.0 { self[lane] } else { 0.0 })
     }
+    #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|lane| if a[lane] == b[lane] { self[lane] } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn larger(self, mine: Self, other: Self, others: Self) -> (Self, Self) {
+        let wins: [bool; N] =
+            std::array::from_fn(|lane| (other[lane] > self[lane]) | (other[lane].is_nan() & !self[lane].is_nan()));
+        let either = |a: Self, b: Self| std::array::from_fn(|lane| if wins[lane] { b[lane] } else { a[lane] });
+        (either(self, other), either(mine, others))
+    }
 }
 
 impl<const N: usize> Leave for [f32; N] {
@@ -115,6 +136,16 @@ impl<const N: usize> Leave for [f32; N] {
         // SAFETY: the caller's promise; the read needs no alignment.
         let halves = unsafe { from.cast::<[u16; N]>().read_unaligned() };
         std::array::from_fn(|lane| f32::from_bits(u32::from(halves[lane]) << 16))
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        // SAFETY: the caller's promise; bytes have no alignment.
+        unsafe { from.cast::<[u8; N]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn leave_bytes(self, to: *mut u8) {
+        // SAFETY: as above.
+        unsafe { to.cast::<[u8; N]>().write(self.map(|v| v as u8)) }
     }
 
     #[inline(always)]
@@ -148,6 +179,16 @@ mod x86 {
                 let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
             }
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(from: *const u8) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn leave_bytes(self, to: *mut u8) {
+            // SAFETY: there is room for 16, the caller says.
+            unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self))) }
         }
 
         #[inline(always)]
@@ -205,6 +246,16 @@ mod x86 {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
             }
         }
+        #[inline(always)]
+        unsafe fn load_bytes(from: *const u8) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn leave_bytes(self, to: *mut u8) {
+            // SAFETY: the types are 32 bytes of plain data; there is room for 8, the caller says.
+            unsafe { std::mem::transmute::<__m256, [f32; 8]>(self).leave_bytes(to) }
+        }
 
         #[inline(always)]
         unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
@@ -230,10 +281,40 @@ mod x86 {
         unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(of, _mm256_setzero_ps()), v) }
     }
 
+    #[inline(always)]
+    unsafe fn equal512(v: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn equal256(v: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(a, b), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn larger512(v: __m512, mine: __m512, other: __m512, others: __m512) -> (__m512, __m512) {
+        // SAFETY: as above. Not less or equal: larger, or one is not a number.
+        unsafe {
+            let wins = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(other, v) & _mm512_cmp_ps_mask::<_CMP_ORD_Q>(v, v);
+            (_mm512_mask_mov_ps(v, wins, other), _mm512_mask_mov_ps(mine, wins, others))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn larger256(v: __m256, mine: __m256, other: __m256, others: __m256) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe {
+            let wins = _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLE_UQ>(other, v), _mm256_cmp_ps::<_CMP_ORD_Q>(v, v));
+            (_mm256_blendv_ps(v, other, wins), _mm256_blendv_ps(mine, others, wins))
+        }
+    }
+
     macro_rules! vector {
         (
             $type:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident,
-            $sub:ident, $mul:ident, $max:ident, $positive:ident
+            $sub:ident, $mul:ident, $max:ident, $positive:ident, $equal:ident, $larger:ident
         ) => {
             impl Vector for $type {
                 const LANES: usize = $lanes;
@@ -291,6 +372,16 @@ mod x86 {
                     // SAFETY: as for `zero`.
                     unsafe { $positive(self, of) }
                 }
+                #[inline(always)]
+                unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+                    // SAFETY: as for `zero`.
+                    unsafe { $equal(self, a, b) }
+                }
+                #[inline(always)]
+                unsafe fn larger(self, mine: Self, other: Self, others: Self) -> (Self, Self) {
+                    // SAFETY: as for `zero`.
+                    unsafe { $larger(self, mine, other, others) }
+                }
             }
         };
     }
@@ -306,7 +397,9 @@ mod x86 {
         _mm512_sub_ps,
         _mm512_mul_ps,
         _mm512_max_ps,
-        positive512
+        positive512,
+        equal512,
+        larger512
     );
     vector!(
         __m256,
@@ -320,6 +413,8 @@ mod x86 {
         _mm256_sub_ps,
         _mm256_mul_ps,
         _mm256_max_ps,
-        positive256
+        positive256,
+        equal256,
+        larger256
     );
 }
