@@ -72,7 +72,7 @@ impl Anatomy {
     /// How much of a lung is at this point, 0 to 1.
     pub(crate) fn lung(&self, side: usize, x: f32, y: f32) -> f32 {
         let lung = &self.lungs[side];
-        let inside = 1.0 - rise(0.95, 1.03, lung.radius(x, y));
+        let inside = lung.fade(0.95, 1.03, x, y);
         if inside == 0.0 {
             return 0.0;
         }
@@ -144,9 +144,9 @@ fn tissue(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut Cha
         [Ellipse::new(-0.45, low, 0.3, 0.24), Ellipse::new(0.45, low, 0.3, 0.24)]
     });
     grid.paint(&all, |x, y, _| {
-        let body = 1.0 - rise(0.93, 1.02, anatomy.body.radius(x, y));
-        let neck = 1.0 - rise(0.8, 1.1, neck.radius(x, y));
-        let shoulder = shoulders.iter().map(|s| 1.0 - rise(0.7, 1.05, s.radius(x, y))).fold(0.0, f32::max);
+        let body = anatomy.body.fade(0.93, 1.02, x, y);
+        let neck = neck.fade(0.8, 1.1, x, y);
+        let shoulder = shoulders.iter().map(|s| s.fade(0.7, 1.05, x, y)).fold(0.0, f32::max);
         let above = rise(-0.95, -0.62, y);
         let outline = (body * above).max(neck).max(shoulder);
         // The chest wall is thicker towards the sides and the abdomen.
@@ -156,9 +156,9 @@ fn tissue(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut Cha
         density -= air * fat * (0.78 - anatomy.air - 0.10 * rise(0.2, 0.9, y.abs()));
         // Mediastinum, widening downwards; heart and aortic knob over it.
         let middle = 1.0 - rise(0.10, 0.17 + 0.03 * rise(-0.2, 0.4, y), x.abs());
-        let heart = 1.0 - rise(0.86, 1.06, anatomy.heart.radius(x, y));
-        let knob = 1.0 - rise(0.75, 1.1, knob.radius(x, y));
-        let hilum = hila.iter().map(|h| 1.0 - rise(0.1, 1.2, h.radius(x, y))).fold(0.0, f32::max);
+        let heart = anatomy.heart.fade(0.86, 1.06, x, y);
+        let knob = knob.fade(0.75, 1.1, x, y);
+        let hilum = hila.iter().map(|h| h.fade(0.1, 1.2, x, y)).fold(0.0, f32::max);
         let centre = (middle * 0.34).max(heart * 0.42).max(knob * 0.34);
         density += air.max(0.25) * outline * (centre + 0.16 * hilum * (1.0 - heart));
         // Trachea.
@@ -166,9 +166,9 @@ fn tissue(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut Cha
         density -= 0.12 * trachea;
         // Gas in the stomach below the left dome.
         let gas = Ellipse::new(0.36, anatomy.domes[1] + 0.17, 0.14, 0.07);
-        density -= 0.18 * (1.0 - rise(0.5, 1.1, gas.radius(x, y)));
+        density -= 0.18 * gas.fade(0.5, 1.1, x, y);
         if let Some(breasts) = &breasts {
-            density += breasts.iter().map(|b| 0.10 * (1.0 - rise(0.75, 1.03, b.radius(x, y)))).sum::<f32>();
+            density += breasts.iter().map(|b| 0.10 * b.fade(0.75, 1.03, x, y)).sum::<f32>();
         }
         density.max(0.0)
     });
@@ -280,15 +280,23 @@ fn expose(film: &Grid, today: &mut ChaCha8Rng) -> Vec<u8> {
     let gamma = today.random_range(0.95..1.12_f32);
     let noise = today.random_range(2.0..3.5_f32);
     let top = 1.0 - (-gain * 1.35_f32).exp();
+    let level = |density: f32| 6.0 + 240.0 * ((1.0 - (-gain * density).exp()) / top).powf(gamma);
+    // The curve as a table with straight lines between its entries: no grey level off by more than a tenth.
+    const ENTRIES: usize = 4096;
+    let most = film.values.iter().fold(0.1, |most: f32, density| most.max(*density));
+    let step = most / (ENTRIES - 2) as f32;
+    let table: Vec<f32> = (0..ENTRIES).map(|entry| level(entry as f32 * step)).collect();
     film.values
         .iter()
         .map(|&density| {
-            let level = 6.0 + 240.0 * ((1.0 - (-gain * density.max(0.0)).exp()) / top).powf(gamma);
+            let at = density.max(0.0) / step;
+            let entry = at as usize;
+            let level = table[entry] + (at - entry as f32) * (table[entry + 1] - table[entry]);
             // A sum of uniforms is noise enough: standard deviation 1 after scaling.
             let bits: u32 = today.random();
             let sum: u32 = bits.to_le_bytes().into_iter().map(u32::from).sum();
             let deviate = (sum as f32 - 510.0) / 147.8;
-            (level + noise * deviate).round().clamp(0.0, 255.0) as u8
+            (level + noise * deviate + 0.5).clamp(0.0, 255.0) as u8
         })
         .collect()
 }

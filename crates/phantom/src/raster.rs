@@ -63,13 +63,12 @@ impl Grid {
         let half = self.size as f32 / 2.0;
         let (x0, x1) = (pixels.x_min as usize, (pixels.x_max.ceil() as usize).min(self.size));
         let (y0, y1) = (pixels.y_min as usize, (pixels.y_max.ceil() as usize).min(self.size));
+        let step = 1.0 / (half * self.pose.scale);
+        let (across, down) = (self.pose.cos * step, -self.pose.sin * step);
         for row in y0..y1 {
-            for column in x0..x1 {
-                let u = (column as f32 + 0.5) / half - 1.0;
-                let v = (row as f32 + 0.5) / half - 1.0;
-                let (x, y) = self.pose.body((u, v));
-                let value = &mut self.values[row * self.size + column];
-                *value = f(x, y, *value);
+            let (x, y) = self.pose.body((0.5 / half - 1.0, (row as f32 + 0.5) / half - 1.0));
+            for (column, value) in (x0..x1).zip(&mut self.values[row * self.size + x0..]) {
+                *value = f(x + across * column as f32, y + down * column as f32, *value);
             }
         }
     }
@@ -150,6 +149,21 @@ impl Ellipse {
         let (sin, cos) = self.turn;
         let (u, v) = ((cos * dx + sin * dy) / self.rx, (cos * dy - sin * dx) / self.ry);
         (u * u + v * v).sqrt()
+    }
+
+    /// 1 up to the radius `from`, smoothly falling to 0 at the radius `to`.
+    pub(crate) fn fade(&self, from: f32, to: f32, x: f32, y: f32) -> f32 {
+        let (dx, dy) = (x - self.x, y - self.y);
+        let (sin, cos) = self.turn;
+        let (u, v) = ((cos * dx + sin * dy) / self.rx, (cos * dy - sin * dx) / self.ry);
+        let r2 = u * u + v * v;
+        if r2 >= to * to {
+            0.0
+        } else if r2 <= from * from {
+            1.0
+        } else {
+            1.0 - rise(from, to, r2.sqrt())
+        }
     }
 
     /// The upright box around it, `factor` times as large.
