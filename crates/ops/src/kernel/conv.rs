@@ -17,6 +17,7 @@
 //!
 //! Work is divided, and sums are ordered, by the shape alone: the result does not depend on the number of threads.
 
+mod finish;
 mod gather;
 mod packed;
 mod shared;
@@ -27,6 +28,7 @@ use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use self::{
+    finish::Sums,
     gather::{Gather, Patches, Spot},
     packed::Packed,
     shared::Shared,
@@ -122,12 +124,6 @@ impl Change<'_> {
     pub(crate) fn floor(&self) -> f32 {
         if self.relu { 0.0 } else { f32::NEG_INFINITY }
     }
-}
-
-/// The larger of the two; not a number stays so.
-#[inline(always)]
-pub(crate) fn at_least(v: f32, floor: f32) -> f32 {
-    if v < floor { floor } else { v }
 }
 
 /// What is done to the sums before they are left.
@@ -553,9 +549,10 @@ fn multiply_block<T: Element>(
                         // `to`.
                         unsafe {
                             to.write(tile.pitched, tile_rows.len(), lanes, tile.columns, operands, &mut spill, at);
-                            if last && !epilogue.is_empty() {
-                                let rows = (0..tile_rows.len()).map(|row| (residual_at(row), to.slice(at(row), lanes)));
-                                vectorised(|| epilogue.apply(rows, channel));
+                            if last {
+                                let (rows, places) = (&rows[tile_rows.clone()], &places[tile_rows.clone()]);
+                                let from = channel - first;
+                                epilogue.apply(Sums { memory: to, rows, places, from, channel, lanes });
                             }
                         }
                     }
@@ -576,29 +573,6 @@ fn multiply_block<T: Element>(
             }
         }
     });
-}
-
-impl<T: Element> Epilogue<'_, T> {
-    fn is_empty(&self) -> bool {
-        self.bias.is_none() && self.residual.is_none() && !self.relu
-    }
-
-    /// Finishes rows of sums that start with channel `channel`, given where each lies in the output.
-    #[inline(always)]
-    fn apply<'s>(&self, rows: impl Iterator<Item = (usize, &'s mut [f32])>, channel: usize) {
-        let zeros = [0.0; 32];
-        let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        for (at, sums) in rows {
-            let bias = self.bias.map_or(&zeros[..], |bias| &bias[channel..]);
-            match self.residual {
-                None => sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum = at_least(*sum + bias, floor)),
-                Some(residual) => {
-                    let operands = bias.iter().zip(&residual[at..]);
-                    sums.iter_mut().zip(operands).for_each(|(sum, (b, r))| *sum = at_least(*sum + b + r.wide(), floor));
-                }
-            }
-        }
-    }
 }
 
 /// [`balanced`] pieces of `0..depth` that start with a step of `group` values.

@@ -30,6 +30,14 @@ impl<T> Shared<T> {
         Shared { start: out.as_mut_ptr().cast(), len: out.len() }
     }
 
+    pub(super) fn start(self) -> *mut T {
+        self.start
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
     /// Memory that holds something already.
     pub(super) fn written(out: &mut [T]) -> Shared<T> {
         Shared { start: out.as_mut_ptr(), len: out.len() }

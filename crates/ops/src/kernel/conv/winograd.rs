@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use super::{
     Change, Epilogue, Geometry, Precision, Source, TASKS, balanced, close_pairs,
+    finish::Sums,
     gather::{Patches, Spot},
     in_steps, reserve,
     shared::Shared,
@@ -205,11 +206,21 @@ struct Scratch {
     /// Finished pixels.
     pixels: Vec<f32>,
     spots: Vec<Spot>,
+    /// Where the finished pixels go, and where they are.
+    places: Vec<usize>,
+    rows: Vec<usize>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch { tiles: Vec::new(), others: Vec::new(), pixels: Vec::new(), spots: Vec::new() })
+        RefCell::new(Scratch {
+            tiles: Vec::new(),
+            others: Vec::new(),
+            pixels: Vec::new(),
+            spots: Vec::new(),
+            places: Vec::new(),
+            rows: Vec::new(),
+        })
     };
 }
 
@@ -233,7 +244,7 @@ pub(super) fn forward<T: Element>(
     (0..blocks.len() * groups.len()).into_par_iter().for_each(|task| {
         let (block, panels) = (task / groups.len(), &groups[task % groups.len()]);
         SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { tiles, others, pixels, spots } = scratch;
+            let Scratch { tiles, others, pixels, spots, places, rows } = scratch;
             spots.clear();
             spots.extend(patches.spots(blocks[block].clone()));
             let chunks = in_steps(filters.depth, DEPTH, filters.tile.group);
@@ -259,10 +270,10 @@ pub(super) fn forward<T: Element>(
                 }
                 let channel = panel * width;
                 let lanes = width.min(filters.channels - channel);
-                let mut count = 0;
+                places.clear();
                 for (tile, spot) in spots.iter().enumerate() {
                     // The pixels that are kept close up.
-                    let first = count;
+                    let first = places.len();
                     transforms::output(
                         &products[tile * width..],
                         spots.len() * width,
@@ -270,26 +281,29 @@ pub(super) fn forward<T: Element>(
                         &mut pixels[first * width..],
                     );
                     for (at, pixel) in inside(g, *spot) {
-                        if first + at != count {
-                            pixels.copy_within((first + at) * width..(first + at) * width + lanes, count * width);
+                        let row = places.len();
+                        if first + at != row {
+                            pixels.copy_within((first + at) * width..(first + at) * width + lanes, row * width);
                         }
-                        let row = &mut pixels[count * width..][..lanes];
-                        let place = pixel * pitch + channel;
-                        if !epilogue.is_empty() {
-                            vectorised(|| epilogue.apply(std::iter::once((place, &mut *row)), channel));
-                        }
-                        // SAFETY: this task alone writes these pixels and channels.
-                        unsafe { out.put(place, row) };
-                        count += 1;
+                        places.push(pixel * pitch + channel);
                     }
                 }
+                rows.clear();
+                rows.extend((0..places.len()).map(|row| row * width));
+                let memory = Shared::written(pixels);
+                // SAFETY: `pixels` is this task's own, and it alone writes these pixels and channels of `out`.
+                unsafe { epilogue.apply(Sums { memory, rows, places, from: 0, channel, lanes }) };
+                let finished = pixels.chunks_exact(width).map(|row| &row[..lanes]).take(places.len());
+                for (place, row) in places.iter().zip(finished.clone()) {
+                    // SAFETY: as above.
+                    unsafe { out.put(*place, row) };
+                }
                 if let Some(sums) = sums {
-                    let rows = pixels.chunks_exact(width).take(count).map(|row| &row[..lanes]);
                     // SAFETY: this task alone writes these moments.
                     let to = unsafe {
                         moments::Parts::at(block, filters.channels).map(|at| sums.slice(at + channel, lanes))
                     };
-                    vectorised(|| moments::of_rows(rows, to));
+                    vectorised(|| moments::of_rows(finished, to));
                 }
             }
         });
