@@ -32,7 +32,7 @@ pub fn train(
         warn!("no validation images: the last epoch will be published");
     }
     if config.precision.here() == Precision::Bf16 {
-        info!("convolutions multiply in bf16 while training");
+        info!("activations are stored in bf16 while training");
     }
     let device = nets::device(run.device())?;
     let mut network = init.network(config, run.seed(), &device)?;

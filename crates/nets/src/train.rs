@@ -49,21 +49,22 @@ pub struct Recipe {
     pub brightness: f64,
     /// Largest change of contrast: the factor is in `1 - c ..= 1 + c`.
     pub contrast: f64,
-    /// In what numbers the convolutions of a training step multiply.
+    /// In what numbers a training step computes.
     pub precision: Precision,
     /// Seed of the order of the pictures and of their augmentation.
     pub seed: u64,
 }
 
-/// In what numbers the convolutions of a training step multiply. Weights, sums and everything else are `f32`, and so is
-/// evaluation.
+/// In what numbers a training step stores activations and their gradients, and multiplies. Weights, their gradients,
+/// statistics and sums are `f32`, and so is evaluation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// `f32`.
     #[default]
     F32,
-    /// Operands rounded to bf16: faster on a CPU that has instructions for it (AVX512-BF16), slower on others.
+    /// bf16, with three digits: half the memory, and faster on a CPU that has instructions for it (AVX512-BF16), slower
+    /// on others.
     Bf16,
     /// `Bf16` on a CPU that has instructions for it, `F32` on others.
     Auto,

@@ -97,7 +97,7 @@ fn stopped_and_continued_is_bit_identical() {
     }
 }
 
-/// Rounding the operands of the convolutions to bf16 changes the bits, and hardly what is learnt.
+/// Activations in bf16 change the bits, and hardly what is learnt.
 #[test]
 fn bf16_learns_what_f32_learns() {
     let recipe = recipe(OptimizerKind::Sgd);
