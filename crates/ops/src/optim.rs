@@ -1,4 +1,4 @@
-//! Optimiser steps and sums, in place.
+//! Optimiser steps, in place.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 use rayon::prelude::*;
@@ -11,18 +11,6 @@ use crate::{
 
 /// Elements per parallel task: 256 KiB.
 const TASK: usize = 64 << 10;
-
-/// `a += b`, in place: joins the gradients of two paths.
-///
-/// # Errors
-///
-/// If the shapes differ, or if the two share their storage.
-pub fn add_assign(a: &Tensor, b: &Tensor) -> Result<()> {
-    let name = "add_assign";
-    check_shape(name, "b", b, a.dims())?;
-    let _span = trace::pass(name, &[a, a, b]);
-    a.inplace_op2(b, &Each2 { name, f: |a: f32, b: f32| a + b })
-}
 
 /// One step of stochastic gradient descent, by PyTorch's formula, in place:
 /// `momentum = mu momentum + (grad + wd param)`, then `param -= lr momentum`.
