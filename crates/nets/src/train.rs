@@ -296,7 +296,7 @@ fn train_epoch(
     let steps = order.len().div_ceil(recipe.batch);
     let (mut sum, mut lr) = (0.0, recipe.lr);
     let inputs = |indices: &[usize]| training_batch(train, indices, recipe, epoch as u64);
-    ahead(order.chunks(recipe.batch), &|indices| inputs(indices), &mut |step, indices, pixels| {
+    ahead(order.chunks(recipe.batch), &inputs, &mut |step, indices, pixels| {
         lr = rate(recipe, epoch, step, steps);
         let shape = (indices.len(), recipe.crop, recipe.crop, 3);
         let x = Tensor::from_vec(pixels, shape, net.device())?;
