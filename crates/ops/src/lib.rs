@@ -42,6 +42,8 @@
 
 mod buffer;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 pub mod host;
 mod input;
