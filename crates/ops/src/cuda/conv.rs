@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use candle_core::{
-    CudaDevice, DType, Result, Tensor,
+    CudaDevice, DType, DeviceLocation, Result, Tensor,
     backend::BackendDevice,
     cuda_backend::cudarc::{
         cudnn::{
@@ -12,10 +12,9 @@ use candle_core::{
         },
         driver::CudaSlice,
     },
-    DeviceLocation,
 };
 
-use super::{NULL, Stored, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
+use super::{NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
 use crate::{Input, kernel::conv::Geometry};
 
 /// Which pass, of which type and shape.
@@ -67,7 +66,11 @@ fn with_context<R>(device: &CudaDevice, f: impl FnOnce(&mut Context) -> Result<R
 }
 
 /// A workspace of at least so many bytes.
-fn grow<'a>(device: &CudaDevice, workspace: &'a mut Option<CudaSlice<u8>>, bytes: usize) -> Result<Option<&'a mut CudaSlice<u8>>> {
+fn grow<'a>(
+    device: &CudaDevice,
+    workspace: &'a mut Option<CudaSlice<u8>>,
+    bytes: usize,
+) -> Result<Option<&'a mut CudaSlice<u8>>> {
     if bytes == 0 {
         return Ok(None);
     }
@@ -88,7 +91,7 @@ struct Described<T: CudnnDataType> {
     key: Key,
 }
 
-impl<T: Stored + CudnnDataType> Described<T> {
+impl<T: OnCuda> Described<T> {
     fn new(cudnn: &Arc<Cudnn>, pass: Pass, g: &Geometry) -> Result<Self> {
         let size = |size: usize| {
             i32::try_from(size).map_err(|_| candle_core::Error::Msg(format!("cuDNN takes no size of {size}")))
@@ -117,7 +120,7 @@ impl<T: Stored + CudnnDataType> Described<T> {
 }
 
 /// `x` as it is read: changed beforehand, where an affine is to be applied, and without gaps.
-fn read<T: Stored>(op: &'static str, x: Input) -> Result<Tensor> {
+fn read<T: OnCuda>(op: &'static str, x: Input) -> Result<Tensor> {
     match x.affine {
         Some(_) => super::normalised::<T>(op, x, None, false),
         None => x.x.contiguous(),
@@ -125,13 +128,13 @@ fn read<T: Stored>(op: &'static str, x: Input) -> Result<Tensor> {
 }
 
 /// `[n, oh, ow, co]` from `x` and `w`, which is rounded to the type of `x`.
-pub(crate) fn forward<T: Stored + CudnnDataType>(op: &'static str, g: &Geometry, x: Input, w: &Tensor) -> Result<Tensor> {
+pub(crate) fn forward<T: OnCuda>(op: &'static str, g: &Geometry, x: Input, w: &Tensor) -> Result<Tensor> {
     let (x, w) = (read::<T>(op, x)?, w.to_dtype(T::DTYPE)?.contiguous()?);
     run::<T>(g, Pass::Forward, &x, &w, [g.n, g.oh, g.ow, g.co])
 }
 
 /// `[n, h, w, ci]` from `dy` and `w`; `plus` is added.
-pub(crate) fn input_grad<T: Stored + CudnnDataType>(
+pub(crate) fn input_grad<T: OnCuda>(
     op: &'static str,
     g: &Geometry,
     dy: &Tensor,
@@ -147,7 +150,7 @@ pub(crate) fn input_grad<T: Stored + CudnnDataType>(
 }
 
 /// `[co, kh, kw, ci]` of `f32` from `x` and `dy`.
-pub(crate) fn weight_grad<T: Stored + CudnnDataType>(op: &'static str, g: &Geometry, x: Input, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn weight_grad<T: OnCuda>(op: &'static str, g: &Geometry, x: Input, dy: &Tensor) -> Result<Tensor> {
     let (x, dy) = (read::<T>(op, x)?, dy.contiguous()?);
     run::<T>(g, Pass::WeightGrad, &x, &dy, [g.co, g.kh, g.kw, g.ci])?.to_dtype(DType::F32)
 }
@@ -184,7 +187,7 @@ pub(crate) fn bias_act(
 }
 
 /// One pass over contiguous operands, in cuDNN's order.
-fn run<T: Stored + CudnnDataType>(g: &Geometry, pass: Pass, a: &Tensor, b: &Tensor, shape: [usize; 4]) -> Result<Tensor> {
+fn run<T: OnCuda>(g: &Geometry, pass: Pass, a: &Tensor, b: &Tensor, shape: [usize; 4]) -> Result<Tensor> {
     let (a_storage, a_layout) = a.storage_and_layout();
     let (b_storage, b_layout) = b.storage_and_layout();
     let (candle_core::Storage::Cuda(a), candle_core::Storage::Cuda(b)) = (&*a_storage, &*b_storage) else {

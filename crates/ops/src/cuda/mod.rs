@@ -9,16 +9,19 @@ mod optim;
 mod pool;
 
 pub(crate) use conv::{bias_act, forward, input_grad, weight_grad};
-pub(crate) use loss::bce;
+pub(crate) use loss::{bce, bce_grad};
 pub(crate) use norm::{backward, backward_add, normalised, prepare, stats};
 pub(crate) use optim::{adamw, sgd};
-pub(crate) use pool::{avg_pool, avg_pool_grad, global_pool, global_pool_grad, max_pool, max_pool_grad};
+pub(crate) use pool::{Windows, avg_pool, avg_pool_grad, global_pool, global_pool_grad, max_pool, max_pool_grad};
 
 use candle_core::{
     CudaDevice, CudaStorage, Result, Shape, Storage, StorageRef, Tensor,
     cuda_backend::{
         CudaDType,
-        cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr},
+        cudarc::{
+            cudnn::CudnnDataType,
+            driver::{CudaSlice, DevicePtr, DeviceRepr},
+        },
     },
     op::BackpropOp,
 };
@@ -36,33 +39,22 @@ const THREADS: u32 = ACROSS * DOWN;
 const BLOCKS: u32 = 4096;
 
 /// What activations are stored in.
-pub(crate) trait Stored: CudaDType + DeviceRepr + candle_core::WithDType {
+pub(crate) trait OnCuda: CudaDType + DeviceRepr + CudnnDataType + candle_core::WithDType {
     /// As the kernels' names have it.
     const NAME: &'static str;
     /// Elements of 16 bytes.
     const VECTOR: usize;
 }
 
-impl Stored for f32 {
+impl OnCuda for f32 {
     const NAME: &'static str = "f32";
     const VECTOR: usize = 4;
 }
 
-impl Stored for bf16 {
+impl OnCuda for bf16 {
     const NAME: &'static str = "bf16";
     const VECTOR: usize = 8;
 }
-
-/// Calls a function that is generic in what activations are [`Stored`] in with the type of `tensor`.
-macro_rules! stored {
-    ($tensor:expr, $run:ident($($argument:expr),* $(,)?)) => {
-        match $tensor.dtype() {
-            candle_core::DType::BF16 => $run::<half::bf16>($($argument),*),
-            _ => $run::<f32>($($argument),*),
-        }
-    };
-}
-pub(crate) use stored;
 
 /// Launches a kernel: `launch!(device, name, grid, block; arguments)`.
 ///
@@ -94,7 +86,7 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Locks `tensor`, without gaps, which operator `op` calls `name`.
-    pub(crate) fn new<T: Stored>(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+    pub(crate) fn new<T: OnCuda>(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
         let view = Self::pixels::<T>(op, name, tensor)?;
         if !tensor.is_contiguous() {
             let (shape, strides) = (tensor.shape().clone(), tensor.stride().to_vec());
@@ -104,7 +96,7 @@ impl<'a> View<'a> {
     }
 
     /// As [`View::new`], but the pixels `[..., C]` may lie further apart than `C`, as in a part of the channels.
-    pub(crate) fn pixels<T: Stored>(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+    pub(crate) fn pixels<T: OnCuda>(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let pitch = match pixel_pitch(layout) {
             Some(pitch) => pitch,
@@ -176,8 +168,13 @@ pub(crate) fn tensor<T: CudaDType + DeviceRepr>(
     Tensor::from_storage(storage, shape.into(), BackpropOp::none(), false)
 }
 
+/// A tensor of a storage.
+pub(crate) fn of_storage(storage: CudaStorage, shape: &Shape) -> Tensor {
+    Tensor::from_storage(Storage::Cuda(storage), shape.clone(), BackpropOp::none(), false)
+}
+
 /// The kernel for activations of `T` whose channels and pitches are these: the vectorised one where it can be.
-pub(crate) fn kernel<T: Stored>(name: &str, sizes: &[usize]) -> (String, usize) {
+pub(crate) fn kernel<T: OnCuda>(name: &str, sizes: &[usize]) -> (String, usize) {
     let vector = if sizes.iter().all(|size| size.is_multiple_of(T::VECTOR)) { T::VECTOR } else { 1 };
     (format!("{name}_{}_{vector}", T::NAME), vector)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{CudaDevice, Result, Tensor};
 
-use super::{ACROSS, DOWN, NULL, Stored, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
+use super::{ACROSS, DOWN, NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
 use crate::{Affine, BatchNormGrads, BatchStats, Input};
 
 /// Into how many parts a sum over pixels is split, at most.
@@ -20,13 +20,16 @@ fn line(channels: usize) -> ((u32, u32), (u32, u32)) {
     ((channels.div_ceil(THREADS as usize) as u32, 1), (THREADS, 1))
 }
 
-fn vectors<const N: usize>(device: &CudaDevice, channels: usize) -> Result<[(candle_core::cuda_backend::cudarc::driver::CudaSlice<f32>, u64); N]> {
+fn vectors<const N: usize>(
+    device: &CudaDevice,
+    channels: usize,
+) -> Result<[(candle_core::cuda_backend::cudarc::driver::CudaSlice<f32>, u64); N]> {
     let made = (0..N).map(|_| room::<f32>(device, channels)).collect::<Result<Vec<_>>>()?;
     made.try_into().map_err(|_| candle_core::Error::Msg("as many as asked for".into()))
 }
 
 /// The statistics of `x [..., C]`.
-pub(crate) fn stats<T: Stored>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
+pub(crate) fn stats<T: OnCuda>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
     let pixels = x.elem_count() / channels;
     let x = View::pixels::<T>(op, "x", x)?;
     let device = x.device()?.clone();
@@ -86,16 +89,15 @@ struct Change<'a> {
 
 impl<'a> Change<'a> {
     fn new(op: &'static str, affine: Option<&'a Affine>) -> Result<Self> {
-        let view = |name, of: fn(&Affine) -> &Tensor| {
-            affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose()
-        };
+        let view =
+            |name, of: fn(&Affine) -> &Tensor| affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose();
         let (scale, shift) = (view("scale", |a| &a.scale)?, view("shift", |a| &a.shift)?);
         Ok(Change { scale, shift, relu: affine.is_some_and(|affine| affine.relu) })
     }
 }
 
 /// `x + residual`, each changed on the way in, with ReLU if `relu`.
-pub(crate) fn normalised<T: Stored>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
+pub(crate) fn normalised<T: OnCuda>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
     let shape = x.x.shape().clone();
     let channels = *shape.dims().last().unwrap_or(&1);
     let pixels = shape.elem_count() / channels.max(1);
@@ -125,7 +127,7 @@ enum Mask {
 
 /// The gradient of a batch norm; added to `into`, in place, or returned.
 #[allow(clippy::too_many_arguments)] // the operands of the forward pass, and what it returned
-fn gradient<T: Stored>(
+fn gradient<T: OnCuda>(
     op: &'static str,
     dy: &Tensor,
     x: &Tensor,
@@ -187,7 +189,7 @@ fn gradient<T: Stored>(
 
 /// As [`crate::batch_norm_backward`], after its checks.
 #[allow(clippy::too_many_arguments)] // as above
-pub(crate) fn backward<T: Stored>(
+pub(crate) fn backward<T: OnCuda>(
     op: &'static str,
     dy: &Tensor,
     x: &Tensor,
@@ -208,7 +210,7 @@ pub(crate) fn backward<T: Stored>(
 }
 
 /// As [`crate::batch_norm_backward_add`], after its checks.
-pub(crate) fn backward_add<T: Stored>(
+pub(crate) fn backward_add<T: OnCuda>(
     op: &'static str,
     dy: &Tensor,
     x: &Tensor,

@@ -1,8 +1,9 @@
 //! Steps of optimisers, many tensors at a time.
 
-use candle_core::{Result, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
+use candle_core::{Result, cuda_backend::cudarc::driver::DeviceRepr};
 
 use super::{NULL, THREADS, View, launch};
+use crate::{Error, Step};
 
 /// Tensors of one launch (as in the kernels).
 const TENSORS: usize = 72;
@@ -24,15 +25,6 @@ struct Tensors {
 
 // SAFETY: numbers and addresses, laid out as in C.
 unsafe impl DeviceRepr for Tensors {}
-
-/// One tensor's step: the parameter, its gradient, and what the optimiser keeps of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Step<'a> {
-    pub(crate) param: &'a Tensor,
-    pub(crate) grad: &'a Tensor,
-    pub(crate) first: &'a Tensor,
-    pub(crate) second: Option<&'a Tensor>,
-}
 
 /// Launches a kernel for as many tensors at a time as its parameters hold.
 fn each(
@@ -59,7 +51,8 @@ fn each(
             tensors.param[at] = param.at;
             tensors.grad[at] = view("grad", step.grad)?.at;
             tensors.first[at] = view("first", step.first)?.at;
-            tensors.second[at] = step.second.map_or(Ok(NULL), |second| Ok::<_, candle_core::Error>(view("second", second)?.at))?;
+            tensors.second[at] =
+                step.second.map_or(Ok(NULL), |second| Ok::<_, candle_core::Error>(view("second", second)?.at))?;
             let len = step.param.elem_count();
             blocks += len.div_ceil(STEP);
             tensors.ends[at] = blocks as i32;
@@ -81,19 +74,12 @@ pub(crate) fn sgd(op: &'static str, steps: &[Step], lr: f32, mu: f32, wd: f32) -
     })
 }
 
-/// AdamW, by PyTorch's formula; `step` counts from 1.
-#[allow(clippy::too_many_arguments)] // the algorithm's own parameters
-pub(crate) fn adamw(
-    op: &'static str,
-    steps: &[Step],
-    lr: f32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    wd: f32,
-    step: usize,
-) -> Result<()> {
-    let correction = |beta: f32| (1.0 - f64::from(beta).powi(step as i32)) as f32;
+/// AdamW, by PyTorch's formula, with learning rate, betas, epsilon and weight decay; `step` counts from 1.
+pub(crate) fn adamw(op: &'static str, steps: &[Step], [lr, beta1, beta2, eps, wd]: [f32; 5], step: u64) -> Result<()> {
+    if steps.iter().any(|step| step.second.is_none()) {
+        return Err(Error::Parameter { op, name: "second", expected: "a moment".into(), got: "None".into() }.into());
+    }
+    let correction = |beta: f32| (1.0 - f64::from(beta).powf(step.max(1) as f64)) as f32;
     each(op, steps, |device, tensors, blocks| {
         // SAFETY: as above.
         unsafe {

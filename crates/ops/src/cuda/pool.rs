@@ -1,9 +1,9 @@
 //! Pooling: windows and whole maps.
 
-use candle_core::{Result, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
+use candle_core::{CudaStorage, Layout, Result, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
 
-use super::{ACROSS, DOWN, Stored, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
-use crate::{Input, Pool};
+use super::{ACROSS, DOWN, OnCuda, THREADS, View, address, address_of, blocks, kernel, launch, room, tensor};
+use crate::{Error, Input, Pool};
 
 /// As the kernels have it.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ fn count(shape: [usize; 4]) -> usize {
 }
 
 /// The largest value of every window, and its tap.
-pub(crate) fn max_pool<T: Stored>(op: &'static str, g: Windows, x: Input) -> Result<(Tensor, Tensor)> {
+pub(crate) fn max_pool<T: OnCuda>(op: &'static str, g: Windows, x: Input) -> Result<(Tensor, Tensor)> {
     let view = |name, of: fn(&crate::Affine) -> &Tensor| {
         x.affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose()
     };
@@ -46,7 +46,8 @@ pub(crate) fn max_pool<T: Stored>(op: &'static str, g: Windows, x: Input) -> Res
     let relu = x.affine.is_some_and(|affine| affine.relu);
     let x = View::new::<T>(op, "x", x.x)?;
     let device = x.device()?.clone();
-    let ((y, y_at), (index, index_at)) = (room::<T>(&device, count(g.output()))?, room::<u8>(&device, count(g.output()))?);
+    let ((y, y_at), (index, index_at)) =
+        (room::<T>(&device, count(g.output()))?, room::<u8>(&device, count(g.output()))?);
     let (name, vector) = kernel::<T>("max_pool", &[g.channels as usize]);
     // SAFETY: `x` and the results have the shapes of `g`.
     unsafe {
@@ -56,7 +57,7 @@ pub(crate) fn max_pool<T: Stored>(op: &'static str, g: Windows, x: Input) -> Res
     Ok((tensor(y, &device, g.output().as_slice()), tensor(index, &device, g.output().as_slice())))
 }
 
-pub(crate) fn max_pool_grad<T: Stored>(op: &'static str, g: Windows, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
+pub(crate) fn max_pool_grad<T: OnCuda>(op: &'static str, g: Windows, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
     let dy = View::new::<T>(op, "dy", dy)?;
     let index = View::bytes(op, "index", index)?;
     let device = dy.device()?.clone();
@@ -69,7 +70,7 @@ pub(crate) fn max_pool_grad<T: Stored>(op: &'static str, g: Windows, dy: &Tensor
     Ok(tensor(dx, &device, g.input().as_slice()))
 }
 
-pub(crate) fn avg_pool<T: Stored>(op: &'static str, g: Windows, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn avg_pool<T: OnCuda>(op: &'static str, g: Windows, x: &Tensor) -> Result<Tensor> {
     let x = View::new::<T>(op, "x", x)?;
     let device = x.device()?.clone();
     let (y, at) = room::<T>(&device, count(g.output()))?;
@@ -81,7 +82,7 @@ pub(crate) fn avg_pool<T: Stored>(op: &'static str, g: Windows, x: &Tensor) -> R
     Ok(tensor(y, &device, g.output().as_slice()))
 }
 
-pub(crate) fn avg_pool_grad<T: Stored>(op: &'static str, g: Windows, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn avg_pool_grad<T: OnCuda>(op: &'static str, g: Windows, dy: &Tensor) -> Result<Tensor> {
     let dy = View::new::<T>(op, "dy", dy)?;
     let device = dy.device()?.clone();
     let (dx, at) = room::<T>(&device, count(g.input()))?;
@@ -102,23 +103,34 @@ fn kind(pool: Pool) -> (i32, f32) {
     }
 }
 
-/// `[n, c]` of `f32` from `x [n, h, w, c]`.
-pub(crate) fn global_pool<T: Stored>(op: &'static str, x: &Tensor, pool: Pool) -> Result<Tensor> {
-    let (n, h, w, c) = x.dims4()?;
-    let x = View::new::<T>(op, "x", x)?;
-    let device = x.device()?.clone();
-    let (y, at) = room::<f32>(&device, n * c)?;
-    let (name, vector) = kernel::<T>("global_pool", &[c]);
+/// `[n, c]` from `x`, which is maps of so many pixels and channels of `f32`.
+pub(crate) fn global_pool(
+    op: &'static str,
+    x: &CudaStorage,
+    layout: &Layout,
+    pixels: usize,
+    c: usize,
+    pool: Pool,
+) -> Result<CudaStorage> {
+    let n = layout.shape().elem_count() / (pixels * c);
+    if !layout.is_contiguous() {
+        let (shape, strides) = (layout.shape().clone(), layout.stride().to_vec());
+        return Err(Error::Strided { op, name: "x", shape, strides }.into());
+    }
+    let device = &x.device;
+    let at = address(x.as_cuda_slice::<f32>()?, device) + (layout.start_offset() * size_of::<f32>()) as u64;
+    let (y, y_at) = room::<f32>(device, n * c)?;
+    let (name, vector) = kernel::<f32>("global_pool", &[c]);
     let (kind, r) = kind(pool);
     let across = c.div_ceil(vector * ACROSS as usize) as u32;
     // SAFETY: `x` has so many maps of so many pixels and channels.
     unsafe {
-        launch!(device, &name, (across, n as u32), (ACROSS, DOWN); x.at, (h * w) as i32, c as i32, kind, r, at);
+        launch!(device, &name, (across, n as u32), (ACROSS, DOWN); at, pixels as i32, c as i32, kind, r, y_at);
     }
-    Ok(tensor(y, &device, (n, c)))
+    Ok(CudaStorage::wrap_cuda_slice(y, device.clone()))
 }
 
-pub(crate) fn global_pool_grad<T: Stored>(
+pub(crate) fn global_pool_grad<T: OnCuda>(
     op: &'static str,
     x: &Tensor,
     y: &Tensor,
