@@ -1,6 +1,10 @@
 //! Convolutions by cuDNN, channels-last. An algorithm is chosen once per shape, and the workspace only grows.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use candle_core::{
     CudaDevice, DType, DeviceLocation, Result, Tensor,
@@ -53,14 +57,13 @@ thread_local! {
 fn with_context<R>(device: &CudaDevice, f: impl FnOnce(&mut Context) -> Result<R>) -> Result<R> {
     CONTEXTS.with_borrow_mut(|contexts| {
         let place = device.location();
-        if !contexts.contains_key(&place) {
-            let cudnn = Cudnn::new(device.cuda_stream())?;
-            let (forward, input_grad, weight_grad) = (HashMap::new(), HashMap::new(), HashMap::new());
-            contexts.insert(place, Context { cudnn, forward, input_grad, weight_grad, workspace: None });
-        }
-        match contexts.get_mut(&place) {
-            Some(context) => f(context),
-            None => Err(candle_core::Error::Msg("it has just been made".into())),
+        match contexts.entry(place) {
+            Entry::Occupied(mut context) => f(context.get_mut()),
+            Entry::Vacant(free) => {
+                let cudnn = Cudnn::new(device.cuda_stream())?;
+                let (forward, input_grad, weight_grad) = (HashMap::new(), HashMap::new(), HashMap::new());
+                f(free.insert(Context { cudnn, forward, input_grad, weight_grad, workspace: None }))
+            }
         }
     })
 }
