@@ -108,37 +108,67 @@ int cuModuleLoadData(void **module, const void *image) { *module = (void *)0x55;
 int cuModuleLoad(void **module, const char *path) { *module = (void *)0x55; return 0; }
 int cuModuleGetFunction(void **function, void *module, const char *name) { *function = strdup(name); return 0; }
 
-// Candle's own kernels, as far as they are met. Its strided layouts are never used here: `info` is null.
+// Candle's own kernels, as far as they are met. Where `info` is not null, it is the dimensions and the strides.
+static size_t place(size_t i, size_t dims, const size_t *info, size_t which) {
+    if (!info) return i;
+    size_t at = 0;
+    for (size_t d = dims; d-- > 0; i /= info[d]) at += i % info[d] * info[(1 + which) * dims + d];
+    return at;
+}
 #define CANDLE_UNARY(name, from, to, expression) \
     static void name(void **a) { \
-        size_t n = *(size_t *)a[0]; \
+        size_t n = *(size_t *)a[0], dims = *(size_t *)a[1]; \
+        const size_t *info = *(const size_t **)a[2]; \
         const from *x = *(const from **)a[3]; \
         to *y = *(to **)a[4]; \
-        for (size_t i = 0; i < n; i++) { from v = x[i]; y[i] = expression; } \
+        for (size_t i = 0; i < n; i++) { from v = x[place(i, dims, info, 0)]; y[i] = expression; } \
     }
 #define CANDLE_BINARY(name, expression) \
     static void name(void **a) { \
-        size_t n = *(size_t *)a[0]; \
-        const float *x = *(const float **)a[3], *y = *(const float **)a[4]; \
+        size_t n = *(size_t *)a[0], dims = *(size_t *)a[1]; \
+        const size_t *info = *(const size_t **)a[2]; \
+        const float *left = *(const float **)a[3], *right = *(const float **)a[4]; \
         float *z = *(float **)a[5]; \
-        for (size_t i = 0; i < n; i++) z[i] = expression; \
+        for (size_t i = 0; i < n; i++) { \
+            float x = left[place(i, dims, info, 0)], y = right[place(i, dims, info, 1)]; \
+            z[i] = expression; \
+        } \
     }
 CANDLE_UNARY(cast_f32_bf16, float, bf16, narrow_bf16(v))
 CANDLE_UNARY(cast_bf16_f32, bf16, float, wide_bf16(v))
 CANDLE_UNARY(ucopy_f32, float, float, v)
 CANDLE_UNARY(urecip_f32, float, float, 1.0f / v)
 CANDLE_UNARY(usqrt_f32, float, float, sqrtf(v))
-CANDLE_BINARY(badd_f32, x[i] + y[i])
-CANDLE_BINARY(bsub_f32, x[i] - y[i])
-CANDLE_BINARY(bmul_f32, x[i] * y[i])
-CANDLE_BINARY(bdiv_f32, x[i] / y[i])
+CANDLE_BINARY(badd_f32, x + y)
+CANDLE_BINARY(bsub_f32, x - y)
+CANDLE_BINARY(bmul_f32, x * y)
+CANDLE_BINARY(bdiv_f32, x / y)
 static void affine_f32(void **a) {
     size_t n = *(size_t *)a[0];
     const float *x = *(const float **)a[3];
     float *y = *(float **)a[4], scale = *(float *)a[5], shift = *(float *)a[6];
     for (size_t i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
+static void sum_f32(void **a, size_t count) {
+    size_t each = *(size_t *)a[1], dims = *(size_t *)a[2];
+    const size_t *info = *(const size_t **)a[3];
+    const float *x = *(const float **)a[4];
+    float *y = *(float **)a[5];
+    for (size_t i = 0; i < count; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < each; j++) sum += x[place(i * each + j, dims, info, 0)];
+        y[i] = (float)sum;
+    }
+}
+static void fast_sum_small_f32(void **a) { sum_f32(a, *(size_t *)a[0]); }
+static void fast_sum_f32(void **a) { sum_f32(a, gridDim.x); }
+static void const_set_f32(void **a) {
+    size_t n = *(size_t *)a[0];
+    float v = *(float *)a[3], *y = *(float **)a[4];
+    for (size_t i = 0; i < n; i++) y[i] = v;
+}
 static const struct { const char *name; void (*call)(void **); } CANDLE[] = {
+    {"const_set_f32", const_set_f32}, {"fast_sum_small_f32", fast_sum_small_f32}, {"fast_sum_f32", fast_sum_f32},
     {"cast_f32_bf16", cast_f32_bf16}, {"cast_bf16_f32", cast_bf16_f32}, {"ucopy_f32", ucopy_f32},
     {"urecip_f32", urecip_f32}, {"usqrt_f32", usqrt_f32}, {"badd_f32", badd_f32}, {"bsub_f32", bsub_f32},
     {"bmul_f32", bmul_f32}, {"bdiv_f32", bdiv_f32}, {"affine_f32", affine_f32},
@@ -157,6 +187,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
         }
     for (size_t i = 0; i < sizeof CANDLE / sizeof *CANDLE; i++)
         if (!strcmp(CANDLE[i].name, name)) {
+            gridDim = (Dim){gx, gy, gz};
             CANDLE[i].call(arguments);
             return 0;
         }
