@@ -1,6 +1,6 @@
 //! One training or evaluation step after the other, on demand: what `just bench-cpu` times beside PyTorch.
 //!
-//! Arguments: backbone, batch, side in pixels, `f32` or `bf16`. Every line `train` or `evaluate` on stdin runs one such step and prints
+//! Arguments: backbone, batch, side in pixels, `f32` or `bf16`, device (`cpu` if left out). Every line `train` or `evaluate` on stdin runs one such step and prints
 //! the seconds it took. Set `RAYON_NUM_THREADS` for the number of threads.
 //!
 //! ```sh
@@ -16,11 +16,14 @@ use nets::{Network, OptimizerKind, Pool, Precision};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [backbone, batch, side, precision] = &arguments[..] else {
-        return Err("step_speed BACKBONE BATCH SIDE f32|bf16".into());
+    let ([backbone, batch, side, precision], device) = (match &arguments[..] {
+        [all @ .., device] if all.len() == 4 => (all, device.as_str()),
+        all => (all, "cpu"),
+    }) else {
+        return Err("step_speed BACKBONE BATCH SIDE f32|bf16 [DEVICE]".into());
     };
     let (batch, side): (usize, usize) = (batch.parse()?, side.parse()?);
-    let device = nets::device("cpu")?;
+    let device = nets::device(device)?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
     network.set_precision(if precision == "bf16" { Precision::Bf16 } else { Precision::F32 });
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;

@@ -13,20 +13,39 @@ use crate::{Error, Result};
 /// # Errors
 /// An unknown name; CUDA in a build without it.
 pub fn device(name: &str) -> Result<Device> {
-    match name {
-        "auto" | "cpu" => {
-            ops::host::keep_heap();
-            Ok(Device::Cpu)
-        }
-        _ if name == "cuda" || is_cuda_number(name) => {
-            Err(Error::Device { got: name.to_owned(), reason: "this build has no CUDA".to_owned() })
-        }
-        _ => Err(Error::Device { got: name.to_owned(), reason: "expected auto, cpu, cuda or cuda:N".to_owned() }),
+    let refused = |reason: String| Err(Error::Device { got: name.to_owned(), reason });
+    let number = match name {
+        "auto" | "cpu" => None,
+        "cuda" => Some(0),
+        _ => match name.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(number)) => Some(number),
+            _ => return refused("expected auto, cpu, cuda or cuda:N".to_owned()),
+        },
+    };
+    match number {
+        Some(number) => cuda(number).or_else(refused),
+        None if name == "auto" => cuda(0).or_else(|_| Ok(cpu())),
+        None => Ok(cpu()),
     }
 }
 
-fn is_cuda_number(name: &str) -> bool {
-    name.strip_prefix("cuda:").is_some_and(|number| number.parse::<usize>().is_ok())
+fn cpu() -> Device {
+    ops::host::keep_heap();
+    Device::Cpu
+}
+
+/// A CUDA device, or why there is none.
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> std::result::Result<Device, String> {
+    let device =
+        Device::new_cuda_with_stream(number).map_err(|error| format!("{error}; --device cpu goes on without"))?;
+    ops::host::one_stream(&device).map_err(|error| error.to_string())?;
+    Ok(device)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> std::result::Result<Device, String> {
+    Err("this build has no CUDA".to_owned())
 }
 
 #[cfg(test)]

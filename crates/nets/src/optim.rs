@@ -82,15 +82,16 @@ impl Optimizer {
     pub fn step(&mut self, parameters: &[Tensor], grads: &[Tensor], lr: f64) -> Result<()> {
         self.steps += 1;
         let (first, second) = self.state.split_at(parameters.len());
-        for (index, (parameter, grad)) in parameters.iter().zip(grads).enumerate() {
-            let (mu, wd) = (self.momentum, self.weight_decay);
-            match self.kind {
-                OptimizerKind::Sgd => ops::sgd_step(parameter, grad, &first[index], lr, mu, wd)?,
-                OptimizerKind::AdamW => {
-                    let (m, v) = (&first[index], &second[index]);
-                    ops::adamw_step(parameter, grad, m, v, lr, mu, BETA2, EPS, wd, self.steps)?;
-                }
-            }
+        let steps = parameters.iter().zip(grads).enumerate().map(|(index, (param, grad))| ops::Step {
+            param,
+            grad,
+            first: &first[index],
+            second: second.get(index),
+        });
+        let (steps, mu, wd) = (steps.collect::<Vec<_>>(), self.momentum, self.weight_decay);
+        match self.kind {
+            OptimizerKind::Sgd => ops::sgd_steps(&steps, lr, mu, wd)?,
+            OptimizerKind::AdamW => ops::adamw_steps(&steps, lr, mu, BETA2, EPS, wd, self.steps)?,
         }
         Ok(())
     }

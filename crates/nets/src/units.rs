@@ -153,7 +153,12 @@ impl Norm {
         self.run(params, self.mean, &stats.mean, 1.0)?;
         self.run(params, self.var, &stats.var, unbiased)?;
         let saved = NormSaved { x: x.clone(), stats };
-        Ok((Act { x, norm: Some(norm) }, saved))
+        let act = Act { x, norm: Some(norm) };
+        if !act.x.device().is_cuda() {
+            return Ok((act, saved));
+        }
+        // cuDNN cannot normalise on the way in.
+        Ok((Act::plain(ops::normalised_sum(act.input(), None, false)?), saved))
     }
 
     /// Moves one running statistic towards `factor` times the batch's.

@@ -10,7 +10,7 @@ use crate::{
         conv::{self, Epilogue, Geometry, Precision, Source},
     },
     trace,
-    view::{Stored, View, check_count, check_shape, dims4, slice, stored},
+    view::{Stored, View, check_count, check_shape, dims4, on_cuda, slice, stored},
 };
 
 /// How a convolution goes over its input.
@@ -99,6 +99,7 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
         let op = "conv2d_forward";
         let g = geometry::<T>(op, dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?, conv)?;
         let _span = trace::conv(op, &g, None);
+        on_cuda!(x.x, crate::cuda::forward::<T>(op, &g, x, w));
         let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
         let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
         Tensor::from_vec(y, &output(&g), &Device::Cpu)
@@ -123,8 +124,13 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
             let expected = "at least one image, to have statistics".into();
             return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
         }
-        let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
         let _span = trace::conv(op, &g, None);
+        on_cuda!(x.x, {
+            let y = crate::cuda::forward::<T>(op, &g, x, w)?;
+            let stats = crate::cuda::stats::<T>(op, &y, g.co, eps)?;
+            Ok((y, stats))
+        });
+        let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
         let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
         Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
     }
@@ -136,7 +142,14 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
 pub struct Weights {
     shape: [usize; 4],
     conv: Conv,
-    kernel: conv::Weights,
+    kernel: Prepared,
+}
+
+enum Prepared {
+    Cpu(conv::Weights),
+    /// As they were.
+    #[cfg(feature = "cuda")]
+    Cuda(Tensor),
 }
 
 impl Weights {
@@ -145,7 +158,8 @@ impl Weights {
         let op = "Weights::new";
         let shape @ [_, kh, kw, ci] = dims4(op, "w", w, W)?;
         let g = geometry::<f32>(op, [0, kh, kw, ci], shape, conv)?;
-        Ok(Self { shape, conv, kernel: conv::Weights::new(&g, &View::new(op, "w", w)?) })
+        on_cuda!(w, Ok(Self { shape, conv, kernel: Prepared::Cuda(w.clone()) }));
+        Ok(Self { shape, conv, kernel: Prepared::Cpu(conv::Weights::new(&g, &View::new(op, "w", w)?)) })
     }
 }
 
@@ -176,11 +190,19 @@ pub fn conv2d_bias_act<'a>(
         check_shape(op, "residual", residual, &output(&g))?;
     }
     let _span = trace::conv(op, &g, residual);
+    let weights = match &w.kernel {
+        Prepared::Cpu(weights) => weights,
+        #[cfg(feature = "cuda")]
+        Prepared::Cuda(w) => {
+            let y = crate::cuda::forward::<f32>(op, &g, x, w)?;
+            return crate::cuda::bias_act(op, &y, bias, residual, relu);
+        }
+    };
     let x = InputView::<f32>::new(op, "x", x)?;
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
     let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
     let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
-    Tensor::from_vec(conv::forward(&g, x.source(), &w.kernel, epilogue), &output(&g), &Device::Cpu)
+    Tensor::from_vec(conv::forward(&g, x.source(), weights, epilogue), &output(&g), &Device::Cpu)
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
@@ -212,6 +234,7 @@ pub fn conv2d_input_grad(
             check_shape(op, "plus", plus, &[n, height, width, ci])?;
         }
         let _span = trace::conv(op, &g, plus);
+        on_cuda!(dy, crate::cuda::input_grad::<T>(op, &g, dy, w, plus));
         let (dy, w) = (View::<T>::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
         let plus = plus.map(|t| View::new(op, "plus", t)).transpose()?;
         let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
@@ -238,6 +261,7 @@ pub fn conv2d_weight_grad<'a>(
         let g = geometry::<T>(op, xs, [co, kh, kw, ci], conv)?;
         check_shape(op, "dy", dy, &output(&g))?;
         let _span = trace::conv(op, &g, None);
+        on_cuda!(x.x, crate::cuda::weight_grad::<T>(op, &g, x, dy));
         let (x, dy) = (InputView::<T>::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
         let dw = conv::weight_grad(&g, x.source(), plain(&dy));
         Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)

@@ -43,3 +43,27 @@ pub fn keep_heap() {
         }
     }
 }
+
+/// Prepares a CUDA device for work on its one stream: no events per allocation, and freed memory stays with the process.
+///
+/// # Errors
+///
+/// A device of another kind; the driver.
+#[cfg(feature = "cuda")]
+pub fn one_stream(device: &candle_core::Device) -> candle_core::Result<()> {
+    use candle_core::cuda_backend::{
+        WrapErr,
+        cudarc::driver::{result, sys},
+    };
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: everything runs on the device's one stream, in order, so no event is needed between two uses of a block.
+    unsafe { cuda.disable_event_tracking() };
+    let mut threshold = u64::MAX;
+    // SAFETY: the attribute is a number of 64 bits, and the driver reads it before the call returns.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(cuda.cuda_stream().context().cu_device()).w()?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast()).w()?;
+    }
+    Ok(())
+}

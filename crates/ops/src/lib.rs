@@ -42,6 +42,8 @@
 
 mod buffer;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 pub mod host;
 mod input;
@@ -64,7 +66,7 @@ pub use norm::{
     BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_backward_add, batch_norm_eval,
     batch_norm_forward, batch_stats, normalised_sum,
 };
-pub use optim::{adamw_step, sgd_step};
+pub use optim::{Step, adamw_step, adamw_steps, sgd_step, sgd_steps};
 pub use pool::{
     Pool, avg_pool_backward, avg_pool_forward, global_pool, max_pool_backward, max_pool_forward, max_pool2d,
 };

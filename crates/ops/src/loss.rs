@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
 use crate::{
     Error, trace,
-    view::{View, slice},
+    view::{View, on_cuda, slice},
 };
 
 /// The mean over all elements of `-t log σ(z) - (1 - t) log(1 - σ(z))`, computed as
@@ -51,6 +51,18 @@ impl CustomOp2 for BceWithLogits {
         Ok((CpuStorage::F32(vec![mean]), Shape::from(())))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        z: &candle_core::CudaStorage,
+        lz: &Layout,
+        t: &candle_core::CudaStorage,
+        lt: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (loss, _) = crate::cuda::bce(self.name(), (z, lz), (t, lt))?;
+        Ok((loss, Shape::from(())))
+    }
+
     fn bwd(
         &self,
         logits: &Tensor,
@@ -59,6 +71,11 @@ impl CustomOp2 for BceWithLogits {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let op = self.name();
+        on_cuda!(logits, {
+            // The loss is what is differentiated: its own gradient is 1, and is not read back.
+            let dz = crate::cuda::bce_grad(op, logits, targets)?;
+            Ok((Some(dz.broadcast_mul(grad)?), None))
+        });
         let scale = grad.to_scalar::<f32>()? / logits.elem_count() as f32;
         let (z, t) = (View::<f32>::new(op, "logits", logits)?, View::<f32>::new(op, "targets", targets)?);
         let sigmoid = |z: f32| 1.0 / (1.0 + (-z).exp());

@@ -20,7 +20,7 @@ use crate::{
         vectorised,
     },
     trace,
-    view::{Stored, View, check_shape, pixels, pixels_mut, slice, stored},
+    view::{Stored, View, check_shape, on_cuda, pixels, pixels_mut, slice, stored},
 };
 
 /// What a batch normalised by: one value per channel, each `[C]`.
@@ -68,6 +68,7 @@ impl BatchStats {
         for (name, vector) in [("gamma", gamma), ("beta", beta), ("mean", &self.mean), ("inv_std", &self.inv_std)] {
             check_shape(op, name, vector, &[c])?;
         }
+        on_cuda!(gamma, crate::cuda::prepare(op, self, gamma, beta, relu, None));
         let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
         let (mean, inv_std) = (View::new(op, "mean", &self.mean)?, View::new(op, "inv_std", &self.inv_std)?);
         let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
@@ -120,11 +121,17 @@ pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
     let op = "batch_stats";
     let c = channels(op, x)?;
     let _span = trace::pass(op, &[x]);
+    on_cuda!(x, stored!(x, stats_on_cuda(op, x, c, eps)));
     let moments = match x.dtype() {
         DType::BF16 => moments::<bf16>(&View::new(op, "x", x)?, c),
         _ => moments::<f32>(&View::new(op, "x", x)?, c),
     };
     BatchStats::new(&moments, eps)
+}
+
+#[cfg(feature = "cuda")]
+fn stats_on_cuda<T: Stored>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
+    crate::cuda::stats::<T>(op, x, channels, eps)
 }
 
 /// `x + residual`, each normalised on the way in, with ReLU if `relu`: where a block's two paths meet.
@@ -147,6 +154,7 @@ fn sum_of<T: Stored>(op: &'static str, x: Input, residual: Option<Input>, relu: 
         Some(residual) => trace::pass(op, &[x.x, x.x, residual.x]),
         None => trace::pass(op, &[x.x, x.x]),
     };
+    on_cuda!(x.x, crate::cuda::normalised::<T>(op, x, residual, relu));
     let x = InputView::<T>::without_gaps(op, "x", x)?;
     let residual = residual.map(|residual| InputView::without_gaps(op, "residual", residual)).transpose()?;
     let y = sum(channels, x.source(), residual.as_ref().map(InputView::source), relu);
@@ -204,6 +212,7 @@ fn backward_of<T: Stored>(
         (Some(y), false) => trace::pass(op, &[x, x, dy, dy, y, y, x]),
         (None, _) => trace::pass(op, &[x, x, dy, dy, x]),
     };
+    on_cuda!(x, crate::cuda::backward::<T>(op, dy, x, y, gamma, beta, stats, has_residual, relu));
     let shape = x.shape();
     let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::new(op, "x", x)?);
     let y = y.map(|y| View::new(op, "y", y)).transpose()?;
@@ -265,9 +274,10 @@ fn backward_add_of<T: Stored>(
     for (name, vector) in [("gamma", gamma), ("beta", beta), ("mean", &stats.mean), ("inv_std", &stats.inv_std)] {
         check_shape(op, name, vector, &[c])?;
     }
+    let _span = trace::pass(op, &[x, x, dy, dy, into, into]);
+    on_cuda!(x, crate::cuda::backward_add::<T>(op, dy, x, gamma, beta, stats, into));
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let (mean, inv_std) = (View::new(op, "mean", &stats.mean)?, View::new(op, "inv_std", &stats.inv_std)?);
-    let _span = trace::pass(op, &[x, x, dy, dy, into, into]);
     let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
     let ([sum, product], coefficients) = {
         let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::pixels(op, "x", x)?);

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 use crate::{
+    Error,
     kernel::vectorised,
     trace,
     view::{check_shape, slice, slice_mut},
@@ -11,6 +12,64 @@ use crate::{
 
 /// Elements per parallel task: 256 KiB.
 const TASK: usize = 64 << 10;
+
+/// A parameter, its gradient, and what an optimiser keeps of it; all of one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// Changed in place.
+    pub param: &'a Tensor,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// Momentum, or the first moment; changed in place.
+    pub first: &'a Tensor,
+    /// The second moment, which SGD has not; changed in place.
+    pub second: Option<&'a Tensor>,
+}
+
+impl Step<'_> {
+    fn check(&self, op: &'static str) -> Result<()> {
+        check_shape(op, "grad", self.grad, self.param.dims())?;
+        check_shape(op, "first", self.first, self.param.dims())?;
+        self.second.map_or(Ok(()), |second| check_shape(op, "second", second, self.param.dims()))
+    }
+}
+
+/// One step of stochastic gradient descent, by PyTorch's formula, in place, of every parameter:
+/// `momentum = mu momentum + (grad + wd param)`, then `param -= lr momentum`.
+///
+/// # Errors
+///
+/// If the shapes of a step differ, or if its tensors share their storage.
+pub fn sgd_steps(steps: &[Step], lr: f64, mu: f64, wd: f64) -> Result<()> {
+    let op = "sgd_step";
+    steps.iter().try_for_each(|step| step.check(op))?;
+    #[cfg(feature = "cuda")]
+    if steps.first().is_some_and(|step| step.param.device().is_cuda()) {
+        return crate::cuda::sgd(op, steps, lr as f32, mu as f32, wd as f32);
+    }
+    steps.iter().try_for_each(|step| sgd_step(step.param, step.grad, step.first, lr, mu, wd))
+}
+
+/// One step of AdamW (Loshchilov and Hutter 2019), by PyTorch's formula, in place, of every parameter; `step` counts
+/// from 1.
+///
+/// # Errors
+///
+/// As [`sgd_steps`]; a step without a second moment.
+#[allow(clippy::too_many_arguments)] // the algorithm's own parameters
+pub fn adamw_steps(steps: &[Step], lr: f64, b1: f64, b2: f64, eps: f64, wd: f64, step: u64) -> Result<()> {
+    let op = "adamw_step";
+    steps.iter().try_for_each(|step| step.check(op))?;
+    #[cfg(feature = "cuda")]
+    if steps.first().is_some_and(|step| step.param.device().is_cuda()) {
+        return crate::cuda::adamw(op, steps, [lr, b1, b2, eps, wd].map(|value| value as f32), step);
+    }
+    steps.iter().try_for_each(|each| {
+        let missing = || Error::Parameter { op, name: "second", expected: "a moment".into(), got: "None".into() };
+        let second = each.second.ok_or_else(missing)?;
+        adamw_step(each.param, each.grad, each.first, second, lr, b1, b2, eps, wd, step)
+    })
+}
 
 /// One step of stochastic gradient descent, by PyTorch's formula, in place:
 /// `momentum = mu momentum + (grad + wd param)`, then `param -= lr momentum`.

@@ -15,7 +15,7 @@ use crate::{
         windows::{self, Row, Taps},
     },
     trace,
-    view::{Stored, View, check_count, check_shape, dims4, slice, stored},
+    view::{Stored, View, check_count, check_shape, dims4, on_cuda, slice, stored},
 };
 
 const X: &str = "[N, H, W, C], no size 0";
@@ -67,6 +67,23 @@ impl Windows {
         [self.n, self.oh, self.ow, self.c]
     }
 
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self) -> crate::cuda::Windows {
+        let Windows { n, h, w, c, k, stride, padding, oh, ow } = *self;
+        let size = |size: usize| size as i32; // `check_count` has seen their product, and no axis of 2^31 pixels fits
+        crate::cuda::Windows {
+            n: size(n),
+            h: size(h),
+            w: size(w),
+            channels: size(c),
+            k: size(k),
+            stride: size(stride),
+            padding: size(padding),
+            oh: size(oh),
+            ow: size(ow),
+        }
+    }
+
     /// The taps of output `o` along one axis of length `size` that fall inside: `(tap, position)`.
     fn taps(&self, o: usize, size: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
         let start = (o * self.stride) as isize - self.padding as isize;
@@ -103,6 +120,7 @@ pub fn max_pool_forward<'a>(
         let op = "max_pool_forward";
         let g = Windows::new(op, dims4(op, "x", x.x, X)?, k, stride, padding)?;
         let _span = trace::pass(op, &[x.x]);
+        on_cuda!(x.x, crate::cuda::max_pool::<T>(op, g.on_cuda(), x));
         let x = InputView::<T>::new(op, "x", x)?;
         let (y, index) = max_forward(&g, x.source());
         Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
@@ -150,12 +168,13 @@ pub fn max_pool_backward(
     check_shape(op, "dy", dy, &g.output())?;
     check_shape(op, "index", index, &g.output())?;
     let _span = trace::pass(op, &[dy, index]);
-    let index = View::new(op, "index", index)?;
-    stored!(dy, max_backward(op, &g, dy, &index))
+    stored!(dy, max_backward(op, &g, dy, index))
 }
 
 /// Gathers: each input pixel asks the windows over it whether they chose it, so that no two threads write one place.
-fn max_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor, index: &[u8]) -> Result<Tensor> {
+fn max_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
+    on_cuda!(dy, crate::cuda::max_pool_grad::<T>(op, g.on_cuda(), dy, index));
+    let index: View<u8> = View::new(op, "index", index)?;
     let dy: View<T> = View::new(op, "dy", dy)?;
     let (c, row, map) = (g.c, g.w * g.c, g.oh * g.ow * g.c);
     let (down, across) = (Taps::new(g.h, |at| g.covering(at, g.oh)), Taps::new(g.w, |at| g.covering(at, g.ow)));
@@ -215,6 +234,7 @@ pub fn avg_pool_forward(x: &Tensor, k: usize) -> Result<Tensor> {
 }
 
 fn mean_forward<T: Stored>(op: &'static str, g: &Windows, x: &Tensor) -> Result<Tensor> {
+    on_cuda!(x, crate::cuda::avg_pool::<T>(op, g.on_cuda(), x));
     let x: View<T> = View::new(op, "x", x)?;
     let (c, k, row) = (g.c, g.k, g.ow * g.c);
     let share = 1.0 / (k * k) as f32;
@@ -253,6 +273,7 @@ pub fn avg_pool_backward(dy: &Tensor, k: usize, (h, w): (usize, usize)) -> Resul
 }
 
 fn mean_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor) -> Result<Tensor> {
+    on_cuda!(dy, crate::cuda::avg_pool_grad::<T>(op, g.on_cuda(), dy));
     let dy: View<T> = View::new(op, "dy", dy)?;
     let Windows { n, h, w, c, k, .. } = *g;
     let share = 1.0 / (k * k) as f32;
@@ -364,10 +385,18 @@ impl CustomOp1 for GlobalPool {
         Ok((CpuStorage::F32(y), Shape::from((n, c))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &candle_core::CudaStorage, l: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
+        let op = self.name();
+        let (n, pixels, c) = self.check(op, l.shape().dims4()?.into())?;
+        Ok((crate::cuda::global_pool(op, x, l, pixels, c, self.0)?, Shape::from((n, c))))
+    }
+
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let op = self.name();
         let (_, pixels, c) = self.check(op, dims4(op, "x", x, X)?)?;
         let _span = trace::pass("global_pool_backward", &[x, x]);
+        on_cuda!(x, crate::cuda::global_pool_grad::<f32>(op, x, y, &dy.contiguous()?, self.0).map(Some));
         let shape = x.shape();
         let dy = dy.contiguous()?;
         let (x, y, dy): (View, View, View) =

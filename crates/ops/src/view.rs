@@ -7,8 +7,28 @@ use half::bf16;
 
 use crate::{Error, kernel::Element};
 
+#[cfg(feature = "cuda")]
+pub(crate) use crate::cuda::OnCuda;
+
+/// What the kernels for CUDA need to know of a type.
+#[cfg(not(feature = "cuda"))]
+pub(crate) trait OnCuda {}
+#[cfg(not(feature = "cuda"))]
+impl<T> OnCuda for T {}
+
+/// Returns what the CUDA back end makes of it, where `tensor` is there.
+macro_rules! on_cuda {
+    ($tensor:expr, $call:expr) => {
+        #[cfg(feature = "cuda")]
+        if $tensor.device().is_cuda() {
+            return $call;
+        }
+    };
+}
+pub(crate) use on_cuda;
+
 /// What activations and their gradients are stored in: `f32` or bf16.
-pub(crate) trait Stored: Element + WithDType {
+pub(crate) trait Stored: Element + WithDType + OnCuda {
     /// The elements of a storage of this type.
     fn of(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }

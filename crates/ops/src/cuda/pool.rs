@@ -1,0 +1,154 @@
+//! Pooling: windows and whole maps.
+
+use candle_core::{CudaStorage, Layout, Result, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
+
+use super::{ACROSS, DOWN, OnCuda, THREADS, View, address, address_of, blocks, kernel, launch, room, tensor};
+use crate::{Error, Input, Pool};
+
+/// As the kernels have it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Windows {
+    pub(crate) n: i32,
+    pub(crate) h: i32,
+    pub(crate) w: i32,
+    pub(crate) channels: i32,
+    pub(crate) k: i32,
+    pub(crate) stride: i32,
+    pub(crate) padding: i32,
+    pub(crate) oh: i32,
+    pub(crate) ow: i32,
+}
+
+// SAFETY: nine numbers, laid out as in C.
+unsafe impl DeviceRepr for Windows {}
+
+impl Windows {
+    fn input(&self) -> [usize; 4] {
+        [self.n, self.h, self.w, self.channels].map(|size| size as usize)
+    }
+
+    fn output(&self) -> [usize; 4] {
+        [self.n, self.oh, self.ow, self.channels].map(|size| size as usize)
+    }
+}
+
+fn count(shape: [usize; 4]) -> usize {
+    shape.iter().product()
+}
+
+/// The largest value of every window, and its tap.
+pub(crate) fn max_pool<T: OnCuda>(op: &'static str, g: Windows, x: Input) -> Result<(Tensor, Tensor)> {
+    let view = |name, of: fn(&crate::Affine) -> &Tensor| {
+        x.affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose()
+    };
+    let (scale, shift) = (view("scale", |a| &a.scale)?, view("shift", |a| &a.shift)?);
+    let relu = x.affine.is_some_and(|affine| affine.relu);
+    let x = View::new::<T>(op, "x", x.x)?;
+    let device = x.device()?.clone();
+    let ((y, y_at), (index, index_at)) =
+        (room::<T>(&device, count(g.output()))?, room::<u8>(&device, count(g.output()))?);
+    let (name, vector) = kernel::<T>("max_pool", &[g.channels as usize]);
+    // SAFETY: `x` and the results have the shapes of `g`.
+    unsafe {
+        launch!(device, &name, blocks(count(g.output()) / vector), (THREADS, 1);
+            x.at, g, address_of(&scale), address_of(&shift), i32::from(relu), y_at, index_at);
+    }
+    Ok((tensor(y, &device, g.output().as_slice()), tensor(index, &device, g.output().as_slice())))
+}
+
+pub(crate) fn max_pool_grad<T: OnCuda>(op: &'static str, g: Windows, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
+    let dy = View::new::<T>(op, "dy", dy)?;
+    let index = View::bytes(op, "index", index)?;
+    let device = dy.device()?.clone();
+    let (dx, at) = room::<T>(&device, count(g.input()))?;
+    let (name, vector) = kernel::<T>("max_pool_grad", &[g.channels as usize]);
+    // SAFETY: as above.
+    unsafe {
+        launch!(device, &name, blocks(count(g.input()) / vector), (THREADS, 1); dy.at, index.at, g, at);
+    }
+    Ok(tensor(dx, &device, g.input().as_slice()))
+}
+
+pub(crate) fn avg_pool<T: OnCuda>(op: &'static str, g: Windows, x: &Tensor) -> Result<Tensor> {
+    let x = View::new::<T>(op, "x", x)?;
+    let device = x.device()?.clone();
+    let (y, at) = room::<T>(&device, count(g.output()))?;
+    let (name, vector) = kernel::<T>("avg_pool", &[g.channels as usize]);
+    // SAFETY: as above.
+    unsafe {
+        launch!(device, &name, blocks(count(g.output()) / vector), (THREADS, 1); x.at, g, at);
+    }
+    Ok(tensor(y, &device, g.output().as_slice()))
+}
+
+pub(crate) fn avg_pool_grad<T: OnCuda>(op: &'static str, g: Windows, dy: &Tensor) -> Result<Tensor> {
+    let dy = View::new::<T>(op, "dy", dy)?;
+    let device = dy.device()?.clone();
+    let (dx, at) = room::<T>(&device, count(g.input()))?;
+    let (name, vector) = kernel::<T>("avg_pool_grad", &[g.channels as usize]);
+    // SAFETY: as above.
+    unsafe {
+        launch!(device, &name, blocks(count(g.input()) / vector), (THREADS, 1); dy.at, g, at);
+    }
+    Ok(tensor(dx, &device, g.input().as_slice()))
+}
+
+/// The kind of a pool as the kernels number it, and its sharpness.
+fn kind(pool: Pool) -> (i32, f32) {
+    match pool {
+        Pool::Max => (0, 0.0),
+        Pool::Avg => (1, 0.0),
+        Pool::Lse { r } => (2, r),
+    }
+}
+
+/// `[n, c]` from `x`, which is maps of so many pixels and channels of `f32`.
+pub(crate) fn global_pool(
+    op: &'static str,
+    x: &CudaStorage,
+    layout: &Layout,
+    pixels: usize,
+    c: usize,
+    pool: Pool,
+) -> Result<CudaStorage> {
+    let n = layout.shape().elem_count() / (pixels * c);
+    if !layout.is_contiguous() {
+        let (shape, strides) = (layout.shape().clone(), layout.stride().to_vec());
+        return Err(Error::Strided { op, name: "x", shape, strides }.into());
+    }
+    let device = &x.device;
+    let at = address(x.as_cuda_slice::<f32>()?, device) + (layout.start_offset() * size_of::<f32>()) as u64;
+    let (y, y_at) = room::<f32>(device, n * c)?;
+    let (name, vector) = kernel::<f32>("global_pool", &[c]);
+    let (kind, r) = kind(pool);
+    let across = c.div_ceil(vector * ACROSS as usize) as u32;
+    // SAFETY: `x` has so many maps of so many pixels and channels.
+    unsafe {
+        launch!(device, &name, (across, n as u32), (ACROSS, DOWN); at, pixels as i32, c as i32, kind, r, y_at);
+    }
+    Ok(CudaStorage::wrap_cuda_slice(y, device.clone()))
+}
+
+pub(crate) fn global_pool_grad<T: OnCuda>(
+    op: &'static str,
+    x: &Tensor,
+    y: &Tensor,
+    dy: &Tensor,
+    pool: Pool,
+) -> Result<Tensor> {
+    let shape @ (n, h, w, c) = x.dims4()?;
+    let x = View::new::<T>(op, "x", x)?;
+    let (y, dy) = (View::new::<f32>(op, "y", y)?, View::new::<f32>(op, "dy", dy)?);
+    let device = x.device()?.clone();
+    let (dx, at) = room::<T>(&device, n * h * w * c)?;
+    let (name, vector) = kernel::<T>("global_pool_grad", &[c]);
+    let (kind, r) = kind(pool);
+    let across = c.div_ceil(vector * THREADS as usize) as u32;
+    // SAFETY: as above.
+    unsafe {
+        launch!(device, &name, (across, n as u32), (THREADS, 1);
+            x.at, y.at, dy.at, (h * w) as i32, c as i32, kind, r, at);
+    }
+    Ok(tensor(dx, &device, shape))
+}
