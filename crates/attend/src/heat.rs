@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use branch::{Images, Key};
 use cxr::Split;
-use nets::{Network, View};
+use nets::{Evaluated, Network, View};
 use tables::regions;
 
-use crate::{Config, Error, heat_maps, normalise};
+use crate::heatmap::{check, on_device};
+use crate::{Config, Error, normalise};
 
 /// The images in the order of the table to be written: by `image_id`.
 pub struct Subjects<'a> {
@@ -68,12 +69,14 @@ impl Heat {
         for split in Split::ALL {
             let mut failed = None;
             let pictures = all.pictures(split);
-            nets::score(network, pictures, crop, View::Centre, config.eval_batch, &mut |first, evaluated| {
+            let what = |evaluated: &Evaluated| Ok(on_device(&evaluated.map, config.statistic)?.into());
+            nets::score(network, pictures, crop, View::Centre, config.eval_batch, &what, &mut |first, values| {
                 if failed.is_some() || stage::interrupted() {
                     return Ok(());
                 }
-                match heat_maps(&evaluated.map, config.statistic) {
-                    Ok(raw) => {
+                let (raw, sums) = (&values[0], &values[1]);
+                match check(sums, cells) {
+                    Ok(()) => {
                         for (index, raw) in raw.chunks_exact(cells).enumerate() {
                             let place = subjects.places[split as usize][first + index];
                             heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);

@@ -58,21 +58,33 @@ impl Normalise {
 /// # Errors
 /// [`Error::NotFinite`] where a map holds a NaN or an infinity; [`Error::Candle`] from the device.
 pub fn heat_maps(map: &Tensor, statistic: Statistic) -> Result<Vec<f32>, Error> {
+    let cells = map.dim(1)? * map.dim(2)?;
+    let [heat, sum] = on_device(map, statistic)?;
+    check(&values(&sum)?, cells)?;
+    values(&heat)
+}
+
+/// Heat maps and the sums of all channels' magnitudes, each `[N, h, w]`, where `map` is: nothing waits for the device.
+///
+/// The sum is computed whatever the statistic: a maximum may pass over a NaN, a sum never does.
+pub(crate) fn on_device(map: &Tensor, statistic: Statistic) -> candle_core::Result<[Tensor; 2]> {
     let (_, _, _, channels) = map.dims4()?;
     let magnitude = map.to_dtype(DType::F32)?.abs()?;
-    // The sum is computed whatever the statistic: a maximum may pass over a NaN, a sum never does.
     let sum = magnitude.sum(D::Minus1)?;
-    if !sum.sum_all()?.to_scalar::<f32>()?.is_finite() {
-        let first = values(&sum)?.iter().position(|value| !value.is_finite());
-        let cells = map.dim(1)? * map.dim(2)?;
-        return Err(Error::NotFinite { index: first.unwrap_or(0) / cells });
-    }
     let heat = match statistic {
         Statistic::Max => magnitude.max(D::Minus1)?,
-        Statistic::L1 => (sum / channels as f64)?,
+        Statistic::L1 => (&sum / channels as f64)?,
         Statistic::L2 => (magnitude.sqr()?.sum(D::Minus1)?.sqrt()? / channels as f64)?,
     };
-    values(&heat)
+    Ok([heat, sum])
+}
+
+/// Refuses sums, of maps of so many cells, that are not finite.
+pub(crate) fn check(sums: &[f32], cells: usize) -> Result<(), Error> {
+    match sums.iter().position(|value| !value.is_finite()) {
+        Some(first) => Err(Error::NotFinite { index: first / cells }),
+        None => Ok(()),
+    }
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>, Error> {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use cxr::{Labels, OUTPUTS, Split, metrics};
-use nets::{Fit, Network};
+use nets::{Evaluated, Fit, Network};
 use tables::features::Features;
 use tables::{Stamp, epochs, features, predictions};
 
@@ -35,15 +35,16 @@ pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scor
     let mut first_of_split = 0;
     for split in Split::ALL {
         let pictures = images.pictures(split);
-        nets::score(network, pictures, config.crop, config.view, config.eval_batch, &mut |first, evaluated| {
-            let pools = evaluated.pool.to_vec2::<f32>()?;
-            let rows = evaluated.logits.to_vec2::<f32>()?;
-            for (index, (pooled, row)) in pools.iter().zip(&rows).enumerate() {
+        let what = |evaluated: &Evaluated| Ok(vec![evaluated.pool.clone(), evaluated.logits.clone()]);
+        nets::score(network, pictures, config.crop, config.view, config.eval_batch, &what, &mut |first, values| {
+            let rows = values[1].chunks_exact(OUTPUTS);
+            let count = rows.len();
+            for (index, (pooled, row)) in values[0].chunks_exact(dim).zip(rows).enumerate() {
                 let to = place[first_of_split + first + index];
                 pool[to * dim..][..dim].copy_from_slice(pooled);
                 logits[to].copy_from_slice(row);
             }
-            progress.inc(rows.len() as u64);
+            progress.inc(count as u64);
             Ok(())
         })?;
         first_of_split += pictures.targets.len();

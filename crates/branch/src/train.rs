@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use cxr::Split;
-use nets::{EpochStats, Event, Fit, Network, Precision, View};
+use nets::{EpochStats, Event, Fit, Network, View};
 use stage::{Run, info, warn};
 
 use crate::{Config, Error, Images, Init};
@@ -31,10 +31,8 @@ pub fn train(
     if validation == 0 {
         warn!("no validation images: the last epoch will be published");
     }
-    if config.precision.here() == Precision::Bf16 {
-        info!("activations are stored in bf16 while training");
-    }
     let device = nets::device(run.device())?;
+    info!("trains on {}, activations {}", nets::describe(&device), config.precision.on(&device).name());
     let mut network = init.network(config, run.seed(), &device)?;
     let mut progress = stage::progress((config.epochs * train) as u64, "images trained");
     let fit = nets::fit(

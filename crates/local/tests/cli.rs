@@ -20,7 +20,7 @@ fn values_out_of_range_are_usage_errors() {
     for (set, expected) in [
         ("lr=0", "local.lr = 0, expected above 0, at most 10"),
         ("crop=16", "local.crop = 16, expected 33 to 2048"),
-        ("precision=f16", "expected one of `f32`, `bf16`, `auto`"),
+        ("precision=f16", "expected one of `f32`, `tf32`, `bf16`, `auto`"),
         ("backbone=vgg", "backbone"),
         ("epoch=3", "epoch"),
     ] {

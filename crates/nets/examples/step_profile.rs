@@ -140,7 +140,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::registry().with(calls.clone()).init();
     let device = nets::device("cpu")?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
-    network.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
+    network.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 })?;
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
     let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
     let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use ops::{Colours, Draw};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
@@ -16,10 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::params::unit;
 use crate::{Pictures, Recipe};
 
-/// Mean of ImageNet's red, green and blue, of 1 (torchvision's reference recipes).
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Their standard deviations.
-const STD: [f32; 3] = [0.229, 0.224, 0.225];
+/// Mean and standard deviation of ImageNet's red, green and blue, of 1 (torchvision's reference recipes).
+pub(crate) const COLOURS: Colours = Colours { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 
 /// Aspect ratios of a random resized crop (torchvision's `RandomResizedCrop`; Szegedy et al., CVPR 2015).
 const RATIO: Range<f64> = 3.0 / 4.0..4.0 / 3.0;
@@ -44,72 +43,61 @@ pub(crate) fn random(what: &[u8], seed: u64, a: u64, b: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Evaluation inputs `[N, side, side, 3]` of the pictures `range`.
-pub(crate) fn evaluation_batch(pictures: &Pictures, range: Range<usize>, side: usize, view: View) -> Vec<f32> {
-    let size = pictures.size;
-    batch(range, side, |index| {
-        let picture = pictures.picture(index);
-        match view {
-            View::Centre => {
-                let first = (size - side) / 2;
-                let rows = picture.chunks_exact(size).skip(first).take(side);
-                rows.flat_map(|row| row[first..first + side].iter().map(|&grey| f32::from(grey))).collect()
-            }
-            View::Whole => resample(picture, size, Window { x: 0, y: 0, width: size, height: size }, side),
-        }
-    })
+/// How a picture of `size` px is seen in evaluation.
+pub(crate) fn evaluation(size: usize, index: usize, side: usize, view: View) -> Draw {
+    let window = match view {
+        View::Centre => [(size.saturating_sub(side)) / 2, (size.saturating_sub(side)) / 2, side, side],
+        View::Whole => [0, 0, size, size],
+    };
+    Draw::plain(index, window)
 }
 
-/// Training inputs `[N, crop, crop, 3]` of the pictures `indices` as they are seen in `epoch`.
-pub(crate) fn training_batch(pictures: &Pictures, indices: &[usize], recipe: &Recipe, epoch: u64) -> Vec<f32> {
-    let side = recipe.crop;
-    batch(indices, side, |&index| {
-        let mut rng = random(b"augment", recipe.seed, epoch, index as u64);
-        augmented(pictures.picture(index), pictures.size, recipe, &mut rng)
-    })
+/// How a picture of `size` px is seen in an epoch of training.
+pub(crate) fn training(size: usize, index: usize, recipe: &Recipe, epoch: u64) -> Draw {
+    let mut rng = random(b"augment", recipe.seed, epoch, index as u64);
+    // Every value is drawn whether used or not, so that one setting does not change another's draws.
+    let window = window(size, recipe.scale_min, &mut rng);
+    let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(&mut rng));
+    Draw {
+        degrees: (2.0 * angle - 1.0) * recipe.rotate_deg,
+        mirrored: recipe.flip && flip < 0.5,
+        brightness: if recipe.brightness > 0.0 { factor(recipe.brightness, brightness) } else { 1.0 },
+        contrast: if recipe.contrast > 0.0 { factor(recipe.contrast, contrast) } else { 1.0 },
+        ..Draw::plain(index, window)
+    }
 }
 
-/// Normalised inputs of what `grey` gives for each item: `[side, side]`, 0 to 255.
-fn batch<I>(items: I, side: usize, grey: impl Fn(I::Item) -> Vec<f32> + Sync) -> Vec<f32>
-where
-    I: IntoParallelIterator<Iter: IndexedParallelIterator>,
-    I::Item: Send,
-{
-    let items = items.into_par_iter();
-    let mut inputs = vec![0.0; items.len() * side * side * 3];
-    inputs.par_chunks_exact_mut(side * side * 3).zip(items).for_each(|(input, item)| {
-        for (pixel, value) in input.chunks_exact_mut(3).zip(grey(item)) {
+/// The inputs `[N, side, side, 3]` that `draws` make of pictures.
+pub(crate) fn inputs(pictures: &Pictures, draws: &[Draw], side: usize) -> Vec<f32> {
+    let mut inputs = vec![0.0; draws.len() * side * side * 3];
+    inputs.par_chunks_exact_mut(side * side * 3).zip(draws).for_each(|(input, draw)| {
+        let grey = seen(pictures.picture(draw.index), pictures.size, draw, side);
+        for (pixel, value) in input.chunks_exact_mut(3).zip(grey) {
             for (channel, out) in pixel.iter_mut().enumerate() {
-                *out = (value / 255.0 - MEAN[channel]) / STD[channel];
+                *out = (value / 255.0 - COLOURS.mean[channel]) / COLOURS.deviation[channel];
             }
         }
     });
     inputs
 }
 
-/// One training view, `[crop, crop]`, 0 to 255.
-fn augmented(picture: &[u8], size: usize, recipe: &Recipe, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let side = recipe.crop;
-    // Every value is drawn whether used or not, so that one setting does not change another's draws.
-    let window = window(size, recipe.scale_min, rng);
-    let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(rng));
-    let angle = (2.0 * angle - 1.0) * recipe.rotate_deg;
-    let mut view = if angle == 0.0 {
+/// One view, `[side, side]`, 0 to 255.
+fn seen(picture: &[u8], size: usize, draw: &Draw, side: usize) -> Vec<f32> {
+    let window = [draw.x, draw.y, draw.width, draw.height];
+    let mut view = if draw.degrees == 0.0 {
         resample(picture, size, window, side)
     } else {
-        resample(&rotated(picture, size, angle), size, window, side)
+        resample(&rotated(picture, size, draw), size, window, side)
     };
-    if recipe.flip && flip < 0.5 {
+    if draw.mirrored {
         view.chunks_exact_mut(side).for_each(<[f32]>::reverse);
     }
-    if recipe.brightness > 0.0 {
-        let factor = factor(recipe.brightness, brightness);
-        view.iter_mut().for_each(|value| *value = (*value * factor).clamp(0.0, 255.0));
+    if draw.brightness != 1.0 {
+        view.iter_mut().for_each(|value| *value = (*value * draw.brightness).clamp(0.0, 255.0));
     }
-    if recipe.contrast > 0.0 {
-        let factor = factor(recipe.contrast, contrast);
+    if draw.contrast != 1.0 {
         let mean = (view.iter().map(|&value| f64::from(value)).sum::<f64>() / view.len() as f64) as f32;
-        view.iter_mut().for_each(|value| *value = (mean + (*value - mean) * factor).clamp(0.0, 255.0));
+        view.iter_mut().for_each(|value| *value = (mean + (*value - mean) * draw.contrast).clamp(0.0, 255.0));
     }
     view
 }
@@ -119,17 +107,9 @@ fn factor(most: f64, draw: f64) -> f32 {
     (1.0 + most * (2.0 * draw - 1.0)) as f32
 }
 
-/// Part of a picture, px.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Window {
-    x: usize,
-    y: usize,
-    width: usize,
-    height: usize,
-}
-
-/// torchvision's `RandomResizedCrop.get_params` on a square picture; the whole picture if `scale_min` is 1.
-fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> Window {
+/// torchvision's `RandomResizedCrop.get_params` on a square picture: x, y, width and height in px; the whole picture if
+/// `scale_min` is 1.
+fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> [usize; 4] {
     const ATTEMPTS: usize = 10;
     let (low, high) = (RATIO.start.ln(), RATIO.end.ln());
     let mut found = None;
@@ -141,25 +121,30 @@ fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> Window {
         let (width, height) = ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
         if found.is_none() && (1..=size).contains(&width) && (1..=size).contains(&height) {
             let place = |free: usize, draw: f64| (draw * (free + 1) as f64) as usize;
-            found = Some(Window { x: place(size - width, left), y: place(size - height, top), width, height });
+            found = Some([place(size - width, left), place(size - height, top), width, height]);
         }
     }
-    let whole = Window { x: 0, y: 0, width: size, height: size };
+    let whole = [0, 0, size, size];
     if scale_min >= 1.0 { whole } else { found.unwrap_or(whole) }
 }
 
 /// A window of a picture, resized to `[side, side]`: bilinear, antialiased where it shrinks, as Pillow does it.
-fn resample<T: Copy + Into<f32>>(picture: &[T], size: usize, window: Window, side: usize) -> Vec<f32> {
-    let across = Taps::new(window.width, side);
-    let mut narrow = Vec::with_capacity(window.height * side);
-    for row in picture.chunks_exact(size).skip(window.y).take(window.height) {
-        let row = &row[window.x..window.x + window.width];
+fn resample<T: Copy + Into<f32>>(
+    picture: &[T],
+    size: usize,
+    [x, y, width, height]: [usize; 4],
+    side: usize,
+) -> Vec<f32> {
+    let across = Taps::new(width, side);
+    let mut narrow = Vec::with_capacity(height * side);
+    for row in picture.chunks_exact(size).skip(y).take(height) {
+        let row = &row[x..x + width];
         narrow.extend(across.iter().map(|(first, weights)| {
             let values = row[first..].iter().zip(weights);
             values.map(|(&value, &weight)| value.into() * weight).sum::<f32>()
         }));
     }
-    let down = Taps::new(window.height, side);
+    let down = Taps::new(height, side);
     let mut out = vec![0.0; side * side];
     for (row, (first, weights)) in out.chunks_exact_mut(side).zip(down.iter()) {
         for (from, &weight) in narrow[first * side..].chunks_exact(side).zip(weights) {
@@ -207,8 +192,8 @@ impl Taps {
 }
 
 /// A picture turned counter-clockwise about its centre, bilinear; black comes in from outside.
-fn rotated(picture: &[u8], size: usize, degrees: f64) -> Vec<f32> {
-    let (sin, cos) = (degrees.to_radians().sin() as f32, degrees.to_radians().cos() as f32);
+fn rotated(picture: &[u8], size: usize, draw: &Draw) -> Vec<f32> {
+    let (sin, cos) = draw.turn();
     let middle = (size as f32 - 1.0) / 2.0;
     let at = |x: i64, y: i64| {
         let inside = (0..size as i64).contains(&x) && (0..size as i64).contains(&y);
@@ -234,8 +219,12 @@ fn rotated(picture: &[u8], size: usize, degrees: f64) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    fn whole(size: usize) -> Window {
-        Window { x: 0, y: 0, width: size, height: size }
+    fn whole(size: usize) -> [usize; 4] {
+        [0, 0, size, size]
+    }
+
+    fn turned(degrees: f64) -> Draw {
+        Draw { degrees, ..Draw::plain(0, [0; 4]) }
     }
 
     #[test]
@@ -243,7 +232,7 @@ mod tests {
         let picture: Vec<u8> = (0..64).map(|value| value * 3).collect();
         let expected: Vec<f32> = picture.iter().map(|&value| f32::from(value)).collect();
         assert_eq!(resample(&picture, 8, whole(8), 8), expected);
-        assert_eq!(rotated(&picture, 8, 0.0), expected);
+        assert_eq!(rotated(&picture, 8, &turned(0.0)), expected);
     }
 
     #[test]
@@ -257,16 +246,16 @@ mod tests {
     #[test]
     fn quarter_turn_is_counter_clockwise() {
         let picture = [1, 2, 3, 4, 5, 6, 7, 8, 9];
-        let turned: Vec<f32> = rotated(&picture, 3, 90.0).iter().map(|value| value.round()).collect();
+        let turned: Vec<f32> = rotated(&picture, 3, &turned(90.0)).iter().map(|value| value.round()).collect();
         assert_eq!(turned, [3.0, 6.0, 9.0, 2.0, 5.0, 8.0, 1.0, 4.0, 7.0]);
     }
 
     #[test]
     fn windows_lie_inside_and_vary() {
         let mut rng = random(b"test", 1, 2, 3);
-        let windows: Vec<Window> = (0..1000).map(|_| window(256, 0.08, &mut rng)).collect();
-        assert!(windows.iter().all(|w| w.x + w.width <= 256 && w.y + w.height <= 256));
-        let area = |w: &Window| (w.width * w.height) as f64 / 65536.0;
+        let windows: Vec<[usize; 4]> = (0..1000).map(|_| window(256, 0.08, &mut rng)).collect();
+        assert!(windows.iter().all(|[x, y, width, height]| x + width <= 256 && y + height <= 256));
+        let area = |[_, _, width, height]: &[usize; 4]| (width * height) as f64 / 65536.0;
         let mean = windows.iter().map(area).sum::<f64>() / 1000.0;
         assert!((0.46..0.50).contains(&mean), "{mean}"); // torchvision: 0.477 over 20,000
         assert!(windows.iter().map(area).fold(1.0, f64::min) < 0.12);
@@ -276,7 +265,7 @@ mod tests {
     #[test]
     fn inputs_are_normalised_like_imagenet() {
         let pictures = Pictures { size: 4, pixels: vec![255; 16], targets: vec![[0.0; cxr::OUTPUTS]] };
-        let input = evaluation_batch(&pictures, 0..1, 2, View::Centre);
+        let input = inputs(&pictures, &[evaluation(4, 0, 2, View::Centre)], 2);
         assert_eq!(input.len(), 12);
         for (got, expected) in input.iter().zip([2.2489083, 2.4285715, 2.64]) {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}"); // (1 - mean) / std

@@ -1,6 +1,6 @@
 //! DenseNet-121 (Huang et al., CVPR 2017), as torchvision has it.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use ops::{Affine, BatchStats, Input, Weights};
 
 use crate::Result;
@@ -130,7 +130,7 @@ impl Densenet {
     }
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
-    pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
+    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<(Tensor, Tape)> {
         let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
         let (x, pool) = stem_pool::forward(&x)?;
         let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
@@ -172,15 +172,15 @@ impl Densenet {
         self.stem.backward_first(params, tape.stem, &dy, grads)
     }
 
-    pub(crate) fn fold(&self, params: &Params) -> Result<FoldedDensenet> {
+    pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<FoldedDensenet> {
         let layer = |layer: &Layer| -> Result<FoldedLayer> {
-            let (norm1, conv2) = (layer.norm1.running(params)?, layer.conv2.fold(params)?);
-            Ok(FoldedLayer { norm1, squeeze: layer.squeeze.fold(params)?, conv2 })
+            let (norm1, conv2) = (layer.norm1.running(params)?, layer.conv2.fold(params, dtype)?);
+            Ok(FoldedLayer { norm1, squeeze: layer.squeeze.fold(params, dtype)?, conv2 })
         };
         let blocks = self.blocks.iter().map(|layers| layers.iter().map(layer).collect());
-        let transitions = self.transitions.iter().map(|t| Ok((t.norm.running(params)?, t.conv.fold(params)?)));
+        let transitions = self.transitions.iter().map(|t| Ok((t.norm.running(params)?, t.conv.fold(params, dtype)?)));
         Ok(FoldedDensenet {
-            stem: self.stem.fold(params)?,
+            stem: self.stem.fold(params, dtype)?,
             blocks: blocks.collect::<Result<_>>()?,
             transitions: transitions.collect::<Result<_>>()?,
             last: self.last.running(params)?,
@@ -226,10 +226,11 @@ impl Layer {
         Ok(Layer { norm1, squeeze, conv2, input })
     }
 
-    fn forward(&self, params: &mut Params, growing: &mut Growing) -> Result<LayerSaved> {
+    fn forward(&self, params: &Params, growing: &mut Growing) -> Result<LayerSaved> {
         let before = growing.x.narrow(D::Minus1, 0, self.input)?;
         let (y, norm1) = self.norm1.forward(params, before, growing.stats.clone(), true)?;
         let (squeezed, squeeze) = self.squeeze.forward(params, y, true)?;
+        let squeezed = squeezed.read()?;
         let (new, stats) = self.conv2.forward_stats(params, &squeezed)?;
         growing.append(&new, &stats)?;
         Ok(LayerSaved { norm1, squeeze, squeezed })
@@ -273,8 +274,9 @@ fn widened(x: &Tensor, layers: usize) -> Result<Tensor> {
 }
 
 impl Transition {
-    fn forward(&self, params: &mut Params, x: Growing) -> Result<(Tensor, TransitionSaved)> {
+    fn forward(&self, params: &Params, x: Growing) -> Result<(Tensor, TransitionSaved)> {
         let (normed, norm) = self.norm.forward(params, x.x, x.stats, true)?;
+        let normed = normed.read()?;
         let z = self.conv.forward(params, &normed)?;
         let (_, height, width, _) = z.dims4()?;
         let saved = TransitionSaved { norm, normed, side: (height, width) };

@@ -29,6 +29,16 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
+/// What a device is called: `2 CPU threads`, or the name of a GPU.
+pub fn describe(device: &Device) -> String {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = device {
+        return cuda.cuda_stream().context().name().unwrap_or_else(|_| "CUDA".to_owned());
+    }
+    let _ = device;
+    format!("{} CPU threads", rayon::current_num_threads())
+}
+
 fn cpu() -> Device {
     ops::host::keep_heap();
     Device::Cpu

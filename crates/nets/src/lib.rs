@@ -31,13 +31,14 @@ mod checkpoint;
 mod densenet;
 mod device;
 mod error;
+mod feed;
 mod params;
 mod resnet;
 mod units;
 
 pub use augment::View;
 pub use backbone::{Backbone, Pool};
-pub use device::device;
+pub use device::{describe, device};
 pub use error::{Error, Result};
 pub use network::{Evaluated, Grads, Network};
 pub use optim::{Optimizer, OptimizerKind, Schedule};

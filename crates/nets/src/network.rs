@@ -37,7 +37,7 @@ pub struct Grads {
 }
 
 impl Grads {
-    /// The gradients; a convolution's is `[out, height, width, in]`.
+    /// The gradients; a convolution's is `[out, height, width, in]`, and on CUDA of the type of the activations.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
@@ -54,7 +54,7 @@ pub struct Network {
     backbone: Backbone,
     pool: Pool,
     device: Device,
-    /// What activations and their gradients are stored in while training.
+    /// What activations and their gradients are stored in while training, and on CUDA in evaluation too.
     activations: DType,
     params: Params,
     trunk: Trunk,
@@ -125,12 +125,30 @@ impl Network {
         &self.device
     }
 
-    /// Chooses in what numbers [`Network::loss_and_grads`] computes; at first `f32`.
-    pub fn set_precision(&mut self, precision: Precision) {
-        self.activations = match precision.here() {
-            Precision::Bf16 => DType::BF16,
-            _ => DType::F32,
-        };
+    /// Chooses in what numbers [`Network::loss_and_grads`] computes, and on CUDA [`Network::forward_eval`] too; at first
+    /// `f32`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn set_precision(&mut self, precision: Precision) -> Result<()> {
+        let precision = precision.on(&self.device);
+        self.activations = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
+        self.folded = OnceLock::new();
+        if self.device.is_cuda() {
+            ops::host::allow_tf32(precision == Precision::Tf32);
+            self.params.keep_copies(self.activations)?;
+        }
+        Ok(())
+    }
+
+    /// What inputs are best made in.
+    pub(crate) fn activations(&self) -> DType {
+        self.activations
+    }
+
+    /// What evaluation computes in.
+    fn evaluated_in(&self) -> DType {
+        if self.device.is_cuda() { self.activations } else { DType::F32 }
     }
 
     /// torchvision's name and the value of every trained parameter; a convolution's is `[out, height, width, in]`.
@@ -154,10 +172,12 @@ impl Network {
                 self.folded.get_or_init(|| folded)
             }
         };
+        let x = &x.to_dtype(self.evaluated_in())?;
         let map = match folded {
             Folded::Resnet(folded) => folded.forward(x)?,
             Folded::Densenet(folded) => folded.forward(x)?,
         };
+        let map = map.to_dtype(DType::F32)?;
         let pool = self.global_pool(&map)?;
         let (weight, bias) = self.head;
         let head = Linear::new(self.params.get(weight).clone(), Some(self.params.get(bias).clone()));
@@ -165,7 +185,8 @@ impl Network {
         Ok(Evaluated { map, pool, logits })
     }
 
-    /// One forward and backward pass in training mode: the mean binary cross-entropy and its gradients.
+    /// One forward and backward pass in training mode: the mean binary cross-entropy, a scalar on the network's device,
+    /// and its gradients.
     ///
     /// Batch norms use the batch's statistics and move the running ones. The trunk's gradients are hand-written, the
     /// head's are candle's.
@@ -175,17 +196,17 @@ impl Network {
     ///
     /// # Errors
     /// Another shape, or a side below [`Backbone::min_side`].
-    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(f32, Grads)> {
+    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(Tensor, Grads)> {
         self.check_input(x)?;
         self.folded = OnceLock::new();
         let x = &x.to_dtype(self.activations)?;
         let (map, tape) = match &self.trunk {
             Trunk::Resnet(trunk) => {
-                let (map, tape) = trunk.forward(&mut self.params, x)?;
+                let (map, tape) = trunk.forward(&self.params, x)?;
                 (map, Tape::Resnet(tape))
             }
             Trunk::Densenet(trunk) => {
-                let (map, tape) = trunk.forward(&mut self.params, x)?;
+                let (map, tape) = trunk.forward(&self.params, x)?;
                 (map, Tape::Densenet(tape))
             }
         };
@@ -217,7 +238,7 @@ impl Network {
             _ => unreachable!("taped by this trunk"),
         }
         let grads = Grads { tensors: grads.finish(&self.params), logits: logits.detach() };
-        Ok((loss.to_scalar::<f32>()?, grads))
+        Ok((loss.detach(), grads))
     }
 
     /// Writes all weights in torchvision's names and layout, atomically; `key` says which run made them.
@@ -342,7 +363,7 @@ impl Network {
     pub fn update(&mut self, optimizer: &mut Optimizer, grads: &Grads, lr: f64) -> Result<()> {
         self.folded = OnceLock::new();
         let trained: Vec<Tensor> = self.trained().map(|(_, tensor)| tensor.clone()).collect();
-        optimizer.step(&trained, &grads.tensors, lr)
+        optimizer.step_with(&trained, &self.params.copies(), &grads.tensors, lr)
     }
 
     /// Copies of every tensor in memory layout.
@@ -362,9 +383,10 @@ impl Network {
     }
 
     fn fold(&self) -> Result<Folded> {
+        let dtype = self.evaluated_in();
         Ok(match &self.trunk {
-            Trunk::Resnet(trunk) => Folded::Resnet(trunk.fold(&self.params)?),
-            Trunk::Densenet(trunk) => Folded::Densenet(trunk.fold(&self.params)?),
+            Trunk::Resnet(trunk) => Folded::Resnet(trunk.fold(&self.params, dtype)?),
+            Trunk::Densenet(trunk) => Folded::Densenet(trunk.fold(&self.params, dtype)?),
         })
     }
 

@@ -80,6 +80,17 @@ impl Optimizer {
     /// # Errors
     /// Gradients of other shapes.
     pub fn step(&mut self, parameters: &[Tensor], grads: &[Tensor], lr: f64) -> Result<()> {
+        self.step_with(parameters, &[], grads, lr)
+    }
+
+    /// As [`Optimizer::step`], with copies of some parameters that are written along.
+    pub(crate) fn step_with(
+        &mut self,
+        parameters: &[Tensor],
+        copies: &[Option<&Tensor>],
+        grads: &[Tensor],
+        lr: f64,
+    ) -> Result<()> {
         self.steps += 1;
         let (first, second) = self.state.split_at(parameters.len());
         let steps = parameters.iter().zip(grads).enumerate().map(|(index, (param, grad))| ops::Step {
@@ -87,6 +98,7 @@ impl Optimizer {
             grad,
             first: &first[index],
             second: second.get(index),
+            copy: copies.get(index).copied().flatten(),
         });
         let (steps, mu, wd) = (steps.collect::<Vec<_>>(), self.momentum, self.weight_decay);
         match self.kind {

@@ -1,6 +1,6 @@
 //! The named tensors of a network, and how they start.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -19,6 +19,8 @@ struct Entry {
     tensor: Tensor,
     /// Has a gradient; otherwise a running statistic.
     trained: bool,
+    /// What convolutions read instead, where they compute in another type: the optimiser writes it along.
+    copy: Option<Tensor>,
 }
 
 /// All tensors of a network, in torchvision's order. Their storage is shared with nobody: optimisers write into it.
@@ -32,8 +34,23 @@ impl Params {
         &self.entries[id.0].tensor
     }
 
-    pub(crate) fn set(&mut self, id: Id, tensor: Tensor) {
-        self.entries[id.0].tensor = tensor;
+    /// A convolution's weights in the type that it computes in.
+    pub(crate) fn weights(&self, id: Id) -> &Tensor {
+        let entry = &self.entries[id.0];
+        entry.copy.as_ref().unwrap_or(&entry.tensor)
+    }
+
+    /// Keeps copies of all convolutions' weights in `dtype`, or none if that is `f32`.
+    pub(crate) fn keep_copies(&mut self, dtype: DType) -> Result<()> {
+        for entry in self.entries.iter_mut().filter(|entry| entry.tensor.rank() == 4) {
+            entry.copy = (dtype != DType::F32).then(|| entry.tensor.to_dtype(dtype)).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// The copies, in the order of [`Params::trained`].
+    pub(crate) fn copies(&self) -> Vec<Option<&Tensor>> {
+        self.entries.iter().filter(|entry| entry.trained).map(|entry| entry.copy.as_ref()).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -69,6 +86,9 @@ impl Params {
             }
         }
         for (entry, tensor) in self.entries.iter_mut().zip(tensors) {
+            if let Some(copy) = &mut entry.copy {
+                *copy = tensor.to_dtype(copy.dtype())?;
+            }
             entry.tensor = tensor;
         }
         Ok(())
@@ -108,7 +128,7 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, name: String, tensor: Tensor, trained: bool) -> Id {
-        self.params.entries.push(Entry { name, tensor, trained });
+        self.params.entries.push(Entry { name, tensor, trained, copy: None });
         Id(self.params.entries.len() - 1)
     }
 

@@ -1,6 +1,6 @@
 //! Residual networks (He et al., CVPR 2016), as torchvision has them.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::params::{Builder, Params};
 use crate::units::{Act, Behind, Collect, ConvNorm, Folded, Saved, stem_pool};
@@ -94,7 +94,7 @@ impl Resnet {
     }
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
-    pub(crate) fn forward(&self, params: &mut Params, x: &Tensor) -> Result<(Tensor, Tape)> {
+    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<(Tensor, Tape)> {
         let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
         let (mut x, pool) = stem_pool::forward(&x)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
@@ -118,14 +118,14 @@ impl Resnet {
         self.stem.backward_first(params, tape.stem, &dy, grads)
     }
 
-    pub(crate) fn fold(&self, params: &Params) -> Result<FoldedResnet> {
+    pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<FoldedResnet> {
         let block = |block: &Block<ConvNorm>| -> Result<Block<Folded>> {
-            let main = block.main.iter().map(|unit| unit.fold(params));
-            let downsample = block.downsample.as_ref().map(|unit| unit.fold(params));
+            let main = block.main.iter().map(|unit| unit.fold(params, dtype));
+            let downsample = block.downsample.as_ref().map(|unit| unit.fold(params, dtype));
             Ok(Block { main: main.collect::<Result<_>>()?, downsample: downsample.transpose()? })
         };
         Ok(FoldedResnet {
-            stem: self.stem.fold(params)?,
+            stem: self.stem.fold(params, dtype)?,
             blocks: self.blocks.iter().map(block).collect::<Result<_>>()?,
         })
     }
@@ -150,7 +150,7 @@ impl FoldedResnet {
 }
 
 impl Block<ConvNorm> {
-    fn forward(&self, params: &mut Params, x: Tensor) -> Result<(Tensor, Block<Saved>)> {
+    fn forward(&self, params: &Params, x: Tensor) -> Result<(Tensor, Block<Saved>)> {
         let x = Act::plain(x);
         let last = self.main.len() - 1;
         let mut main = Vec::with_capacity(self.main.len());
@@ -186,12 +186,12 @@ impl Block<ConvNorm> {
         drop(dy);
         let mut dx = last.backward_conv(params, unnormed, None, grads)?;
         // The two paths meet in the gradient of the first convolution's input.
-        let plus = match (&self.downsample, downsample, dshortcut) {
+        let mut plus = match (&self.downsample, downsample, dshortcut) {
             (Some(unit), Some(saved), Some(dshortcut)) => Some(unit.backward(params, saved, &dshortcut, None, grads)?),
             (_, _, dshortcut) => dshortcut,
         };
         for (index, (unit, saved)) in self.main.iter().zip(main).enumerate().rev() {
-            dx = unit.backward(params, saved, &dx, plus.as_ref().filter(|_| index == 0), grads)?;
+            dx = unit.backward(params, saved, &dx, if index == 0 { plus.take() } else { None }, grads)?;
         }
         Ok(dx)
     }

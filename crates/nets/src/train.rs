@@ -1,17 +1,20 @@
 //! The one training loop.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use cxr::{OUTPUTS, metrics};
+use ops::Draw;
+use ops::host::Reading;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{evaluation_batch, random, training_batch};
+use crate::augment::{evaluation, random, training};
 use crate::checkpoint::Checkpoint;
+use crate::feed::Feed;
 use crate::optim::rate;
 use crate::{Error, Evaluated, Network, Optimizer, OptimizerKind, Result, Schedule, View};
 
@@ -55,28 +58,41 @@ pub struct Recipe {
     pub seed: u64,
 }
 
-/// In what numbers a training step stores activations and their gradients, and multiplies. Weights, their gradients,
-/// statistics and sums are `f32`, and so is evaluation.
+/// In what numbers a training step stores activations and their gradients, and multiplies. Weights, statistics and sums
+/// are `f32`. Evaluation computes in `f32` on a CPU, and in the same numbers as training on CUDA.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// `f32`.
     #[default]
     F32,
-    /// bf16, with three digits: half the memory, and faster on a CPU that has instructions for it (AVX512-BF16), slower
-    /// on others.
+    /// `f32`, with factors rounded to three digits by the tensor cores of a CUDA device; `F32` on a CPU.
+    Tf32,
+    /// bf16, with three digits: half the memory, and faster on CUDA and on a CPU that has instructions for it
+    /// (AVX512-BF16), slower on other CPUs.
     Bf16,
-    /// `Bf16` on a CPU that has instructions for it, `F32` on others.
+    /// `Bf16` where it is fast: on CUDA, and on a CPU that has instructions for it; `F32` elsewhere.
     Auto,
 }
 
 impl Precision {
-    /// What it means on this machine.
-    pub fn here(self) -> Precision {
+    /// What it means on a device.
+    pub fn on(self, device: &Device) -> Precision {
         match self {
-            Precision::Auto if ops::has_bf16() => Precision::Bf16,
+            Precision::Auto if device.is_cuda() || ops::has_bf16() => Precision::Bf16,
             Precision::Auto => Precision::F32,
+            Precision::Tf32 if !device.is_cuda() => Precision::F32,
             chosen => chosen,
+        }
+    }
+
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+            Precision::Auto => "auto",
         }
     }
 }
@@ -109,18 +125,13 @@ impl Pictures {
         self.targets.is_empty()
     }
 
-    fn check(&self, what: &str) -> Result<()> {
+    pub(crate) fn check(&self, what: &str) -> Result<()> {
         let expected = self.len() * self.size * self.size;
         if self.pixels.len() == expected {
             return Ok(());
         }
         let shape = format!("{} bytes of {} pictures of {} px", expected, self.len(), self.size);
         Err(Error::shape(format!("{what} pictures"), shape, self.pixels.len()))
-    }
-
-    /// The targets `[N, 15]` of some pictures.
-    fn targets_of(&self, indices: &[usize]) -> Vec<f32> {
-        indices.iter().flat_map(|&index| self.targets[index]).collect()
     }
 }
 
@@ -200,7 +211,7 @@ pub fn fit(
     train.check("training")?;
     validation.check("validation")?;
     recipe.check(net, train)?;
-    net.set_precision(recipe.precision);
+    net.set_precision(recipe.precision)?;
     let mut optimizer = net.optimizer(recipe.optimizer, recipe.momentum, recipe.weight_decay)?;
     let mut best = Best { epoch: 0, auroc: None, weights: Vec::new() };
     let mut epochs: Vec<EpochStats> = Vec::new();
@@ -212,9 +223,12 @@ pub fn fit(
         }
     }
 
+    let feeds = [train, validation].map(|pictures| Feed::new(pictures, net.device()));
+    let [train_feed, validation_feed] = feeds;
+    let (train_feed, validation_feed) = (train_feed?, validation_feed?);
     for epoch in epochs.len()..recipe.epochs {
-        let (train_loss, lr, seconds) = train_epoch(net, &mut optimizer, train, recipe, epoch, watch)?;
-        let (validation_loss, validation_auroc) = validate(net, validation, recipe)?;
+        let (train_loss, lr, seconds) = train_epoch(net, &mut optimizer, &train_feed, recipe, epoch, watch)?;
+        let (validation_loss, validation_auroc) = validate(net, &validation_feed, recipe)?;
         let stats = EpochStats {
             epoch: epoch as u32 + 1,
             lr,
@@ -285,67 +299,50 @@ impl Recipe {
 fn train_epoch(
     net: &mut Network,
     optimizer: &mut Optimizer,
-    train: &Pictures,
+    feed: &Feed,
     recipe: &Recipe,
     epoch: usize,
     watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<(f64, f64, f64)> {
     let start = Instant::now();
-    let mut order: Vec<usize> = (0..train.len()).collect();
+    let pictures = feed.pictures();
+    let mut order: Vec<usize> = (0..pictures.len()).collect();
     order.shuffle(&mut random(b"order", recipe.seed, epoch as u64, 0));
+    let draws: Vec<Draw> = order.iter().map(|&index| training(pictures.size, index, recipe, epoch as u64)).collect();
     let steps = order.len().div_ceil(recipe.batch);
     let (mut sum, mut lr) = (0.0, recipe.lr);
-    let inputs = |indices: &[usize]| training_batch(train, indices, recipe, epoch as u64);
-    ahead(order.chunks(recipe.batch), &inputs, &mut |step, indices, pixels| {
-        lr = rate(recipe, epoch, step, steps);
-        let shape = (indices.len(), recipe.crop, recipe.crop, 3);
-        let x = Tensor::from_vec(pixels, shape, net.device())?;
-        let targets = Tensor::from_vec(train.targets_of(indices), (indices.len(), OUTPUTS), net.device())?;
-        let (loss, grads) = net.loss_and_grads(&x, &targets)?;
-        let (epoch, step) = (epoch as u32 + 1, step + 1);
+    let mut seen = |step: usize, (count, lr): (usize, f64), loss: Vec<f32>| {
+        let (epoch, step, loss) = (epoch as u32 + 1, step + 1, loss[0]);
         if !loss.is_finite() {
             return Err(Error::Diverged { loss, epoch, step, lr });
         }
-        net.update(optimizer, &grads, lr)?;
-        sum += f64::from(loss) * indices.len() as f64;
+        sum += f64::from(loss) * count as f64;
         if watch(Event::Step { epoch, step, steps, loss, lr }).is_break() {
             return Err(Error::Interrupted { epoch: epoch - 1 });
         }
         Ok(())
+    };
+    let mut losses = Behind::new(net.device());
+    feed.each(&draws, recipe.crop, recipe.batch, net.activations(), &mut |step, x, targets| {
+        lr = rate(recipe, epoch, step, steps);
+        let (loss, grads) = net.loss_and_grads(&x, &targets)?;
+        net.update(optimizer, &grads, lr)?;
+        losses.push((x.dim(0)?, lr), &[loss], &mut |step, of, mut loss| seen(step, of, loss.swap_remove(0)))
     })?;
+    losses.finish(&mut |step, of, mut loss| seen(step, of, loss.swap_remove(0)))?;
     Ok((sum / order.len() as f64, lr, start.elapsed().as_secs_f64()))
 }
 
-/// Gives each item to `take`, in order and counted, with what `make` makes of it on a thread of its own: the inputs of a
-/// step are made while the step before it runs, at most two steps ahead.
-fn ahead<I: Clone + Send, B: Send>(
-    items: impl Iterator<Item = I> + Send,
-    make: &(dyn Fn(I) -> B + Sync),
-    take: &mut dyn FnMut(usize, I, B) -> Result<()>,
-) -> Result<()> {
-    std::thread::scope(|scope| {
-        let (sender, made) = mpsc::sync_channel(1);
-        scope.spawn(move || {
-            for item in items {
-                // Nobody takes any more: `take` has failed.
-                if sender.send((item.clone(), make(item))).is_err() {
-                    break;
-                }
-            }
-        });
-        made.into_iter().enumerate().try_for_each(|(index, (item, made))| take(index, item, made))
-    })
-}
-
 /// Mean loss and mean AUROC on the validation pictures.
-fn validate(net: &Network, pictures: &Pictures, recipe: &Recipe) -> Result<(Option<f64>, Option<f64>)> {
+fn validate(net: &Network, feed: &Feed, recipe: &Recipe) -> Result<(Option<f64>, Option<f64>)> {
+    let pictures = feed.pictures();
     if pictures.is_empty() {
         return Ok((None, None));
     }
     let mut logits: Vec<[f32; OUTPUTS]> = Vec::with_capacity(pictures.len());
-    score(net, pictures, recipe.crop, recipe.view, recipe.batch, &mut |_, evaluated| {
-        let values = evaluated.logits.flatten_all()?.to_vec1::<f32>()?;
-        logits.extend(values.as_chunks().0);
+    let what = |evaluated: &Evaluated| Ok(vec![evaluated.logits.clone()]);
+    score_feed(net, feed, recipe.crop, recipe.view, recipe.batch, &what, &mut |_, values| {
+        logits.extend(values[0].as_chunks().0);
         Ok(())
     })?;
     let terms = logits.as_flattened().iter().zip(pictures.targets.as_flattened()).map(|(&logit, &target)| {
@@ -361,27 +358,86 @@ fn validate(net: &Network, pictures: &Pictures, recipe: &Recipe) -> Result<(Opti
     Ok((Some(loss), metrics::Mean::of(findings).value))
 }
 
-/// Runs `net` over `pictures` in order, in batches of `batch`; `each` gets the index of the batch's first picture.
+/// Runs `net` over `pictures` in order, in batches of `batch`; `each` gets the index of the batch's first picture and the
+/// values of the tensors, of `f32`, that `what` takes from the network's answer.
 ///
 /// # Errors
-/// A `crop` that [`View::Centre`] cannot cut from the pictures; what `each` returns.
+/// A `crop` that [`View::Centre`] cannot cut from the pictures; what `what` and `each` return.
 pub fn score(
     net: &Network,
     pictures: &Pictures,
     crop: usize,
     view: View,
     batch: usize,
-    each: &mut dyn FnMut(usize, &Evaluated) -> Result<()>,
+    what: &dyn Fn(&Evaluated) -> Result<Vec<Tensor>>,
+    each: &mut dyn FnMut(usize, Vec<Vec<f32>>) -> Result<()>,
 ) -> Result<()> {
+    score_feed(net, &Feed::new(pictures, net.device())?, crop, view, batch, what, each)
+}
+
+fn score_feed(
+    net: &Network,
+    feed: &Feed,
+    crop: usize,
+    view: View,
+    batch: usize,
+    what: &dyn Fn(&Evaluated) -> Result<Vec<Tensor>>,
+    each: &mut dyn FnMut(usize, Vec<Vec<f32>>) -> Result<()>,
+) -> Result<()> {
+    let pictures = feed.pictures();
     pictures.check("evaluated")?;
     if view == View::Centre && crop > pictures.size && !pictures.is_empty() {
         let expected = format!("at most {}, the side of the pictures", pictures.size);
         return Err(Error::Setting { key: "crop", got: crop.to_string(), expected });
     }
-    let batch = batch.max(1);
-    let ranges = (0..pictures.len()).step_by(batch).map(|first| first..(first + batch).min(pictures.len()));
-    ahead(ranges, &|range| evaluation_batch(pictures, range, crop, view), &mut |_, range, pixels| {
-        let x = Tensor::from_vec(pixels, (range.len(), crop, crop, 3), net.device())?;
-        each(range.start, &net.forward_eval(&x)?)
-    })
+    let draws: Vec<Draw> = (0..pictures.len()).map(|index| evaluation(pictures.size, index, crop, view)).collect();
+    let mut answers = Behind::new(net.device());
+    let mut first = 0;
+    feed.each(&draws, crop, batch.max(1), net.activations(), &mut |_, x, _| {
+        let of = first;
+        first += x.dim(0)?;
+        answers.push(of, &what(&net.forward_eval(&x)?)?, &mut |_, first, values| each(first, values))
+    })?;
+    answers.finish(&mut |_, first, values| each(first, values))
+}
+
+/// Values on their way from the device: they are read while it computes the next ones.
+struct Behind<T> {
+    /// How many steps may be on their way when another one has been started: a CPU has computed them already.
+    most: usize,
+    started: usize,
+    waiting: VecDeque<(usize, T, Vec<Reading>)>,
+}
+
+impl<T> Behind<T> {
+    fn new(device: &Device) -> Self {
+        Behind { most: usize::from(device.is_cuda()), started: 0, waiting: VecDeque::new() }
+    }
+
+    /// Starts reading `tensors`; gives `take` what has arrived of earlier ones, counted from 0.
+    fn push(
+        &mut self,
+        of: T,
+        tensors: &[Tensor],
+        take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>,
+    ) -> Result<()> {
+        let readings = tensors.iter().map(Reading::start).collect::<candle_core::Result<_>>()?;
+        self.waiting.push_back((self.started, of, readings));
+        self.started += 1;
+        self.arrive(self.most, take)
+    }
+
+    fn finish(mut self, take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>) -> Result<()> {
+        self.arrive(0, take)
+    }
+
+    fn arrive(&mut self, most: usize, take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>) -> Result<()> {
+        while self.waiting.len() > most
+            && let Some((index, of, readings)) = self.waiting.pop_front()
+        {
+            let values = readings.into_iter().map(Reading::wait).collect::<candle_core::Result<_>>()?;
+            take(index, of, values)?;
+        }
+        Ok(())
+    }
 }

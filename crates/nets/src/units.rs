@@ -4,7 +4,7 @@
 //! an activation lives exactly until its last use. What a batch norm gives is never stored: it is an [`Act`], computed
 //! again by everything that reads it.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use ops::{Affine, BatchStats, Input, Weights};
 
 use crate::Result;
@@ -55,6 +55,11 @@ impl Act {
         Act { x, norm: None }
     }
 
+    /// As a convolution in training reads it: cuDNN cannot normalise on the way in, so on CUDA what is read is stored.
+    pub(crate) fn read(self) -> Result<Act> {
+        Ok(if self.x.device().is_cuda() { Act::plain(ops::normalised_sum(self.input(), None, false)?) } else { self })
+    }
+
     pub(crate) fn input(&self) -> Input<'_> {
         Input { x: &self.x, affine: self.norm.as_ref() }
     }
@@ -76,18 +81,18 @@ impl Conv {
 
     /// `x [N, H, W, C]` to `[N, H', W', C']`.
     pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
-        let weight = params.get(self.weight);
+        let weight = params.weights(self.weight);
         Ok(ops::conv2d_forward(x.input(), weight, self.over())?)
     }
 
-    /// Its weights for evaluation.
-    pub(crate) fn fold(&self, params: &Params) -> Result<Weights> {
-        Ok(Weights::new(params.get(self.weight), self.over())?)
+    /// Its weights for evaluation in `dtype`.
+    pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<Weights> {
+        Ok(Weights::new(&params.get(self.weight).to_dtype(dtype)?, self.over())?)
     }
 
     /// As [`Conv::forward`], with the result's statistics.
     pub(crate) fn forward_stats(&self, params: &Params, x: &Act) -> Result<(Tensor, BatchStats)> {
-        let weight = params.get(self.weight);
+        let weight = params.weights(self.weight);
         Ok(ops::conv2d_stats(x.input(), weight, self.over(), EPS)?)
     }
 
@@ -105,9 +110,9 @@ impl Conv {
         params: &Params,
         dy: &Tensor,
         (_, height, width, _): (usize, usize, usize, usize),
-        plus: Option<&Tensor>,
+        plus: Option<Tensor>,
     ) -> Result<Tensor> {
-        let weight = params.get(self.weight);
+        let weight = params.weights(self.weight);
         let side = (height, width);
         Ok(ops::conv2d_input_grad(dy, weight, self.over(), side, plus)?)
     }
@@ -139,34 +144,23 @@ pub(crate) enum Behind<'a> {
 }
 
 impl Norm {
+    /// With its running statistics, to be moved.
+    fn training<'a>(&self, params: &'a Params) -> ops::BatchNorm<'a> {
+        let [gamma, beta, mean, var] = [self.gamma, self.beta, self.mean, self.var].map(|id| params.get(id));
+        ops::BatchNorm { gamma, beta, mean, var, momentum: RUNNING, eps: EPS }
+    }
+
     /// The norm of `x` by the batch's `stats`, to be applied by whoever reads `x`; moves the running statistics.
     pub(crate) fn forward(
         &self,
-        params: &mut Params,
+        params: &Params,
         x: Tensor,
         stats: BatchStats,
         relu: bool,
     ) -> Result<(Act, NormSaved)> {
-        let norm = stats.affine(params.get(self.gamma), params.get(self.beta), relu)?;
-        let count = (x.elem_count() / stats.mean.elem_count()) as f64;
-        let unbiased = count / (count - 1.0).max(1.0);
-        self.run(params, self.mean, &stats.mean, 1.0)?;
-        self.run(params, self.var, &stats.var, unbiased)?;
-        let saved = NormSaved { x: x.clone(), stats };
-        let act = Act { x, norm: Some(norm) };
-        if !act.x.device().is_cuda() {
-            return Ok((act, saved));
-        }
-        // cuDNN cannot normalise on the way in.
-        Ok((Act::plain(ops::normalised_sum(act.input(), None, false)?), saved))
-    }
-
-    /// Moves one running statistic towards `factor` times the batch's.
-    fn run(&self, params: &mut Params, id: Id, batch: &Tensor, factor: f64) -> Result<()> {
-        let old = params.get(id).affine(1.0 - RUNNING, 0.0)?;
-        let new = (old + batch.affine(RUNNING * factor, 0.0)?)?;
-        params.set(id, new);
-        Ok(())
+        let count = x.elem_count() / stats.mean.elem_count();
+        let norm = stats.train(&self.training(params), count, relu)?;
+        Ok((Act { x: x.clone(), norm: Some(norm) }, NormSaved { x, stats }))
     }
 
     /// The gradients with respect to the input and, at a join, the shortcut; puts those of gamma and beta.
@@ -230,10 +224,12 @@ pub(crate) struct Saved {
 
 impl ConvNorm {
     /// `norm(conv(x))`, with ReLU if `relu`; a ReLU behind a join is for the join.
-    pub(crate) fn forward(&self, params: &mut Params, x: Act, relu: bool) -> Result<(Act, Saved)> {
-        let (z, stats) = self.conv.forward_stats(params, &x)?;
-        let (y, norm) = self.norm.forward(params, z, stats, relu)?;
-        Ok((y, Saved { input: x, norm }))
+    pub(crate) fn forward(&self, params: &Params, x: Act, relu: bool) -> Result<(Act, Saved)> {
+        let (x, norm) = (x.read()?, self.norm.training(params));
+        let weight = params.weights(self.conv.weight);
+        let (z, stats, affine) = ops::conv2d_norm(x.input(), weight, self.conv.over(), &norm, relu)?;
+        let y = Act { x: z.clone(), norm: Some(affine) };
+        Ok((y, Saved { input: x, norm: NormSaved { x: z, stats } }))
     }
 
     /// The gradients with respect to the norm's input and, at a join, the shortcut.
@@ -254,7 +250,7 @@ impl ConvNorm {
         &self,
         params: &Params,
         unnormed: Unnormed,
-        plus: Option<&Tensor>,
+        plus: Option<Tensor>,
         grads: &mut Collect,
     ) -> Result<Tensor> {
         let Unnormed { input, dz } = unnormed;
@@ -270,7 +266,7 @@ impl ConvNorm {
         params: &Params,
         saved: Saved,
         dy: &Tensor,
-        plus: Option<&Tensor>,
+        plus: Option<Tensor>,
         grads: &mut Collect,
     ) -> Result<Tensor> {
         let behind = if self.relu { Behind::Relu } else { Behind::Nothing };
@@ -285,13 +281,13 @@ impl ConvNorm {
     }
 
     /// The convolution that does the same with the running statistics.
-    pub(crate) fn fold(&self, params: &Params) -> Result<Folded> {
+    pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<Folded> {
         let weight = params.get(self.conv.weight);
         let [gamma, beta, mean, var] =
             [self.norm.gamma, self.norm.beta, self.norm.mean, self.norm.var].map(|id| params.get(id));
         let scale = (gamma / (var + EPS)?.sqrt()?)?;
         let bias = (beta - (mean * &scale)?)?;
-        let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
+        let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.to_dtype(dtype)?;
         Ok(Folded { weights: Weights::new(&weight, self.conv.over())?, bias, relu: self.relu })
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use candle_core::Device;
 use cxr::OUTPUTS;
-use nets::{Backbone, Error, Event, Fit, Network, OptimizerKind, Pictures, Pool, Recipe, Schedule, View, fit, score};
+use nets::{
+    Backbone, Error, Evaluated, Event, Fit, Network, OptimizerKind, Pictures, Pool, Recipe, Schedule, View, fit, score,
+};
 
 /// Pictures of 24 px: bright squares at the left (output 0) or at the right (output 1) on noise.
 fn pictures(count: usize, seed: u32) -> Pictures {
@@ -125,10 +127,13 @@ fn it_learns_and_scores_in_order() {
     let test = pictures(24, 2);
     let mut seen = Vec::new();
     let mut rows = Vec::new();
-    score(&network, &test, 20, View::Centre, 7, &mut |first, evaluated| {
-        seen.push(first);
+    let what = |evaluated: &Evaluated| {
         assert_eq!(evaluated.map.dims()[3], Backbone::Mini.channels());
-        rows.extend(evaluated.logits.to_vec2::<f32>().unwrap());
+        Ok(vec![evaluated.logits.clone()])
+    };
+    score(&network, &test, 20, View::Centre, 7, &what, &mut |first, values| {
+        seen.push(first);
+        rows.extend(values[0].chunks(OUTPUTS).map(<[f32]>::to_vec));
         Ok(())
     })
     .unwrap();

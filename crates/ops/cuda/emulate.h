@@ -10,6 +10,8 @@
 #define KERNEL static
 #define DEVICE static inline
 #define SHARED static
+#define FENCE()
+#define NEXT(counter, most) next_of(counter, most)
 #define ALIGNED(bytes) __attribute__((aligned(bytes)))
 
 typedef struct { unsigned x, y, z; } Dim;
@@ -84,6 +86,12 @@ static void emulate(void (*call)(void **), int waits, Dim grid, Dim block, void 
                     call(arguments);
                 }
             }
+}
+
+static inline unsigned next_of(unsigned *counter, unsigned most) {
+    unsigned old = *counter;
+    *counter = old >= most ? 0 : old + 1;
+    return old;
 }
 
 typedef struct { uint16_t bits; } bf16;

@@ -11,6 +11,8 @@
 #define SHARED __shared__
 #define ALIGNED(bytes) __attribute__((aligned(bytes)))
 #define SYNC() __syncthreads()
+#define FENCE() __threadfence()
+#define NEXT(counter, most) atomicInc(counter, most)
 typedef __nv_bfloat16 bf16;
 DEVICE float wide_bf16(bf16 v) { return __bfloat162float(v); }
 DEVICE bf16 narrow_bf16(float v) { return __float2bfloat16(v); }
@@ -22,6 +24,8 @@ DEVICE bf16 narrow_bf16(float v) { return __float2bfloat16(v); }
 #define ACROSS 32
 #define DOWN 8
 #define THREADS (ACROSS * DOWN)
+// Pixels that a thread has on their way at a time.
+#define UNROLL 4
 
 DEVICE float wide_f32(float v) { return v; }
 DEVICE float narrow_f32(float v) { return v; }
@@ -35,7 +39,7 @@ enum { POOL_MAX = 0, POOL_AVG = 1, POOL_LSE = 2 };
 DEVICE float relu_if(float v, int relu) { return relu && v < 0.0f ? 0.0f : v; }
 
 // Two sums per channel of a block's threads, added up over its rows of threads; the first row has them then.
-DEVICE void sum_down(float *first, float *second, int count, float (*shared)[DOWN][ACROSS]) {
+DEVICE void sum_down(double *first, double *second, int count, double (*shared)[DOWN][ACROSS]) {
     for (int i = 0; i < count; i++) {
         shared[0][threadIdx.y][threadIdx.x] = first[i];
         shared[1][threadIdx.y][threadIdx.x] = second[i];
@@ -53,58 +57,50 @@ DEVICE void sum_down(float *first, float *second, int count, float (*shared)[DOW
     }
 }
 
-// Mean, biased variance and 1 / sqrt(variance + eps) from the sums of parts: partial [2][parts][channels], of x - origin
-// and of its square.
-KERNEL void stats_finish(const float *partial, int parts, int64_t pixels, int channels, double eps, const float *origin,
-                         float *mean, float *var, float *inv_std) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= channels) return;
-    double sum = 0.0, squares = 0.0;
-    for (int part = 0; part < parts; part++) {
-        sum += partial[(int64_t)part * channels + c];
-        squares += partial[((int64_t)parts + part) * channels + c];
-    }
-    double shift = sum / (double)pixels;
-    double v = squares / (double)pixels - shift * shift;
-    v = v > 0.0 ? v : 0.0;
-    mean[c] = (float)(origin[c] + shift);
-    var[c] = (float)v;
-    inv_std[c] = (float)(1.0 / sqrt(v + eps));
+// Whether this block is the last of its column of blocks to come here: what the others have written can be read then.
+// `turn` is 0 before and after.
+DEVICE int last_of_column(unsigned *turn) {
+    SHARED int last;
+    FENCE();
+    SYNC();
+    if (threadIdx.x == 0 && threadIdx.y == 0) last = NEXT(&turn[blockIdx.x], gridDim.y - 1) == gridDim.y - 1;
+    SYNC();
+    FENCE();
+    return last;
 }
 
-// The norm as scale x + shift, and the running statistics moved by momentum towards the batch's.
-KERNEL void norm_prepare(int channels, const float *gamma, const float *beta, const float *mean, const float *var,
-                         const float *inv_std, float momentum, float unbiased, float *running_mean, float *running_var,
-                         float *scale, float *shift) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= channels) return;
+// A batch norm in training: gamma may be null, where the statistics alone are wanted, and so may running_mean.
+typedef struct {
+    double eps;
+    float *mean, *var, *inv_std;
+    const float *gamma, *beta;
+    float *running_mean, *running_var;
+    float *scale, *shift;
+    // What the running statistics are moved by, and what makes the variance unbiased.
+    float momentum, unbiased;
+} Norm;
+
+// The norm as scale x + shift.
+DEVICE void as_change(const float *gamma, const float *beta, const float *mean, const float *inv_std, int c,
+                      float *scale, float *shift) {
     double s = (double)gamma[c] * (double)inv_std[c];
-    scale[c] = (float)s;
-    shift[c] = (float)((double)beta[c] - (double)mean[c] * s);
-    if (running_mean) {
-        running_mean[c] = (1.0f - momentum) * running_mean[c] + momentum * mean[c];
-        running_var[c] = (1.0f - momentum) * running_var[c] + momentum * unbiased * var[c];
+    *scale = (float)s;
+    *shift = (float)((double)beta[c] - (double)mean[c] * s);
+}
+
+// Scale and shift, and the running statistics moved towards the batch's.
+DEVICE void prepare(const Norm *n, int c) {
+    if (n->gamma) as_change(n->gamma, n->beta, n->mean, n->inv_std, c, &n->scale[c], &n->shift[c]);
+    if (n->running_mean) {
+        n->running_mean[c] = (1.0f - n->momentum) * n->running_mean[c] + n->momentum * n->mean[c];
+        n->running_var[c] = (1.0f - n->momentum) * n->running_var[c] + n->momentum * n->unbiased * n->var[c];
     }
 }
 
-// a, b, e of dx = a d + b x + e, and the gradients of gamma and beta, from the sums of d and of d (x - mean).
-KERNEL void grad_finish(const float *partial, int parts, int64_t pixels, int channels, const float *gamma,
-                        const float *mean, const float *inv_std, float *coefficients, float *dgamma, float *dbeta) {
+// Of statistics that are there.
+KERNEL void norm_prepare(int channels, Norm n) {
     int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= channels) return;
-    double sum = 0.0, product = 0.0;
-    for (int part = 0; part < parts; part++) {
-        sum += partial[(int64_t)part * channels + c];
-        product += partial[((int64_t)parts + part) * channels + c];
-    }
-    double inv = inv_std[c], n = (double)pixels;
-    double a = (double)gamma[c] * inv;
-    double b = -a * inv * inv * product / n;
-    coefficients[c] = (float)a;
-    coefficients[channels + c] = (float)b;
-    coefficients[2 * channels + c] = (float)(-a * sum / n - b * (double)mean[c]);
-    dgamma[c] = (float)(product * inv);
-    dbeta[c] = (float)sum;
+    if (c < channels) prepare(&n, c);
 }
 
 // The mean binary cross-entropy with logits, and its gradient; one block.
@@ -127,16 +123,19 @@ KERNEL void bce(const float *logits, const float *targets, int count, float *los
 }
 
 // Tensors of one call of an optimiser: as many as fit into a kernel's parameters.
-#define TENSORS 72
+#define TENSORS 64
 typedef struct {
     float *param[TENSORS];
-    const float *grad[TENSORS];
+    const void *grad[TENSORS];
     float *first[TENSORS];  // momentum, or the first moment
     float *second[TENSORS]; // the second moment
+    bf16 *copy[TENSORS];    // the parameter as bf16; may be null
+    int64_t lens[TENSORS];
     // Blocks of each tensor end before this one.
     int ends[TENSORS];
+    // Whether the gradient is bf16.
+    uint8_t half[TENSORS];
     int count;
-    int64_t lens[TENSORS];
 } Tensors;
 
 // Elements of a tensor that a block steps over.
@@ -148,33 +147,40 @@ DEVICE int tensor_of(const Tensors *tensors, int block) {
     return at;
 }
 
+DEVICE float grad_at(const Tensors *tensors, int t, int64_t i) {
+    return tensors->half[t] ? wide_bf16(((const bf16 *)tensors->grad[t])[i]) : ((const float *)tensors->grad[t])[i];
+}
+
 // momentum = mu momentum + (grad + wd param); param -= lr momentum.
 KERNEL void sgd(Tensors tensors, float lr, float mu, float wd) {
     int t = tensor_of(&tensors, blockIdx.x);
     int64_t first = (int64_t)(blockIdx.x - (t ? tensors.ends[t - 1] : 0)) * STEP;
     int64_t end = first + STEP < tensors.lens[t] ? first + STEP : tensors.lens[t];
     float *p = tensors.param[t], *m = tensors.first[t];
-    const float *g = tensors.grad[t];
+    bf16 *copy = tensors.copy[t];
     for (int64_t i = first + threadIdx.x; i < end; i += THREADS) {
-        float v = mu * m[i] + (g[i] + wd * p[i]);
+        float v = mu * m[i] + (grad_at(&tensors, t, i) + wd * p[i]);
         m[i] = v;
         p[i] -= lr * v;
+        if (copy) copy[i] = narrow_bf16(p[i]);
     }
 }
 
-// AdamW; the corrections are 1 - beta^step.
-KERNEL void adamw(Tensors tensors, float lr, float beta1, float beta2, float eps, float wd, float correction1,
-                  float correction2) {
+// AdamW: the rests are 1 - beta, what is kept of a parameter 1 - lr wd, the rate lr / (1 - beta1^step), the root that of
+// 1 - beta2^step.
+KERNEL void adamw(Tensors tensors, float beta1, float rest1, float beta2, float rest2, float eps, float kept,
+                  float rate, float root) {
     int t = tensor_of(&tensors, blockIdx.x);
     int64_t first = (int64_t)(blockIdx.x - (t ? tensors.ends[t - 1] : 0)) * STEP;
     int64_t end = first + STEP < tensors.lens[t] ? first + STEP : tensors.lens[t];
     float *p = tensors.param[t], *m = tensors.first[t], *v = tensors.second[t];
-    const float *g = tensors.grad[t];
+    bf16 *copy = tensors.copy[t];
     for (int64_t i = first + threadIdx.x; i < end; i += THREADS) {
-        m[i] = beta1 * m[i] + (1.0f - beta1) * g[i];
-        v[i] = beta2 * v[i] + (1.0f - beta2) * g[i] * g[i];
-        float decayed = p[i] * (1.0f - lr * wd);
-        p[i] = decayed - lr / correction1 * m[i] / (sqrtf(v[i] / correction2) + eps);
+        float g = grad_at(&tensors, t, i);
+        m[i] = beta1 * m[i] + rest1 * g;
+        v[i] = beta2 * v[i] + rest2 * g * g;
+        p[i] = kept * p[i] - rate * m[i] / (sqrtf(v[i]) / root + eps);
+        if (copy) copy[i] = narrow_bf16(p[i]);
     }
 }
 
@@ -194,6 +200,7 @@ KERNEL void adamw(Tensors tensors, float lr, float beta1, float beta2, float eps
 #undef VEC
 #define VEC 1
 #include "channels.inc"
+#include "views.inc"
 #undef VEC
 #undef T
 #undef TYPE
@@ -204,3 +211,4 @@ KERNEL void adamw(Tensors tensors, float lr, float beta1, float beta2, float eps
 #undef VEC
 #define VEC 1
 #include "channels.inc"
+#include "views.inc"

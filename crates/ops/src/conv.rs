@@ -1,16 +1,16 @@
 //! Two-dimensional convolution, channels last.
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::{
-    BatchStats, Error, Input,
+    Affine, BatchNorm, BatchStats, Error, Input,
     input::InputView,
     kernel::{
         Element,
         conv::{self, Epilogue, Geometry, Precision, Source},
     },
     trace,
-    view::{Stored, View, check_count, check_shape, dims4, on_cuda, slice, stored},
+    view::{Stored, View, check_count, check_shape, dims4, on_cuda, stored},
 };
 
 /// How a convolution goes over its input.
@@ -127,7 +127,7 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
         let _span = trace::conv(op, &g, None);
         on_cuda!(x.x, {
             let y = crate::cuda::forward::<T>(op, &g, x, w)?;
-            let stats = crate::cuda::stats::<T>(op, &y, g.co, eps)?;
+            let (stats, _) = crate::cuda::stats::<T>(op, &y, g.co, eps, None)?;
             Ok((y, stats))
         });
         let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
@@ -138,7 +138,40 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
     stored!(x.x, run(x, w, conv, eps))
 }
 
-/// The weights of an `f32` convolution as its kernels read them: made once for a layer that is evaluated again and again.
+/// [`conv2d_forward`] and the batch norm behind it in training: what the convolution gave, its statistics, and the norm
+/// by them for whoever reads it, with a ReLU if `relu`. Moves the norm's running statistics, in place.
+///
+/// # Errors
+///
+/// As [`conv2d_stats`].
+pub fn conv2d_norm<'a>(
+    x: impl Into<Input<'a>>,
+    w: &Tensor,
+    conv: Conv,
+    norm: &BatchNorm,
+    relu: bool,
+) -> Result<(Tensor, BatchStats, Affine)> {
+    #[cfg(feature = "cuda")]
+    fn on_cuda<T: Stored>(
+        x: Input,
+        w: &Tensor,
+        conv: Conv,
+        norm: &BatchNorm,
+        relu: bool,
+    ) -> Result<(Tensor, BatchStats, Affine)> {
+        let y = conv2d_forward(x, w, conv)?;
+        let (stats, affine) = crate::norm::stats_on_cuda::<T>("conv2d_norm", &y, norm, relu)?;
+        Ok((y, stats, affine))
+    }
+    let x = x.into();
+    on_cuda!(x.x, stored!(x.x, on_cuda(x, w, conv, norm, relu)));
+    let (y, stats) = conv2d_stats(x, w, conv, norm.eps)?;
+    let affine = stats.train(norm, y.elem_count() / stats.mean.elem_count(), relu)?;
+    Ok((y, stats, affine))
+}
+
+/// The weights of a convolution as its kernels read them: made once for a layer that is evaluated again and again. On
+/// a CPU they are `f32`; on CUDA of the type that the convolution's input will have.
 pub struct Weights {
     shape: [usize; 4],
     conv: Conv,
@@ -190,13 +223,11 @@ pub fn conv2d_bias_act<'a>(
         check_shape(op, "residual", residual, &output(&g))?;
     }
     let _span = trace::conv(op, &g, residual);
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::infallible_destructuring_match))] // CUDA is the other one
     let weights = match &w.kernel {
         Prepared::Cpu(weights) => weights,
         #[cfg(feature = "cuda")]
-        Prepared::Cuda(w) => {
-            let y = crate::cuda::forward::<f32>(op, &g, x, w)?;
-            return crate::cuda::bias_act(op, &y, bias, residual, relu);
-        }
+        Prepared::Cuda(w) => return stored!(x.x, evaluated_on_cuda(op, &g, x, w, bias, residual, relu)),
     };
     let x = InputView::<f32>::new(op, "x", x)?;
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
@@ -205,38 +236,51 @@ pub fn conv2d_bias_act<'a>(
     Tensor::from_vec(conv::forward(&g, x.source(), weights, epilogue), &output(&g), &Device::Cpu)
 }
 
+#[cfg(feature = "cuda")]
+fn evaluated_on_cuda<T: Stored>(
+    op: &'static str,
+    g: &Geometry,
+    x: Input,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
+    crate::cuda::bias_act::<T>(op, crate::cuda::forward::<T>(op, g, x, w)?, bias, residual, relu)
+}
+
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
 ///
 /// # Shapes
 ///
 /// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`; `plus`, of the result's shape, is added: the gradient
-/// by another path.
+/// by another path, whose storage may become the result's.
 pub fn conv2d_input_grad(
     dy: &Tensor,
     w: &Tensor,
     conv: Conv,
     (height, width): (usize, usize),
-    plus: Option<&Tensor>,
+    plus: Option<Tensor>,
 ) -> Result<Tensor> {
     fn run<T: Stored>(
         dy: &Tensor,
         w: &Tensor,
         conv: Conv,
         (height, width): (usize, usize),
-        plus: Option<&Tensor>,
+        plus: Option<Tensor>,
     ) -> Result<Tensor> {
         let op = "conv2d_input_grad";
         let ws @ [_, _, _, ci] = dims4(op, "w", w, W)?;
         let [n, ..] = dims4(op, "dy", dy, DY)?;
         let g = geometry::<T>(op, [n, height, width, ci], ws, conv)?;
         check_shape(op, "dy", dy, &output(&g))?;
-        if let Some(plus) = plus {
+        if let Some(plus) = &plus {
             check_shape(op, "plus", plus, &[n, height, width, ci])?;
         }
-        let _span = trace::conv(op, &g, plus);
+        let _span = trace::conv(op, &g, plus.as_ref());
         on_cuda!(dy, crate::cuda::input_grad::<T>(op, &g, dy, w, plus));
         let (dy, w) = (View::<T>::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
-        let plus = plus.map(|t| View::new(op, "plus", t)).transpose()?;
+        let plus = plus.as_ref().map(|t| View::new(op, "plus", t)).transpose()?;
         let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
         Tensor::from_vec(dx, (n, height, width, ci), &Device::Cpu)
     }
@@ -247,7 +291,7 @@ pub fn conv2d_input_grad(
 ///
 /// # Shapes
 ///
-/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` of one type to `[Co, kh, kw, Ci]` of `f32`.
+/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` of one type to `[Co, kh, kw, Ci]`, of `f32` on a CPU and of their type on CUDA.
 pub fn conv2d_weight_grad<'a>(
     x: impl Into<Input<'a>>,
     dy: &Tensor,
@@ -273,40 +317,4 @@ pub fn conv2d_weight_grad<'a>(
 /// A tensor as it is.
 fn plain<'a, T: Stored>(view: &'a View<T>) -> Source<'a, T> {
     Source { data: view, pitch: view.pitch(), change: None }
-}
-
-/// [`conv2d_forward`], differentiable in `x` and `w`.
-pub fn conv2d(x: &Tensor, w: &Tensor, conv: Conv) -> Result<Tensor> {
-    x.apply_op2(w, Conv2d { conv })
-}
-
-struct Conv2d {
-    conv: Conv,
-}
-
-impl CustomOp2 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        let op = self.name();
-        let g = geometry::<f32>(op, lx.shape().dims4()?.into(), lw.shape().dims4()?.into(), self.conv)?;
-        let (x, w) = (slice(op, "x", x, lx)?, slice(op, "w", w, lw)?);
-        let _span = trace::conv(op, &g, None);
-        let x = Source { data: x, pitch: g.ci, change: None };
-        let y = conv::forward(&g, x, &conv::Weights::new(&g, w), Epilogue::default());
-        Ok((CpuStorage::F32(y), Shape::from(output(&g).as_slice())))
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let [_, h, width, _] = dims4(self.name(), "x", x, X)?;
-        let [_, kh, kw, _] = dims4(self.name(), "w", w, W)?;
-        let grad = |on: bool, f: &dyn Fn() -> Result<Tensor>| on.then(f).transpose();
-        Ok((
-            grad(x.track_op(), &|| conv2d_input_grad(&dy, w, self.conv, (h, width), None))?,
-            grad(w.track_op(), &|| conv2d_weight_grad(x, &dy, self.conv, (kh, kw)))?,
-        ))
-    }
 }

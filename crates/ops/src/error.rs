@@ -6,7 +6,7 @@ use candle_core::{DType, Shape};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The tensor lives on another device.
-    #[error("{op}: `{name}` must be on the cpu (not yet on cuda or metal), got {got}")]
+    #[error("{op}: `{name}` must be where the other operands are, got {got}")]
     Device {
         /// The operator.
         op: &'static str,

@@ -67,3 +67,147 @@ pub fn one_stream(device: &candle_core::Device) -> candle_core::Result<()> {
     }
     Ok(())
 }
+
+/// Whether convolutions of `f32` on CUDA may multiply in TF32, whose factors have three digits; at first they may not.
+pub fn allow_tf32(allow: bool) {
+    #[cfg(feature = "cuda")]
+    crate::cuda::allow_tf32(allow);
+    #[cfg(not(feature = "cuda"))]
+    let _ = allow;
+}
+
+/// Values of a tensor on their way to the host: whoever waits for them waits for what came before them alone, not for
+/// what has been asked of the device since.
+#[derive(Debug)]
+pub struct Reading(Copy);
+
+#[derive(Debug)]
+enum Copy {
+    Here(Vec<f32>),
+    /// So many of them.
+    #[cfg(feature = "cuda")]
+    Cuda(Pinned, usize),
+}
+
+#[cfg(feature = "cuda")]
+type Pinned = candle_core::cuda_backend::cudarc::driver::PinnedHostSlice<f32>;
+
+#[cfg(feature = "cuda")]
+thread_local! {
+    /// What readings have used and others may use again: to allocate and to free it makes the device wait.
+    static PINNED: std::cell::RefCell<Vec<Pinned>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Host memory for `len` values, which are not there yet.
+#[cfg(feature = "cuda")]
+fn pinned(
+    context: &std::sync::Arc<candle_core::cuda_backend::cudarc::driver::CudaContext>,
+    len: usize,
+) -> candle_core::Result<Pinned> {
+    use candle_core::cuda_backend::WrapErr;
+    let known = PINNED.with_borrow_mut(|free| {
+        let at = free.iter().position(|free| free.len() >= len && free.len() <= 4 * len.max(1))?;
+        Some(free.swap_remove(at))
+    });
+    // SAFETY: a copy writes what is read of it.
+    known.map_or_else(|| unsafe { context.alloc_pinned_with_flags::<f32>(len.max(1), 0) }.w(), Ok)
+}
+
+impl Reading {
+    /// Starts reading `tensor`, of `f32`.
+    ///
+    /// # Errors
+    ///
+    /// Another type; the device.
+    pub fn start(tensor: &candle_core::Tensor) -> candle_core::Result<Reading> {
+        #[cfg(feature = "cuda")]
+        if tensor.device().is_cuda() {
+            use candle_core::{Storage, cuda_backend::WrapErr};
+            let tensor = tensor.contiguous()?;
+            let (storage, layout) = tensor.storage_and_layout();
+            if let Storage::Cuda(cuda) = &*storage {
+                let stream = cuda.device.cuda_stream();
+                let len = layout.shape().elem_count();
+                let from = cuda.as_cuda_slice::<f32>()?.slice(layout.start_offset()..layout.start_offset() + len);
+                let mut to = pinned(stream.context(), len)?;
+                stream.memcpy_dtoh(&from, &mut to).w()?;
+                return Ok(Reading(Copy::Cuda(to, len)));
+            }
+        }
+        Ok(Reading(Copy::Here(tensor.flatten_all()?.to_vec1()?)))
+    }
+
+    /// The values, in row-major order, once they are there.
+    ///
+    /// # Errors
+    ///
+    /// The device.
+    pub fn wait(self) -> candle_core::Result<Vec<f32>> {
+        match self.0 {
+            Copy::Here(values) => Ok(values),
+            #[cfg(feature = "cuda")]
+            Copy::Cuda(pinned, len) => {
+                use candle_core::cuda_backend::WrapErr;
+                let values = pinned.as_slice().w()?[..len].to_vec();
+                PINNED.with_borrow_mut(|free| free.push(pinned));
+                Ok(values)
+            }
+        }
+    }
+}
+
+/// Bytes free on a CUDA device.
+///
+/// # Errors
+///
+/// A device of another kind; the driver.
+#[cfg(feature = "cuda")]
+pub fn free_memory(device: &candle_core::Device) -> candle_core::Result<usize> {
+    use candle_core::cuda_backend::WrapErr;
+    Ok(device.as_cuda_device()?.cuda_stream().context().mem_get_info().w()?.0)
+}
+
+/// Host memory that a CUDA device reads by itself, while the host goes on.
+#[cfg(feature = "cuda")]
+#[derive(Debug)]
+pub struct Staging(candle_core::cuda_backend::cudarc::driver::PinnedHostSlice<u8>);
+
+#[cfg(feature = "cuda")]
+impl Staging {
+    /// Room for `len` bytes, all 0.
+    ///
+    /// # Errors
+    ///
+    /// A device of another kind; no memory.
+    pub fn new(device: &candle_core::Device, len: usize) -> candle_core::Result<Staging> {
+        use candle_core::cuda_backend::WrapErr;
+        let stream = device.as_cuda_device()?.cuda_stream();
+        // SAFETY: it is filled before anybody reads it.
+        let mut pinned = unsafe { stream.context().alloc_pinned_with_flags::<u8>(len, 0) }.w()?;
+        pinned.as_mut_slice().w()?.fill(0);
+        Ok(Staging(pinned))
+    }
+
+    /// The bytes, for writing, once the device has read what was there.
+    ///
+    /// # Errors
+    ///
+    /// The device.
+    pub fn bytes(&mut self) -> candle_core::Result<&mut [u8]> {
+        use candle_core::cuda_backend::WrapErr;
+        self.0.as_mut_slice().w()
+    }
+
+    /// Starts copying the first bytes to a tensor of `shape` on the device.
+    ///
+    /// # Errors
+    ///
+    /// A shape of more bytes than there are; the device.
+    pub fn upload(
+        &self,
+        shape: impl Into<candle_core::Shape>,
+        device: &candle_core::Device,
+    ) -> candle_core::Result<candle_core::Tensor> {
+        crate::cuda::upload(&self.0, shape.into(), device.as_cuda_device()?)
+    }
+}

@@ -6,19 +6,28 @@
 //!
 //! # Layout
 //!
-//! Every tensor is contiguous, on the CPU. Activations are channels-last `[N, H, W, C]`, convolution weights
+//! Every tensor is contiguous. Activations are channels-last `[N, H, W, C]`, convolution weights
 //! `[Co, kh, kw, Ci]` ("OHWI"), per-channel vectors `[C]`.
 //!
 //! Activations and their gradients are `f32` or bf16; everything else (weights and their gradients, statistics, sums) is
 //! `f32`. A convolution multiplies in what its activations are stored in: bf16 has three digits instead of seven, half
-//! the memory traffic, and on a CPU with AVX512-BF16 ([`has_bf16`]) twice the speed. Differentiable functions are `f32`.
+//! the memory traffic, and on CUDA and on a CPU with AVX512-BF16 ([`has_bf16`]) more than twice the speed.
+//! Differentiable functions are `f32`.
 //!
 //! # Two layers
 //!
 //! * *Graph-free* functions (`conv2d_forward`, `batch_norm_backward`, ...) are for hand-written forward and backward
 //!   passes: what they return carries no autograd node.
-//! * *Differentiable* functions ([`conv2d`], [`max_pool2d`], [`global_pool`], [`bce_with_logits`]) build candle's graph
-//!   and can be mixed with its own operators.
+//! * *Differentiable* functions ([`global_pool`], [`bce_with_logits`]) build candle's graph and can be mixed with its own
+//!   operators.
+//!
+//! # Two back ends
+//!
+//! An operator computes where its tensors are. On a CPU the kernels are written in Rust with the CPU's own instructions;
+//! on CUDA (feature `cuda`) cuDNN convolves, and the kernels of `cuda/kernels.cu` do everything between convolutions.
+//! Definitions, checks and tests are the same (`AGCNN_DEVICE=cuda` runs them there). Two things differ: on CUDA nothing
+//! can be normalised on the way into a convolution for free, so what is read there is stored first; and weight gradients
+//! are of the type of the activations.
 //!
 //! # Determinism
 //!
@@ -54,19 +63,21 @@ mod optim;
 mod pool;
 mod trace;
 mod view;
+mod views;
 
 pub use conv::{
-    Conv, Weights, conv2d, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_stats, conv2d_weight_grad,
+    Conv, Weights, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_norm, conv2d_stats, conv2d_weight_grad,
 };
 pub use error::Error;
 pub use input::{Affine, Input};
 pub use kernel::{Isa, has_bf16, isa};
 pub use loss::bce_with_logits;
 pub use norm::{
-    BatchNormGrads, BatchStats, batch_norm, batch_norm_backward, batch_norm_backward_add, batch_norm_eval,
-    batch_norm_forward, batch_stats, normalised_sum,
+    BatchNorm, BatchNormGrads, BatchStats, batch_norm_backward, batch_norm_backward_add, batch_norm_forward,
+    batch_stats, normalised_sum,
 };
-pub use optim::{Step, adamw_step, adamw_steps, sgd_step, sgd_steps};
-pub use pool::{
-    Pool, avg_pool_backward, avg_pool_forward, global_pool, max_pool_backward, max_pool_forward, max_pool2d,
-};
+pub use optim::{Step, adamw_steps, sgd_steps};
+pub use pool::{Pool, avg_pool_backward, avg_pool_forward, global_pool, max_pool_backward, max_pool_forward};
+pub use views::{Colours, Draw};
+#[cfg(feature = "cuda")]
+pub use views::{Draws, views};

@@ -5,7 +5,7 @@
 
 use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
-use candle_core::{CpuStorage, CustomOp3, DType, Device, InplaceOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp3, Layout, Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -19,6 +19,7 @@ use crate::{
         rows::{self, Mask, Masked},
         vectorised,
     },
+    optim::Each2,
     trace,
     view::{Stored, View, check_shape, on_cuda, pixels, pixels_mut, slice, stored},
 };
@@ -77,6 +78,78 @@ impl BatchStats {
     }
 }
 
+/// A batch norm in training: its parameters, and the running statistics that a step moves; vectors are `[C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm<'a> {
+    /// The scale.
+    pub gamma: &'a Tensor,
+    /// The shift.
+    pub beta: &'a Tensor,
+    /// The running mean, moved in place.
+    pub mean: &'a Tensor,
+    /// The running variance, unbiased, moved in place.
+    pub var: &'a Tensor,
+    /// How far the running statistics move towards the batch's: 0 not at all, 1 all the way.
+    pub momentum: f64,
+    /// Added to the variance under the root.
+    pub eps: f64,
+}
+
+impl BatchStats {
+    /// As [`BatchStats::affine`], of statistics over `count` pixels; moves the norm's running ones, in place.
+    pub fn train(&self, norm: &BatchNorm, count: usize, relu: bool) -> Result<Affine> {
+        let op = "batch_norm";
+        let c = self.mean.elem_count();
+        for (name, vector) in [("running mean", norm.mean), ("running variance", norm.var)] {
+            check_shape(op, name, vector, &[c])?;
+        }
+        on_cuda!(self.mean, {
+            for (name, vector) in [("gamma", norm.gamma), ("beta", norm.beta)] {
+                check_shape(op, name, vector, &[c])?;
+            }
+            crate::cuda::prepare(op, self, norm.gamma, norm.beta, relu, Some(running(norm, count)))
+        });
+        let momentum = norm.momentum as f32;
+        let unbiased = (norm.momentum * unbiased(count)) as f32;
+        let keep = (1.0 - norm.momentum) as f32;
+        norm.mean.inplace_op2(&self.mean, &Each2 { name: op, f: move |old, new| old * keep + new * momentum })?;
+        norm.var.inplace_op2(&self.var, &Each2 { name: op, f: move |old, new| old * keep + new * unbiased })?;
+        self.affine_for(op, norm.gamma, norm.beta, relu)
+    }
+}
+
+/// What makes a variance over `count` pixels unbiased.
+fn unbiased(count: usize) -> f64 {
+    count as f64 / (count as f64 - 1.0).max(1.0)
+}
+
+#[cfg(feature = "cuda")]
+fn running<'a>(norm: &BatchNorm<'a>, count: usize) -> crate::cuda::Running<'a> {
+    let (momentum, unbiased) = (norm.momentum as f32, unbiased(count) as f32);
+    crate::cuda::Running { mean: norm.mean, var: norm.var, momentum, unbiased }
+}
+
+/// The statistics of `x [..., C]` and the norm by them.
+#[cfg(feature = "cuda")]
+pub(crate) fn stats_on_cuda<T: Stored>(
+    op: &'static str,
+    x: &Tensor,
+    norm: &BatchNorm,
+    relu: bool,
+) -> Result<(BatchStats, Affine)> {
+    let c = channels(op, x)?;
+    for (name, vector) in
+        [("gamma", norm.gamma), ("beta", norm.beta), ("running mean", norm.mean), ("running variance", norm.var)]
+    {
+        check_shape(op, name, vector, &[c])?;
+    }
+    let of = (norm.gamma, norm.beta, Some(running(norm, x.elem_count() / c)), relu);
+    match crate::cuda::stats::<T>(op, x, c, norm.eps, Some(of))? {
+        (stats, Some(affine)) => Ok((stats, affine)),
+        (stats, None) => stats.affine(norm.gamma, norm.beta, relu).map(|affine| (stats, affine)),
+    }
+}
+
 /// The gradients of [`batch_norm_forward`].
 #[derive(Clone, Debug)]
 pub struct BatchNormGrads {
@@ -121,7 +194,7 @@ pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
     let op = "batch_stats";
     let c = channels(op, x)?;
     let _span = trace::pass(op, &[x]);
-    on_cuda!(x, stored!(x, stats_on_cuda(op, x, c, eps)));
+    on_cuda!(x, stored!(x, bare_stats_on_cuda(op, x, c, eps)));
     let moments = match x.dtype() {
         DType::BF16 => moments::<bf16>(&View::new(op, "x", x)?, c),
         _ => moments::<f32>(&View::new(op, "x", x)?, c),
@@ -130,8 +203,8 @@ pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
 }
 
 #[cfg(feature = "cuda")]
-fn stats_on_cuda<T: Stored>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
-    crate::cuda::stats::<T>(op, x, channels, eps)
+fn bare_stats_on_cuda<T: Stored>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
+    Ok(crate::cuda::stats::<T>(op, x, channels, eps, None)?.0)
 }
 
 /// `x + residual`, each normalised on the way in, with ReLU if `relu`: where a block's two paths meet.
@@ -326,104 +399,6 @@ impl<T: Stored> InplaceOp3 for AddInputGrad<T> {
             masked.pixels(range, c).add_gradient([a, b, e], into, pitch);
         });
         Ok(())
-    }
-}
-
-/// Normalises `x` by running statistics, as in evaluation, with ReLU if `relu`.
-///
-/// # Shapes
-///
-/// `x` and the result `[..., C]`; the others `[C]`.
-pub fn batch_norm_eval(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    running_mean: &Tensor,
-    running_var: &Tensor,
-    relu: bool,
-    eps: f64,
-) -> Result<Tensor> {
-    let op = "batch_norm_eval";
-    let c = channels(op, x)?;
-    let vector = |name, tensor| -> Result<Vec<f64>> {
-        check_shape(op, name, tensor, &[c])?;
-        Ok(View::<f32>::new(op, name, tensor)?.iter().map(|v| f64::from(*v)).collect())
-    };
-    let moments = Moments { mean: vector("running_mean", running_mean)?, var: vector("running_var", running_var)? };
-    check_shape(op, "gamma", gamma, &[c])?;
-    check_shape(op, "beta", beta, &[c])?;
-    let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
-    let (scale, shift) = scale_shift(&gamma, &beta, &narrow(&moments.mean), &narrow(&moments.inv_std(eps)));
-    let change = Some(Change { scale: &scale, shift: &shift, relu: false });
-    let y = sum::<f32>(c, Source { data: &View::new(op, "x", x)?, pitch: c, change }, None, relu);
-    Tensor::from_vec(y, x.shape(), &Device::Cpu)
-}
-
-/// Batch normalisation by the batch's own statistics, differentiable in `x`, `gamma` and `beta`.
-///
-/// # Shapes
-///
-/// `x` and the result `[..., C]`; `gamma`, `beta` `[C]`.
-pub fn batch_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<Tensor> {
-    x.apply_op3(gamma, beta, BatchNorm { eps })
-}
-
-struct BatchNorm {
-    eps: f64,
-}
-
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        gamma: &CpuStorage,
-        lg: &Layout,
-        beta: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let op = self.name();
-        let c = lx.dims().last().copied().unwrap_or(0);
-        for (name, dims) in [("gamma", lg.dims()), ("beta", lb.dims())] {
-            if dims != [c] || c == 0 || lx.shape().elem_count() == 0 {
-                let (expected, got) = (format!("[{c}], all sizes above 0"), dims.to_vec());
-                return Err(Error::Shape { op, name, expected, got }.into());
-            }
-        }
-        let x: &[f32] = slice(op, "x", x, lx)?;
-        let moments = moments(x, c);
-        let (gamma, beta) = (slice(op, "gamma", gamma, lg)?, slice(op, "beta", beta, lb)?);
-        let (scale, shift) = scale_shift(gamma, beta, &narrow(&moments.mean), &narrow(&moments.inv_std(self.eps)));
-        let change = Some(Change { scale: &scale, shift: &shift, relu: false });
-        Ok((CpuStorage::F32(sum(c, Source { data: x, pitch: c, change }, None, false)), lx.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        gamma: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let op = self.name();
-        let c = channels(op, x)?;
-        let dy = dy.contiguous()?;
-        let (xs, shape) = (View::<f32>::new(op, "x", x)?, x.shape());
-        let moments = moments(&xs, c);
-        let dys = View::new(op, "dy", &dy)?;
-        let masked = Masked { dy: &dys, mask: Mask::All, x: &xs, pitch: c };
-        let (mean, inv_std) = (narrow(&moments.mean), narrow(&moments.inv_std(self.eps)));
-        let grads = backward(&masked, &View::new(op, "gamma", gamma)?, &mean, &inv_std, false);
-        Ok((
-            Some(Tensor::from_vec(grads.dx, shape, &Device::Cpu)?),
-            Some(Tensor::from_vec(grads.dgamma, c, &Device::Cpu)?),
-            Some(Tensor::from_vec(grads.dbeta, c, &Device::Cpu)?),
-        ))
     }
 }
 

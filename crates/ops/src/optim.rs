@@ -1,6 +1,6 @@
 //! Optimiser steps, in place.
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 use crate::{
@@ -18,19 +18,39 @@ const TASK: usize = 64 << 10;
 pub struct Step<'a> {
     /// Changed in place.
     pub param: &'a Tensor,
-    /// Its gradient.
+    /// Its gradient: `f32`; on CUDA also bf16.
     pub grad: &'a Tensor,
     /// Momentum, or the first moment; changed in place.
     pub first: &'a Tensor,
     /// The second moment, which SGD has not; changed in place.
     pub second: Option<&'a Tensor>,
+    /// On CUDA, a bf16 copy of the parameter that is written along with it; elsewhere there is none.
+    pub copy: Option<&'a Tensor>,
 }
 
 impl Step<'_> {
     fn check(&self, op: &'static str) -> Result<()> {
-        check_shape(op, "grad", self.grad, self.param.dims())?;
-        check_shape(op, "first", self.first, self.param.dims())?;
-        self.second.map_or(Ok(()), |second| check_shape(op, "second", second, self.param.dims()))
+        let operands = [
+            ("param", Some(self.param)),
+            ("grad", Some(self.grad)),
+            ("first", Some(self.first)),
+            ("second", self.second),
+            ("copy", self.copy),
+        ];
+        for (name, tensor) in operands {
+            let Some(tensor) = tensor else { continue };
+            check_shape(op, name, tensor, self.param.dims())?;
+            if !tensor.is_contiguous() {
+                let (shape, strides) = (tensor.shape().clone(), tensor.stride().to_vec());
+                return Err(Error::Strided { op, name, shape, strides }.into());
+            }
+            let half = name == "copy" || (name == "grad" && tensor.device().is_cuda() && tensor.dtype() == DType::BF16);
+            let (expected, got) = (if half { DType::BF16 } else { DType::F32 }, tensor.dtype());
+            if got != expected {
+                return Err(Error::Type { op, name, expected, got }.into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -41,13 +61,13 @@ impl Step<'_> {
 ///
 /// If the shapes of a step differ, or if its tensors share their storage.
 pub fn sgd_steps(steps: &[Step], lr: f64, mu: f64, wd: f64) -> Result<()> {
-    let op = "sgd_step";
+    let op = "sgd_steps";
     steps.iter().try_for_each(|step| step.check(op))?;
     #[cfg(feature = "cuda")]
     if steps.first().is_some_and(|step| step.param.device().is_cuda()) {
         return crate::cuda::sgd(op, steps, lr as f32, mu as f32, wd as f32);
     }
-    steps.iter().try_for_each(|step| sgd_step(step.param, step.grad, step.first, lr, mu, wd))
+    steps.iter().try_for_each(|step| sgd_step(op, step, lr, mu, wd))
 }
 
 /// One step of AdamW (Loshchilov and Hutter 2019), by PyTorch's formula, in place, of every parameter; `step` counts
@@ -58,29 +78,26 @@ pub fn sgd_steps(steps: &[Step], lr: f64, mu: f64, wd: f64) -> Result<()> {
 /// As [`sgd_steps`]; a step without a second moment.
 #[allow(clippy::too_many_arguments)] // the algorithm's own parameters
 pub fn adamw_steps(steps: &[Step], lr: f64, b1: f64, b2: f64, eps: f64, wd: f64, step: u64) -> Result<()> {
-    let op = "adamw_step";
+    let op = "adamw_steps";
     steps.iter().try_for_each(|step| step.check(op))?;
     #[cfg(feature = "cuda")]
     if steps.first().is_some_and(|step| step.param.device().is_cuda()) {
-        return crate::cuda::adamw(op, steps, [lr, b1, b2, eps, wd].map(|value| value as f32), step);
+        return crate::cuda::adamw(op, steps, [lr, b1, b2, eps, wd], step);
     }
     steps.iter().try_for_each(|each| {
         let missing = || Error::Parameter { op, name: "second", expected: "a moment".into(), got: "None".into() };
         let second = each.second.ok_or_else(missing)?;
-        adamw_step(each.param, each.grad, each.first, second, lr, b1, b2, eps, wd, step)
+        adamw_step(op, each, second, lr, b1, b2, eps, wd, step)
     })
 }
 
-/// One step of stochastic gradient descent, by PyTorch's formula, in place:
-/// `momentum = mu momentum + (grad + wd param)`, then `param -= lr momentum`.
-///
-/// # Errors
-///
-/// If the shapes differ, or if tensors share their storage.
-pub fn sgd_step(param: &Tensor, grad: &Tensor, momentum: &Tensor, lr: f64, mu: f64, wd: f64) -> Result<()> {
-    let name = "sgd_step";
-    check_shape(name, "grad", grad, param.dims())?;
-    check_shape(name, "momentum", momentum, param.dims())?;
+fn sgd_step(
+    name: &'static str,
+    Step { param, grad, first: momentum, .. }: &Step,
+    lr: f64,
+    mu: f64,
+    wd: f64,
+) -> Result<()> {
     let _span = trace::pass(name, &[param, grad, momentum, momentum, momentum, param, param]);
     let (lr, mu, wd) = (lr as f32, mu as f32, wd as f32);
     let f = move |m: f32, g: f32, p: f32| mu * m + (g + wd * p);
@@ -89,16 +106,10 @@ pub fn sgd_step(param: &Tensor, grad: &Tensor, momentum: &Tensor, lr: f64, mu: f
     param.inplace_op2(momentum, &Each2 { name, f })
 }
 
-/// One step of AdamW (Loshchilov and Hutter 2019), by PyTorch's formula, in place; `step` counts from 1.
-///
-/// # Errors
-///
-/// If the shapes differ, or if tensors share their storage.
 #[allow(clippy::too_many_arguments)] // the algorithm's own parameters
-pub fn adamw_step(
-    param: &Tensor,
-    grad: &Tensor,
-    m: &Tensor,
+fn adamw_step(
+    name: &'static str,
+    Step { param, grad, first: m, .. }: &Step,
     v: &Tensor,
     lr: f64,
     b1: f64,
@@ -107,10 +118,6 @@ pub fn adamw_step(
     wd: f64,
     step: u64,
 ) -> Result<()> {
-    let name = "adamw_step";
-    for (which, tensor) in [("grad", grad), ("m", m), ("v", v)] {
-        check_shape(name, which, tensor, param.dims())?;
-    }
     let _span = trace::pass(name, &[param, grad, m, m, grad, v, v, m, v, param]);
     let bias = |b: f64| 1.0 - b.powf(step.max(1) as f64);
     let (size, root) = ((lr / bias(b1)) as f32, bias(b2).sqrt() as f32);
@@ -125,9 +132,9 @@ pub fn adamw_step(
 }
 
 /// `a = f(a, b)`, element by element.
-struct Each2<F> {
-    name: &'static str,
-    f: F,
+pub(crate) struct Each2<F> {
+    pub(crate) name: &'static str,
+    pub(crate) f: F,
 }
 
 impl<F: Fn(f32, f32) -> f32 + Sync> InplaceOp2 for Each2<F> {

@@ -190,37 +190,6 @@ fn max_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor, index: &T
     Tensor::from_vec(dx, (g.n, g.h, g.w, c), &Device::Cpu)
 }
 
-/// [`max_pool_forward`]'s values, differentiable in `x`: the gradient goes to the one tap chosen.
-pub fn max_pool2d(x: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    x.apply_op1(MaxPool2d { k, stride, padding })
-}
-
-struct MaxPool2d {
-    k: usize,
-    stride: usize,
-    padding: usize,
-}
-
-impl CustomOp1 for MaxPool2d {
-    fn name(&self) -> &'static str {
-        "max_pool2d"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let op = self.name();
-        let g = Windows::new(op, l.shape().dims4()?.into(), self.k, self.stride, self.padding)?;
-        let (y, _) = max_forward::<f32>(&g, Source { data: slice(op, "x", x, l)?, pitch: g.c, change: None });
-        Ok((CpuStorage::F32(y), Shape::from(g.output().as_slice())))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let (k, s, p) = (self.k, self.stride, self.padding);
-        let [_, h, w, _] = dims4(self.name(), "x", x, X)?;
-        let (_, index) = max_pool_forward(x, k, s, p)?;
-        max_pool_backward(&dy.contiguous()?, &index, k, s, p, (h, w)).map(Some)
-    }
-}
-
 /// The mean of each `k`×`k` window, windows side by side (stride `k`, no padding, incomplete ones left out).
 ///
 /// # Shapes

@@ -89,8 +89,6 @@ fn convolution() {
         let what = format!("{xs:?} * {ws:?}, stride {stride}, padding {padding}");
         let (eps, within) = LINEAR;
         let [x, w] = &inputs;
-        check(&what, |t| ops::conv2d(&t[0], &t[1], Conv::new(stride, padding)), &inputs, 2, eps, within);
-
         let forward = |t: &[Tensor]| ops::conv2d_forward(&t[0], &t[1], Conv::new(stride, padding));
         let dy = weights(&forward(&inputs).unwrap());
         let dx = ops::conv2d_input_grad(&dy, w, Conv::new(stride, padding), (xs[1], xs[2]), None).unwrap();
@@ -143,22 +141,14 @@ fn batch_norm_by_hand() {
 }
 
 #[test]
-fn batch_norm_in_the_graph() {
-    let inputs = normalised(false);
-    check("batch_norm", |t| ops::batch_norm(&t[0], &t[1], &t[2], EPS), &inputs, 3, CURVED.0, CURVED.1);
-}
-
-#[test]
 fn max_pool() {
     for (shape, k, stride, padding) in [([2, 5, 6, 3], 3, 2, 1), ([1, 5, 5, 2], 2, 2, 0), ([1, 4, 5, 1], 3, 1, 1)] {
         let x = distinct(&shape, 5);
         let what = format!("{shape:?}, kernel {k}, stride {stride}, padding {padding}");
-        let f = |t: &[Tensor]| ops::max_pool2d(&t[0], k, stride, padding);
-        check(&what, f, std::slice::from_ref(&x), 1, 0.02, 1e-4);
-
+        let f = |t: &[Tensor]| Ok(ops::max_pool_forward(&t[0], k, stride, padding)?.0);
         let (y, index) = ops::max_pool_forward(&x, k, stride, padding).unwrap();
         let dx = ops::max_pool_backward(&weights(&y), &index, k, stride, padding, (shape[1], shape[2])).unwrap();
-        assert_close(&what, &values(&dx), &autograd(f, &[x], 0), 0.0);
+        assert_close(&what, &values(&dx), &numeric(f, &[x], 0, 0.02), 1e-4);
     }
 }
 
@@ -226,15 +216,7 @@ fn bce() {
 /// Behind a permutation or a broadcast the gradient arrives strided.
 #[test]
 fn strided_output_gradients() {
-    let turn = |y: Tensor| y.permute((0, 3, 2, 1));
     let x = distinct(&[2, 5, 4, 3], 13);
-    let w = random(&[4, 3, 3, 3], 14);
-    let (gamma, beta) = (random(&[3], 15), random(&[3], 16));
-    let (eps, within) = LINEAR;
-    check("conv2d", |t| turn(ops::conv2d(&t[0], &t[1], Conv::new(2, 1))?), &[x.clone(), w], 2, eps, within);
-    let normalise = |t: &[Tensor]| turn(ops::batch_norm(&t[0], &t[1], &t[2], EPS)?);
-    check("batch_norm", normalise, &[x.clone(), gamma, beta], 3, CURVED.0, CURVED.1);
-    check("max_pool2d", |t| turn(ops::max_pool2d(&t[0], 3, 2, 1)?), std::slice::from_ref(&x), 1, 0.02, 1e-4);
     for pool in [Pool::Max, Pool::Avg, Pool::Lse { r: 1.0 }] {
         let f = |t: &[Tensor]| ops::global_pool(&t[0], pool)?.t();
         check(&format!("{pool:?}"), f, std::slice::from_ref(&x), 1, 0.01, 1e-3);

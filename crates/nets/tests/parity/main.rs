@@ -54,6 +54,7 @@ fn compare(backbone: Backbone, salt: u64) {
     let mut optimizer: Option<Optimizer> = None;
     for (step, expected_loss) in expected.values("losses").into_iter().enumerate() {
         let (loss, grads) = network.loss_and_grads(&pictures, &targets).unwrap();
+        let loss = loss.to_scalar::<f32>().unwrap();
         if step == 0 {
             close("train logits", &values(grads.logits()), &expected.values("train_logits"), LOGITS);
             gradients(&network, grads.tensors(), &expected, salt);

@@ -69,7 +69,7 @@ enum { FORWARD, DATA, FILTER };
 
 // One pass; the sums are of `double`.
 static int pass(int which, const Description *xd, const void *x, const Description *wd, const void *w,
-                const Description *cd, const Description *yd, const void *y, void *out) {
+                const Description *cd, const Description *yd, const void *y, void *out, const float *beta) {
     if (getenv("MOCK_CUDA_COUNT")) return 0;
     const int n = xd->dims[0], ci = xd->dims[1], h = xd->dims[2], width = xd->dims[3];
     const int co = wd->dims[0], kh = wd->dims[2], kw = wd->dims[3], oh = yd->dims[2], ow = yd->dims[3];
@@ -92,22 +92,22 @@ static int pass(int which, const Description *xd, const void *x, const Descripti
                                 else sums[wp] += (double)get(y, type, yp + o) * get(x, type, xp + i);
                             }
                     }
-    for (size_t at = 0; at < len; at++) put(out, type, at, (float)sums[at]);
+    for (size_t at = 0; at < len; at++) put(out, type, at, (float)(sums[at] + (*beta ? *beta * get(out, type, at) : 0.0)));
     free(sums);
     return 0;
 }
 int cudnnConvolutionForward(void *h, const void *alpha, void *xd, const void *x, void *wd, const void *w, void *cd,
                             int algorithm, void *space, size_t bytes, const void *beta, void *yd, void *y) {
     mock_call("cudnnConvolutionForward");
-    return pass(FORWARD, xd, x, wd, w, cd, yd, 0, y);
+    return pass(FORWARD, xd, x, wd, w, cd, yd, 0, y, beta);
 }
 int cudnnConvolutionBackwardData(void *h, const void *alpha, void *wd, const void *w, void *yd, const void *dy, void *cd,
                                  int algorithm, void *space, size_t bytes, const void *beta, void *xd, void *dx) {
     mock_call("cudnnConvolutionBackwardData");
-    return pass(DATA, xd, 0, wd, w, cd, yd, dy, dx);
+    return pass(DATA, xd, 0, wd, w, cd, yd, dy, dx, beta);
 }
 int cudnnConvolutionBackwardFilter(void *h, const void *alpha, void *xd, const void *x, void *yd, const void *dy, void *cd,
                                    int algorithm, void *space, size_t bytes, const void *beta, void *wd, void *dw) {
     mock_call("cudnnConvolutionBackwardFilter");
-    return pass(FILTER, xd, x, wd, 0, cd, yd, dy, dw);
+    return pass(FILTER, xd, x, wd, 0, cd, yd, dy, dw, beta);
 }

@@ -1,14 +1,15 @@
 // A CUDA driver without a device: memory is the host's, and launches run the kernels of this crate on the CPU, one after
 // the other. It counts what it is asked for, and refuses kernels that it does not have.
 
-#include "../kernels.cu"
+#include "kernels.cu"
 #include "launches.h"
+#include <pthread.h>
 #include <stdio.h>
 
 typedef unsigned long long Pointer;
 
 static struct {
-    long launches, calls, sets, to_device, to_host, copies, allocations, frees, events;
+    long launches, calls, sets, to_device, to_host, copies, allocations, frees, events, pinned, waits, event_waits;
     double bytes, live, peak;
 } counts;
 static struct {
@@ -45,9 +46,11 @@ void mock_reset(void) {
 void mock_report(FILE *to) {
     fprintf(to,
             "{\"kernels\": %ld, \"library\": %ld, \"memset\": %ld, \"to_device\": %ld, \"to_host\": %ld, \"copies\": %ld, "
-            "\"allocations\": %ld, \"megabytes\": %.1f, \"peak_megabytes\": %.1f, \"events\": %ld, \"by_name\": {",
+            "\"allocations\": %ld, \"megabytes\": %.1f, \"peak_megabytes\": %.1f, \"events\": %ld, \"pinned\": %ld, "
+            "\"waits\": %ld, \"event_waits\": %ld, \"by_name\": {",
             counts.launches, counts.calls, counts.sets, counts.to_device, counts.to_host, counts.copies,
-            counts.allocations, counts.bytes / 1e6, counts.peak / 1e6, counts.events);
+            counts.allocations, counts.bytes / 1e6, counts.peak / 1e6, counts.events, counts.pinned, counts.waits,
+            counts.event_waits);
     for (int i = 0; i < names; i++) fprintf(to, "%s\"%s\": %ld", i ? ", " : "", named[i].name, named[i].count);
     fprintf(to, "}}\n");
     fflush(to);
@@ -104,6 +107,22 @@ int cuMemcpyDtoH_v2(void *d, Pointer s, size_t n) { return cuMemcpyDtoHAsync_v2(
 int cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *stream) { counts.copies++; memmove((void *)d, (void *)s, n); return 0; }
 int cuMemcpyDtoD_v2(Pointer d, Pointer s, size_t n) { return cuMemcpyDtoDAsync_v2(d, s, n, 0); }
 
+int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) {
+    counts.pinned++;
+    *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return *p ? 0 : 2;
+}
+int cuMemFreeHost(void *p) { free(p); return 0; }
+int cuMemGetInfo_v2(size_t *free, size_t *total) {
+    const char *megabytes = getenv("MOCK_CUDA_MEGABYTES");
+    *free = *total = (megabytes ? strtoull(megabytes, 0, 10) : 1024) << 20;
+    return 0;
+}
+int cuDeviceGetName(char *name, int len, int device) { snprintf(name, len, "mock CUDA"); return 0; }
+int cuStreamSynchronize(void *stream) { counts.waits++; return 0; }
+int cuEventSynchronize(void *event) { counts.event_waits++; return 0; }
+int cuCtxSynchronize(void) { counts.waits++; return 0; }
+
 int cuModuleLoadData(void **module, const void *image) { *module = (void *)0x55; return 0; }
 int cuModuleLoad(void **module, const char *path) { *module = (void *)0x55; return 0; }
 int cuModuleGetFunction(void **function, void *module, const char *name) { *function = strdup(name); return 0; }
@@ -139,10 +158,40 @@ CANDLE_UNARY(cast_bf16_f32, bf16, float, wide_bf16(v))
 CANDLE_UNARY(ucopy_f32, float, float, v)
 CANDLE_UNARY(urecip_f32, float, float, 1.0f / v)
 CANDLE_UNARY(usqrt_f32, float, float, sqrtf(v))
+CANDLE_UNARY(usqr_f32, float, float, v * v)
+CANDLE_UNARY(uabs_f32, float, float, fabsf(v))
+CANDLE_UNARY(urelu_f32, float, float, v > 0.0f ? v : 0.0f)
+CANDLE_UNARY(cast_u8_f32, uint8_t, float, v)
 CANDLE_BINARY(badd_f32, x + y)
 CANDLE_BINARY(bsub_f32, x - y)
 CANDLE_BINARY(bmul_f32, x * y)
 CANDLE_BINARY(bdiv_f32, x / y)
+#define CANDLE_COPY(name, type) \
+    static void name(void **a) { \
+        const type *from = *(const type **)a[0]; \
+        type *to = *(type **)a[1]; \
+        size_t rows = *(uint32_t *)a[2], columns = *(uint32_t *)a[3]; \
+        size_t from_pitch = *(uint32_t *)a[4], to_pitch = *(uint32_t *)a[5]; \
+        for (size_t i = 0; i < rows; i++) memmove(to + i * to_pitch, from + i * from_pitch, columns * sizeof(type)); \
+    }
+CANDLE_COPY(copy2d_f32, float)
+CANDLE_COPY(copy2d_bf16, bf16)
+CANDLE_UNARY(ucopy_bf16, bf16, bf16, v)
+static void fast_max_f32(void **a) {
+    size_t each = *(size_t *)a[1], dims = *(size_t *)a[2];
+    const size_t *info = *(const size_t **)a[3];
+    const float *x = *(const float **)a[4];
+    float *y = *(float **)a[5];
+    for (size_t i = 0; i < gridDim.x; i++) {
+        y[i] = -INFINITY;
+        for (size_t j = 0; j < each; j++) y[i] = fmaxf(y[i], x[place(i * each + j, dims, info, 0)]);
+    }
+}
+static void const_set_bf16(void **a) {
+    size_t n = *(size_t *)a[0];
+    bf16 v = *(bf16 *)a[3], *y = *(bf16 **)a[4];
+    for (size_t i = 0; i < n; i++) y[i] = v;
+}
 static void affine_f32(void **a) {
     size_t n = *(size_t *)a[0];
     const float *x = *(const float **)a[3];
@@ -170,29 +219,38 @@ static void const_set_f32(void **a) {
 static const struct { const char *name; void (*call)(void **); } CANDLE[] = {
     {"const_set_f32", const_set_f32}, {"fast_sum_small_f32", fast_sum_small_f32}, {"fast_sum_f32", fast_sum_f32},
     {"cast_f32_bf16", cast_f32_bf16}, {"cast_bf16_f32", cast_bf16_f32}, {"ucopy_f32", ucopy_f32},
-    {"urecip_f32", urecip_f32}, {"usqrt_f32", usqrt_f32}, {"badd_f32", badd_f32}, {"bsub_f32", bsub_f32},
+    {"urecip_f32", urecip_f32}, {"usqrt_f32", usqrt_f32}, {"badd_f32", badd_f32}, {"usqr_f32", usqr_f32},
+    {"uabs_f32", uabs_f32}, {"urelu_f32", urelu_f32}, {"cast_u8_f32", cast_u8_f32}, {"copy2d_f32", copy2d_f32},
+    {"copy2d_bf16", copy2d_bf16}, {"ucopy_bf16", ucopy_bf16}, {"fast_max_f32", fast_max_f32},
+    {"const_set_bf16", const_set_bf16}, {"bsub_f32", bsub_f32},
     {"bmul_f32", bmul_f32}, {"bdiv_f32", bdiv_f32}, {"affine_f32", affine_f32},
 };
 
-int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared, void *stream, void **arguments, void **extra) {
-    const char *name = function;
+static int launched(const char *name, Dim grid, Dim block, void **arguments) {
     counts.launches++;
     count(name);
     if (getenv("MOCK_CUDA_COUNT")) return 0; // count only
     for (size_t i = 0; i < sizeof LAUNCHES / sizeof *LAUNCHES; i++)
         if (!strcmp(LAUNCHES[i].name, name)) {
-            emulate(LAUNCHES[i].call, LAUNCHES[i].waits, (Dim){gx, gy, gz}, (Dim){bx, by, bz}, arguments);
+            emulate(LAUNCHES[i].call, LAUNCHES[i].waits, grid, block, arguments);
             return 0;
         }
     for (size_t i = 0; i < sizeof CANDLE / sizeof *CANDLE; i++)
         if (!strcmp(CANDLE[i].name, name)) {
-            gridDim = (Dim){gx, gy, gz};
+            gridDim = grid;
             CANDLE[i].call(arguments);
             return 0;
         }
     fprintf(stderr, "mock CUDA: no kernel %s\n", name);
     return 500;
+}
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *stream, void **arguments, void **extra) {
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; // one stream, one device
+    pthread_mutex_lock(&turn);
+    int status = launched(function, (Dim){gx, gy, gz}, (Dim){bx, by, bz}, arguments);
+    pthread_mutex_unlock(&turn);
+    return status;
 }
 int cuGetErrorName(int error, const char **text) { *text = "MOCK"; return 0; }
 int cuGetErrorString(int error, const char **text) { *text = error == 500 ? "the mock has no such kernel" : "MOCK"; return 0; }

@@ -1,45 +1,70 @@
-"""Builds a CUDA that runs on the CPU: python3 mock.py CUDARC OUT, where CUDARC is the folder of cudarc's sources.
+"""Builds a CUDA that runs on the CPU, to build and test the feature `cuda` without a GPU and without a toolkit.
 
-OUT then holds libcuda.so.1, libcudnn.so.9, libcublas.so.13, ... as candle asks for them. Our kernels run for real,
-convolutions by their definition; everything else that cudarc may name is there, and does nothing.
+    python3 mock.py OUT
+
+OUT is then a CUDA_HOME: bin/nvcc stands in for the compiler, and lib/ holds libcuda, libcudnn, libcublas and what else
+candle links. Our kernels run for real, convolutions and matrix products by their definition, and of candle's own kernels
+those that this project meets; everything else that cudarc may name is there, and does nothing. Run it in the workspace:
+names are read from the sources of the very cudarc and candle-kernels that Cargo.lock has.
 """
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-here, cudarc, out = Path(__file__).parent, Path(sys.argv[1]), Path(sys.argv[2])
-out.mkdir(parents=True, exist_ok=True)
-(out / "launches.h").write_text(subprocess.check_output([sys.executable, here / "launches.py", here.parent], text=True))
+HERE, OUT = Path(__file__).resolve().parent, Path(sys.argv[1]).resolve()
+LIB, WORK = OUT / "lib", OUT / "work"
 
 
-def library(name, soname, sources, text, own, needs=()):
-    names = set()
-    for source in sources:
-        names |= set(re.findall(r"\bfn ((?:cu|nvrtc)[A-Za-z0-9_]+)\(", (cudarc / "src" / source).read_text()))
-    have = set(re.findall(r"^int (\w+)\(", text, re.MULTILINE))
-    for which in ("Forward", "BackwardData", "BackwardFilter"):
-        if name == "cudnn":
-            have |= {f"cudnnGetConvolution{which}Algorithm_v7", f"cudnnGetConvolution{which}WorkspaceSize"}
-    rest = "".join(
-        f'int {each}(void) {{ {"" if own else f"mock_call({chr(34)}{each}{chr(34)});"} return 0; }}\n' for each in sorted(names - have)
-    )
-    head = "" if own else "extern void mock_call(const char *);\n"
-    path = out / f"{name}.c"
-    path.write_text(head + text + rest)
-    command = ["cc", "-w", "-O2", "-shared", "-fPIC", f"-I{here}", f"-I{here.parent}", f"-I{out}", f"-Wl,-soname,{soname}"]
-    subprocess.check_call([*command, "-o", out / soname, path, *[out / need for need in needs], "-lm"])
+def sources(package):
+    """The folder of a dependency's sources."""
+    command = ["cargo", "metadata", "--format-version", "1", "--all-features", "--locked"]
+    command += ["--filter-platform", "x86_64-unknown-linux-gnu"]
+    packages = json.loads(subprocess.check_output(command, text=True))["packages"]
+    return next(Path(each["manifest_path"]).parent / "src" for each in packages if each["name"] == package)
 
 
-driver = (here / "driver.c").read_text().replace('"../kernels.cu"', '"kernels.cu"')
-library("cuda", "libcuda.so.1", ["driver/sys/mod.rs"], driver, True)
-needs = ["libcuda.so.1"]
-library("cudnn", "libcudnn.so.9", ["cudnn/sys/mod.rs"], (here / "cudnn.c").read_text(), False, needs)
-for name, soname, sources, text in [
-    ("cublas", "libcublas.so.13", ["cublas/sys/mod.rs", "cublas/result.rs"], (here / "cublas.c").read_text()),
-    ("curand", "libcurand.so.10", ["curand/sys/mod.rs"], "int curandCreateGenerator(void **h, int k) { *h = (void *)1; return 0; }\nint curandGenerateNormal(void *h, float *to, unsigned long n, float mean, float deviation) {\n    unsigned long long state = 1;\n    for (unsigned long i = 0; i < n; i++) {\n        double sum = -6;\n        for (int j = 0; j < 12; j++) sum += (double)((state = state * 6364136223846793005ull + 1442695040888963407ull) >> 40) / (1 << 24);\n        to[i] = mean + deviation * (float)sum;\n    }\n    return 0;\n}\n"),
-    ("nvrtc", "libnvrtc.so.13", ["nvrtc/sys/mod.rs"], ""),
-    ("cublasLt", "libcublasLt.so.13", ["cublaslt/sys/mod.rs"], ""),
-]:
-    library(name, soname, sources, text, False, needs)
+def library(name, version, declarations, pattern, text="", needs=("cuda",)):
+    """lib{name}.so.{version}: what `text` defines, and every other function that `declarations` declare, doing nothing."""
+    declared = set()
+    for path in declarations:
+        declared |= set(re.findall(rf"\bfn ({pattern})\(", path.read_text()))
+    defined = set(re.findall(r"^int (\w+)\(", text, re.MULTILINE))
+    for each in re.findall(r"^ALGORITHM\((\w+)\)", text, re.MULTILINE):
+        defined |= {f"cudnnGetConvolution{each}Algorithm_v7", f"cudnnGetConvolution{each}WorkspaceSize"}
+    call = "" if name == "cuda" else 'mock_call("{}"); '
+    rest = "".join(f"int {each}(void) {{ {call.format(each)}return 0; }}\n" for each in sorted(declared - defined))
+    head = "" if name == "cuda" else "extern void mock_call(const char *);\n"
+    (WORK / f"{name}.c").write_text(head + text + rest)
+    soname = f"lib{name}.so.{version}"
+    command = ["cc", "-w", "-O2", "-shared", "-fPIC", f"-I{HERE}", f"-I{HERE.parent}", f"-I{WORK}"]
+    command += [f"-Wl,-soname,{soname}", "-o", LIB / soname, WORK / f"{name}.c"]
+    if name != "cuda":
+        command += [f"-L{LIB}", *[f"-l{need}" for need in needs]]
+    subprocess.check_call([*command, "-lm", "-lpthread"])
+    link = LIB / f"lib{name}.so"
+    link.unlink(missing_ok=True)
+    link.symlink_to(soname)
+
+
+for folder in (LIB, WORK, OUT / "bin"):
+    folder.mkdir(parents=True, exist_ok=True)
+shutil.copy(HERE / "nvcc", OUT / "bin" / "nvcc")
+os.chmod(OUT / "bin" / "nvcc", 0o755)
+launches = subprocess.check_output([sys.executable, HERE / "launches.py", HERE.parent], text=True)
+(WORK / "launches.h").write_text(launches)
+
+cudarc = sources("cudarc")
+own = {name: (HERE / f"{name}.c").read_text() for name in ("driver", "cudnn", "cublas", "curand")}
+library("cuda", 1, [cudarc / "driver/sys/mod.rs"], r"cu[A-Za-z0-9_]+", own["driver"])
+library("cudnn", 9, [cudarc / "cudnn/sys/mod.rs"], r"cudnn[A-Za-z0-9_]+", own["cudnn"])
+library("cublas", 13, [cudarc / "cublas/sys/mod.rs", cudarc / "cublas/result.rs"], r"cu[A-Za-z0-9_]+", own["cublas"])
+library("cublasLt", 13, [cudarc / "cublaslt/sys/mod.rs"], r"cu[A-Za-z0-9_]+")
+library("curand", 10, [cudarc / "curand/sys/mod.rs"], r"curand[A-Za-z0-9_]+", own["curand"])
+library("nvrtc", 13, [cudarc / "nvrtc/sys/mod.rs"], r"nvrtc[A-Za-z0-9_]+")
+# candle-kernels links the runtime for kernels of its own, which are not built here.
+library("cudart", 13, [sources("candle-kernels") / "ffi.rs"], r"\w+")

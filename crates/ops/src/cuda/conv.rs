@@ -3,7 +3,11 @@
 use std::{
     cell::RefCell,
     collections::{HashMap, hash_map::Entry},
-    sync::Arc,
+    mem::ManuallyDrop,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use candle_core::{
@@ -18,19 +22,21 @@ use candle_core::{
     },
 };
 
+use half::bf16;
+
 use super::{NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
 use crate::{Input, kernel::conv::Geometry};
 
-/// Which pass, of which type and shape.
+/// Which pass, and of which shape.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+pub(crate) struct Key {
     pass: Pass,
-    dtype: DType,
     /// `[n, ci, h, w]`, `[co, ci, kh, kw]`, stride, padding.
     x: [i32; 4],
     w: [i32; 4],
     stride: i32,
     padding: i32,
+    tf32: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,13 +46,30 @@ enum Pass {
     WeightGrad,
 }
 
+/// cuDNN's description of a convolution, how it does it, and in how many bytes of workspace.
+pub(crate) struct Plan<T: CudnnDataType> {
+    x: TensorDescriptor<T>,
+    y: TensorDescriptor<T>,
+    w: FilterDescriptor<T>,
+    conv: ConvDescriptor<f32>,
+    algorithm: Algorithm,
+    workspace: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Algorithm {
+    Forward(sys::cudnnConvolutionFwdAlgo_t),
+    InputGrad(sys::cudnnConvolutionBwdDataAlgo_t),
+    WeightGrad(sys::cudnnConvolutionBwdFilterAlgo_t),
+}
+
+pub(crate) type Plans<T> = HashMap<Key, Plan<T>>;
+
 /// What cuDNN needs on a device; its handle belongs to one thread.
-struct Context {
+pub(crate) struct Context {
     cudnn: Arc<Cudnn>,
-    /// Bytes of workspace of what was chosen.
-    forward: HashMap<Key, (sys::cudnnConvolutionFwdAlgo_t, usize)>,
-    input_grad: HashMap<Key, (sys::cudnnConvolutionBwdDataAlgo_t, usize)>,
-    weight_grad: HashMap<Key, (sys::cudnnConvolutionBwdFilterAlgo_t, usize)>,
+    pub(crate) f32: Plans<f32>,
+    pub(crate) bf16: Plans<bf16>,
     workspace: Option<CudaSlice<u8>>,
 }
 
@@ -54,16 +77,19 @@ thread_local! {
     static CONTEXTS: RefCell<HashMap<DeviceLocation, Context>> = RefCell::new(HashMap::new());
 }
 
+/// Whether convolutions of `f32` may multiply in TF32.
+static TF32: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn allow_tf32(allow: bool) {
+    TF32.store(allow, Ordering::Relaxed);
+}
+
 fn with_context<R>(device: &CudaDevice, f: impl FnOnce(&mut Context) -> Result<R>) -> Result<R> {
-    CONTEXTS.with_borrow_mut(|contexts| {
-        let place = device.location();
-        match contexts.entry(place) {
-            Entry::Occupied(mut context) => f(context.get_mut()),
-            Entry::Vacant(free) => {
-                let cudnn = Cudnn::new(device.cuda_stream())?;
-                let (forward, input_grad, weight_grad) = (HashMap::new(), HashMap::new(), HashMap::new());
-                f(free.insert(Context { cudnn, forward, input_grad, weight_grad, workspace: None }))
-            }
+    CONTEXTS.with_borrow_mut(|contexts| match contexts.entry(device.location()) {
+        Entry::Occupied(mut context) => f(context.get_mut()),
+        Entry::Vacant(free) => {
+            let cudnn = Cudnn::new(device.cuda_stream())?;
+            f(free.insert(Context { cudnn, f32: HashMap::new(), bf16: HashMap::new(), workspace: None }))
         }
     })
 }
@@ -85,40 +111,69 @@ fn grow<'a>(
     Ok(workspace.as_mut())
 }
 
-/// cuDNN's descriptions of a convolution.
-struct Described<T: CudnnDataType> {
-    x: TensorDescriptor<T>,
-    y: TensorDescriptor<T>,
-    w: FilterDescriptor<T>,
-    conv: ConvDescriptor<f32>,
-    key: Key,
-}
-
-impl<T: OnCuda> Described<T> {
-    fn new(cudnn: &Arc<Cudnn>, pass: Pass, g: &Geometry) -> Result<Self> {
+impl Key {
+    fn new(pass: Pass, g: &Geometry) -> Result<Key> {
         let size = |size: usize| {
             i32::try_from(size).map_err(|_| candle_core::Error::Msg(format!("cuDNN takes no size of {size}")))
         };
-        let x = [size(g.n)?, size(g.ci)?, size(g.h)?, size(g.w)?];
-        let w = [size(g.co)?, size(g.ci)?, size(g.kh)?, size(g.kw)?];
-        let y = [size(g.n)?, size(g.co)?, size(g.oh)?, size(g.ow)?];
-        let (stride, padding) = (size(g.stride)?, size(g.padding)?);
+        Ok(Key {
+            pass,
+            x: [size(g.n)?, size(g.ci)?, size(g.h)?, size(g.w)?],
+            w: [size(g.co)?, size(g.ci)?, size(g.kh)?, size(g.kw)?],
+            stride: size(g.stride)?,
+            padding: size(g.padding)?,
+            tf32: TF32.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl<T: OnCuda> Plan<T> {
+    /// Takes the algorithm that uses tensor cores on channels-last tensors and gives the same bits every time, where
+    /// cuDNN has it for this shape; else what cuDNN recommends.
+    fn new(cudnn: &Arc<Cudnn>, key: &Key, g: &Geometry) -> Result<Self> {
         let format = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        let mut conv = cudnn.create_conv2d::<f32>([padding; 2], [stride; 2], [1, 1], mode)?;
-        // bf16 by tensor cores; f32 as f32.
+        let mut conv = cudnn.create_conv2d::<f32>([key.padding; 2], [key.stride; 2], [1, 1], mode)?;
         conv.set_math_type(if T::DTYPE == DType::BF16 {
             sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH
+        } else if key.tf32 {
+            sys::cudnnMathType_t::CUDNN_DEFAULT_MATH
         } else {
             sys::cudnnMathType_t::CUDNN_FMA_MATH
         })?;
-        Ok(Described {
-            x: cudnn.create_4d_tensor::<T>(format, x)?,
-            y: cudnn.create_4d_tensor::<T>(format, y)?,
-            w: cudnn.create_4d_filter::<T>(format, w)?,
-            conv,
-            key: Key { pass, dtype: T::DTYPE, x, w, stride, padding },
-        })
+        let x = cudnn.create_4d_tensor::<T>(format, key.x)?;
+        let y = cudnn.create_4d_tensor::<T>(format, [key.x[0], key.w[0], g.oh as i32, g.ow as i32])?;
+        let w = cudnn.create_4d_filter::<T>(format, key.w)?;
+        let (algorithm, workspace) = match key.pass {
+            Pass::Forward => {
+                let op = ConvForward { conv: &conv, x: &x, w: &w, y: &y };
+                let first = sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+                let (algorithm, bytes) = match op.get_workspace_size(first) {
+                    Ok(bytes) => (first, bytes),
+                    Err(_) => op.pick_algorithm().and_then(|other| Ok((other, op.get_workspace_size(other)?)))?,
+                };
+                (Algorithm::Forward(algorithm), bytes)
+            }
+            Pass::InputGrad => {
+                let op = ConvBackwardData { conv: &conv, dx: &x, w: &w, dy: &y };
+                let first = sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+                let (algorithm, bytes) = match op.get_workspace_size(first) {
+                    Ok(bytes) => (first, bytes),
+                    Err(_) => op.pick_algorithm().and_then(|other| Ok((other, op.get_workspace_size(other)?)))?,
+                };
+                (Algorithm::InputGrad(algorithm), bytes)
+            }
+            Pass::WeightGrad => {
+                let op = ConvBackwardFilter { conv: &conv, x: &x, dw: &w, dy: &y };
+                let first = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+                let (algorithm, bytes) = match op.get_workspace_size(first) {
+                    Ok(bytes) => (first, bytes),
+                    Err(_) => op.pick_algorithm().and_then(|other| Ok((other, op.get_workspace_size(other)?)))?,
+                };
+                (Algorithm::WeightGrad(algorithm), bytes)
+            }
+        };
+        Ok(Plan { x, y, w, conv, algorithm, workspace })
     }
 }
 
@@ -126,71 +181,87 @@ impl<T: OnCuda> Described<T> {
 fn read<T: OnCuda>(op: &'static str, x: Input) -> Result<Tensor> {
     match x.affine {
         Some(_) => super::normalised::<T>(op, x, None, false),
-        None => x.x.contiguous(),
+        None => dense::<T>(op, "x", x.x),
     }
+}
+
+/// A tensor, or a part of the channels of one, without gaps.
+fn dense<T: OnCuda>(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Tensor> {
+    View::pixels::<T>(op, name, tensor)?;
+    tensor.contiguous()
+}
+
+/// Weights, without gaps, in the type of the activations.
+fn weights<T: OnCuda>(op: &'static str, w: &Tensor) -> Result<Tensor> {
+    if w.dtype() == T::DTYPE {
+        View::new::<T>(op, "w", w)?;
+        return Ok(w.clone());
+    }
+    View::new::<f32>(op, "w", w)?;
+    w.to_dtype(T::DTYPE)
 }
 
 /// `[n, oh, ow, co]` from `x` and `w`, which is rounded to the type of `x`.
 pub(crate) fn forward<T: OnCuda>(op: &'static str, g: &Geometry, x: Input, w: &Tensor) -> Result<Tensor> {
-    let (x, w) = (read::<T>(op, x)?, w.to_dtype(T::DTYPE)?.contiguous()?);
-    run::<T>(g, Pass::Forward, &x, &w, [g.n, g.oh, g.ow, g.co])
+    let (x, w) = (read::<T>(op, x)?, weights::<T>(op, w)?);
+    run::<T>(g, Pass::Forward, &x, &w, [g.n, g.oh, g.ow, g.co], None)
 }
 
-/// `[n, h, w, ci]` from `dy` and `w`; `plus` is added.
+/// `[n, h, w, ci]` from `dy` and `w`; `plus` is added, and is what is returned then: nobody else may have it.
 pub(crate) fn input_grad<T: OnCuda>(
     op: &'static str,
     g: &Geometry,
     dy: &Tensor,
     w: &Tensor,
-    plus: Option<&Tensor>,
+    plus: Option<Tensor>,
 ) -> Result<Tensor> {
-    let (dy, w) = (dy.contiguous()?, w.to_dtype(T::DTYPE)?.contiguous()?);
-    let dx = run::<T>(g, Pass::InputGrad, &w, &dy, [g.n, g.h, g.w, g.ci])?;
-    match plus {
-        Some(plus) => super::normalised::<T>(op, Input::from(&dx), Some(Input::from(plus)), false),
-        None => Ok(dx),
-    }
+    let (dy, w) = (dense::<T>(op, "dy", dy)?, weights::<T>(op, w)?);
+    run::<T>(g, Pass::InputGrad, &w, &dy, [g.n, g.h, g.w, g.ci], plus)
 }
 
-/// `[co, kh, kw, ci]` of `f32` from `x` and `dy`.
+/// `[co, kh, kw, ci]` from `x` and `dy`, in their type.
 pub(crate) fn weight_grad<T: OnCuda>(op: &'static str, g: &Geometry, x: Input, dy: &Tensor) -> Result<Tensor> {
-    let (x, dy) = (read::<T>(op, x)?, dy.contiguous()?);
-    run::<T>(g, Pass::WeightGrad, &x, &dy, [g.co, g.kh, g.kw, g.ci])?.to_dtype(DType::F32)
+    let (x, dy) = (read::<T>(op, x)?, dense::<T>(op, "dy", dy)?);
+    run::<T>(g, Pass::WeightGrad, &x, &dy, [g.co, g.kh, g.kw, g.ci], None)
 }
 
-/// `act(y + bias + residual)`, of what an evaluated convolution gave.
-pub(crate) fn bias_act(
+/// `act(y + bias + residual)` in place, of what an evaluated convolution gave.
+pub(crate) fn bias_act<T: OnCuda>(
     op: &'static str,
-    y: &Tensor,
+    y: Tensor,
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<Tensor> {
     if bias.is_none() && residual.is_none() && !relu {
-        return Ok(y.clone());
+        return Ok(y);
     }
-    let shape = y.shape().clone();
-    let channels = *shape.dims().last().unwrap_or(&1);
-    let pixels = shape.elem_count() / channels.max(1);
-    let ones = bias.map(|bias| bias.ones_like()).transpose()?;
-    let scale = ones.as_ref().map(|ones| View::new::<f32>(op, "scale", ones)).transpose()?;
+    let (count, channels) = (y.elem_count(), *y.dims().last().unwrap_or(&1));
     let bias = bias.map(|bias| View::new::<f32>(op, "bias", bias)).transpose()?;
-    let residual = residual.map(|residual| View::new::<f32>(op, "residual", residual)).transpose()?;
-    let y = View::new::<f32>(op, "y", y)?;
-    let device = y.device()?.clone();
-    let (out, at) = room::<f32>(&device, shape.elem_count())?;
-    let (name, vector) = kernel::<f32>("normalise", &[channels]);
-    // SAFETY: all have so many pixels of so many channels.
+    let residual = residual.map(|residual| View::new::<T>(op, "residual", residual)).transpose()?;
+    let view = View::new::<T>(op, "y", &y)?;
+    let device = view.device()?.clone();
+    let (name, vector) = kernel::<T>("normalise", &[channels]);
+    // SAFETY: all have so many pixels of so many channels; every element is written by the thread that has read it.
     unsafe {
-        launch!(device, &name, blocks(shape.elem_count() / vector), (THREADS, 1);
-            y.at, pixels as i64, channels as i32, channels as i64, address_of(&scale), address_of(&bias), 0i32,
-            address_of(&residual), NULL, NULL, 0i32, i32::from(relu), at);
+        launch!(device, &name, blocks(count / vector), (THREADS, 1);
+            view.at, (count / channels.max(1)) as i64, channels as i32, channels as i64, NULL, address_of(&bias), 0i32,
+            address_of(&residual), NULL, NULL, 0i32, i32::from(relu), view.at);
     }
-    Ok(tensor(out, &device, shape))
+    drop(view);
+    Ok(y)
 }
 
-/// One pass over contiguous operands, in cuDNN's order.
-fn run<T: OnCuda>(g: &Geometry, pass: Pass, a: &Tensor, b: &Tensor, shape: [usize; 4]) -> Result<Tensor> {
+/// One pass over contiguous operands, in cuDNN's order; added to `plus`, if given, which is then the result.
+fn run<T: OnCuda>(
+    g: &Geometry,
+    pass: Pass,
+    a: &Tensor,
+    b: &Tensor,
+    shape: [usize; 4],
+    plus: Option<Tensor>,
+) -> Result<Tensor> {
+    let op = "convolution";
     let (a_storage, a_layout) = a.storage_and_layout();
     let (b_storage, b_layout) = b.storage_and_layout();
     let (candle_core::Storage::Cuda(a), candle_core::Storage::Cuda(b)) = (&*a_storage, &*b_storage) else {
@@ -199,56 +270,54 @@ fn run<T: OnCuda>(g: &Geometry, pass: Pass, a: &Tensor, b: &Tensor, shape: [usiz
     let device = a.device.clone();
     let (a, b) = (a.as_cuda_slice::<T>()?, b.as_cuda_slice::<T>()?);
     let (a, b) = (a.slice(a_layout.start_offset()..), b.slice(b_layout.start_offset()..));
-    let (mut out, _) = room::<T>(&device, shape.iter().product())?;
-    with_context(&device, |context| {
-        let described = Described::<T>::new(&context.cudnn, pass, g)?;
-        let Described { x, y, w, conv, key } = &described;
-        let factors = (T::one(), T::zero());
-        match pass {
-            Pass::Forward => {
-                let op = ConvForward { conv, x, w, y };
-                let (algorithm, bytes) = match context.forward.get(key) {
-                    Some(chosen) => *chosen,
-                    None => {
-                        let algorithm = op.pick_algorithm()?;
-                        let chosen = (algorithm, op.get_workspace_size(algorithm)?);
-                        *context.forward.entry(*key).or_insert(chosen)
+    let count = shape.iter().product();
+    let go = |out: &mut CudaSlice<T>, beta: T| {
+        let key = Key::new(pass, g)?;
+        with_context(&device, |context| {
+            let cudnn = context.cudnn.clone();
+            let plan = match T::plans(context).entry(key) {
+                Entry::Occupied(plan) => plan.into_mut(),
+                Entry::Vacant(free) => free.insert(Plan::new(&cudnn, &key, g)?),
+            };
+            // Taken out, so that both can be borrowed.
+            let (bytes, mut workspace) = (plan.workspace, context.workspace.take());
+            let space = grow(&device, &mut workspace, bytes)?;
+            let plans = T::plans(context);
+            let Plan { x, y, w, conv, algorithm, .. } = &plans[&key];
+            let factors = (T::one(), beta);
+            // SAFETY: the operands are as large as described, and the workspace as asked for.
+            unsafe {
+                match *algorithm {
+                    Algorithm::Forward(algorithm) => {
+                        ConvForward { conv, x, w, y }.launch(algorithm, space, factors, &a, &b, out)?
                     }
-                };
-                let workspace = grow(&device, &mut context.workspace, bytes)?;
-                // SAFETY: the operands are as large as described, and the workspace as asked for.
-                unsafe { op.launch(algorithm, workspace, factors, &a, &b, &mut out)? };
-            }
-            Pass::InputGrad => {
-                let op = ConvBackwardData { conv, dx: x, w, dy: y };
-                let (algorithm, bytes) = match context.input_grad.get(key) {
-                    Some(chosen) => *chosen,
-                    None => {
-                        let algorithm = op.pick_algorithm()?;
-                        let chosen = (algorithm, op.get_workspace_size(algorithm)?);
-                        *context.input_grad.entry(*key).or_insert(chosen)
+                    Algorithm::InputGrad(algorithm) => {
+                        let op = ConvBackwardData { conv, dx: x, w, dy: y };
+                        op.launch(algorithm, space, factors, out, &a, &b)?
                     }
-                };
-                let workspace = grow(&device, &mut context.workspace, bytes)?;
-                // SAFETY: as above.
-                unsafe { op.launch(algorithm, workspace, factors, &mut out, &a, &b)? };
-            }
-            Pass::WeightGrad => {
-                let op = ConvBackwardFilter { conv, x, dw: w, dy: y };
-                let (algorithm, bytes) = match context.weight_grad.get(key) {
-                    Some(chosen) => *chosen,
-                    None => {
-                        let algorithm = op.pick_algorithm()?;
-                        let chosen = (algorithm, op.get_workspace_size(algorithm)?);
-                        *context.weight_grad.entry(*key).or_insert(chosen)
+                    Algorithm::WeightGrad(algorithm) => {
+                        let op = ConvBackwardFilter { conv, x, dw: w, dy: y };
+                        op.launch(algorithm, space, factors, &a, out, &b)?
                     }
-                };
-                let workspace = grow(&device, &mut context.workspace, bytes)?;
-                // SAFETY: as above.
-                unsafe { op.launch(algorithm, workspace, factors, &a, &mut out, &b)? };
+                }
             }
+            context.workspace = workspace;
+            Ok(())
+        })
+    };
+    match plus {
+        Some(plus) => {
+            let view = View::new::<T>(op, "plus", &plus)?;
+            // SAFETY: `plus` has so many elements at this address, and stays; its memory is not this slice's to free.
+            let mut out = ManuallyDrop::new(unsafe { device.cuda_stream().upgrade_device_ptr::<T>(view.at, count) });
+            go(&mut out, T::one())?;
+            drop(view);
+            Ok(plus)
         }
-        Ok(())
-    })?;
-    Ok(tensor(out, &device, shape.as_slice()))
+        None => {
+            let (mut out, _) = room::<T>(&device, count)?;
+            go(&mut out, T::zero())?;
+            Ok(tensor(out, &device, shape.as_slice()))
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The loss.
 
-use candle_core::{CudaStorage, Layout, Result, Storage, Tensor};
+use candle_core::{CudaStorage, DType, Layout, Result, Storage, Tensor, backend::BackendStorage};
 
 use super::{THREADS, address, launch, room};
 use crate::Error;
@@ -23,11 +23,14 @@ pub(crate) fn bce(
         }
     }
     let device = &z.device;
-    let at = |storage: &CudaStorage, layout: &Layout| -> Result<u64> {
+    let at = |name, storage: &CudaStorage, layout: &Layout| -> Result<u64> {
+        if storage.dtype() != DType::F32 {
+            return Err(Error::Type { op, name, expected: DType::F32, got: storage.dtype() }.into());
+        }
         let slice = storage.as_cuda_slice::<f32>()?;
         Ok(address(slice, device) + (layout.start_offset() * size_of::<f32>()) as u64)
     };
-    let (logits, targets) = (at(z, lz)?, at(t, lt)?);
+    let (logits, targets) = (at("logits", z, lz)?, at("targets", t, lt)?);
     let ((loss, loss_at), (grad, grad_at)) = (room::<f32>(device, 1)?, room::<f32>(device, count)?);
     // SAFETY: logits, targets and gradient are as many.
     unsafe {

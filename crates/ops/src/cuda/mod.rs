@@ -7,20 +7,28 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod views;
 
-pub(crate) use conv::{bias_act, forward, input_grad, weight_grad};
+pub(crate) use conv::{allow_tf32, bias_act, forward, input_grad, weight_grad};
 pub(crate) use loss::{bce, bce_grad};
-pub(crate) use norm::{backward, backward_add, normalised, prepare, stats};
+pub(crate) use norm::{Running, backward, backward_add, normalised, prepare, stats};
 pub(crate) use optim::{adamw, sgd};
 pub(crate) use pool::{Windows, avg_pool, avg_pool_grad, global_pool, global_pool_grad, max_pool, max_pool_grad};
+pub(crate) use views::views;
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use candle_core::{
-    CudaDevice, CudaStorage, Result, Shape, Storage, StorageRef, Tensor,
+    CudaDevice, CudaStorage, DType, DeviceLocation, Result, Shape, Storage, StorageRef, Tensor,
+    backend::BackendDevice,
     cuda_backend::{
         CudaDType,
         cudarc::{
             cudnn::CudnnDataType,
-            driver::{CudaSlice, DevicePtr, DeviceRepr},
+            driver::{CudaSlice, DevicePtr, DeviceRepr, PinnedHostSlice},
         },
     },
     op::BackpropOp,
@@ -37,6 +45,8 @@ const DOWN: u32 = 8;
 const THREADS: u32 = ACROSS * DOWN;
 /// Blocks of an element-wise pass, at most: enough to fill any device several times.
 const BLOCKS: u32 = 4096;
+/// Blocks across of a launch that counts turns, at most: channels are at most so many times [`ACROSS`].
+const COLUMNS: usize = 1 << 16;
 
 /// What activations are stored in.
 pub(crate) trait OnCuda: CudaDType + DeviceRepr + CudnnDataType + candle_core::WithDType {
@@ -44,16 +54,26 @@ pub(crate) trait OnCuda: CudaDType + DeviceRepr + CudnnDataType + candle_core::W
     const NAME: &'static str;
     /// Elements of 16 bytes.
     const VECTOR: usize;
+    /// The convolutions of this type.
+    fn plans(context: &mut conv::Context) -> &mut conv::Plans<Self>;
 }
 
 impl OnCuda for f32 {
     const NAME: &'static str = "f32";
     const VECTOR: usize = 4;
+
+    fn plans(context: &mut conv::Context) -> &mut conv::Plans<f32> {
+        &mut context.f32
+    }
 }
 
 impl OnCuda for bf16 {
     const NAME: &'static str = "bf16";
     const VECTOR: usize = 8;
+
+    fn plans(context: &mut conv::Context) -> &mut conv::Plans<bf16> {
+        &mut context.bf16
+    }
 }
 
 /// Launches a kernel: `launch!(device, name, grid, block; arguments)`.
@@ -119,6 +139,9 @@ impl<'a> View<'a> {
 
     /// As [`View::new`], of bytes.
     pub(crate) fn bytes(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+        if tensor.dtype() != DType::U8 {
+            return Err(Error::Type { op, name, expected: DType::U8, got: tensor.dtype() }.into());
+        }
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(cuda) = &*storage else {
             let got = format!("{:?}", tensor.device().location());
@@ -127,6 +150,11 @@ impl<'a> View<'a> {
         let at = address(cuda.as_cuda_slice::<u8>()?, &cuda.device) + layout.start_offset() as u64;
         let pitch = layout.dims().last().copied().unwrap_or(1);
         Ok(View { storage, at, pitch })
+    }
+
+    /// Whether both lie in the same storage.
+    pub(crate) fn shares(&self, other: &View) -> bool {
+        std::ptr::eq(&*self.storage, &*other.storage)
     }
 
     /// The device it is on.
@@ -179,7 +207,36 @@ pub(crate) fn kernel<T: OnCuda>(name: &str, sizes: &[usize]) -> (String, usize) 
     (format!("{name}_{}_{vector}", T::NAME), vector)
 }
 
+/// Counters, 0 between launches, by which the last block of a column knows itself.
+pub(crate) fn turns(device: &CudaDevice) -> Result<u64> {
+    thread_local! {
+        static TURNS: RefCell<HashMap<DeviceLocation, CudaSlice<u32>>> = RefCell::new(HashMap::new());
+    }
+    TURNS.with_borrow_mut(|turns| {
+        let turns = match turns.entry(device.location()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(device.alloc_zeros::<u32>(COLUMNS)?),
+        };
+        Ok(address(turns, device))
+    })
+}
+
 /// Blocks of an element-wise pass over `count` vectors.
 pub(crate) fn blocks(count: usize) -> (u32, u32) {
     (u32::try_from(count.div_ceil(THREADS as usize)).unwrap_or(BLOCKS).clamp(1, BLOCKS), 1)
+}
+
+/// A tensor of what is being copied from `from`, whose first bytes are its.
+pub(crate) fn upload(from: &PinnedHostSlice<u8>, shape: Shape, device: &CudaDevice) -> Result<Tensor> {
+    use candle_core::cuda_backend::WrapErr;
+    let len = shape.elem_count();
+    if len > from.len() {
+        let (expected, got) = (format!("at most {} bytes", from.len()), format!("{shape:?}"));
+        return Err(Error::Parameter { op: "upload", name: "shape", expected, got }.into());
+    }
+    // The copy is of all of it: one length, one allocation.
+    let (mut slice, _) = room::<u8>(device, from.len())?;
+    device.cuda_stream().memcpy_htod(from, &mut slice).w()?;
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }

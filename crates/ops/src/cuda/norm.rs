@@ -1,9 +1,12 @@
 //! Batch normalisation, in passes over the pixels.
 
-use candle_core::{CudaDevice, Result, Tensor};
+use candle_core::{
+    CudaDevice, Result, Tensor,
+    cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr},
+};
 
-use super::{ACROSS, DOWN, NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
-use crate::{Affine, BatchNormGrads, BatchStats, Input};
+use super::{ACROSS, DOWN, NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor, turns};
+use crate::{Affine, BatchNormGrads, BatchStats, Error, Input, view::check_shape};
 
 /// Into how many parts a sum over pixels is split, at most.
 const PARTS: usize = 256;
@@ -15,80 +18,159 @@ fn grid(pixels: usize, channels: usize, vector: usize) -> (u32, u32) {
     (across as u32, parts as u32)
 }
 
-/// One thread for each of the channels.
-fn line(channels: usize) -> ((u32, u32), (u32, u32)) {
-    ((channels.div_ceil(THREADS as usize) as u32, 1), (THREADS, 1))
-}
-
-fn vectors<const N: usize>(
-    device: &CudaDevice,
-    channels: usize,
-) -> Result<[(candle_core::cuda_backend::cudarc::driver::CudaSlice<f32>, u64); N]> {
+fn vectors<const N: usize>(device: &CudaDevice, channels: usize) -> Result<[(CudaSlice<f32>, u64); N]> {
     let made = (0..N).map(|_| room::<f32>(device, channels)).collect::<Result<Vec<_>>>()?;
     made.try_into().map_err(|_| candle_core::Error::Msg("as many as asked for".into()))
 }
 
-/// The statistics of `x [..., C]`.
-pub(crate) fn stats<T: OnCuda>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
+/// As the kernels have it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Norm {
+    eps: f64,
+    mean: u64,
+    var: u64,
+    inv_std: u64,
+    gamma: u64,
+    beta: u64,
+    running_mean: u64,
+    running_var: u64,
+    scale: u64,
+    shift: u64,
+    momentum: f32,
+    unbiased: f32,
+}
+
+// SAFETY: numbers and addresses, laid out as in C.
+unsafe impl DeviceRepr for Norm {}
+
+/// Running statistics to be moved, in place: by `momentum` towards the batch's, of which the variance is multiplied by
+/// `unbiased`.
+#[derive(Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) mean: &'a Tensor,
+    pub(crate) var: &'a Tensor,
+    pub(crate) momentum: f32,
+    pub(crate) unbiased: f32,
+}
+
+/// What a norm reads and moves, locked; results are not there yet.
+struct Parameters<'a> {
+    gamma: View<'a>,
+    beta: View<'a>,
+    running: Option<(View<'a>, View<'a>, f32, f32)>,
+}
+
+impl<'a> Parameters<'a> {
+    fn new(op: &'static str, gamma: &'a Tensor, beta: &'a Tensor, running: Option<Running<'a>>) -> Result<Self> {
+        let view = |name, tensor| View::new::<f32>(op, name, tensor);
+        let running = running.map(|running| -> Result<_> {
+            let (mean, var) = (view("running mean", running.mean)?, view("running variance", running.var)?);
+            Ok((mean, var, running.momentum, running.unbiased))
+        });
+        Ok(Parameters { gamma: view("gamma", gamma)?, beta: view("beta", beta)?, running: running.transpose()? })
+    }
+
+    fn norm(&self, [mean, var, inv_std, scale, shift]: [u64; 5], eps: f64) -> Norm {
+        let (running_mean, running_var, momentum, unbiased) =
+            self.running.as_ref().map_or((NULL, NULL, 0.0, 1.0), |(mean, var, m, u)| (mean.at, var.at, *m, *u));
+        let (gamma, beta) = (self.gamma.at, self.beta.at);
+        Norm { eps, mean, var, inv_std, gamma, beta, running_mean, running_var, scale, shift, momentum, unbiased }
+    }
+}
+
+/// The statistics of `x [..., C]`, and, with `gamma` and `beta`, the norm by them.
+pub(crate) fn stats<T: OnCuda>(
+    op: &'static str,
+    x: &Tensor,
+    channels: usize,
+    eps: f64,
+    norm: Option<(&Tensor, &Tensor, Option<Running>, bool)>,
+) -> Result<(BatchStats, Option<Affine>)> {
     let pixels = x.elem_count() / channels;
     let x = View::pixels::<T>(op, "x", x)?;
     let device = x.device()?.clone();
     let (name, vector) = kernel::<T>("stats", &[channels, x.pitch]);
     let (across, parts) = grid(pixels, channels, vector);
     let (_partial, partial) = room::<f32>(&device, 2 * parts as usize * channels)?;
-    let (_origin, origin) = room::<f32>(&device, channels)?;
     let [(mean, mean_at), (var, var_at), (inv_std, inv_std_at)] = vectors(&device, channels)?;
-    // SAFETY: `x` has so many pixels and channels; the other memory has been made for them.
+    let parameters = norm
+        .map(|(gamma, beta, running, _)| Parameters::new(op, gamma, beta, running))
+        .transpose()?
+        .map(|parameters| Ok::<_, candle_core::Error>((parameters, vectors::<2>(&device, channels)?)))
+        .transpose()?;
+    let of = match &parameters {
+        Some((parameters, [(_, scale), (_, shift)])) => {
+            parameters.norm([mean_at, var_at, inv_std_at, *scale, *shift], eps)
+        }
+        None => Norm { eps, mean: mean_at, var: var_at, inv_std: inv_std_at, ..NOTHING },
+    };
+    // SAFETY: `x` has so many pixels and channels; the other memory has been made for them, or is a vector of so many
+    // channels. Running statistics are written by this stream alone.
     unsafe {
         launch!(device, &name, (across, parts), (ACROSS, DOWN);
-            x.at, pixels as i64, channels as i32, x.pitch as i64, partial, origin);
-        let (grid, block) = line(channels);
-        launch!(device, "stats_finish", grid, block;
-            partial, parts as i32, pixels as i64, channels as i32, eps, origin, mean_at, var_at, inv_std_at);
+            x.at, pixels as i64, channels as i32, x.pitch as i64, partial, turns(&device)?, of);
     }
     let vector = |slice| tensor(slice, &device, channels);
-    Ok(BatchStats { mean: vector(mean), var: vector(var), inv_std: vector(inv_std) })
+    let affine = parameters.map(|(_, [(scale, _), (shift, _)])| Affine {
+        scale: vector(scale),
+        shift: vector(shift),
+        relu: norm.is_some_and(|(.., relu)| relu),
+    });
+    Ok((BatchStats { mean: vector(mean), var: vector(var), inv_std: vector(inv_std) }, affine))
 }
 
-/// The norm by `stats` as a change of each channel; moves the running statistics, if given, by `momentum` towards the
-/// batch's, of which the variance is multiplied by `unbiased`.
+const NOTHING: Norm = Norm {
+    eps: 0.0,
+    mean: NULL,
+    var: NULL,
+    inv_std: NULL,
+    gamma: NULL,
+    beta: NULL,
+    running_mean: NULL,
+    running_var: NULL,
+    scale: NULL,
+    shift: NULL,
+    momentum: 0.0,
+    unbiased: 1.0,
+};
+
+/// The norm by `stats` as a change of each channel.
 pub(crate) fn prepare(
     op: &'static str,
     stats: &BatchStats,
     gamma: &Tensor,
     beta: &Tensor,
     relu: bool,
-    running: Option<(&Tensor, &Tensor, f32, f32)>,
+    running: Option<Running>,
 ) -> Result<Affine> {
     let channels = stats.mean.elem_count();
     let view = |name, tensor| View::new::<f32>(op, name, tensor);
-    let (gamma, beta) = (view("gamma", gamma)?, view("beta", beta)?);
+    let parameters = Parameters::new(op, gamma, beta, running)?;
     let (mean, var) = (view("mean", &stats.mean)?, view("var", &stats.var)?);
     let inv_std = view("inv_std", &stats.inv_std)?;
-    let (momentum, unbiased) = running.map_or((0.0, 1.0), |(_, _, momentum, unbiased)| (momentum, unbiased));
-    let running_mean = running.map(|(mean, ..)| view("running mean", mean)).transpose()?;
-    let running_var = running.map(|(_, var, ..)| view("running variance", var)).transpose()?;
-    let device = gamma.device()?.clone();
+    let device = mean.device()?.clone();
     let [(scale, scale_at), (shift, shift_at)] = vectors(&device, channels)?;
-    let (grid, block) = line(channels);
-    // SAFETY: all are vectors of so many channels; the running ones are written by this stream alone.
+    let norm = parameters.norm([mean.at, var.at, inv_std.at, scale_at, shift_at], 0.0);
+    // SAFETY: as above.
     unsafe {
-        launch!(device, "norm_prepare", grid, block;
-            channels as i32, gamma.at, beta.at, mean.at, var.at, inv_std.at, momentum, unbiased,
-            address_of(&running_mean), address_of(&running_var), scale_at, shift_at);
+        launch!(device, "norm_prepare", (channels.div_ceil(THREADS as usize) as u32, 1), (THREADS, 1);
+            channels as i32, norm);
     }
     Ok(Affine { scale: tensor(scale, &device, channels), shift: tensor(shift, &device, channels), relu })
 }
 
 /// Scale, shift and whether a ReLU follows, of what may change an input.
-struct Change<'a> {
-    scale: Option<View<'a>>,
-    shift: Option<View<'a>>,
-    relu: bool,
+pub(super) struct Change<'a> {
+    pub(super) scale: Option<View<'a>>,
+    pub(super) shift: Option<View<'a>>,
+    pub(super) relu: bool,
 }
 
 impl<'a> Change<'a> {
-    fn new(op: &'static str, affine: Option<&'a Affine>) -> Result<Self> {
+    pub(super) fn new(op: &'static str, x: Input<'a>) -> Result<Self> {
+        let (affine, channels) = (x.affine, x.x.dims().last().copied().unwrap_or(0));
+        affine.map_or(Ok(()), |affine| check_shape(op, "scale", &affine.scale, &[channels]))?;
         let view =
             |name, of: fn(&Affine) -> &Tensor| affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose();
         let (scale, shift) = (view("scale", |a| &a.scale)?, view("shift", |a| &a.shift)?);
@@ -98,10 +180,14 @@ impl<'a> Change<'a> {
 
 /// `x + residual`, each changed on the way in, with ReLU if `relu`.
 pub(crate) fn normalised<T: OnCuda>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
+    if x.affine.is_none() && residual.is_none() && !relu {
+        return Ok(x.x.clone());
+    }
     let shape = x.x.shape().clone();
     let channels = *shape.dims().last().unwrap_or(&1);
     let pixels = shape.elem_count() / channels.max(1);
-    let (change, other) = (Change::new(op, x.affine)?, Change::new(op, residual.and_then(|r| r.affine))?);
+    let (change, other) = (Change::new(op, x)?, residual.map(|residual| Change::new(op, residual)).transpose()?);
+    let other = other.unwrap_or(Change { scale: None, shift: None, relu: false });
     let residual = residual.map(|residual| View::new::<T>(op, "residual", residual.x)).transpose()?;
     let x = View::pixels::<T>(op, "x", x.x)?;
     let device = x.device()?.clone();
@@ -133,7 +219,7 @@ fn gradient<T: OnCuda>(
     x: &Tensor,
     y: Option<&Tensor>,
     gamma: &Tensor,
-    affine: &Affine,
+    beta: &Tensor,
     stats: &BatchStats,
     mask: Mask,
     has_residual: bool,
@@ -145,9 +231,13 @@ fn gradient<T: OnCuda>(
     let view = |name, tensor| View::new::<f32>(op, name, tensor);
     let (dy, x) = (View::new::<T>(op, "dy", dy)?, View::pixels::<T>(op, "x", x)?);
     let y = y.map(|y| View::new::<T>(op, "y", y)).transpose()?;
-    let (gamma, mean, inv_std) = (view("gamma", gamma)?, view("mean", &stats.mean)?, view("inv_std", &stats.inv_std)?);
-    let (scale, shift) = (view("scale", &affine.scale)?, view("shift", &affine.shift)?);
+    let (gamma, beta) = (view("gamma", gamma)?, view("beta", beta)?);
+    let (mean, inv_std) = (view("mean", &stats.mean)?, view("inv_std", &stats.inv_std)?);
     let target = into.map(|into| View::pixels::<T>(op, "into", into)).transpose()?;
+    if target.as_ref().is_some_and(|into| into.shares(&dy) || into.shares(&x)) {
+        let got = "one that shares storage with another operand".to_owned();
+        return Err(Error::Parameter { op, name: "into", expected: "a tensor of its own".to_owned(), got }.into());
+    }
     let device = x.device()?.clone();
     let mask = mask as i32;
 
@@ -155,7 +245,7 @@ fn gradient<T: OnCuda>(
     let (name, vector) = kernel::<T>("grad_sums", &[channels, x.pitch, dx_pitch]);
     let (across, parts) = grid(pixels, channels, vector);
     let (_partial, partial) = room::<f32>(&device, 2 * parts as usize * channels)?;
-    let (_coefficients, coefficients) = room::<f32>(&device, 3 * channels)?;
+    let (_coefficients, coefficients) = room::<f32>(&device, 5 * channels)?;
     let [(dgamma, dgamma_at), (dbeta, dbeta_at)] = vectors(&device, channels)?;
     let made = target.is_none().then(|| room::<T>(&device, count)).transpose()?;
     let dx = target.as_ref().map_or_else(|| made.as_ref().map_or(NULL, |made| made.1), |into| into.at);
@@ -163,16 +253,11 @@ fn gradient<T: OnCuda>(
     // SAFETY: all have so many pixels of so many channels, `x` and `dx` their pitches apart.
     unsafe {
         launch!(device, &name, (across, parts), (ACROSS, DOWN);
-            dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), scale.at, shift.at, mask,
-            mean.at, partial);
-        let (grid, block) = line(channels);
-        launch!(device, "grad_finish", grid, block;
-            partial, parts as i32, pixels as i64, channels as i32, gamma.at, mean.at, inv_std.at, coefficients,
-            dgamma_at, dbeta_at);
+            dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask,
+            gamma.at, beta.at, mean.at, inv_std.at, partial, turns(&device)?, coefficients, dgamma_at, dbeta_at);
         let name = kernel::<T>("grad", &[channels, x.pitch, dx_pitch]).0;
         launch!(device, &name, blocks(count / vector), (THREADS, 1);
-            dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), scale.at, shift.at, mask,
-            coefficients, dx, dx_pitch as i64, i32::from(target.is_some()), left.as_ref().map_or(NULL, |left| left.1));
+            dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask, coefficients, dx, dx_pitch as i64, i32::from(target.is_some()), left.as_ref().map_or(NULL, |left| left.1));
     }
     let dx = match (made, into) {
         (Some((dx, _)), _) => tensor(dx, &device, shape.clone()),
@@ -205,8 +290,7 @@ pub(crate) fn backward<T: OnCuda>(
         Some(_) => Mask::Result,
         None => Mask::Again,
     };
-    let affine = prepare(op, stats, gamma, beta, relu, None)?;
-    gradient::<T>(op, dy, x, y, gamma, &affine, stats, mask, has_residual, None)
+    gradient::<T>(op, dy, x, y, gamma, beta, stats, mask, has_residual, None)
 }
 
 /// As [`crate::batch_norm_backward_add`], after its checks.
@@ -219,7 +303,6 @@ pub(crate) fn backward_add<T: OnCuda>(
     stats: &BatchStats,
     into: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
-    let affine = prepare(op, stats, gamma, beta, true, None)?;
-    let grads = gradient::<T>(op, dy, x, None, gamma, &affine, stats, Mask::Again, false, Some(into))?;
+    let grads = gradient::<T>(op, dy, x, None, gamma, beta, stats, Mask::Again, false, Some(into))?;
     Ok((grads.dgamma, grads.dbeta))
 }

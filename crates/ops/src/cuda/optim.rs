@@ -1,12 +1,13 @@
 //! Steps of optimisers, many tensors at a time.
 
-use candle_core::{Result, cuda_backend::cudarc::driver::DeviceRepr};
+use candle_core::{DType, Result, cuda_backend::cudarc::driver::DeviceRepr};
+use half::bf16;
 
 use super::{NULL, THREADS, View, launch};
 use crate::{Error, Step};
 
 /// Tensors of one launch (as in the kernels).
-const TENSORS: usize = 72;
+const TENSORS: usize = 64;
 /// Elements that a block steps over (as in the kernels).
 const STEP: usize = 4096;
 
@@ -18,9 +19,11 @@ struct Tensors {
     grad: [u64; TENSORS],
     first: [u64; TENSORS],
     second: [u64; TENSORS],
-    ends: [i32; TENSORS],
-    count: i32,
+    copy: [u64; TENSORS],
     lens: [i64; TENSORS],
+    ends: [i32; TENSORS],
+    half: [u8; TENSORS],
+    count: i32,
 }
 
 // SAFETY: numbers and addresses, laid out as in C.
@@ -39,9 +42,11 @@ fn each(
             grad: none,
             first: none,
             second: none,
-            ends: [0; TENSORS],
-            count: steps.len() as i32,
+            copy: none,
             lens: [0; TENSORS],
+            ends: [0; TENSORS],
+            half: [0; TENSORS],
+            count: steps.len() as i32,
         };
         let (mut blocks, mut device) = (0, None);
         for (at, step) in steps.iter().enumerate() {
@@ -49,10 +54,23 @@ fn each(
             let param = view("param", step.param)?;
             device = Some(param.device()?.clone());
             tensors.param[at] = param.at;
-            tensors.grad[at] = view("grad", step.grad)?.at;
+            tensors.half[at] = u8::from(step.grad.dtype() == DType::BF16);
+            tensors.grad[at] = match step.grad.dtype() {
+                DType::BF16 => View::new::<bf16>(op, "grad", step.grad)?.at,
+                _ => view("grad", step.grad)?.at,
+            };
             tensors.first[at] = view("first", step.first)?.at;
             tensors.second[at] =
-                step.second.map_or(Ok(NULL), |second| Ok::<_, candle_core::Error>(view("second", second)?.at))?;
+                step.second.map(|second| view("second", second)).transpose()?.map_or(NULL, |second| second.at);
+            if let Some(copy) = step.copy {
+                tensors.copy[at] = View::new::<bf16>(op, "copy", copy)?.at;
+            }
+            let at_once = [tensors.param[at], tensors.grad[at], tensors.first[at], tensors.second[at]];
+            if let Some(twice) = (0..4).find(|&i| at_once[i] != NULL && at_once[..i].contains(&at_once[i])) {
+                let (name, expected) = (["param", "grad", "first", "second"][twice], "a tensor of its own".to_owned());
+                let got = "one that shares storage with another operand".to_owned();
+                return Err(Error::Parameter { op, name, expected, got }.into());
+            }
             let len = step.param.elem_count();
             blocks += len.div_ceil(STEP);
             tensors.ends[at] = blocks as i32;
@@ -75,16 +93,20 @@ pub(crate) fn sgd(op: &'static str, steps: &[Step], lr: f32, mu: f32, wd: f32) -
 }
 
 /// AdamW, by PyTorch's formula, with learning rate, betas, epsilon and weight decay; `step` counts from 1.
-pub(crate) fn adamw(op: &'static str, steps: &[Step], [lr, beta1, beta2, eps, wd]: [f32; 5], step: u64) -> Result<()> {
+pub(crate) fn adamw(op: &'static str, steps: &[Step], [lr, beta1, beta2, eps, wd]: [f64; 5], step: u64) -> Result<()> {
     if steps.iter().any(|step| step.second.is_none()) {
         return Err(Error::Parameter { op, name: "second", expected: "a moment".into(), got: "None".into() }.into());
     }
-    let correction = |beta: f32| (1.0 - f64::from(beta).powf(step.max(1) as f64)) as f32;
+    // In f64, as far as the elements have no part in it.
+    let bias = |beta: f64| 1.0 - beta.powf(step.max(1) as f64);
+    let (rate, root) = ((lr / bias(beta1)) as f32, bias(beta2).sqrt() as f32);
+    let kept = (1.0 - lr * wd) as f32;
+    let [(beta1, rest1), (beta2, rest2)] = [beta1, beta2].map(|beta| (beta as f32, (1.0 - beta) as f32));
     each(op, steps, |device, tensors, blocks| {
         // SAFETY: as above.
         unsafe {
             launch!(device, "adamw", (blocks, 1), (THREADS, 1);
-                tensors, lr, beta1, beta2, eps, wd, correction(beta1), correction(beta2));
+                tensors, beta1, rest1, beta2, rest2, eps as f32, kept, rate, root);
         }
         Ok(())
     })

@@ -1,8 +1,12 @@
 //! Pooling: windows and whole maps.
 
-use candle_core::{CudaStorage, Layout, Result, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
+use candle_core::{
+    CudaStorage, DType, Layout, Result, Tensor, backend::BackendStorage, cuda_backend::cudarc::driver::DeviceRepr,
+};
 
-use super::{ACROSS, DOWN, OnCuda, THREADS, View, address, address_of, blocks, kernel, launch, room, tensor};
+use super::{
+    ACROSS, DOWN, OnCuda, THREADS, View, address, address_of, blocks, kernel, launch, norm::Change, room, tensor,
+};
 use crate::{Error, Input, Pool};
 
 /// As the kernels have it.
@@ -39,11 +43,7 @@ fn count(shape: [usize; 4]) -> usize {
 
 /// The largest value of every window, and its tap.
 pub(crate) fn max_pool<T: OnCuda>(op: &'static str, g: Windows, x: Input) -> Result<(Tensor, Tensor)> {
-    let view = |name, of: fn(&crate::Affine) -> &Tensor| {
-        x.affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose()
-    };
-    let (scale, shift) = (view("scale", |a| &a.scale)?, view("shift", |a| &a.shift)?);
-    let relu = x.affine.is_some_and(|affine| affine.relu);
+    let Change { scale, shift, relu } = Change::new(op, x)?;
     let x = View::new::<T>(op, "x", x.x)?;
     let device = x.device()?.clone();
     let ((y, y_at), (index, index_at)) =
@@ -116,6 +116,9 @@ pub(crate) fn global_pool(
     if !layout.is_contiguous() {
         let (shape, strides) = (layout.shape().clone(), layout.stride().to_vec());
         return Err(Error::Strided { op, name: "x", shape, strides }.into());
+    }
+    if x.dtype() != DType::F32 {
+        return Err(Error::Type { op, name: "x", expected: DType::F32, got: x.dtype() }.into());
     }
     let device = &x.device;
     let at = address(x.as_cuda_slice::<f32>()?, device) + (layout.start_offset() * size_of::<f32>()) as u64;

@@ -1,5 +1,7 @@
 //! What the tests share.
 
+use std::sync::OnceLock;
+
 use candle_core::{DType, Device, Tensor, WithDType};
 
 /// `n` numbers in `-1..1` that look random: SplitMix64, started at `seed`.
@@ -21,7 +23,22 @@ pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
 
 /// A tensor of these values.
 pub(crate) fn tensor<T: WithDType>(values: &[T], shape: &[usize]) -> Tensor {
-    Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+    Tensor::from_slice(values, shape, device()).unwrap()
+}
+
+/// Where the tests run: the CPU, or, as `AGCNN_DEVICE=cuda` asks, the first CUDA device.
+pub(crate) fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| match std::env::var("AGCNN_DEVICE").as_deref() {
+        #[cfg(feature = "cuda")]
+        Ok("cuda") => {
+            let device = Device::new_cuda_with_stream(0).unwrap();
+            ops::host::one_stream(&device).unwrap();
+            device
+        }
+        Err(_) | Ok("cpu") => Device::Cpu,
+        other => panic!("AGCNN_DEVICE={other:?}: expected cpu, or cuda with the feature of this name"),
+    })
 }
 
 /// The values of a tensor of `f32` or bf16, in row-major order.

@@ -1,0 +1,242 @@
+//! From stored pictures to batches on the network's device.
+//!
+//! On a CPU a thread makes the inputs of a step while the step before it runs. On CUDA the device makes them, in one
+//! launch per batch, from pictures that it holds; where it cannot hold all of them, those of the next batch are gathered
+//! in memory that it reads by itself.
+
+use std::sync::mpsc;
+
+use candle_core::{DType, Device, Tensor};
+use cxr::OUTPUTS;
+use ops::Draw;
+
+use crate::augment::inputs;
+use crate::{Pictures, Result};
+
+/// Gets the number of a batch, its inputs `[n, side, side, 3]` and its targets `[n, 15]`.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(usize, Tensor, Tensor) -> Result<()>;
+
+/// Pictures, and where batches are made of them.
+pub(crate) struct Feed<'a> {
+    pictures: &'a Pictures,
+    device: Device,
+    #[cfg(feature = "cuda")]
+    resident: Option<cuda::Resident>,
+}
+
+impl<'a> Feed<'a> {
+    /// On CUDA, the pictures move to the device if they take at most half of what is free there.
+    pub(crate) fn new(pictures: &'a Pictures, device: &Device) -> Result<Feed<'a>> {
+        #[cfg(feature = "cuda")]
+        let resident = if device.is_cuda() && pictures.pixels.len() <= ops::host::free_memory(device)? / 2 {
+            Some(cuda::Resident::new(pictures, device)?)
+        } else {
+            None
+        };
+        Ok(Feed {
+            pictures,
+            device: device.clone(),
+            #[cfg(feature = "cuda")]
+            resident,
+        })
+    }
+
+    pub(crate) fn pictures(&self) -> &'a Pictures {
+        self.pictures
+    }
+
+    /// Makes batches of what `draws` say, in order; inputs are of `dtype` on CUDA, of `f32` on a CPU.
+    pub(crate) fn each(&self, draws: &[Draw], side: usize, batch: usize, dtype: DType, take: Take) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() {
+            return match &self.resident {
+                Some(resident) => resident.each(draws, side, batch, dtype, &self.device, take),
+                None => cuda::streamed(self.pictures, draws, side, batch, dtype, &self.device, take),
+            };
+        }
+        let _ = dtype;
+        ahead(draws.chunks(batch), &|draws| Ok(inputs(self.pictures, draws, side)), &mut |step, draws, pixels| {
+            let x = Tensor::from_vec(pixels, (draws.len(), side, side, 3), &self.device)?;
+            take(step, x, targets(self.pictures, draws, &self.device)?)
+        })
+    }
+}
+
+/// The targets `[n, 15]` of some pictures.
+fn targets(pictures: &Pictures, draws: &[Draw], device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = draws.iter().flat_map(|draw| pictures.targets[draw.index]).collect();
+    Ok(Tensor::from_vec(values, (draws.len(), OUTPUTS), device)?)
+}
+
+/// Gives each item to `take`, in order and counted, with what `make` makes of it on a thread of its own: what a step
+/// needs is made while the step before it runs, at most two steps ahead.
+fn ahead<I: Clone + Send, B: Send>(
+    items: impl Iterator<Item = I> + Send,
+    make: &(dyn Fn(I) -> Result<B> + Sync),
+    take: &mut dyn FnMut(usize, I, B) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, made) = mpsc::sync_channel(1);
+        scope.spawn(move || {
+            for item in items {
+                // Nobody takes any more: `take` has failed.
+                if sender.send((item.clone(), make(item))).is_err() {
+                    break;
+                }
+            }
+        });
+        made.into_iter().enumerate().try_for_each(|(index, (item, made))| take(index, item, made?))
+    })
+}
+
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use std::sync::Mutex;
+
+    use ops::host::Staging;
+    use ops::{Draws, views};
+    use rayon::prelude::*;
+
+    use super::*;
+    use crate::augment::COLOURS;
+
+    /// Pictures on the device.
+    pub(crate) struct Resident {
+        /// `[N, size, size]` grey.
+        pixels: Tensor,
+        /// `[N, 15]`.
+        targets: Tensor,
+    }
+
+    impl Resident {
+        pub(crate) fn new(pictures: &Pictures, device: &Device) -> Result<Resident> {
+            let shape = (pictures.len(), pictures.size, pictures.size);
+            Ok(Resident {
+                pixels: Tensor::from_slice(&pictures.pixels, shape, device)?,
+                targets: Tensor::from_slice(pictures.targets.as_flattened(), (pictures.len(), OUTPUTS), device)?,
+            })
+        }
+
+        pub(crate) fn each(
+            &self,
+            draws: &[Draw],
+            side: usize,
+            batch: usize,
+            dtype: DType,
+            device: &Device,
+            take: Take,
+        ) -> Result<()> {
+            if draws.is_empty() {
+                return Ok(());
+            }
+            let (pictures, size, _) = self.pixels.dims3()?;
+            let plan = Draws::new(draws, pictures, size, device)?;
+            for (step, draws) in draws.chunks(batch).enumerate() {
+                let which = (step * batch, draws.len());
+                let (x, targets) = views(&self.pixels, &plan, which, Some(&self.targets), side, COLOURS, dtype)?;
+                take(step, x, targets.unwrap_or(self.targets.clone()))?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Batches that are being gathered, on their way, or being read.
+    const STAGED: usize = 3;
+
+    /// Makes batches of pictures that are not on the device.
+    pub(crate) fn streamed(
+        pictures: &Pictures,
+        draws: &[Draw],
+        side: usize,
+        batch: usize,
+        dtype: DType,
+        device: &Device,
+        take: Take,
+    ) -> Result<()> {
+        let (size, bytes) = (pictures.size, pictures.size * pictures.size);
+        let (back, free) = mpsc::channel();
+        for _ in 0..STAGED {
+            // Into a channel whose other end is here.
+            let _ = back.send(Staging::new(device, batch.min(draws.len()) * bytes)?);
+        }
+        let free = Mutex::new(free);
+        let gather = |draws: &[Draw]| -> Result<Option<Staging>> {
+            let staging = free.lock().ok().and_then(|free| free.recv().ok());
+            let Some(mut staging) = staging else { return Ok(None) }; // `take` has failed
+            let rows = staging.bytes()?.par_chunks_exact_mut(bytes).zip(draws);
+            rows.for_each(|(row, draw)| row.copy_from_slice(pictures.picture(draw.index)));
+            Ok(Some(staging))
+        };
+        ahead(draws.chunks(batch), &gather, &mut |step, draws, staging| {
+            let Some(staging) = staging else { return Ok(()) };
+            let pixels = staging.upload((draws.len(), size, size), device)?;
+            let _ = back.send(staging); // into a channel whose other end is here
+            let here: Vec<Draw> = draws.iter().enumerate().map(|(index, draw)| Draw { index, ..*draw }).collect();
+            let plan = Draws::new(&here, draws.len(), size, device)?;
+            let (x, _) = views(&pixels, &plan, (0, draws.len()), None, side, COLOURS, dtype)?;
+            take(step, x, targets(pictures, draws, device)?)
+        })
+    }
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+    use crate::augment::{COLOURS, evaluation, training};
+    use crate::{OptimizerKind, Precision, Recipe, Schedule, View};
+
+    /// What the device makes of a picture is what the CPU makes of it, to a tenth of a grey level.
+    #[test]
+    fn the_device_sees_what_the_cpu_sees() {
+        let (count, size, side) = (11, 37, 32);
+        let mut pictures = Pictures { size, ..Default::default() };
+        for index in 0..count {
+            let grey = |at: usize| ((at * at * 31 + at * 7 + index * 53) % 251) as u8;
+            pictures.pixels.extend((0..size * size).map(grey));
+            pictures.targets.push([index as f32; OUTPUTS]);
+        }
+        let recipe = Recipe {
+            epochs: 1,
+            batch: 4,
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            optimizer: OptimizerKind::Sgd,
+            schedule: Schedule::Cosine,
+            warmup_epochs: 0,
+            crop: side,
+            view: View::Centre,
+            scale_min: 0.2,
+            flip: true,
+            rotate_deg: 30.0,
+            brightness: 0.4,
+            contrast: 0.4,
+            precision: Precision::F32,
+            seed: 5,
+        };
+        let mut draws: Vec<Draw> = (0..count).rev().map(|index| training(size, index, &recipe, 3)).collect();
+        draws.extend((0..count).map(|index| evaluation(size, index, side, View::Centre)));
+        draws.extend((0..count).map(|index| evaluation(size, index, side, View::Whole)));
+        let (expected, device) = (inputs(&pictures, &draws, side), crate::device("cuda").unwrap());
+        let check = |which: &str, run: &dyn Fn(Take) -> Result<()>| {
+            let (mut seen, mut targets) = (Vec::new(), Vec::new());
+            run(&mut |_, x, y| {
+                seen.extend(x.flatten_all()?.to_vec1::<f32>()?);
+                targets.extend(y.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<f32>()?);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(seen.len(), expected.len(), "{which}");
+            for (at, (got, expected)) in seen.iter().zip(&expected).enumerate() {
+                let grey = (got - expected).abs() * COLOURS.deviation[at % 3] * 255.0;
+                let draw = draws[at / (side * side * 3)];
+                assert!(grey < 0.1, "{which}: {got}, expected {expected}, value {at}, {draw:?}");
+            }
+            assert_eq!(targets, draws.iter().map(|draw| draw.index as f32).collect::<Vec<_>>(), "{which}");
+        };
+        let feed = Feed::new(&pictures, &device).unwrap();
+        assert!(feed.resident.is_some());
+        check("resident", &|take| feed.each(&draws, side, 4, DType::F32, take));
+        check("streamed", &|take| cuda::streamed(&pictures, &draws, side, 4, DType::F32, &device, take));
+    }
+}
