@@ -46,15 +46,15 @@ fn steps(device: &Device, backbone: &str, side: usize, precision: Precision, kin
 #[test]
 fn steps_agree_with_the_cpu() {
     use OptimizerKind::{AdamW, Sgd};
-    use Precision::{Bf16, F32, Tf32};
-    // TF32 and bf16 keep three digits of every factor.
+    use Precision::{F32, Tf32};
     for (backbone, side, precision, kind, within) in [
         ("mini", 40, F32, Sgd, [1e-5, 1e-4, 1e-4]),
         ("mini", 40, F32, AdamW, [1e-3, 1e-4, 1e-2]),
+        // TF32 keeps three digits of every factor.
         ("mini", 40, Tf32, Sgd, [2e-2, 0.1, 0.1]),
-        ("mini", 40, Bf16, Sgd, [2e-2, 0.1, 0.1]),
         ("resnet18", 40, F32, Sgd, [1e-4, 1e-3, 1e-3]),
-        ("densenet121", 64, F32, Sgd, [1e-3, 1e-2, 1e-2]),
+        // One ReLU of its 120 that flips shows from there down; so does a pixel that changes by 1e-5.
+        ("densenet121", 64, F32, Sgd, [1e-2, 3e-2, 1e-2]),
     ] {
         let got = steps(&cuda(), backbone, side, precision, kind);
         let expected = steps(&Device::Cpu, backbone, side, precision, kind);
@@ -63,6 +63,21 @@ fn steps_agree_with_the_cpu() {
         {
             let off = distance(got, expected);
             assert!(off < within, "{what} of {backbone}, {precision:?}, {kind:?}: {off:e}, at most {within:e}");
+        }
+    }
+}
+
+/// In bf16 no device is right; CUDA is about as far from f32 as the CPU is.
+#[test]
+fn steps_in_bf16_are_as_close_to_f32_as_the_cpus() {
+    for (backbone, side) in [("mini", 40), ("resnet18", 40)] {
+        let run = |device: &Device, precision| steps(device, backbone, side, precision, OptimizerKind::Sgd);
+        let exact = run(&Device::Cpu, Precision::F32);
+        let (got, other) = (run(&cuda(), Precision::Bf16), run(&Device::Cpu, Precision::Bf16));
+        for (((what, got), other), exact) in ["losses", "gradients", "logits"].iter().zip(&got).zip(&other).zip(&exact)
+        {
+            let (got, other) = (distance(got, exact), distance(other, exact));
+            assert!(got < 2.0 * other, "{what} of {backbone}: {got:e} from f32, on the CPU {other:e}");
         }
     }
 }
