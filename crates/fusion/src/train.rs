@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use candle_core::{Module, Tensor, Var};
+use candle_core::{Module, Tensor};
 use candle_nn::Linear;
 use cxr::{Labels, Split, metrics};
 use nets::{EpochStats, Fit, Optimizer};
@@ -125,11 +125,8 @@ impl<'a> Trainer<'a> {
         }
         let device = self.layer.weight().device();
         let inputs = Tensor::from_vec(inputs, (indices.len(), samples.dim()), device)?;
-        // Autograd ends at the logits: through the layer, it would also take the gradient of the features, which is a
-        // third of all arithmetic.
-        let logits = Var::from_tensor(&self.layer.forward(&inputs)?)?;
-        let loss = ops::bce_with_logits(&logits, &samples.targets(indices, device)?)?;
-        let error = loss.backward()?.remove(&logits).unwrap_or(logits.zeros_like()?);
+        let logits = self.layer.forward(&inputs)?;
+        let (loss, error) = ops::bce_with_logits(&logits, &samples.targets(indices, device)?)?;
         let grads = [error.t()?.matmul(&inputs)?, error.sum(0)?];
         self.optimizer.step(&parameters(&self.layer), &grads, lr)?;
         Ok(loss.to_scalar()?)

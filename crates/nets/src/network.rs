@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use candle_core::{DType, Device, Module, Tensor, Var};
-use candle_nn::Linear;
+use candle_core::{DType, Device, Tensor};
 use cxr::OUTPUTS;
 
 use crate::augment::random;
@@ -178,18 +177,15 @@ impl Network {
             Folded::Densenet(folded) => folded.forward(x)?,
         };
         let map = map.to_dtype(DType::F32)?;
-        let pool = self.global_pool(&map)?;
-        let (weight, bias) = self.head;
-        let head = Linear::new(self.params.get(weight).clone(), Some(self.params.get(bias).clone()));
-        let logits = head.forward(&pool)?;
+        let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
+        let logits = self.head(&pool)?;
         Ok(Evaluated { map, pool, logits })
     }
 
     /// One forward and backward pass in training mode: the mean binary cross-entropy, a scalar on the network's device,
     /// and its gradients.
     ///
-    /// Batch norms use the batch's statistics and move the running ones. The trunk's gradients are hand-written, the
-    /// head's are candle's.
+    /// Batch norms use the batch's statistics and move the running ones.
     ///
     /// # Shapes
     /// `x [N, S, S, 3]`, `targets [N, 15]`, 0 or 1.
@@ -211,22 +207,15 @@ impl Network {
             }
         };
 
-        let map = Var::from_tensor(&map.to_dtype(DType::F32)?)?;
-        let weight = Var::from_tensor(self.params.get(self.head.0))?;
-        let bias = Var::from_tensor(self.params.get(self.head.1))?;
-        let head = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
-        let logits = head.forward(&self.global_pool(&map)?)?;
-        let loss = ops::bce_with_logits(&logits, targets)?;
-        let mut store = loss.backward()?;
-        let mut taken = |var: &Var| -> Result<Tensor> {
-            let grad = store.remove(var).unwrap_or(var.zeros_like()?);
-            Ok(grad.contiguous()?)
-        };
-        let dmap = taken(&map)?.to_dtype(self.activations)?;
-        drop(map);
+        let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
+        let logits = self.head(&pool)?;
+        let (loss, dlogits) = ops::bce_with_logits(&logits, targets)?;
         let mut grads = Collect::new();
-        grads.put(self.head.0, taken(&weight)?);
-        grads.put(self.head.1, taken(&bias)?);
+        grads.put(self.head.0, dlogits.t()?.matmul(&pool)?);
+        grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?);
+        let dpool = dlogits.matmul(self.params.get(self.head.0))?;
+        let dmap = ops::global_pool_backward(&map, &pool, &dpool, self.pool_of_ops())?;
+        drop(map);
 
         match (&self.trunk, tape) {
             (Trunk::Resnet(trunk), Tape::Resnet(tape)) => {
@@ -237,8 +226,8 @@ impl Network {
             }
             _ => unreachable!("taped by this trunk"),
         }
-        let grads = Grads { tensors: grads.finish(&self.params), logits: logits.detach() };
-        Ok((loss.detach(), grads))
+        let grads = Grads { tensors: grads.finish(&self.params), logits };
+        Ok((loss, grads))
     }
 
     /// Writes all weights in torchvision's names and layout, atomically; `key` says which run made them.
@@ -390,13 +379,20 @@ impl Network {
         })
     }
 
-    fn global_pool(&self, map: &Tensor) -> Result<Tensor> {
-        let pool = match self.pool {
+    fn pool_of_ops(&self) -> ops::Pool {
+        match self.pool {
             Pool::Max => ops::Pool::Max,
             Pool::Avg => ops::Pool::Avg,
             Pool::Lse => ops::Pool::Lse { r: LSE_R },
-        };
-        Ok(ops::global_pool(map, pool)?)
+        }
+    }
+
+    /// The logits `[N, 15]` of pools `[N, K]`.
+    fn head(&self, pool: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.params.get(self.head.0), self.params.get(self.head.1));
+        // A sum of equal shapes: on CUDA, candle would send along how to spread the bias, every time.
+        let bias = ones(pool)?.matmul(&bias.unsqueeze(0)?)?;
+        Ok((pool.matmul(&weight.t()?)? + bias)?)
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {
@@ -410,4 +406,9 @@ impl Network {
             )),
         }
     }
+}
+
+/// A one per row of `x`, `[N, 1]`.
+fn ones(x: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::ones((x.dim(0)?, 1), DType::F32, x.device())?)
 }

@@ -1,4 +1,4 @@
-//! Differentiable candle operators that upstream lacks or has slow or wrong.
+//! The operators of a network's forward and backward pass on candle's tensors, which upstream lacks or has slow or wrong.
 //!
 //! Upstream candle (0.11.1) convolves in a way that trains a ResNet-50 on a CPU more than ten times slower than PyTorch
 //! does, has no gradient for an overlapping max pool and a wrong one (scaled by 1/k²) for the other kind, and sends the
@@ -12,14 +12,11 @@
 //! Activations and their gradients are `f32` or bf16; everything else (weights and their gradients, statistics, sums) is
 //! `f32`. A convolution multiplies in what its activations are stored in: bf16 has three digits instead of seven, half
 //! the memory traffic, and on CUDA and on a CPU with AVX512-BF16 ([`has_bf16`]) more than twice the speed.
-//! Differentiable functions are `f32`.
 //!
-//! # Two layers
+//! # No graph
 //!
-//! * *Graph-free* functions (`conv2d_forward`, `batch_norm_backward`, ...) are for hand-written forward and backward
-//!   passes: what they return carries no autograd node.
-//! * *Differentiable* functions ([`global_pool`], [`bce_with_logits`]) build candle's graph and can be mixed with its own
-//!   operators.
+//! Forward and backward passes are functions of their own (`conv2d_forward`, `conv2d_weight_grad`, ...), for passes
+//! written by hand: nothing returned carries a node of candle's autograd, and nothing is kept that is not asked for.
 //!
 //! # Two back ends
 //!
@@ -77,7 +74,10 @@ pub use norm::{
     batch_stats, normalised_sum,
 };
 pub use optim::{Step, adamw_steps, sgd_steps};
-pub use pool::{Pool, avg_pool_backward, avg_pool_forward, global_pool, max_pool_backward, max_pool_forward};
+pub use pool::{
+    Pool, avg_pool_backward, avg_pool_forward, global_pool_backward, global_pool_forward, max_pool_backward,
+    max_pool_forward,
+};
 pub use views::{Colours, Draw};
 #[cfg(feature = "cuda")]
 pub use views::{Draws, views};

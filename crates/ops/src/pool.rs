@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         windows::{self, Row, Taps},
     },
     trace,
-    view::{Stored, View, check_count, check_shape, dims4, on_cuda, slice, stored},
+    view::{Stored, View, check_count, check_shape, dims4, on_cuda, stored},
 };
 
 const X: &str = "[N, H, W, C], no size 0";
@@ -284,112 +284,125 @@ pub enum Pool {
     },
 }
 
-/// Pools each channel of each map over all its pixels; differentiable.
+/// Pools each channel of each map over all its pixels.
 ///
 /// # Shapes
 ///
-/// `x [N, H, W, C]` to `[N, C]`.
-pub fn global_pool(x: &Tensor, pool: Pool) -> Result<Tensor> {
-    let _span = trace::pass("global_pool", &[x]);
-    x.apply_op1(GlobalPool(pool))
+/// `x [N, H, W, C]` to `[N, C]` of `f32`.
+pub fn global_pool_forward(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    let op = "global_pool_forward";
+    let g = Map::new(op, x, pool)?;
+    let _span = trace::pass(op, &[x]);
+    stored!(x, whole_forward(op, g, x, pool))
 }
 
-struct GlobalPool(Pool);
+/// The gradient of [`global_pool_forward`].
+///
+/// # Shapes
+///
+/// `x [N, H, W, C]`, its pool `y [N, C]` and the pool's gradient `dy [N, C]`, both of `f32`, to `[N, H, W, C]`.
+pub fn global_pool_backward(x: &Tensor, y: &Tensor, dy: &Tensor, pool: Pool) -> Result<Tensor> {
+    let op = "global_pool_backward";
+    let g = Map::new(op, x, pool)?;
+    check_shape(op, "y", y, &[g.n, g.c])?;
+    check_shape(op, "dy", dy, &[g.n, g.c])?;
+    let _span = trace::pass(op, &[x, x]);
+    stored!(x, whole_backward(op, g, x, y, dy, pool))
+}
 
-impl GlobalPool {
-    fn check(&self, op: &'static str, [n, h, w, c]: [usize; 4]) -> Result<(usize, usize, usize)> {
+/// The sizes of a pool of whole maps.
+#[derive(Clone, Copy)]
+pub(crate) struct Map {
+    pub(crate) n: usize,
+    pub(crate) pixels: usize,
+    pub(crate) c: usize,
+}
+
+impl Map {
+    fn new(op: &'static str, x: &Tensor, pool: Pool) -> Result<Map> {
+        let [n, h, w, c] = dims4(op, "x", x, X)?;
         if h * w * c == 0 {
             let (expected, got) = (X.to_owned(), vec![n, h, w, c]);
             return Err(Error::Shape { op, name: "x", expected, got }.into());
         }
-        match self.0 {
+        match pool {
             Pool::Lse { r } if !(r > 0.0 && r.is_finite()) => {
                 let (expected, got) = ("finite and above 0".to_owned(), r.to_string());
                 Err(Error::Parameter { op, name: "r", expected, got }.into())
             }
-            _ => Ok((n, h * w, c)),
+            _ => Ok(Map { n, pixels: h * w, c }),
         }
     }
 }
 
-impl CustomOp1 for GlobalPool {
-    fn name(&self) -> &'static str {
-        "global_pool"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let op = self.name();
-        let (n, pixels, c) = self.check(op, l.shape().dims4()?.into())?;
-        let x: &[f32] = slice(op, "x", x, l)?;
-        let mut y = vec![0f32; n * c];
-        let maps = y.par_chunks_mut(c).zip(x.par_chunks(pixels * c));
-        maps.for_each(|(y, x)| {
-            let fold = |y: &mut [f32], f: &dyn Fn(&mut f32, f32)| {
-                for row in x.chunks_exact(c) {
-                    y.iter_mut().zip(row).for_each(|(y, x)| f(y, *x));
-                }
-            };
-            match self.0 {
-                Pool::Avg => {
-                    fold(y, &|y, x| *y += x);
-                    y.iter_mut().for_each(|y| *y /= pixels as f32);
-                }
-                Pool::Max | Pool::Lse { .. } => {
-                    y.copy_from_slice(&x[..c]);
-                    fold(y, &|y, x| *y = if (x > *y) | x.is_nan() { x } else { *y });
+fn whole_forward<T: Stored>(op: &'static str, g: Map, x: &Tensor, pool: Pool) -> Result<Tensor> {
+    on_cuda!(x, crate::cuda::global_pool::<T>(op, g, x, pool));
+    let Map { n, pixels, c } = g;
+    let x: View<T> = View::new(op, "x", x)?;
+    let mut y = vec![0f32; n * c];
+    let maps = y.par_chunks_mut(c).zip(x.par_chunks(pixels * c));
+    maps.for_each(|(y, x)| {
+        let fold = |y: &mut [f32], f: &dyn Fn(&mut f32, f32)| {
+            for row in x.chunks_exact(c) {
+                y.iter_mut().zip(row).for_each(|(y, x)| f(y, x.wide()));
+            }
+        };
+        match pool {
+            Pool::Avg => {
+                fold(y, &|y, x| *y += x);
+                y.iter_mut().for_each(|y| *y /= pixels as f32);
+            }
+            Pool::Max | Pool::Lse { .. } => {
+                y.iter_mut().zip(&x[..c]).for_each(|(y, x)| *y = x.wide());
+                fold(y, &|y, x| *y = if (x > *y) | x.is_nan() { x } else { *y });
+            }
+        }
+        if let Pool::Lse { r } = pool {
+            let mut sum = vec![0f32; c];
+            for row in x.chunks_exact(c) {
+                for ((sum, x), top) in sum.iter_mut().zip(row).zip(y.iter()) {
+                    *sum += (r * (x.wide() - top)).exp();
                 }
             }
-            if let Pool::Lse { r } = self.0 {
-                let mut sum = vec![0f32; c];
-                for row in x.chunks_exact(c) {
-                    for ((sum, x), top) in sum.iter_mut().zip(row).zip(y.iter()) {
-                        *sum += (r * (x - top)).exp();
+            for (top, sum) in y.iter_mut().zip(&sum) {
+                *top += (sum / pixels as f32).ln() / r;
+            }
+        }
+    });
+    Tensor::from_vec(y, (n, c), &Device::Cpu)
+}
+
+fn whole_backward<T: Stored>(
+    op: &'static str,
+    g: Map,
+    x: &Tensor,
+    y: &Tensor,
+    dy: &Tensor,
+    pool: Pool,
+) -> Result<Tensor> {
+    on_cuda!(x, crate::cuda::global_pool_grad::<T>(op, g, x, y, dy, pool));
+    let (shape, Map { pixels, c, .. }) = (x.shape(), g);
+    let x: View<T> = View::new(op, "x", x)?;
+    let (y, dy): (View, View) = (View::new(op, "y", y)?, View::new(op, "dy", dy)?);
+    let mut dx = vec![T::ZERO; x.len()];
+    let maps = dx.par_chunks_mut(pixels * c).zip(x.par_chunks(pixels * c));
+    let pooled = y.par_chunks(c).zip(dy.par_chunks(c));
+    maps.zip(pooled).for_each(|((dx, x), (y, dy))| {
+        let mut open = vec![true; c];
+        for (dx, x) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            for j in 0..c {
+                let x = x[j].wide();
+                dx[j] = T::narrow(match pool {
+                    Pool::Avg => dy[j] / pixels as f32,
+                    Pool::Lse { r } => dy[j] * (r * (x - y[j])).exp() / pixels as f32,
+                    Pool::Max if open[j] && (x == y[j] || x.is_nan()) => {
+                        open[j] = false;
+                        dy[j]
                     }
-                }
-                for (top, sum) in y.iter_mut().zip(&sum) {
-                    *top += (sum / pixels as f32).ln() / r;
-                }
+                    Pool::Max => 0.0,
+                });
             }
-        });
-        Ok((CpuStorage::F32(y), Shape::from((n, c))))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &candle_core::CudaStorage, l: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
-        let op = self.name();
-        let (n, pixels, c) = self.check(op, l.shape().dims4()?.into())?;
-        Ok((crate::cuda::global_pool(op, x, l, pixels, c, self.0)?, Shape::from((n, c))))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let op = self.name();
-        let (_, pixels, c) = self.check(op, dims4(op, "x", x, X)?)?;
-        let _span = trace::pass("global_pool_backward", &[x, x]);
-        on_cuda!(x, crate::cuda::global_pool_grad::<f32>(op, x, y, &dy.contiguous()?, self.0).map(Some));
-        let shape = x.shape();
-        let dy = dy.contiguous()?;
-        let (x, y, dy): (View, View, View) =
-            (View::new(op, "x", x)?, View::new(op, "y", y)?, View::new(op, "dy", &dy)?);
-        let mut dx = vec![0f32; x.len()];
-        let maps = dx.par_chunks_mut(pixels * c).zip(x.par_chunks(pixels * c));
-        let pooled = y.par_chunks(c).zip(dy.par_chunks(c));
-        maps.zip(pooled).for_each(|((dx, x), (y, dy))| {
-            let mut open = vec![true; c];
-            for (dx, x) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                for j in 0..c {
-                    dx[j] = match self.0 {
-                        Pool::Avg => dy[j] / pixels as f32,
-                        Pool::Lse { r } => dy[j] * (r * (x[j] - y[j])).exp() / pixels as f32,
-                        Pool::Max if open[j] && (x[j] == y[j] || x[j].is_nan()) => {
-                            open[j] = false;
-                            dy[j]
-                        }
-                        Pool::Max => 0.0,
-                    };
-                }
-            }
-        });
-        debug_assert_eq!(x.len(), dx.len());
-        Tensor::from_vec(dx, shape, &Device::Cpu).map(Some)
-    }
+        }
+    });
+    Tensor::from_vec(dx, shape, &Device::Cpu)
 }

@@ -10,7 +10,7 @@ mod pool;
 mod views;
 
 pub(crate) use conv::{allow_tf32, bias_act, forward, input_grad, weight_grad};
-pub(crate) use loss::{bce, bce_grad};
+pub(crate) use loss::bce;
 pub(crate) use norm::{Running, backward, backward_add, normalised, prepare, stats};
 pub(crate) use optim::{adamw, sgd};
 pub(crate) use pool::{Windows, avg_pool, avg_pool_grad, global_pool, global_pool_grad, max_pool, max_pool_grad};
@@ -194,11 +194,6 @@ pub(crate) fn tensor<T: CudaDType + DeviceRepr>(
 ) -> Tensor {
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
     Tensor::from_storage(storage, shape.into(), BackpropOp::none(), false)
-}
-
-/// A tensor of a storage.
-pub(crate) fn of_storage(storage: CudaStorage, shape: &Shape) -> Tensor {
-    Tensor::from_storage(Storage::Cuda(storage), shape.clone(), BackpropOp::none(), false)
 }
 
 /// The kernel for activations of `T` whose channels and pitches are these: the vectorised one where it can be.

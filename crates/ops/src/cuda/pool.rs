@@ -1,13 +1,9 @@
 //! Pooling: windows and whole maps.
 
-use candle_core::{
-    CudaStorage, DType, Layout, Result, Tensor, backend::BackendStorage, cuda_backend::cudarc::driver::DeviceRepr,
-};
+use candle_core::{Result, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
 
-use super::{
-    ACROSS, DOWN, OnCuda, THREADS, View, address, address_of, blocks, kernel, launch, norm::Change, room, tensor,
-};
-use crate::{Error, Input, Pool};
+use super::{ACROSS, DOWN, OnCuda, THREADS, View, address_of, blocks, kernel, launch, norm::Change, room, tensor};
+use crate::{Input, Pool, pool::Map};
 
 /// As the kernels have it.
 #[derive(Clone, Copy)]
@@ -103,55 +99,47 @@ fn kind(pool: Pool) -> (i32, f32) {
     }
 }
 
-/// `[n, c]` from `x`, which is maps of so many pixels and channels of `f32`.
-pub(crate) fn global_pool(
-    op: &'static str,
-    x: &CudaStorage,
-    layout: &Layout,
-    pixels: usize,
-    c: usize,
-    pool: Pool,
-) -> Result<CudaStorage> {
-    let n = layout.shape().elem_count() / (pixels * c);
-    if !layout.is_contiguous() {
-        let (shape, strides) = (layout.shape().clone(), layout.stride().to_vec());
-        return Err(Error::Strided { op, name: "x", shape, strides }.into());
-    }
-    if x.dtype() != DType::F32 {
-        return Err(Error::Type { op, name: "x", expected: DType::F32, got: x.dtype() }.into());
-    }
-    let device = &x.device;
-    let at = address(x.as_cuda_slice::<f32>()?, device) + (layout.start_offset() * size_of::<f32>()) as u64;
-    let (y, y_at) = room::<f32>(device, n * c)?;
-    let (name, vector) = kernel::<f32>("global_pool", &[c]);
+/// As [`crate::global_pool_forward`], after its checks.
+pub(crate) fn global_pool<T: OnCuda>(op: &'static str, g: Map, x: &Tensor, pool: Pool) -> Result<Tensor> {
+    let Map { n, pixels, c } = g;
+    let x = View::new::<T>(op, "x", x)?;
+    let device = x.device()?;
+    let (y, at) = room::<f32>(device, n * c)?;
+    let (name, vector) = kernel::<T>("global_pool", &[c]);
     let (kind, r) = kind(pool);
     let across = c.div_ceil(vector * ACROSS as usize) as u32;
-    // SAFETY: `x` has so many maps of so many pixels and channels.
-    unsafe {
-        launch!(device, &name, (across, n as u32), (ACROSS, DOWN); at, pixels as i32, c as i32, kind, r, y_at);
+    if n > 0 {
+        // SAFETY: `x` has so many maps of so many pixels and channels.
+        unsafe {
+            launch!(device, &name, (across, n as u32), (ACROSS, DOWN); x.at, pixels as i32, c as i32, kind, r, at);
+        }
     }
-    Ok(CudaStorage::wrap_cuda_slice(y, device.clone()))
+    Ok(tensor(y, device, (n, c)))
 }
 
+/// As [`crate::global_pool_backward`], after its checks.
 pub(crate) fn global_pool_grad<T: OnCuda>(
     op: &'static str,
+    g: Map,
     x: &Tensor,
     y: &Tensor,
     dy: &Tensor,
     pool: Pool,
 ) -> Result<Tensor> {
-    let shape @ (n, h, w, c) = x.dims4()?;
+    let (shape, Map { n, pixels, c }) = (x.shape(), g);
     let x = View::new::<T>(op, "x", x)?;
     let (y, dy) = (View::new::<f32>(op, "y", y)?, View::new::<f32>(op, "dy", dy)?);
-    let device = x.device()?.clone();
-    let (dx, at) = room::<T>(&device, n * h * w * c)?;
+    let device = x.device()?;
+    let (dx, at) = room::<T>(device, shape.elem_count())?;
     let (name, vector) = kernel::<T>("global_pool_grad", &[c]);
     let (kind, r) = kind(pool);
     let across = c.div_ceil(vector * THREADS as usize) as u32;
-    // SAFETY: as above.
-    unsafe {
-        launch!(device, &name, (across, n as u32), (THREADS, 1);
-            x.at, y.at, dy.at, (h * w) as i32, c as i32, kind, r, at);
+    if n > 0 {
+        // SAFETY: as above.
+        unsafe {
+            launch!(device, &name, (across, n as u32), (THREADS, 1);
+                x.at, y.at, dy.at, pixels as i32, c as i32, kind, r, at);
+        }
     }
-    Ok(tensor(dx, &device, shape))
+    Ok(tensor(dx, device, shape))
 }
