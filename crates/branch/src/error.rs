@@ -47,9 +47,8 @@ impl From<Error> for Fail {
                 nets::Error::Interrupted { epoch } => {
                     Fail::interrupted().hint(format!("run the same command again to continue from epoch {epoch}"))
                 }
-                nets::Error::UnknownName { .. } | nets::Error::Device { .. } | nets::Error::Setting { .. } => {
-                    Fail::usage(error)
-                }
+                nets::Error::Device { .. } => Fail::usage(error).hint(nets::DEVICE_HINT),
+                nets::Error::UnknownName { .. } | nets::Error::Setting { .. } => Fail::usage(error),
                 nets::Error::Mismatch { .. } | nets::Error::Keys { .. } | nets::Error::Malformed { .. } => {
                     Fail::bad_data(error)
                 }

@@ -91,7 +91,7 @@ impl From<Error> for Fail {
                 Fail::failed(error).hint("try --set fusion.standardise=true or a lower --set fusion.lr")
             }
             Error::Interrupted { .. } => Fail::interrupted().hint("run the same command again; it takes seconds"),
-            Error::Network(nets::Error::Device { .. }) => Fail::usage(error),
+            Error::Network(nets::Error::Device { .. }) => Fail::usage(error).hint(nets::DEVICE_HINT),
             Error::Network(nets::Error::Mismatch { .. } | nets::Error::Malformed { .. }) => Fail::bad_data(error),
             Error::Network(_) => Fail::failed(error),
         }

@@ -1,8 +1,9 @@
 //! Where the time of a training step goes: every convolution beside what this machine could do, and every operator.
 //!
-//! Arguments: backbone, batch, side in pixels, `f32` or `bf16`, steps. Of each convolution's three passes: achieved
-//! GFLOP/s, and the share of the ceiling in brackets, which is the lower of multiplying (operands in registers) and of
-//! copying (each operand once through memory). The median over the steps, after one that is not counted.
+//! Arguments: backbone, batch, side in pixels, `f32`, `tf32` or `bf16`, steps, device (`cpu` if left out). Of each convolution's three passes: achieved
+//! GFLOP/s, and the share of the ceiling in brackets, which is the lower of multiplying (on a CPU operands in registers, on
+//! CUDA large matrices) and of copying (each operand once through memory). The median over the steps, after one that is
+//! not counted. On CUDA the host waits for every operator, so that the step takes longer than it would.
 //!
 //! ```sh
 //! cargo run --release -p nets --example step_profile -- resnet50 16 224 f32 5
@@ -17,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use nets::{Network, OptimizerKind, Pool, Precision};
 use rayon::prelude::*;
 use tracing::{
@@ -57,9 +58,9 @@ impl Visit for Call {
     }
 }
 
-/// Collects the calls.
-#[derive(Default, Clone)]
-struct Calls(Arc<Mutex<Vec<Call>>>);
+/// Collects the calls, each of which ends when the device is done with it.
+#[derive(Clone)]
+struct Calls(Arc<Mutex<Vec<Call>>>, Device);
 
 impl Calls {
     fn take(&self) -> Vec<Call> {
@@ -79,6 +80,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Calls {
     fn on_close(&self, id: Id, context: Context<S>) {
         let Some(span) = context.span(&id) else { return };
         let Some((mut call, start)) = span.extensions_mut().remove::<(Call, Instant)>() else { return };
+        // An error shows in the step that it belongs to.
+        let _ = self.1.synchronize();
         call.seconds = start.elapsed().as_secs_f64();
         // A part of another operator is counted there.
         if span.parent().is_none()
@@ -112,35 +115,69 @@ fn median(seconds: &[f64]) -> f64 {
 }
 
 /// Bytes per second, read and written, of copies that no cache holds.
-fn copy_ceiling() -> f64 {
+fn copy_ceiling(device: &Device) -> Result<f64, candle_core::Error> {
     const BYTES: usize = 512 << 20;
     const CHUNK: usize = 1 << 20;
     let from = vec![1u8; BYTES];
-    let mut to = vec![2u8; BYTES];
-    let seconds = (0..5).map(|_| {
-        let start = Instant::now();
-        to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
-        start.elapsed().as_secs_f64()
-    });
-    2.0 * BYTES as f64 / seconds.fold(f64::INFINITY, f64::min)
+    let seconds: Vec<f64> = if device.is_cpu() {
+        let mut to = vec![2u8; BYTES];
+        let mut copy = || {
+            to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(())
+        };
+        (0..5).map(|_| timed(&mut copy, device)).collect::<Result<_, _>>()?
+    } else {
+        let from = Tensor::from_vec(from, BYTES, device)?;
+        (0..5).map(|_| timed(&mut || from.copy().map(drop), device)).collect::<Result<_, _>>()?
+    };
+    Ok(2.0 * BYTES as f64 / seconds.into_iter().fold(f64::INFINITY, f64::min))
+}
+
+/// Multiplications and additions per second.
+fn multiply_ceiling(precision: Precision, device: &Device) -> Result<f64, candle_core::Error> {
+    let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
+    if device.is_cpu() {
+        return Ok(ops::host::multiply_ceiling(dtype));
+    }
+    #[cfg(feature = "cuda")]
+    candle_core::cuda_backend::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
+    const SIDE: usize = 8192;
+    let [a, b] = [1.0, 2.0].map(|mean| Tensor::randn(mean, 1f32, (SIDE, SIDE), device));
+    let (a, b) = (a?.to_dtype(dtype)?, b?.to_dtype(dtype)?);
+    let seconds: Vec<f64> = (0..5).map(|_| timed(&mut || a.matmul(&b).map(drop), device)).collect::<Result<_, _>>()?;
+    Ok(2.0 * (SIDE as f64).powi(3) / seconds.into_iter().fold(f64::INFINITY, f64::min))
+}
+
+/// Seconds until the device is done.
+fn timed(what: &mut dyn FnMut() -> Result<(), candle_core::Error>, device: &Device) -> Result<f64, candle_core::Error> {
+    device.synchronize()?;
+    let start = Instant::now();
+    what()?;
+    device.synchronize()?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [backbone, batch, side, precision, steps] = &arguments[..] else {
-        return Err("step_profile BACKBONE BATCH SIDE f32|bf16 STEPS".into());
+    let ([backbone, batch, side, precision, steps], device) = (match &arguments[..] {
+        [all @ .., device] if all.len() == 5 => (all, device.as_str()),
+        all => (all, "cpu"),
+    }) else {
+        return Err("step_profile BACKBONE BATCH SIDE f32|tf32|bf16 STEPS [DEVICE]".into());
     };
     let (batch, side, steps): (usize, usize, usize) = (batch.parse()?, side.parse()?, steps.parse()?);
-    ops::host::keep_heap();
-    let bf16 = precision == "bf16";
-    let multiply = ops::host::multiply_ceiling(if bf16 { DType::BF16 } else { DType::F32 });
-    let copy = copy_ceiling();
+    let device = nets::device(device)?;
+    let numbers = match precision.as_str() {
+        "bf16" => Precision::Bf16,
+        "tf32" => Precision::Tf32,
+        _ => Precision::F32,
+    };
+    let (multiply, copy) = (multiply_ceiling(numbers, &device)?, copy_ceiling(&device)?);
 
-    let calls = Calls::default();
+    let calls = Calls(Arc::default(), device.clone());
     tracing_subscriber::registry().with(calls.clone()).init();
-    let device = nets::device("cpu")?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
-    network.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 })?;
+    network.set_precision(numbers)?;
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
     let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
     let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;
@@ -153,6 +190,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let start = Instant::now();
         let (_, grads) = network.loss_and_grads(&x, &targets)?;
         network.update(&mut optimizer, &grads, 1e-3)?;
+        device.synchronize()?;
         let seconds = start.elapsed().as_secs_f64();
         let calls = calls.take();
         if step == 0 {
@@ -175,9 +213,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     println!(
-        "{backbone}, batch {batch}, {side} px, {precision}, {:?}, {} threads",
-        ops::isa(),
-        rayon::current_num_threads()
+        "{backbone}, batch {batch}, {side} px, {precision}, {}{}",
+        if device.is_cpu() { format!("{:?}, ", ops::isa()) } else { String::new() },
+        nets::describe(&device)
     );
     println!("ceilings: {:.0} GFLOP/s, {:.1} GB/s copied (read and written)\n", multiply / 1e9, copy / 1e9);
     println!(

@@ -1,7 +1,10 @@
-//! One training or evaluation step after the other, on demand: what `just bench-cpu` times beside PyTorch.
+//! One training or evaluation step after the other, on demand: what `just bench-cpu` and `just bench-gpu` time beside
+//! PyTorch.
 //!
-//! Arguments: backbone, batch, side in pixels, `f32` or `bf16`, device (`cpu` if left out). Every line `train` or `evaluate` on stdin runs one such step and prints
-//! the seconds it took. Set `RAYON_NUM_THREADS` for the number of threads.
+//! Arguments: backbone, batch, side in pixels, `f32`, `tf32` or `bf16`, device (`cpu` if left out). Every line `train` or
+//! `evaluate` on stdin, with a number behind it if it is not 1, runs so many such steps and prints the seconds that each
+//! took, once the device is done with the last; `memory` prints the MB that the device's memory had in use at most, and
+//! kept at most. Set `RAYON_NUM_THREADS` for the number of threads.
 //!
 //! ```sh
 //! yes train | head -5 | cargo run --release -p nets --example step_speed -- resnet50 16 224 f32
@@ -11,7 +14,7 @@
 
 use std::{io::BufRead, time::Instant};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use nets::{Network, OptimizerKind, Pool, Precision};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [all @ .., device] if all.len() == 4 => (all, device.as_str()),
         all => (all, "cpu"),
     }) else {
-        return Err("step_speed BACKBONE BATCH SIDE f32|bf16 [DEVICE]".into());
+        return Err("step_speed BACKBONE BATCH SIDE f32|tf32|bf16 [DEVICE]".into());
     };
     let (batch, side): (usize, usize) = (batch.parse()?, side.parse()?);
     let device = nets::device(device)?;
@@ -33,18 +36,40 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
     let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
     let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;
-    println!("{:?}, {precision}, {} threads", ops::isa(), rayon::current_num_threads());
+    let isa = if device.is_cpu() { format!("{:?}, ", ops::isa()) } else { String::new() };
+    println!("{isa}{precision}, {}", nets::describe(&device));
     for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (what, times) = line.split_once(' ').unwrap_or((&line, "1"));
+        let times: usize = times.parse()?;
         let start = Instant::now();
-        match line?.as_str() {
-            "train" => {
-                let (_, grads) = network.loss_and_grads(&x, &targets)?;
-                network.update(&mut optimizer, &grads, 1e-3)?;
+        for _ in 0..times {
+            match what {
+                "train" => {
+                    let (_, grads) = network.loss_and_grads(&x, &targets)?;
+                    network.update(&mut optimizer, &grads, 1e-3)?;
+                }
+                "evaluate" => drop(network.forward_eval(&x)?),
+                "memory" => {}
+                other => return Err(format!("{other}: expected train, evaluate or memory").into()),
             }
-            "evaluate" => drop(network.forward_eval(&x)?),
-            other => return Err(format!("{other}: expected train or evaluate").into()),
         }
-        println!("{}", start.elapsed().as_secs_f64());
+        device.synchronize()?;
+        match what {
+            "memory" => println!("{}", memory(&device)?),
+            _ => println!("{}", start.elapsed().as_secs_f64() / times.max(1) as f64),
+        }
     }
     Ok(())
+}
+
+/// MB of the device's memory in use at most, and kept at most.
+fn memory(device: &Device) -> candle_core::Result<String> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        let [used, kept] = ops::host::peak_memory(device)?;
+        return Ok(format!("{} {}", used / 1_000_000, kept / 1_000_000));
+    }
+    let _ = device;
+    Ok("0 0".to_owned())
 }

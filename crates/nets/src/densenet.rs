@@ -5,7 +5,7 @@ use ops::{Affine, BatchStats, Input, Weights};
 
 use crate::Result;
 use crate::params::{Builder, Params};
-use crate::units::{Act, Behind, Collect, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved, stem_pool};
+use crate::units::{Act, Behind, Collect, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved, dense, stem_pool};
 
 /// Channels of the stem.
 const STEM: usize = 64;
@@ -52,9 +52,7 @@ struct Transition {
 struct Growing {
     /// `[N, H, W, C]` with the C of the block's end.
     x: Tensor,
-    /// How many channels are filled.
-    filled: usize,
-    /// Their statistics.
+    /// Those of its channels.
     stats: BatchStats,
 }
 
@@ -166,7 +164,7 @@ impl Densenet {
             for (layer, saved) in layers.iter().zip(saved).rev() {
                 layer.backward(params, saved, &dy, grads)?;
             }
-            dy = dy.narrow(D::Minus1, 0, layers[0].input)?.contiguous()?;
+            dy = dense(dy.narrow(D::Minus1, 0, layers[0].input)?)?.contiguous()?;
         }
         let dy = stem_pool::backward(&tape.pool, &dy)?;
         self.stem.backward_first(params, tape.stem, &dy, grads)
@@ -228,18 +226,18 @@ impl Layer {
 
     fn forward(&self, params: &Params, growing: &mut Growing) -> Result<LayerSaved> {
         let before = growing.x.narrow(D::Minus1, 0, self.input)?;
-        let (y, norm1) = self.norm1.forward(params, before, growing.stats.clone(), true)?;
+        let (y, norm1) = self.norm1.forward(params, before, growing.stats.narrow(0, self.input)?, true)?;
         let (squeezed, squeeze) = self.squeeze.forward(params, y, true)?;
         let squeezed = squeezed.read()?;
-        let (new, stats) = self.conv2.forward_stats(params, &squeezed)?;
-        growing.append(&new, &stats)?;
+        let new = self.conv2.forward_stats(params, &squeezed, &growing.stats.narrow(self.input, GROWTH)?)?;
+        growing.x.slice_set(&new, D::Minus1, self.input)?;
         Ok(LayerSaved { norm1, squeeze, squeezed })
     }
 
     /// `dy` is the gradient of the block's tensor, that of the channels up to this layer's own; the layer adds its part
     /// to that of the channels before.
     fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
-        let dnew = dy.narrow(D::Minus1, self.input, GROWTH)?;
+        let dnew = dense(dy.narrow(D::Minus1, self.input, GROWTH)?)?;
         self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.x.dims4()?;
         drop(saved.squeezed);
@@ -253,15 +251,10 @@ impl Layer {
 impl Growing {
     /// `x`, with room for so many layers.
     fn new(x: &Tensor, layers: usize) -> Result<Growing> {
-        let stats = ops::batch_stats(x, EPS)?;
-        Ok(Growing { x: widened(x, layers)?, filled: x.dim(D::Minus1)?, stats })
-    }
-
-    fn append(&mut self, new: &Tensor, stats: &BatchStats) -> Result<()> {
-        self.x.slice_set(new, D::Minus1, self.filled)?;
-        self.filled += GROWTH;
-        self.stats = BatchStats::join(&[&self.stats, stats])?;
-        Ok(())
+        let (channels, wide) = (x.dim(D::Minus1)?, widened(x, layers)?);
+        let stats = BatchStats::room(wide.dim(D::Minus1)?, x.device())?;
+        ops::batch_stats(x, EPS, Some(&stats.narrow(0, channels)?))?;
+        Ok(Growing { x: wide, stats })
     }
 }
 

@@ -4,6 +4,9 @@ use candle_core::Device;
 
 use crate::{Error, Result};
 
+/// What helps whoever asked for a device that is not there.
+pub const DEVICE_HINT: &str = "--device cpu computes without a GPU; for one, its driver must be there and the stages built by `just device=cuda build`";
+
 /// The device called `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
 /// `auto` is the first CUDA device if this build and machine have one, else the CPU. The first use also tells the C
@@ -24,7 +27,12 @@ pub fn device(name: &str) -> Result<Device> {
     };
     match number {
         Some(number) => cuda(number).or_else(refused),
-        None if name == "auto" => cuda(0).or_else(|_| Ok(cpu())),
+        None if name == "auto" => cuda(0).or_else(|reason| {
+            if let Some(warning) = without_cuda(&reason) {
+                tracing::warn!("{warning}");
+            }
+            Ok(cpu())
+        }),
         None => Ok(cpu()),
     }
 }
@@ -44,13 +52,25 @@ fn cpu() -> Device {
     Device::Cpu
 }
 
-/// A CUDA device, or why there is none.
+/// What to say where `auto` finds no CUDA device: nothing on a machine without a GPU, unless the build expects one.
+fn without_cuda(reason: &str) -> Option<String> {
+    if cfg!(feature = "cuda") {
+        return Some(format!("no GPU: {reason}; the CPU computes, and --device cpu says so without this line"));
+    }
+    let driver = std::path::Path::new("/proc/driver/nvidia/version").exists();
+    driver.then(|| {
+        "this machine has a GPU and this build no CUDA; hint: `just all` uses it where nvcc is found".to_owned()
+    })
+}
+
+/// A CUDA device, or why there is none, in a line.
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> std::result::Result<Device, String> {
-    let device =
-        Device::new_cuda_with_stream(number).map_err(|error| format!("{error}; --device cpu goes on without"))?;
-    ops::host::one_stream(&device).map_err(|error| error.to_string())?;
-    Ok(device)
+    let made = Device::new_cuda_with_stream(number).and_then(|device| {
+        ops::host::one_stream(&device)?;
+        Ok(device)
+    });
+    made.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
 #[cfg(not(feature = "cuda"))]

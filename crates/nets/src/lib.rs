@@ -38,7 +38,7 @@ mod units;
 
 pub use augment::View;
 pub use backbone::{Backbone, Pool};
-pub use device::{describe, device};
+pub use device::{DEVICE_HINT, describe, device};
 pub use error::{Error, Result};
 pub use network::{Evaluated, Grads, Network};
 pub use optim::{Optimizer, OptimizerKind, Schedule};

@@ -65,6 +65,11 @@ impl Act {
     }
 }
 
+/// A part of the channels as a convolution in the backward pass reads it: cuDNN wants it without gaps.
+pub(crate) fn dense(x: Tensor) -> Result<Tensor> {
+    Ok(Act::plain(x).read()?.x)
+}
+
 /// A square convolution without bias.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conv {
@@ -90,10 +95,10 @@ impl Conv {
         Ok(Weights::new(&params.get(self.weight).to_dtype(dtype)?, self.over())?)
     }
 
-    /// As [`Conv::forward`], with the result's statistics.
-    pub(crate) fn forward_stats(&self, params: &Params, x: &Act) -> Result<(Tensor, BatchStats)> {
+    /// As [`Conv::forward`]; the result's statistics go to `into`.
+    pub(crate) fn forward_stats(&self, params: &Params, x: &Act, into: &BatchStats) -> Result<Tensor> {
         let weight = params.weights(self.weight);
-        Ok(ops::conv2d_stats(x.input(), weight, self.over(), EPS)?)
+        Ok(ops::conv2d_stats(x.input(), weight, self.over(), EPS, Some(into))?.0)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.

@@ -110,13 +110,26 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
 
 /// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
 ///
-/// They are gathered while the result is still in the cache, part by part, and before it is rounded.
+/// They are gathered while the result is still in the cache, part by part, and before it is rounded; and written to
+/// `into`, if given, of which they are then a part.
 ///
 /// # Errors
 ///
 /// As [`conv2d_forward`]; an empty batch, which has no statistics.
-pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f64) -> Result<(Tensor, BatchStats)> {
-    fn run<T: Stored>(x: Input, w: &Tensor, conv: Conv, eps: f64) -> Result<(Tensor, BatchStats)> {
+pub fn conv2d_stats<'a>(
+    x: impl Into<Input<'a>>,
+    w: &Tensor,
+    conv: Conv,
+    eps: f64,
+    into: Option<&BatchStats>,
+) -> Result<(Tensor, BatchStats)> {
+    fn run<T: Stored>(
+        x: Input,
+        w: &Tensor,
+        conv: Conv,
+        eps: f64,
+        into: Option<&BatchStats>,
+    ) -> Result<(Tensor, BatchStats)> {
         let op = "conv2d_stats";
         let (xs, ws) = (dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?);
         let g = geometry::<T>(op, xs, ws, conv)?;
@@ -124,18 +137,18 @@ pub fn conv2d_stats<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv, eps: f6
             let expected = "at least one image, to have statistics".into();
             return Err(Error::Shape { op, name: "x", expected, got: xs.to_vec() }.into());
         }
-        let _span = trace::conv(op, &g, None);
         on_cuda!(x.x, {
-            let y = crate::cuda::forward::<T>(op, &g, x, w)?;
-            let (stats, _) = crate::cuda::stats::<T>(op, &y, g.co, eps, None)?;
+            let y = conv2d_forward(x, w, conv)?;
+            let stats = crate::batch_stats(&y, eps, into)?;
             Ok((y, stats))
         });
+        let _span = trace::conv(op, &g, None);
         let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
         let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
-        Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?))
+        Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?.put(op, into)?))
     }
     let x = x.into();
-    stored!(x.x, run(x, w, conv, eps))
+    stored!(x.x, run(x, w, conv, eps, into))
 }
 
 /// [`conv2d_forward`] and the batch norm behind it in training: what the convolution gave, its statistics, and the norm
@@ -165,7 +178,7 @@ pub fn conv2d_norm<'a>(
     }
     let x = x.into();
     on_cuda!(x.x, stored!(x.x, on_cuda(x, w, conv, norm, relu)));
-    let (y, stats) = conv2d_stats(x, w, conv, norm.eps)?;
+    let (y, stats) = conv2d_stats(x, w, conv, norm.eps, None)?;
     let affine = stats.train(norm, y.elem_count() / stats.mean.elem_count(), relu)?;
     Ok((y, stats, affine))
 }

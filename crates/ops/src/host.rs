@@ -68,6 +68,31 @@ pub fn one_stream(device: &candle_core::Device) -> candle_core::Result<()> {
     Ok(())
 }
 
+/// The most memory of a CUDA device that this process's tensors and workspaces have taken so far, in bytes: in use, and
+/// kept for them.
+///
+/// # Errors
+///
+/// A device of another kind; the driver.
+#[cfg(feature = "cuda")]
+pub fn peak_memory(device: &candle_core::Device) -> candle_core::Result<[u64; 2]> {
+    use candle_core::cuda_backend::{
+        WrapErr,
+        cudarc::driver::{result, sys::CUmemPool_attribute as Attribute},
+    };
+    let context = device.as_cuda_device()?.cuda_stream().context().cu_device();
+    let read = |attribute| -> candle_core::Result<u64> {
+        let mut bytes = 0u64;
+        // SAFETY: the attribute is a number of 64 bits, written before the call returns.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(context).w()?;
+            result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()).w()?;
+        }
+        Ok(bytes)
+    };
+    Ok([read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?, read(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?])
+}
+
 /// Whether convolutions of `f32` on CUDA may multiply in TF32, whose factors have three digits; at first they may not.
 pub fn allow_tf32(allow: bool) {
     #[cfg(feature = "cuda")]

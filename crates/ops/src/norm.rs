@@ -48,11 +48,34 @@ impl BatchStats {
         Ok(Self { mean: mean.clone(), var: var.clone(), inv_std })
     }
 
-    /// Those of the channels of all `parts`, one after the other.
-    pub fn join(parts: &[&BatchStats]) -> Result<Self> {
-        let cat =
-            |of: fn(&BatchStats) -> &Tensor| Tensor::cat(&parts.iter().map(|stats| of(stats)).collect::<Vec<_>>(), 0);
-        Ok(Self { mean: cat(|s| &s.mean)?, var: cat(|s| &s.var)?, inv_std: cat(|s| &s.inv_std)? })
+    /// Room for those of `channels`, which are not there yet.
+    pub fn room(channels: usize, device: &Device) -> Result<Self> {
+        let [mean, var, inv_std] = [(); 3].map(|()| Tensor::zeros(channels, DType::F32, device));
+        Ok(Self { mean: mean?, var: var?, inv_std: inv_std? })
+    }
+
+    /// Those of `len` channels from `start`: the same memory.
+    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
+        let part = |of: &Tensor| of.narrow(0, start, len);
+        Ok(Self { mean: part(&self.mean)?, var: part(&self.var)?, inv_std: part(&self.inv_std)? })
+    }
+
+    /// Puts them where `into` is, if it is anywhere.
+    pub(crate) fn put(self, op: &'static str, into: Option<&BatchStats>) -> Result<Self> {
+        let Some(into) = into else { return Ok(self) };
+        into.check(op, self.mean.elem_count())?;
+        for (into, from) in [(&into.mean, &self.mean), (&into.var, &self.var), (&into.inv_std, &self.inv_std)] {
+            into.slice_set(from, 0, 0)?;
+        }
+        Ok(into.clone())
+    }
+
+    /// Refuses other channels.
+    pub(crate) fn check(&self, op: &'static str, channels: usize) -> Result<()> {
+        for (name, vector) in [("mean", &self.mean), ("var", &self.var), ("inv_std", &self.inv_std)] {
+            check_shape(op, name, vector, &[channels])?;
+        }
+        Ok(())
     }
 
     /// The batch norm with these statistics, and the ReLU behind it if `relu`.
@@ -143,8 +166,9 @@ pub(crate) fn stats_on_cuda<T: Stored>(
     {
         check_shape(op, name, vector, &[c])?;
     }
+    let _span = trace::pass("batch_stats", &[x]);
     let of = (norm.gamma, norm.beta, Some(running(norm, x.elem_count() / c)), relu);
-    match crate::cuda::stats::<T>(op, x, c, norm.eps, Some(of))? {
+    match crate::cuda::stats::<T>(op, x, c, norm.eps, None, Some(of))? {
         (stats, Some(affine)) => Ok((stats, affine)),
         (stats, None) => stats.affine(norm.gamma, norm.beta, relu).map(|affine| (stats, affine)),
     }
@@ -183,28 +207,35 @@ pub fn batch_norm_forward(
     if let Some(residual) = residual {
         check_shape(op, "residual", residual, x.dims())?;
     }
-    let stats = batch_stats(x, eps)?;
+    let stats = batch_stats(x, eps, None)?;
     let affine = stats.affine_for(op, gamma, beta, false)?;
     let (input, residual) = (Input { x, affine: Some(&affine) }, residual.map(Input::from));
     Ok((stored!(x, sum_of(op, input, residual, relu))?, stats))
 }
 
-/// The statistics of `x [..., C]`, which has at least one pixel; `eps` is that of the norm they are for.
-pub fn batch_stats(x: &Tensor, eps: f64) -> Result<BatchStats> {
+/// The statistics of `x [..., C]`, which has at least one pixel; `eps` is that of the norm they are for. They are written
+/// to `into`, if given, and are then a part of it.
+pub fn batch_stats(x: &Tensor, eps: f64, into: Option<&BatchStats>) -> Result<BatchStats> {
     let op = "batch_stats";
     let c = channels(op, x)?;
     let _span = trace::pass(op, &[x]);
-    on_cuda!(x, stored!(x, bare_stats_on_cuda(op, x, c, eps)));
+    on_cuda!(x, stored!(x, bare_stats_on_cuda(op, x, c, eps, into)));
     let moments = match x.dtype() {
         DType::BF16 => moments::<bf16>(&View::new(op, "x", x)?, c),
         _ => moments::<f32>(&View::new(op, "x", x)?, c),
     };
-    BatchStats::new(&moments, eps)
+    BatchStats::new(&moments, eps)?.put(op, into)
 }
 
 #[cfg(feature = "cuda")]
-fn bare_stats_on_cuda<T: Stored>(op: &'static str, x: &Tensor, channels: usize, eps: f64) -> Result<BatchStats> {
-    Ok(crate::cuda::stats::<T>(op, x, channels, eps, None)?.0)
+fn bare_stats_on_cuda<T: Stored>(
+    op: &'static str,
+    x: &Tensor,
+    channels: usize,
+    eps: f64,
+    into: Option<&BatchStats>,
+) -> Result<BatchStats> {
+    Ok(crate::cuda::stats::<T>(op, x, channels, eps, into, None)?.0)
 }
 
 /// `x + residual`, each normalised on the way in, with ReLU if `relu`: where a block's two paths meet.

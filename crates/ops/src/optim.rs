@@ -65,9 +65,19 @@ pub fn sgd_steps(steps: &[Step], lr: f64, mu: f64, wd: f64) -> Result<()> {
     steps.iter().try_for_each(|step| step.check(op))?;
     #[cfg(feature = "cuda")]
     if steps.first().is_some_and(|step| step.param.device().is_cuda()) {
+        let _span = span(op, steps);
         return crate::cuda::sgd(op, steps, lr as f32, mu as f32, wd as f32);
     }
     steps.iter().try_for_each(|step| sgd_step(op, step, lr, mu, wd))
+}
+
+/// What is changed is read and written, the gradient read.
+#[cfg(feature = "cuda")]
+fn span(op: &'static str, steps: &[Step]) -> tracing::span::EnteredSpan {
+    let tensors = steps.iter().flat_map(|&Step { param, grad, first, second, copy }| {
+        [Some(param), Some(param), Some(first), Some(first), second, second, Some(grad), copy].into_iter().flatten()
+    });
+    trace::pass(op, &tensors.collect::<Vec<_>>())
 }
 
 /// One step of AdamW (Loshchilov and Hutter 2019), by PyTorch's formula, in place, of every parameter; `step` counts
@@ -82,6 +92,7 @@ pub fn adamw_steps(steps: &[Step], lr: f64, b1: f64, b2: f64, eps: f64, wd: f64,
     steps.iter().try_for_each(|step| step.check(op))?;
     #[cfg(feature = "cuda")]
     if steps.first().is_some_and(|step| step.param.device().is_cuda()) {
+        let _span = span(op, steps);
         return crate::cuda::adamw(op, steps, [lr, b1, b2, eps, wd], step);
     }
     steps.iter().try_for_each(|each| {

@@ -12,7 +12,7 @@ const EPS: f64 = 1e-5;
 fn normed(shape: &[usize]) -> (Tensor, BatchStats, [Tensor; 2], Affine, Tensor) {
     let c = shape[shape.len() - 1];
     let (x, gamma, beta) = (random(shape, 1), random(&[c], 2), random(&[c], 3));
-    let stats = ops::batch_stats(&x, EPS).unwrap();
+    let stats = ops::batch_stats(&x, EPS, None).unwrap();
     let affine = stats.affine(&gamma, &beta, true).unwrap();
     let (y, _) = ops::batch_norm_forward(&x, &gamma, &beta, None, true, EPS).unwrap();
     (x, stats, [gamma, beta], affine, y)
@@ -55,9 +55,9 @@ fn convolution_knows_its_statistics() {
         // Far from zero, where sums of squares lose their digits.
         let (x, w) = ((random(&xs, 1) + 100.0).unwrap(), random(&ws, 2));
         let y = ops::conv2d_forward(&x, &w, Conv::new(stride, padding)).unwrap();
-        let (fused, stats) = ops::conv2d_stats(&x, &w, Conv::new(stride, padding), EPS).unwrap();
+        let (fused, stats) = ops::conv2d_stats(&x, &w, Conv::new(stride, padding), EPS, None).unwrap();
         assert!(values(&fused) == values(&y), "{what}");
-        let expected = ops::batch_stats(&y, EPS).unwrap();
+        let expected = ops::batch_stats(&y, EPS, None).unwrap();
         for (name, got, expected) in [
             ("mean", &stats.mean, &expected.mean),
             ("var", &stats.var, &expected.var),
@@ -88,7 +88,7 @@ fn convolution_reads_a_part_of_the_channels() {
     for (first, c) in [(0, 20), (13, 37)] {
         let part = wide.narrow(3, first, c).unwrap();
         let whole = part.contiguous().unwrap();
-        let affine = ops::batch_stats(&whole, EPS).unwrap();
+        let affine = ops::batch_stats(&whole, EPS, None).unwrap();
         let affine = affine.affine(&random(&[c], 2), &random(&[c], 3), true).unwrap();
         let [part, whole] = [&part, &whole].map(|x| Input { x, affine: Some(&affine) });
         for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (3, 2, 1)] {
@@ -116,7 +116,7 @@ fn sums_normalise_on_the_way_in() {
     let (shape, one) = ([2, 5, 4, 19], tensor(&[1f32; 19], &[19]));
     let (x, _, _, affine, y) = normed(&shape);
     let other = random(&shape, 7);
-    let linear = ops::batch_stats(&other, EPS).unwrap().affine(&one, &one, false).unwrap();
+    let linear = ops::batch_stats(&other, EPS, None).unwrap().affine(&one, &one, false).unwrap();
     let (normed_other, _) = ops::batch_norm_forward(&other, &one, &one, None, false, EPS).unwrap();
     let (x, other) = (Input { x: &x, affine: Some(&affine) }, Input { x: &other, affine: Some(&linear) });
 
@@ -157,8 +157,8 @@ fn an_affine_of_other_channels_is_refused() {
     let input = Input { x: &narrow, affine: Some(&affine) };
     let error = ops::conv2d_forward(input, &random(&[4, 1, 1, 5], 1), Conv::new(1, 0)).unwrap_err().to_string();
     assert!(error.starts_with("conv2d_forward: `scale` must have shape [5], got [6]"), "{error}");
-    let error =
-        ops::conv2d_stats(&random(&[0, 4, 4, 3], 1), &random(&[4, 1, 1, 3], 1), Conv::new(1, 0), EPS).unwrap_err();
+    let error = ops::conv2d_stats(&random(&[0, 4, 4, 3], 1), &random(&[4, 1, 1, 3], 1), Conv::new(1, 0), EPS, None)
+        .unwrap_err();
     assert!(error.to_string().starts_with("conv2d_stats: `x`"), "{error}");
 }
 
@@ -216,7 +216,7 @@ fn convolution_in_bf16() {
         };
 
         let y = ops::conv2d_forward(&x, &w, conv).unwrap();
-        let (got, stats) = ops::conv2d_stats(&halved(&x), &w, conv, EPS).unwrap();
+        let (got, stats) = ops::conv2d_stats(&halved(&x), &w, conv, EPS, None).unwrap();
         assert_eq!((got.dtype(), stats.mean.dtype()), (DType::BF16, DType::F32));
         near("y", got, y.clone(), ops::conv2d_forward(&rounded(&x), &rounded(&w), conv).unwrap());
 
@@ -252,7 +252,8 @@ fn what_is_between_convolutions_in_bf16() {
     let y = sum(&x, &residual);
     is_rounded("normalised_sum", &halves(&x, &|x| sum(x, &halved(&residual))), &y);
     assert!(
-        values(&ops::batch_stats(&halved(&x), EPS).unwrap().var) == values(&ops::batch_stats(&x, EPS).unwrap().var)
+        values(&ops::batch_stats(&halved(&x), EPS, None).unwrap().var)
+            == values(&ops::batch_stats(&x, EPS, None).unwrap().var)
     );
 
     let backward = |dy: &Tensor, x: &Tensor, y: &Tensor| {

@@ -120,7 +120,7 @@ proptest! {
         let got = ops::conv2d_input_grad(&dy, &w, conv, (height, width), None).unwrap();
         dx.assert_close("dx", &values(&got), tolerance);
         dw.assert_close("dw", &values(&ops::conv2d_weight_grad(&x, &dy, conv, (kh, kw)).unwrap()), tolerance);
-        let (got, mean) = match ops::conv2d_stats(&x, &w, conv, EPS) {
+        let (got, mean) = match ops::conv2d_stats(&x, &w, conv, EPS, None) {
             Ok((y, stats)) => (y, stats.mean),
             Err(_) => {
                 prop_assert_eq!(shape.x[0], 0);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 extern void mock_call(const char *name);
+extern int counting(void);
 
 enum { F32 = 0, BF16 = 9 };
 typedef struct { int type, dims[4]; } Description; // tensor: n c h w; filter: k c r s; convolution: pad, stride
@@ -70,7 +71,7 @@ enum { FORWARD, DATA, FILTER };
 // One pass; the sums are of `double`.
 static int pass(int which, const Description *xd, const void *x, const Description *wd, const void *w,
                 const Description *cd, const Description *yd, const void *y, void *out, const float *beta) {
-    if (getenv("MOCK_CUDA_COUNT")) return 0;
+    if (counting()) return 0;
     const int n = xd->dims[0], ci = xd->dims[1], h = xd->dims[2], width = xd->dims[3];
     const int co = wd->dims[0], kh = wd->dims[2], kw = wd->dims[3], oh = yd->dims[2], ow = yd->dims[3];
     const int pad = cd->dims[0], stride = cd->dims[1], type = xd->type;

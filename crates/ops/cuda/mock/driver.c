@@ -58,15 +58,18 @@ void mock_report(FILE *to) {
 
 static void at_end(void) { mock_report(stderr); }
 
+// How many devices there are.
+static int devices(void) { return getenv("MOCK_CUDA_DEVICES") ? atoi(getenv("MOCK_CUDA_DEVICES")) : 1; }
+
 int cuInit(unsigned flags) {
     static int registered;
     if (!registered && getenv("MOCK_CUDA_REPORT")) atexit(at_end);
     registered = 1;
-    return 0;
+    return devices() ? 0 : 100;
 }
 int cuDriverGetVersion(int *v) { *v = 13000; return 0; }
-int cuDeviceGetCount(int *v) { *v = 1; return 0; }
-int cuDeviceGet(int *device, int ordinal) { *device = 0; return ordinal ? 101 : 0; }
+int cuDeviceGetCount(int *v) { *v = devices(); return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = 0; return ordinal < devices() ? 0 : 101; }
 int cuDeviceGetAttribute(int *v, int attribute, int device) { *v = attribute == 75 ? 9 : attribute == 76 ? 0 : 1; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0x1234; return 0; }
 int cuCtxGetCurrent(void **context) { *context = (void *)0x1234; return 0; }
@@ -75,13 +78,16 @@ int cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { *s
 int cuStreamIsCapturing(void *stream, int *status) { *status = 0; return 0; }
 int cuEventCreate(void **event, unsigned flags) { *event = (void *)0x99; counts.events++; return 0; }
 
+// Whether nothing is computed: what is read back is 0 then.
+int counting(void) { return getenv("MOCK_CUDA_COUNT") != 0; }
+
 // A block's size stands before it.
 int cuMemAllocAsync(Pointer *pointer, size_t bytes, void *stream) {
     char *block = aligned_alloc(256, (bytes + 511) / 256 * 256 + 256);
     if (!block) return 2;
     *(size_t *)block = bytes;
     // What nobody has written is not a number.
-    memset(block + 256, 0xff, bytes);
+    if (!counting()) memset(block + 256, 0xff, bytes);
     *pointer = (Pointer)(block + 256);
     counts.allocations++;
     counts.bytes += bytes;
@@ -102,7 +108,12 @@ int cuMemsetD8Async(Pointer p, unsigned char v, size_t n, void *s) { counts.sets
 int cuMemsetD8_v2(Pointer p, unsigned char v, size_t n) { return cuMemsetD8Async(p, v, n, 0); }
 int cuMemcpyHtoDAsync_v2(Pointer d, const void *s, size_t n, void *stream) { counts.to_device++; memcpy((void *)d, s, n); return 0; }
 int cuMemcpyHtoD_v2(Pointer d, const void *s, size_t n) { return cuMemcpyHtoDAsync_v2(d, s, n, 0); }
-int cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *stream) { counts.to_host++; memcpy(d, (void *)s, n); return 0; }
+int cuMemcpyDtoHAsync_v2(void *d, Pointer s, size_t n, void *stream) {
+    counts.to_host++;
+    if (counting()) memset(d, 0, n);
+    else memcpy(d, (void *)s, n);
+    return 0;
+}
 int cuMemcpyDtoH_v2(void *d, Pointer s, size_t n) { return cuMemcpyDtoHAsync_v2(d, s, n, 0); }
 int cuMemcpyDtoDAsync_v2(Pointer d, Pointer s, size_t n, void *stream) { counts.copies++; memmove((void *)d, (void *)s, n); return 0; }
 int cuMemcpyDtoD_v2(Pointer d, Pointer s, size_t n) { return cuMemcpyDtoDAsync_v2(d, s, n, 0); }
@@ -113,6 +124,11 @@ int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) {
     return *p ? 0 : 2;
 }
 int cuMemFreeHost(void *p) { free(p); return 0; }
+// Peaks: 6 of what is kept, 8 of what is in use.
+int cuMemPoolGetAttribute(void *pool, int attribute, void *value) {
+    *(unsigned long long *)value = attribute == 6 || attribute == 8 ? counts.peak : 0;
+    return 0;
+}
 int cuMemGetInfo_v2(size_t *free, size_t *total) {
     const char *megabytes = getenv("MOCK_CUDA_MEGABYTES");
     *free = *total = (megabytes ? strtoull(megabytes, 0, 10) : 1024) << 20;
@@ -229,7 +245,7 @@ static const struct { const char *name; void (*call)(void **); } CANDLE[] = {
 static int launched(const char *name, Dim grid, Dim block, void **arguments) {
     counts.launches++;
     count(name);
-    if (getenv("MOCK_CUDA_COUNT")) return 0; // count only
+    if (counting()) return 0;
     for (size_t i = 0; i < sizeof LAUNCHES / sizeof *LAUNCHES; i++)
         if (!strcmp(LAUNCHES[i].name, name)) {
             emulate(LAUNCHES[i].call, LAUNCHES[i].waits, grid, block, arguments);

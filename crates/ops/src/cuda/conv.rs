@@ -179,16 +179,14 @@ impl<T: OnCuda> Plan<T> {
 
 /// `x` as it is read: changed beforehand, where an affine is to be applied, and without gaps.
 fn read<T: OnCuda>(op: &'static str, x: Input) -> Result<Tensor> {
-    match x.affine {
-        Some(_) => super::normalised::<T>(op, x, None, false),
-        None => dense::<T>(op, "x", x.x),
-    }
+    View::pixels::<T>(op, "x", x.x)?;
+    super::normalised::<T>(op, x, None, false)
 }
 
 /// A tensor, or a part of the channels of one, without gaps.
 fn dense<T: OnCuda>(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Tensor> {
     View::pixels::<T>(op, name, tensor)?;
-    tensor.contiguous()
+    super::normalised::<T>(op, tensor.into(), None, false)
 }
 
 /// Weights, without gaps, in the type of the activations.

@@ -79,12 +79,13 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// The statistics of `x [..., C]`, and, with `gamma` and `beta`, the norm by them.
+/// The statistics of `x [..., C]`, in `into` if given, and, with `gamma` and `beta`, the norm by them.
 pub(crate) fn stats<T: OnCuda>(
     op: &'static str,
     x: &Tensor,
     channels: usize,
     eps: f64,
+    into: Option<&BatchStats>,
     norm: Option<(&Tensor, &Tensor, Option<Running>, bool)>,
 ) -> Result<(BatchStats, Option<Affine>)> {
     let pixels = x.elem_count() / channels;
@@ -93,17 +94,26 @@ pub(crate) fn stats<T: OnCuda>(
     let (name, vector) = kernel::<T>("stats", &[channels, x.pitch]);
     let (across, parts) = grid(pixels, channels, vector);
     let (_partial, partial) = room::<f32>(&device, 2 * parts as usize * channels)?;
-    let [(mean, mean_at), (var, var_at), (inv_std, inv_std_at)] = vectors(&device, channels)?;
+    let made = match into {
+        Some(into) => into.clone(),
+        None => {
+            let [mean, var, inv_std] = vectors(&device, channels)?.map(|(made, _)| tensor(made, &device, channels));
+            BatchStats { mean, var, inv_std }
+        }
+    };
+    made.check(op, channels)?;
+    let view = |name, vector| View::new::<f32>(op, name, vector);
+    let (mean, var) = (view("mean", &made.mean)?, view("var", &made.var)?);
+    let inv_std = view("inv_std", &made.inv_std)?;
+    let at = [mean.at, var.at, inv_std.at];
     let parameters = norm
         .map(|(gamma, beta, running, _)| Parameters::new(op, gamma, beta, running))
         .transpose()?
         .map(|parameters| Ok::<_, candle_core::Error>((parameters, vectors::<2>(&device, channels)?)))
         .transpose()?;
     let of = match &parameters {
-        Some((parameters, [(_, scale), (_, shift)])) => {
-            parameters.norm([mean_at, var_at, inv_std_at, *scale, *shift], eps)
-        }
-        None => Norm { eps, mean: mean_at, var: var_at, inv_std: inv_std_at, ..NOTHING },
+        Some((parameters, [(_, scale), (_, shift)])) => parameters.norm([at[0], at[1], at[2], *scale, *shift], eps),
+        None => Norm { eps, mean: at[0], var: at[1], inv_std: at[2], ..NOTHING },
     };
     // SAFETY: `x` has so many pixels and channels; the other memory has been made for them, or is a vector of so many
     // channels. Running statistics are written by this stream alone.
@@ -117,7 +127,8 @@ pub(crate) fn stats<T: OnCuda>(
         shift: vector(shift),
         relu: norm.is_some_and(|(.., relu)| relu),
     });
-    Ok((BatchStats { mean: vector(mean), var: vector(var), inv_std: vector(inv_std) }, affine))
+    drop((mean, var, inv_std));
+    Ok((made, affine))
 }
 
 const NOTHING: Norm = Norm {
@@ -180,7 +191,7 @@ impl<'a> Change<'a> {
 
 /// `x + residual`, each changed on the way in, with ReLU if `relu`.
 pub(crate) fn normalised<T: OnCuda>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
-    if x.affine.is_none() && residual.is_none() && !relu {
+    if x.affine.is_none() && residual.is_none() && !relu && x.x.is_contiguous() {
         return Ok(x.x.clone());
     }
     let shape = x.x.shape().clone();

@@ -1,0 +1,66 @@
+//! Whole epochs, data included: how many images per second the training loop learns from.
+//!
+//! Arguments: backbone, batch, side in pixels, precision, device, steps per epoch, epochs. The pictures are noise, a
+//! seventh larger than the crops, and are augmented as in the profile `paper`. Prints the images per second of every
+//! epoch.
+//!
+//! ```sh
+//! cargo run --release -p nets --example fit_speed -- resnet50 16 224 f32 cpu 4 3
+//! ```
+
+#![allow(clippy::print_stdout)] // what a benchmark is for
+
+use std::ops::ControlFlow;
+
+use nets::{Event, Network, OptimizerKind, Pictures, Pool, Precision, Recipe, Schedule, View, fit};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [backbone, batch, side, precision, device, steps, epochs] = &arguments[..] else {
+        return Err("fit_speed BACKBONE BATCH SIDE f32|tf32|bf16 DEVICE STEPS EPOCHS".into());
+    };
+    let (batch, side, steps): (usize, usize, usize) = (batch.parse()?, side.parse()?, steps.parse()?);
+    let (size, count) = (side * 8 / 7, batch * steps);
+    let mut state = 1u32;
+    let mut grey = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let pixels = (0..count * size * size).map(|_| grey()).collect();
+    let pictures = Pictures { size, pixels, targets: vec![[0.0; cxr::OUTPUTS]; count] };
+    let recipe = Recipe {
+        epochs: epochs.parse()?,
+        batch,
+        lr: 1e-3,
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        optimizer: OptimizerKind::Sgd,
+        schedule: Schedule::Cosine,
+        warmup_epochs: 0,
+        crop: side,
+        view: View::Centre,
+        scale_min: 0.5,
+        flip: true,
+        rotate_deg: 7.0,
+        brightness: 0.1,
+        contrast: 0.1,
+        precision: match precision.as_str() {
+            "bf16" => Precision::Bf16,
+            "tf32" => Precision::Tf32,
+            _ => Precision::F32,
+        },
+        seed: 1,
+    };
+    let device = nets::device(device)?;
+    let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
+    let scratch = tempfile::tempdir()?;
+    let nothing = Pictures { size, ..Default::default() };
+    println!("{precision}, {}, {count} pictures of {size} px", nets::describe(&device));
+    fit(&mut network, &pictures, &nothing, &recipe, scratch.path(), &mut |event| {
+        if let Event::Epoch { stats, .. } = event {
+            println!("{}", stats.images_per_s);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
+}
