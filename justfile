@@ -2,8 +2,17 @@
 
 set positional-arguments
 
-bin := env("CARGO_TARGET_DIR", "target") / "release"
+# Where to compute: `just device=cpu all`, `just device=cuda all`; auto is CUDA where there are a GPU and nvcc.
+device := "auto"
+cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
+flag := if device == "auto" { "" } else { "--device " + device }
+target := env("CARGO_TARGET_DIR", "target") / if cuda == "" { "" } else { "cuda" }
+features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda" }
+bin := target / "release"
 stages := "phantom prep global attend local fusion report"
+# What `just cuda-mock` makes, and where it is used.
+mock := "target/mock-cuda"
+with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda CARGO_TARGET_DIR=target/mock"
 
 # List the recipes
 default:
@@ -17,42 +26,42 @@ demo *args:
 # Every stage in order; a stage that is current returns at once
 [group('pipeline')]
 all *args: build
-    @for stage in {{stages}}; do "{{bin}}/$stage" "$@" || exit $?; done
+    @for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" || exit $?; done
 
 # Make the synthetic dataset (nothing to do where prep.root names a folder)
 [group('pipeline')]
 phantom *args: build
-    @"{{bin}}/phantom" "$@"
+    @"{{bin}}/phantom" {{flag}} "$@"
 
 # Read the NIH files: one Parquet row per image, with its split
 [group('pipeline')]
 prep *args: build
-    @"{{bin}}/prep" "$@"
+    @"{{bin}}/prep" {{flag}} "$@"
 
 # Train the global branch on whole images
 [group('pipeline')]
 global *args: build
-    @"{{bin}}/global" "$@"
+    @"{{bin}}/global" {{flag}} "$@"
 
 # Find the attended region of every image and crop it
 [group('pipeline')]
 attend *args: build
-    @"{{bin}}/attend" "$@"
+    @"{{bin}}/attend" {{flag}} "$@"
 
 # Train the local branch on the attended regions
 [group('pipeline')]
 local *args: build
-    @"{{bin}}/local" "$@"
+    @"{{bin}}/local" {{flag}} "$@"
 
 # Train the fusion layer on the features of both branches
 [group('pipeline')]
 fusion *args: build
-    @"{{bin}}/fusion" "$@"
+    @"{{bin}}/fusion" {{flag}} "$@"
 
 # Metrics with intervals, figures, one HTML page
 [group('pipeline')]
 report *args: build
-    @"{{bin}}/report" "$@"
+    @"{{bin}}/report" {{flag}} "$@"
 
 # Mean AUROC against the threshold tau: `just sweep "0.5 0.6 0.8" demo --config profiles/demo.toml`; prep and global are shared, not copied
 [group('pipeline')]
@@ -66,15 +75,29 @@ sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
         name="$run-tau-$tau"
         runs+=("$name")
         for stage in attend local fusion report; do
-            "{{bin}}/$stage" "$@" --run "$name" --base "$run" --set "attend.threshold=$tau"
+            "{{bin}}/$stage" {{flag}} "$@" --run "$name" --base "$run" --set "attend.threshold=$tau"
         done
     done
-    "{{bin}}/report" "$@" --run "$run" --sweep "$(IFS=,; echo "${runs[*]}")"
+    "{{bin}}/report" {{flag}} "$@" --run "$run" --sweep "$(IFS=,; echo "${runs[*]}")"
 
 # Compile all stages
 [group('pipeline')]
 build:
-    @cargo build --release --quiet --workspace --bins
+    @{{ if cuda == "" { "true" } else { "command -v nvcc >/dev/null || { echo 'error: no nvcc on PATH; hint: just cuda-toolkit installs one without root, just device=cpu all needs none' >&2; exit 1; }" } }}
+    @cargo build --release --quiet --workspace --bins --target-dir "{{target}}" {{features}}
+    @{{ if cuda == "" { "true" } else { "just _libraries '" + bin + "/global'" } }}
+
+# What a program built for CUDA needs is here? else say what is missing
+_libraries program:
+    @missing=$(ldd "$1" | awk '/not found/ { print $1 }' | paste -sd ' '); \
+    if [ -n "$missing" ]; then \
+        echo "error: this machine has no $missing, which the CUDA build needs; hint: just device=cpu all computes without a GPU; libcuda comes with NVIDIA's driver, the others with CUDA and cuDNN (pip install nvidia-cudnn-cu13 nvidia-cublas nvidia-curand, and LD_LIBRARY_PATH)" >&2; exit 1; \
+    fi
+
+# A compiler for CUDA, without root or GPU, into .cuda (270 MB from PyPI); then `. .cuda/env.sh`
+[group('pipeline')]
+cuda-toolkit folder=".cuda":
+    crates/ops/cuda/toolkit.sh "{{folder}}"
 
 # A contact sheet of the synthetic dataset: one row per finding
 [group('data')]
@@ -83,7 +106,7 @@ phantom-sheet *args:
 
 # Formatting, lints, tests, docs: what CI runs
 [group('check')]
-check: fmt-check lint test doc
+check: fmt-check lint test test-cuda cuda-kernels doc
 
 # Whole pipeline on a handful of images, in seconds
 [group('check')]
@@ -107,6 +130,32 @@ test:
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
 
+# A CUDA that runs on the CPU: to build, to test and to count without a GPU
+[group('check')]
+cuda-mock:
+    python3 crates/ops/cuda/mock/mock.py {{mock}}
+
+# The CUDA back end without a GPU: lints, the operators' and the networks' tests, what a step asks of the device
+[group('check')]
+test-cuda: cuda-mock
+    {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion --all-targets --features cuda --quiet -- -D warnings
+    {{with_mock}} cargo test -p ops -p nets --features cuda --quiet
+    python3 benches/cuda_budget.py target/mock/debug/examples/fit_speed {{mock}}/lib
+
+# Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by .cuda's compiler or PATH's
+[group('check')]
+cuda-kernels:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [ -d .cuda ] || crates/ops/cuda/toolkit.sh .cuda || true
+    [ ! -f .cuda/env.sh ] || . .cuda/env.sh
+    command -v nvcc >/dev/null || { echo "kernels: NVIDIA's compiler could not be installed here; not compiled" >&2; exit 0; }
+    for architecture in sm_80 sm_90; do
+        said=$(nvcc -O3 --cubin -arch=$architecture -Xptxas -warn-spills -o target/kernels.cubin crates/ops/cuda/kernels.cu 2>&1)
+        [ -z "$said" ] || { echo "$architecture: $said" >&2; exit 1; }
+        echo "kernels: $architecture, $(stat -c %s target/kernels.cubin) bytes"
+    done
+
 # The operators' tests under AddressSanitizer, which the stable compiler has behind a switch
 [group('check')]
 sanitize:
@@ -126,4 +175,19 @@ bench *args:
 [group('bench')]
 bench-cpu *args:
     cargo build --release --quiet --workspace --examples
-    python3 crates/e2e/peers/bench_cpu.py "{{bin}}/examples" "$@"
+    python3 benches/bench_cpu.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" "$@"
+
+# The same on a GPU: steps, epochs with their data, memory, operators against the roofline, into benches/results
+[group('bench')]
+bench-gpu *args: gpu-programs
+    python3 benches/bench_gpu.py .gpu "$@"
+
+# What a GPU must show, in one go: every operator and training beside the CPU's, then the benchmark
+[group('bench')]
+gpu-acceptance *args: gpu-programs
+    benches/gpu_acceptance.sh .gpu "$@"
+
+# Programs for a GPU machine that has no compiler: .gpu, to be copied there with benches
+[group('bench')]
+gpu-programs:
+    benches/gpu_programs.sh .gpu

@@ -1,9 +1,9 @@
 """What a training step asks of CUDA, held against cuda_budget.json: kernels, library calls, copies, allocations.
 
-    python3 cuda_budget.py FIT_SPEED
+    python3 cuda_budget.py FIT_SPEED LIB
 
-FIT_SPEED is the example fit_speed of crates/nets, built with the feature `cuda` against the CUDA that runs on the CPU
-(crates/ops/cuda/mock), which counts. Two trainings that differ in their number of steps alone are subtracted: what a step
+FIT_SPEED is the example fit_speed of crates/nets, built with the feature `cuda`; LIB has the libraries of the CUDA that
+runs on the CPU (crates/ops/cuda/mock), which counts. Two trainings that differ in their number of steps alone are subtracted: what a step
 takes, its input included, once everything is warm. A number above its budget is an error; so is one far below, since
 a budget that nobody lowers protects nothing.
 """
@@ -18,8 +18,8 @@ BUDGET = Path(__file__).with_suffix(".json")
 FEW, MANY, BATCH, SIDE = 3, 7, 2, 64
 
 
-def counts(example, backbone, steps):
-    environment = os.environ | {"MOCK_CUDA_REPORT": "1", "MOCK_CUDA_COUNT": "1", "MOCK_CUDA_MEGABYTES": "80000"}
+def counts(example, libraries, backbone, steps):
+    environment = os.environ | {"LD_LIBRARY_PATH": libraries, "MOCK_CUDA_REPORT": "1", "MOCK_CUDA_COUNT": "1", "MOCK_CUDA_MEGABYTES": "80000"}
     command = [example, backbone, str(BATCH), str(SIDE), "bf16", "cuda", str(steps), "1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -28,9 +28,9 @@ def counts(example, backbone, steps):
 
 
 def main():
-    example, wrong = sys.argv[1], []
+    (example, libraries), wrong = sys.argv[1:], []
     for backbone, budget in json.loads(BUDGET.read_text()).items():
-        few, many = counts(example, backbone, FEW), counts(example, backbone, MANY)
+        few, many = (counts(example, libraries, backbone, steps) for steps in (FEW, MANY))
         of = {name: (many[name] - few[name]) / (MANY - FEW) for name in budget}
         launches = of["kernels"] + of["library"]
         print(f"{backbone}: {launches:g} launches per step; " + ", ".join(f"{v:g} {name}" for name, v in of.items()))

@@ -2,6 +2,7 @@
 #ifndef EMULATE_H
 #define EMULATE_H
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,9 @@
 typedef struct { unsigned x, y, z; } Dim;
 static Dim threadIdx, blockIdx, blockDim, gridDim;
 
-// A thread of a block that waits for the others now and then.
+// A thread of a block that waits for the others now and then. It lives on from block to block.
 typedef struct {
-    ucontext_t context;
+    jmp_buf here;
     char *stack;
     Dim index;
     int done;
@@ -27,20 +28,36 @@ typedef struct {
 #define MOST_THREADS 1024
 #define STACK (64 << 10)
 static Fiber fibers[MOST_THREADS];
-static ucontext_t emulator;
+static jmp_buf emulator;
 static int running;
 static void (*fiber_call)(void **);
 static void **fiber_arguments;
 
 static void SYNC(void) {
     Fiber *fiber = &fibers[running];
-    swapcontext(&fiber->context, &emulator);
+    if (!_setjmp(fiber->here)) _longjmp(emulator, 1);
     threadIdx = fiber->index;
 }
 
 static void fiber_main(void) {
-    fiber_call(fiber_arguments);
-    fibers[running].done = 1;
+    for (;;) {
+        Fiber *fiber = &fibers[running];
+        fiber_call(fiber_arguments);
+        fiber->done = 1;
+        if (!_setjmp(fiber->here)) _longjmp(emulator, 1);
+    }
+}
+
+static void go_on(Fiber *fiber) {
+    if (_setjmp(emulator)) return;
+    if (fiber->stack) _longjmp(fiber->here, 1);
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber->stack = malloc(STACK);
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = 0;
+    makecontext(&context, fiber_main, 0);
+    setcontext(&context);
 }
 
 static void block_in_turns(void (*call)(void **), void **arguments) {
@@ -48,22 +65,15 @@ static void block_in_turns(void (*call)(void **), void **arguments) {
     fiber_call = call;
     fiber_arguments = arguments;
     for (int i = 0; i < count; i++) {
-        Fiber *fiber = &fibers[i];
-        if (!fiber->stack) fiber->stack = malloc(STACK);
-        fiber->index = (Dim){i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
-        fiber->done = 0;
-        getcontext(&fiber->context);
-        fiber->context.uc_stack.ss_sp = fiber->stack;
-        fiber->context.uc_stack.ss_size = STACK;
-        fiber->context.uc_link = &emulator;
-        makecontext(&fiber->context, fiber_main, 0);
+        fibers[i].index = (Dim){i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        fibers[i].done = 0;
     }
     for (int left = count; left;) {
         left = 0;
         for (running = 0; running < count; running++) {
             if (fibers[running].done) continue;
             threadIdx = fibers[running].index;
-            swapcontext(&emulator, &fibers[running].context);
+            go_on(&fibers[running]);
             left += !fibers[running].done;
         }
     }

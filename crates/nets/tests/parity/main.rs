@@ -46,6 +46,7 @@ fn compare(backbone: Backbone, salt: u64) {
     let expected = Expected(fs_err::read(path).unwrap());
     let mut network = network(backbone, Pool::Max, salt);
     let (pictures, targets) = example(salt);
+    let [pictures, targets] = [pictures, targets].map(|tensor| tensor.to_device(network.device()).unwrap());
 
     let logits = network.forward_eval(&pictures).unwrap().logits;
     close("eval logits", &values(&logits), &expected.values("eval_logits"), LOGITS);
@@ -146,9 +147,15 @@ impl Expected {
     }
 }
 
-/// This folder.
+/// This folder; a test that runs on another machine than it was built on is told where the crate is.
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity")
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&root).join("tests/parity")
+}
+
+/// Where the tests run: the CPU, or the device that `AGCNN_DEVICE` names.
+fn device() -> Device {
+    nets::device(&std::env::var("AGCNN_DEVICE").unwrap_or_else(|_| "cpu".to_owned())).unwrap()
 }
 
 fn values(tensor: &Tensor) -> Vec<f64> {
@@ -160,7 +167,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 fn network(backbone: Backbone, pool: Pool, salt: u64) -> Network {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
-    let mut network = Network::new(backbone, pool, 0, &Device::Cpu).unwrap();
+    let mut network = Network::new(backbone, pool, 0, &device()).unwrap();
     network.save(&path, "").unwrap();
     let (tensors, meta) = weights::read(&path, &Device::Cpu).unwrap();
     let tensors: Vec<_> = tensors

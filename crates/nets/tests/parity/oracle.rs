@@ -22,7 +22,7 @@ fn agree(backbone: Backbone, model: Model) {
     let model = model(cxr::OUTPUTS, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap();
 
     let expected = model.forward(&pictures.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()).unwrap();
-    let got = network.forward_eval(&pictures).unwrap();
+    let got = network.forward_eval(&pictures.to_device(network.device()).unwrap()).unwrap();
     close(&format!("{backbone} logits"), &values(&got.logits), &values(&expected), LOGITS);
 }
 

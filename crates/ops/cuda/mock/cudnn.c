@@ -68,6 +68,13 @@ static void put(void *p, int type, size_t at, float v) {
 
 enum { FORWARD, DATA, FILTER };
 
+// Values, or zeros where there are none.
+static double *wide(const void *from, int type, size_t count) {
+    double *values = calloc(count ? count : 1, sizeof *values);
+    if (from) for (size_t at = 0; at < count; at++) values[at] = get(from, type, at);
+    return values;
+}
+
 // One pass; the sums are of `double`.
 static int pass(int which, const Description *xd, const void *x, const Description *wd, const void *w,
                 const Description *cd, const Description *yd, const void *y, void *out, const float *beta) {
@@ -75,8 +82,10 @@ static int pass(int which, const Description *xd, const void *x, const Descripti
     const int n = xd->dims[0], ci = xd->dims[1], h = xd->dims[2], width = xd->dims[3];
     const int co = wd->dims[0], kh = wd->dims[2], kw = wd->dims[3], oh = yd->dims[2], ow = yd->dims[3];
     const int pad = cd->dims[0], stride = cd->dims[1], type = xd->type;
-    size_t len = which == FORWARD ? (size_t)n * oh * ow * co : which == DATA ? (size_t)n * h * width * ci : (size_t)co * kh * kw * ci;
-    double *sums = calloc(len ? len : 1, sizeof *sums);
+    size_t xs = (size_t)n * h * width * ci, ws = (size_t)co * kh * kw * ci, ys = (size_t)n * oh * ow * co;
+    double *in = wide(x, type, xs), *weight = wide(w, type, ws), *of = wide(y, type, ys);
+    size_t len = which == FORWARD ? ys : which == DATA ? xs : ws;
+    double *sums = which == FORWARD ? of : which == DATA ? in : weight;
     for (int image = 0; image < n; image++)
         for (int oy = 0; oy < oh; oy++)
             for (int ox = 0; ox < ow; ox++)
@@ -84,17 +93,24 @@ static int pass(int which, const Description *xd, const void *x, const Descripti
                     for (int kx = 0; kx < kw; kx++) {
                         int iy = oy * stride + ky - pad, ix = ox * stride + kx - pad;
                         if (iy < 0 || iy >= h || ix < 0 || ix >= width) continue;
-                        size_t xp = (((size_t)image * h + iy) * width + ix) * ci, yp = (((size_t)image * oh + oy) * ow + ox) * co;
-                        for (int o = 0; o < co; o++)
-                            for (int i = 0; i < ci; i++) {
-                                size_t wp = (((size_t)o * kh + ky) * kw + kx) * ci + i;
-                                if (which == FORWARD) sums[yp + o] += (double)get(x, type, xp + i) * get(w, type, wp);
-                                else if (which == DATA) sums[xp + i] += (double)get(y, type, yp + o) * get(w, type, wp);
-                                else sums[wp] += (double)get(y, type, yp + o) * get(x, type, xp + i);
-                            }
+                        double *restrict xp = in + (((size_t)image * h + iy) * width + ix) * ci;
+                        double *restrict yp = of + (((size_t)image * oh + oy) * ow + ox) * co;
+                        for (int o = 0; o < co; o++) {
+                            double *restrict wp = weight + (((size_t)o * kh + ky) * kw + kx) * ci;
+                            double sum = 0.0, factor = yp[o];
+                            if (which == FORWARD) {
+                                for (int i = 0; i < ci; i++) sum += xp[i] * wp[i];
+                                yp[o] += sum;
+                            } else if (which == DATA)
+                                for (int i = 0; i < ci; i++) xp[i] += factor * wp[i];
+                            else
+                                for (int i = 0; i < ci; i++) wp[i] += factor * xp[i];
+                        }
                     }
     for (size_t at = 0; at < len; at++) put(out, type, at, (float)(sums[at] + (*beta ? *beta * get(out, type, at) : 0.0)));
-    free(sums);
+    free(in);
+    free(weight);
+    free(of);
     return 0;
 }
 int cudnnConvolutionForward(void *h, const void *alpha, void *xd, const void *x, void *wd, const void *w, void *cd,
