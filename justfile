@@ -6,7 +6,7 @@ set positional-arguments
 device := "auto"
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
-target := env("CARGO_TARGET_DIR", "target") / if cuda == "" { "" } else { "cuda" }
+target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
 features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda" }
 bin := target / "release"
 stages := "phantom prep global attend local fusion report"
@@ -185,9 +185,9 @@ bench-gpu *args: gpu-programs
 # What a GPU must show, in one go: every operator and training beside the CPU's, then the benchmark
 [group('bench')]
 gpu-acceptance *args: gpu-programs
-    benches/gpu_acceptance.sh .gpu "$@"
+    python3 benches/gpu_acceptance.py .gpu "$@"
 
 # Programs for a GPU machine that has no compiler: .gpu, to be copied there with benches
 [group('bench')]
 gpu-programs:
-    benches/gpu_programs.sh .gpu
+    python3 benches/gpu_programs.py .gpu

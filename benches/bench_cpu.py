@@ -48,9 +48,12 @@ class Peer:
             sys.exit(f"{self.process.args[0]} ended with code {self.process.wait()}")
         return line.strip()
 
-    def step(self, what):
+    def ask(self, what):
         self.process.stdin.write(what + "\n")
-        return float(self.line())
+        return self.line()
+
+    def step(self, what):
+        return float(self.ask(what))
 
     def status(self):
         """(Peak of the resident memory in MB, minor page faults, seconds of CPU)."""
