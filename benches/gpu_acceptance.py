@@ -11,6 +11,7 @@ Everything is written to benches/results/GPU-COMMIT.md. Ends with 1 where someth
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -134,8 +135,9 @@ def pipeline(report, folder, environment):
 def main():
     programs, parts = Path(sys.argv[1]), sys.argv[2:] or ["parity", "speed", "pipeline"]
     folder, environment = unpacked(programs)
-    said = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True)
-    gpu = (said.stdout.splitlines() or ["no GPU"])[0]
+    gpu = "no GPU"
+    if shutil.which("nvidia-smi"):
+        gpu = subprocess.check_output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], text=True).splitlines()[0]
     commit = (folder / "commit").read_text().strip()
     report = Report(HERE / "results" / (re.sub(r"[^A-Za-z0-9]+", "-", gpu.split(",")[0]).strip("-").lower() + f"-{commit}.md"))
     report.say(f"# {gpu}, commit {commit}")

@@ -93,4 +93,24 @@ mod tests {
         assert!(message("cuda:99").starts_with("no device \"cuda:99\": "));
         assert_eq!(message("cuda:x"), "no device \"cuda:x\": expected auto, cpu, cuda or cuda:N");
     }
+
+    /// A test program of its own, from which the driver hides its devices.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn without_a_gpu_the_cpu_computes() {
+        const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+        if std::env::var_os(VISIBLE).is_some_and(|devices| devices.is_empty()) {
+            assert!(device("auto").unwrap().is_cpu());
+            let message = device("cuda").unwrap_err().to_string();
+            assert!(message.starts_with("no device \"cuda\": "), "{message}");
+            assert!(message.contains("NO_DEVICE") && !message.contains('\n'), "{message}");
+            assert!(without_cuda("none").unwrap().starts_with("no GPU: none; the CPU computes"));
+            return;
+        }
+        let program = std::env::current_exe().unwrap();
+        let name = "device::tests::without_a_gpu_the_cpu_computes";
+        let child = std::process::Command::new(program).args(["--exact", name]).env(VISIBLE, "").output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    }
 }

@@ -58,8 +58,11 @@ void mock_report(FILE *to) {
 
 static void at_end(void) { mock_report(stderr); }
 
-// How many devices there are.
-static int devices(void) { return getenv("MOCK_CUDA_DEVICES") ? atoi(getenv("MOCK_CUDA_DEVICES")) : 1; }
+// How many devices there are: none where CUDA_VISIBLE_DEVICES is set and empty, as with NVIDIA's driver.
+static int devices(void) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return !visible || *visible;
+}
 
 int cuInit(unsigned flags) {
     static int registered;
