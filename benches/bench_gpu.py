@@ -2,7 +2,7 @@
 
     python3 bench_gpu.py PROGRAMS [--backbones resnet50,densenet121] [--batches 64,128,256] [--compile-batches 128] [--out FILE]
 
-PROGRAMS is what benches/gpu_programs.sh packs. This Python must have PyTorch with CUDA, torchvision and their libraries,
+PROGRAMS is what gpu_programs.py packs. This Python must have PyTorch with CUDA, torchvision and their libraries,
 which ours are run with too. All processes of a case live through all its rounds; a round is some steps of each, in turn.
 
 Prints and writes a table: images per second of ours, of PyTorch (channels_last, bf16 autocast, cudnn.benchmark) eager and
