@@ -34,6 +34,8 @@ pub fn train(
     let device = nets::device(run.device())?;
     info!("trains on {}, activations {}", nets::describe(&device), config.precision.on(&device).name());
     let mut network = init.network(config, run.seed(), &device)?;
+    let mut scalars = run.scalars();
+    let mut steps_per_epoch = 0;
     let mut progress = stage::progress((config.epochs * train) as u64, "images trained");
     let fit = nets::fit(
         &mut network,
@@ -45,14 +47,21 @@ pub fn train(
             match event {
                 Event::Resumed(done) => {
                     progress.inc((done.len() * train) as u64);
+                    scalars.resume();
                     info!("continues after epoch {} of {}", done.len(), config.epochs);
                 }
-                Event::Step { epoch, step, steps, loss, .. } => {
+                Event::Step { epoch, step, steps, loss, lr } => {
                     let seen = if step < steps { config.batch } else { train - config.batch * (steps - 1) };
                     progress.inc(seen as u64);
                     progress.message(&format!("epoch {epoch}, loss {loss:.4}"));
+                    steps_per_epoch = steps as u64;
+                    let done = (u64::from(epoch) - 1) * steps_per_epoch + step as u64;
+                    scalars.add(done, &[("loss/step", f64::from(loss)), ("lr/step", lr)]);
                 }
-                Event::Epoch { stats, best } => info!("{}", line(stats, config.epochs, best)),
+                Event::Epoch { stats, best } => {
+                    info!("{}", line(stats, config.epochs, best));
+                    scalars.add(u64::from(stats.epoch) * steps_per_epoch, &stats.scalars());
+                }
             }
             if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },

@@ -7,7 +7,7 @@ use nets::{EpochStats, Fit, Optimizer};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use stage::{debug, info, warn};
+use stage::{Scalars, debug, info, warn};
 
 use crate::score::{logits_of, mean_loss};
 use crate::standard::Standard;
@@ -17,11 +17,17 @@ use crate::{Config, Error, Samples};
 /// epoch where none is defined. The layer returned has that epoch's weights, for features as they are.
 ///
 /// The same samples, layer and seed give the same weights, bit for bit, on any number of threads. Ctrl-C stops at the
-/// next step.
+/// next step. The epochs' figures go to `scalars`.
 ///
 /// # Errors
 /// No images to train on; a loss that is not finite; an interruption.
-pub fn train(samples: &Samples, config: &Config, start: &Linear, seed: u64) -> Result<(Linear, Fit), Error> {
+pub fn train(
+    samples: &Samples,
+    config: &Config,
+    start: &Linear,
+    seed: u64,
+    scalars: &mut Scalars,
+) -> Result<(Linear, Fit), Error> {
     let [train, validation, test] = Split::ALL.map(|split| samples.of(split));
     let [global, local] = samples.dims();
     info!(
@@ -55,7 +61,9 @@ pub fn train(samples: &Samples, config: &Config, start: &Linear, seed: u64) -> R
         debug!(
             "epoch {epoch}: loss {train_loss:.4}, validation AUROC {validation_auroc:?}, {images_per_s:.0} images/s"
         );
-        epochs.push(EpochStats { epoch, lr, train_loss, validation_loss, validation_auroc, seconds, images_per_s });
+        let stats = EpochStats { epoch, lr, train_loss, validation_loss, validation_auroc, seconds, images_per_s };
+        scalars.add(u64::from(epoch), &stats.scalars());
+        epochs.push(stats);
         if improved {
             best = Some((epoch, validation_auroc, layer));
         }

@@ -34,6 +34,7 @@ fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &T
         force: true,
         dry_run: false,
         print_config: false,
+        tensorboard: None,
         verbose: 0,
         quiet: true,
     };

@@ -22,7 +22,7 @@ fn trained(branches: &[Tables; 2], config: &Config) -> (Vec<Row>, nets::Fit) {
     let (samples, folders, _folder) = samples(branches);
     let weights = folders.map(|folder| folder.join("weights.safetensors"));
     let start = fusion::start(config, &samples, [&weights[0], &weights[1]], 1, &Device::Cpu).unwrap();
-    let (layer, fit) = fusion::train(&samples, config, &start, 1).unwrap();
+    let (layer, fit) = fusion::train(&samples, config, &start, 1, &mut stage::Scalars::nowhere()).unwrap();
     (fusion::score(&layer, &samples).unwrap(), fit)
 }
 
@@ -131,7 +131,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let bytes = |seed: u64| -> [Vec<u8>; 2] {
         let config = Config { epochs: 3, ..config() };
         let start = fusion::start(&config, &samples, [Path::new(""); 2], seed, &Device::Cpu).unwrap();
-        let (layer, fit) = fusion::train(&samples, &config, &start, seed).unwrap();
+        let (layer, fit) = fusion::train(&samples, &config, &start, seed, &mut stage::Scalars::nowhere()).unwrap();
         let rows = fusion::score(&layer, &samples).unwrap();
         let folder = tempfile::tempdir().unwrap();
         fusion::write(folder.path(), &layer, &fit, &rows, &stamp).unwrap();
@@ -218,7 +218,7 @@ fn no_images_to_train_on() {
     both.iter_mut().flat_map(|branch| &mut branch.predictions).for_each(|row| row.split = Split::Test);
     let (samples, ..) = samples(&both);
     let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
-    let error = fusion::train(&samples, &config(), &start, 1).unwrap_err();
+    let error = fusion::train(&samples, &config(), &start, 1, &mut stage::Scalars::nowhere()).unwrap_err();
     assert_eq!(error.to_string(), "no images in the split `train`: expected at least 1");
 }
 

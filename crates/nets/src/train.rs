@@ -154,6 +154,15 @@ pub struct EpochStats {
     pub images_per_s: f64,
 }
 
+impl EpochStats {
+    /// The figures by their TensorBoard names, without those that are undefined.
+    pub fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let sure = [("loss/train", self.train_loss), ("lr", self.lr), ("images_per_s", self.images_per_s)];
+        let maybe = [("loss/validation", self.validation_loss), ("auroc/validation", self.validation_auroc)];
+        sure.into_iter().chain(maybe.into_iter().filter_map(|(tag, value)| Some((tag, value?)))).collect()
+    }
+}
+
 /// What [`fit`] tells its watcher.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {

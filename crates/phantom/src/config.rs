@@ -4,7 +4,7 @@ use serde::Deserialize;
 use stage::{Fail, Spec};
 
 /// The stage.
-pub const SPEC: Spec = Spec { name: "phantom", version: 2, defaults: include_str!("../default.toml") };
+pub const SPEC: Spec = Spec { name: "phantom", version: 3, defaults: include_str!("../default.toml") };
 
 /// How often findings occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

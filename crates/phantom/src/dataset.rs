@@ -72,7 +72,8 @@ pub fn write(
     fs_err::write(folder.join("test_list.txt"), list(exams, true))?;
     // NIH's header has nine fields, its rows six; coordinates are in a frame of 1024 pixels.
     let mut text = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n".to_owned();
-    for (exam, boxes) in exams.iter().zip(&boxes) {
+    // Test images only, as in NIH's list: boxes are for measuring, not for training.
+    for (exam, boxes) in exams.iter().zip(&boxes).filter(|(exam, _)| exam.test) {
         for sign in boxes {
             let scale = 1024.0 / size as f32;
             let (area, name) = (sign.bbox.scaled(scale, scale), bbox_name(sign.finding));

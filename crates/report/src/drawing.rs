@@ -16,6 +16,8 @@ pub const GREY: RGBColor = RGBColor(0x76, 0x7f, 0x8b);
 
 /// PNG pixels per drawing pixel.
 const SCALE: u32 = 2;
+/// SVG units per drawing pixel: plotters knows whole units only.
+const FINE: u32 = 8;
 /// Every PNG pixel is the mean of so many drawn ones, squared: plotters does not smooth thick lines.
 const SMOOTH: u32 = 2;
 
@@ -35,11 +37,39 @@ pub enum Anchor {
     Right,
 }
 
+/// What a point of a series is drawn as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A disc.
+    Circle,
+    /// A square on its side.
+    Square,
+    /// A triangle on its base.
+    Triangle,
+    /// A square on its corner.
+    Diamond,
+}
+
+impl Shape {
+    /// Corners around `(x, y)`; none for a disc.
+    fn corners(self, (x, y): (f64, f64), r: f64) -> Vec<(f64, f64)> {
+        match self {
+            Shape::Circle => Vec::new(),
+            Shape::Square => {
+                let r = 0.9 * r;
+                vec![(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r)]
+            }
+            Shape::Triangle => vec![(x, y - 1.2 * r), (x + 1.1 * r, y + 0.8 * r), (x - 1.1 * r, y + 0.8 * r)],
+            Shape::Diamond => vec![(x, y - 1.3 * r), (x + 1.3 * r, y), (x, y + 1.3 * r), (x - 1.3 * r, y)],
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Mark {
     Line { points: Vec<(f64, f64)>, colour: RGBAColor, width: f64 },
     Rect { from: (f64, f64), to: (f64, f64), colour: RGBAColor },
-    Dot { at: (f64, f64), radius: f64, colour: RGBAColor },
+    Marker { at: (f64, f64), radius: f64, shape: Shape, colour: RGBAColor },
     Text { at: (f64, f64), text: String, size: f64, bold: bool, anchor: Anchor, colour: RGBAColor },
 }
 
@@ -67,9 +97,42 @@ impl Drawing {
         self.marks.push(Mark::Rect { from, to, colour: colour.into() });
     }
 
-    /// A filled disc.
-    pub fn dot(&mut self, at: (f64, f64), radius: f64, colour: impl Into<RGBAColor>) {
-        self.marks.push(Mark::Dot { at, radius, colour: colour.into() });
+    /// A line through points, drawn and left out in turn over the lengths of `dash`; a solid one without.
+    pub fn dashed(&mut self, points: &[(f64, f64)], colour: impl Into<RGBAColor>, width: f64, dash: &[f64]) {
+        let colour = colour.into();
+        if dash.is_empty() || points.len() < 2 {
+            return self.line(points.to_vec(), colour, width);
+        }
+        let (mut part, mut left) = (0, dash[0]);
+        let mut stroke = vec![points[0]];
+        for pair in points.windows(2) {
+            let (mut from, to) = (pair[0], pair[1]);
+            loop {
+                let length = f64::hypot(to.0 - from.0, to.1 - from.1);
+                if length < left {
+                    left -= length;
+                    stroke.push(to);
+                    break;
+                }
+                let share = left / length.max(1e-9);
+                from = (from.0 + share * (to.0 - from.0), from.1 + share * (to.1 - from.1));
+                stroke.push(from);
+                let done = std::mem::replace(&mut stroke, vec![from]);
+                if part % 2 == 0 {
+                    self.line(done, colour, width);
+                }
+                part += 1;
+                left = dash[part % dash.len()].max(0.1);
+            }
+        }
+        if part % 2 == 0 {
+            self.line(stroke, colour, width);
+        }
+    }
+
+    /// A filled point.
+    pub fn marker(&mut self, at: (f64, f64), radius: f64, shape: Shape, colour: impl Into<RGBAColor>) {
+        self.marks.push(Mark::Marker { at, radius, shape, colour: colour.into() });
     }
 
     /// One line of text.
@@ -106,10 +169,13 @@ impl Drawing {
     /// See [`Error`].
     pub fn svg(&self) -> Result<String, Error> {
         let mut svg = String::new();
-        let area = SVGBackend::with_string(&mut svg, (self.width, self.height)).into_drawing_area();
-        self.render(&area, 1.0)?;
+        let (width, height) = (self.width, self.height);
+        let (fine_width, fine_height) = (width * FINE, height * FINE);
+        let area = SVGBackend::with_string(&mut svg, (fine_width, fine_height)).into_drawing_area();
+        self.render(&area, f64::from(FINE))?;
         drop(area);
-        Ok(svg)
+        let fine = format!("<svg width=\"{fine_width}\" height=\"{fine_height}\"");
+        Ok(svg.replacen(&fine, &format!("<svg width=\"{width}\" height=\"{height}\""), 1))
     }
 
     /// As SVG inside a page: its text and axes take the page's colour, its width the page's width.
@@ -179,8 +245,12 @@ impl Drawing {
                 Mark::Rect { from, to, colour } => {
                     area.draw(&Rectangle::new([place(*from), place(*to)], colour.filled()))
                 }
-                Mark::Dot { at, radius, colour } => {
+                Mark::Marker { at, radius, shape: Shape::Circle, colour } => {
                     area.draw(&Circle::new(place(*at), (radius * scale).round() as i32, colour.filled()))
+                }
+                Mark::Marker { at, radius, shape, colour } => {
+                    let corners: Vec<_> = shape.corners(*at, *radius).into_iter().map(place).collect();
+                    area.draw(&Polygon::new(corners, colour.filled()))
                 }
                 Mark::Text { at, text, size, bold, anchor, colour } => {
                     let style = if *bold { FontStyle::Bold } else { FontStyle::Normal };
@@ -207,9 +277,21 @@ impl Drawing {
 /// # Errors
 /// See [`Error`].
 pub fn encode_rgb(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Error> {
+    encode(pixels, width, height, png::ColorType::Rgb)
+}
+
+/// 8-bit RGBA pixels as PNG.
+///
+/// # Errors
+/// See [`Error`].
+pub fn encode_rgba(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Error> {
+    encode(pixels, width, height, png::ColorType::Rgba)
+}
+
+fn encode(pixels: &[u8], width: u32, height: u32, colour: png::ColorType) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_color(colour);
     encoder.set_depth(png::BitDepth::Eight);
     encoder
         .write_header()

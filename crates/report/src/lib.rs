@@ -2,27 +2,32 @@
 //!
 //! Reads the predictions of `global`, `local` and `fusion`, the regions of `attend` and the images of `prep`, and writes
 //!
-//! - `metrics.parquet`: AUROC and average precision for every branch, finding and mean, their paired differences, and
-//!   how well the attended regions fit the drawn boxes. All else below is read from this table;
+//! - `metrics.parquet`: every number below with its interval and positives;
 //! - `index.html`: the report, one file without external parts;
 //! - `figures/*.svg`, `figures/*.png`; `overlays/*.png`.
 //!
 //! With `--sweep`, it reads the `metrics.parquet` of several runs instead, and draws mean AUROC against `attend.threshold`.
+//! `report show` and `report compare` print to the terminal and publish nothing.
 
+pub mod cohort;
+pub mod compare;
 pub mod drawing;
 pub mod figures;
+pub mod gallery;
 pub mod localisation;
+pub mod measure;
 pub mod overlay;
 pub mod page;
 pub mod published;
 pub mod results;
+pub mod show;
 pub mod sweep;
 
 use cxr::Split;
 use serde::Deserialize;
 
 /// What this stage is.
-pub const SPEC: stage::Spec = stage::Spec { name: "report", version: 2, defaults: include_str!("../default.toml") };
+pub const SPEC: stage::Spec = stage::Spec { name: "report", version: 3, defaults: include_str!("../default.toml") };
 
 /// Configuration, see `default.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,8 +39,8 @@ pub struct Config {
     pub confidence: f64,
     /// `test` or `validation`.
     pub split: String,
-    /// Number of overlays.
-    pub overlays: usize,
+    /// Number of cases in the gallery.
+    pub cases: usize,
 }
 
 impl Config {
@@ -44,15 +49,15 @@ impl Config {
     /// # Errors
     /// A text that names key, value and what is allowed.
     pub fn check(&self) -> Result<(Split, Split), String> {
-        if self.draws > 100_000 {
-            return Err(format!("report.draws = {}, expected 0 to 100000", self.draws));
+        if self.draws > 20_000 {
+            return Err(format!("report.draws = {}, expected 0 to 20000", self.draws));
         }
         if !(self.confidence > 0.0 && self.confidence < 1.0) {
             let got = self.confidence;
             return Err(format!("report.confidence = {got}, expected above 0 and below 1"));
         }
-        if self.overlays > 200 {
-            return Err(format!("report.overlays = {}, expected 0 to 200", self.overlays));
+        if self.cases > 300 {
+            return Err(format!("report.cases = {}, expected 0 to 300", self.cases));
         }
         match self.split.as_str() {
             "test" => Ok((Split::Test, Split::Validation)),
@@ -101,6 +106,28 @@ pub enum Error {
     NoRegion {
         /// The image.
         image_id: String,
+    },
+    /// No such image.
+    #[error("{image_id}: no such image in prep")]
+    NoImage {
+        /// The image.
+        image_id: String,
+    },
+    /// Two runs took the same image for something else.
+    #[error("{image_id}: runs {} and {} differ in its label or patient", runs[0], runs[1])]
+    RunLabels {
+        /// The runs.
+        runs: [String; 2],
+        /// The image.
+        image_id: String,
+    },
+    /// Two runs have no image in common.
+    #[error("runs {} and {} have no {split} image in common", runs[0], runs[1])]
+    Apart {
+        /// The runs.
+        runs: [String; 2],
+        /// Of which images.
+        split: Split,
     },
     /// A stored picture cannot be decoded.
     #[error("{image_id}: stored picture cannot be decoded: {reason}")]

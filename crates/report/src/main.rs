@@ -1,20 +1,25 @@
 //! `report` - measures the three branches on patients they have not seen, and writes what it finds.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use cxr::Split;
 use cxr::metrics::Bootstrap;
-use cxr::{BBox, Split};
+use report::cohort::{self, BRANCHES, Cohort};
+use report::compare::compare;
 use report::localisation::{self, Attended};
-use report::page::{Overlay, Page, Provenance};
-use report::published::Dataset;
-use report::results::{BRANCHES, Cohort, MEAN, Results};
-use report::{Config, Error, SPEC, figures, overlay, sweep};
+use report::measure::{self, MEAN};
+use report::page::{Case, Figure, Page, Provenance};
+use report::published::{self, Dataset};
+use report::results::Results;
+use report::{Config, Error, SPEC, figures, gallery, overlay, show, sweep};
 use serde_json::{Value, json};
 use stage::{Common, Fail, Input, Outcome, Plan, Run};
-use tables::{Stamp, images, metrics, predictions, regions};
+use tables::{Stamp, epochs, images, metrics, predictions, regions};
 
 /// Metrics with patient-level intervals, figures and one HTML page.
 ///
@@ -23,19 +28,56 @@ use tables::{Stamp, images, metrics, predictions, regions};
 #[derive(Debug, Parser)]
 #[command(
     version,
+    subcommand_precedence_over_arg = true,
     after_help = "Exit codes: 0 done or current, 1 failed, 2 usage or configuration, 3 input missing or stale, 4 bad data."
 )]
 struct Args {
-    /// Instead: draw mean AUROC against attend.threshold over the reports of these runs, to <ARTIFACTS_DIR>/<RUN>/sweep/
+    #[command(subcommand)]
+    instead: Option<Instead>,
+    /// Instead: draw mean AUROC against attend.threshold over the reports of these runs, to <ARTIFACTS_DIR>/<RUN>/sweep/;
+    /// the run's own report shows it from then on
     #[arg(long, value_name = "RUN,RUN,...", value_delimiter = ',')]
     sweep: Vec<String>,
     #[command(flatten)]
     common: Common,
 }
 
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// Print one image's labels and the probabilities of the three branches, and write its overlay
+    ///
+    /// The overlay has three panels: the radiograph with the attended region (orange) and drawn boxes (turquoise), the heat
+    /// map over it, and the crop that the local branch sees.
+    Show {
+        /// NIH's Image Index, e.g. 00000001_000.png
+        image_id: String,
+        /// Where the overlay goes [default: <IMAGE_ID without .png>-overlay.png, here]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print the paired difference in AUROC of two runs, on the images that both report on
+    ///
+    /// Intervals are from draws of patients, p from DeLong's test. Only images that are in the reported split of both
+    /// runs count.
+    Compare {
+        /// First run
+        run_a: String,
+        /// Second run
+        run_b: String,
+        /// global, local or fusion
+        #[arg(long, default_value = "fusion", value_parser = ["global", "local", "fusion"])]
+        branch: String,
+    },
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    stage::main(|| if args.sweep.is_empty() { report(&args.common) } else { draw_sweep(&args) })
+    stage::main(|| match &args.instead {
+        Some(Instead::Show { image_id, output }) => print_image(&args.common, image_id, output.as_deref()),
+        Some(Instead::Compare { run_a, run_b, branch }) => print_comparison(&args.common, [run_a, run_b], branch),
+        None if args.sweep.is_empty() => report(&args.common),
+        None => draw_sweep(&args),
+    })
 }
 
 fn report(common: &Common) -> anyhow::Result<Outcome> {
@@ -48,8 +90,9 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
     let prep = run.input("prep", &["images/"])?;
     let attend = run.input("attend", &["regions"])?;
     let phantom = from_phantom(&prep).then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
-    let [global, local, fusion] = BRANCHES.map(|branch| run.input(branch, &["predictions.parquet"]));
+    let [global, local, fusion] = BRANCHES.map(|branch| run.input(branch, &["predictions.parquet", "epochs.parquet"]));
     let branches = [global?, local?, fusion?];
+    let swept = run.own_input(sweep::SPEC.name, &[sweep::TABLE])?;
     if let Plan::Stop(outcome) = run.plan()? {
         return Ok(outcome);
     }
@@ -57,36 +100,46 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
 
     let images = images::read_meta(&prep.files("images/")).map_err(Fail::bad_data)?;
     let regions = regions::read_meta(&attend.files("regions")).map_err(Fail::bad_data)?;
-    let cohorts = [split, other].map(|split| join(&branches, split, run.limit()));
-    let [cohort, other_cohort] = cohorts;
+    let [cohort, other_cohort] = [split, other].map(|split| join(&branches, split, run.limit()));
     let (cohort, other_cohort) = (cohort?, other_cohort?);
-    if cohort.image_ids.is_empty() {
+    if cohort.is_empty() {
         return Err(Fail::bad_data(Error::Empty { split }).into());
     }
     let attended = localisation::join(&images, &regions, split).map_err(Fail::bad_data)?;
+    let epochs = read_epochs(&branches)?;
+    let swept = match &swept {
+        Some(swept) => metrics::read(&swept.file(sweep::TABLE)).map_err(Fail::bad_data)?,
+        None => Vec::new(),
+    };
 
-    let bootstrap = Bootstrap { draws: config.draws, confidence: config.confidence, seed: run.seed() };
-    let values_only = Bootstrap { draws: 0, ..bootstrap };
-    let mut rows = cohort.measure(split, &bootstrap);
-    rows.extend(localisation::measure(&attended, split, &bootstrap));
-    rows.extend(other_cohort.measure(other, &values_only));
+    let plan =
+        measure::Plan { bootstrap: Bootstrap { draws: config.draws, seed: run.seed() }, confidence: config.confidence };
+    let tuned = (split == Split::Test).then_some(&other_cohort);
+    let crop = heat_map_side(&attend, &branches[0]);
+    let refusal = localisation::refusal(&images);
+    let mut rows = measure::measure(&cohort, tuned, &cohort::subsets(&cohort, &images), split, &plan);
+    rows.extend(localisation::measure(&attended, crop, refusal.as_deref(), split, &plan));
+    rows.extend(measure::values(&other_cohort, other));
+    rows.extend(swept.iter().cloned());
     let results = Results(rows);
     let stamp = Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    let table = work.out().join("metrics.parquet");
-    metrics::write(&table, &results.0, &stamp)?;
+    metrics::write(&work.out().join("metrics.parquet"), &results.0, &stamp)?;
     work.rows("metrics.parquet", results.0.len() as u64);
 
-    let forest = figures::forest(&results, split);
-    let roc = figures::roc(&cohort, &results, split);
-    save(work.out(), "auroc", &forest)?;
-    save(work.out(), "roc", &roc)?;
-    let overlays = overlays([&prep, &branches[0], &attend], &attended, config.overlays, run.seed())?;
+    let swept = sweep::entries(&swept);
+    let figures = draw_figures(&cohort, &results, &epochs, &swept, split)?;
+    for figure in &figures {
+        save(&work.out().join("figures"), figure)?;
+    }
+    let chosen = gallery::choose(&cohort, config.cases, run.seed());
+    let cases = read_cases([&prep, &attend], &cohort, &attended, &chosen)?;
     fs_err::create_dir(work.out().join("overlays"))?;
-    for overlay in &overlays {
-        fs_err::write(work.out().join("overlays").join(file_name(&overlay.image_id)), &overlay.png)?;
+    for case in &cases {
+        let name = file_name(&case.attended.image.record.image_id, ".png");
+        fs_err::write(work.out().join("overlays").join(name), draw(case, crop)?)?;
     }
 
-    let dataset = dataset(&prep, images.len(), cohort.image_ids.len(), split);
+    let dataset = dataset(&prep, images.len(), cohort.len(), split);
     let [global, local, fusion] = &branches;
     let stages = phantom.iter().chain([&prep, global, &attend, local, fusion]);
     let mut provenance: Vec<Provenance> = stages.map(provenance).collect();
@@ -95,14 +148,16 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
         run: &common.run,
         results: &results,
         dataset: &dataset,
+        cohort: &cohort,
         split,
-        patients: cohort.patient_count(),
         draws: config.draws,
         confidence: config.confidence,
-        crop: &global.config().get("crop").map_or(String::new(), Value::to_string),
-        forest: &forest,
-        roc: &roc,
-        overlays: &overlays,
+        crop,
+        epochs: &epochs,
+        refusal: refusal.as_deref(),
+        sweep: &swept,
+        figures: &figures,
+        cases: &cases,
         provenance: &provenance,
     };
     fs_err::write(work.out().join("index.html"), page.html()?)?;
@@ -125,33 +180,105 @@ fn join(branches: &[Input; 3], split: Split, limit: Option<usize>) -> Result<Coh
     Cohort::join(&[global?, local?, fusion?], split, limit).map_err(Fail::bad_data)
 }
 
-/// Draws the chosen images; reads pictures until it has them all.
-fn overlays(
-    [prep, global, attend]: [&Input; 3],
-    attended: &[Attended],
-    n: usize,
-    seed: u64,
-) -> anyhow::Result<Vec<Overlay>> {
-    let chosen = overlay::choose(attended, n, seed);
-    let mut drawn: Vec<Option<Overlay>> = vec![None; chosen.len()];
-    let Some(&first) = chosen.first() else { return Ok(Vec::new()) };
-    let prefix = format!("images/{}-", attended[first].image.split);
-    for file in prep.files(&prefix) {
-        if drawn.iter().all(Option::is_some) || stage::interrupted() {
+fn read_epochs(branches: &[Input; 3]) -> Result<[Vec<epochs::Row>; 3], Fail> {
+    let [global, local, fusion] =
+        branches.each_ref().map(|input| epochs::read(&input.file("epochs.parquet")).map_err(Fail::bad_data));
+    Ok([global?, local?, fusion?])
+}
+
+fn draw_figures(
+    cohort: &Cohort,
+    results: &Results,
+    epochs: &[Vec<epochs::Row>; 3],
+    swept: &[sweep::Entry],
+    split: Split,
+) -> anyhow::Result<Vec<Figure>> {
+    let figure = |name, alt, drawing| Figure { name, alt, drawing };
+    let mut drawn = vec![
+        figure(
+            "auroc",
+            "AUROC of every finding with intervals, and paired differences",
+            figures::forest(results, split),
+        ),
+        figure("roc", "ROC curves of the 14 findings", figures::roc(cohort, results, split)),
+        figure("pr", "Precision-recall curves of the 14 findings", figures::pr(cohort, results, split)),
+        figure(
+            "calibration",
+            "Share of positives against probability of the 14 findings",
+            figures::calibration(cohort, results, split),
+        ),
+        figure("subgroups", "Mean AUROC by sex, age and view position", figures::subsets(results, split)),
+        figure("training", "Loss and validation AUROC of every epoch", figures::training(epochs)),
+    ];
+    if results.get(localisation::BRANCH, measure::ALL, "iou_at_0.1", split).is_some_and(|row| row.value.is_some()) {
+        let alt = "Share of boxes found against the overlap asked for";
+        drawn.push(figure("localisation", alt, figures::overlaps(results, split)));
+    }
+    if !swept.is_empty() {
+        let alt = "Mean AUROC against the threshold of the attention mask, beside the paper's";
+        let paper = published::all()?.sweeps;
+        drawn.push(figure("sweep", alt, figures::sweep(&sweep::points(swept), &paper)));
+    }
+    Ok(drawn)
+}
+
+/// Reads pictures and crops of the chosen images, file by file until it has them all.
+fn read_cases<'a>(
+    [prep, attend]: [&Input; 2],
+    cohort: &Cohort,
+    attended: &[Attended<'a>],
+    chosen: &[(usize, gallery::Choice)],
+) -> anyhow::Result<Vec<Case<'a>>> {
+    let by_id: BTreeMap<&str, &Attended> =
+        attended.iter().map(|attended| (attended.image.record.image_id.as_str(), attended)).collect();
+    let wanted: BTreeSet<&str> = chosen.iter().map(|&(image, _)| cohort.image_ids[image].as_str()).collect();
+    let Some(split) = attended.first().map(|attended| attended.image.split) else { return Ok(Vec::new()) };
+    let (pictures, crops) = pictures(prep, attend, split, &wanted)?;
+    let mut cases = Vec::new();
+    for &(image, choice) in chosen {
+        let id = &cohort.image_ids[image];
+        let missing = || Fail::bad_data(Error::NoImage { image_id: id.clone() });
+        let attended = **by_id.get(id.as_str()).ok_or_else(missing)?;
+        let picture = pictures.get(id).ok_or_else(missing)?.clone();
+        let crop = crops.get(id).ok_or_else(missing)?.clone();
+        for png in [&picture, &crop] {
+            overlay::decode(id, png).map_err(Fail::bad_data)?;
+        }
+        cases.push(Case { image, choice, attended, picture, heat: overlay::heat(attended.region)?, crop });
+    }
+    Ok(cases)
+}
+
+type Pictures = BTreeMap<String, Vec<u8>>;
+
+/// The stored pictures and crops of some images of a split.
+fn pictures(
+    prep: &Input,
+    attend: &Input,
+    split: Split,
+    wanted: &BTreeSet<&str>,
+) -> anyhow::Result<(Pictures, Pictures)> {
+    let (mut pictures, mut crops) = (Pictures::new(), Pictures::new());
+    for file in prep.files(&format!("images/{split}-")) {
+        if pictures.len() == wanted.len() || stage::interrupted() {
             break;
         }
-        images::read(&[file], |row| -> Result<(), Error> {
-            let place = chosen.iter().position(|&i| attended[i].image.record.image_id == row.record.image_id);
-            let Some(place) = place else { return Ok(()) };
-            let attended = &attended[chosen[place]];
-            let picture = overlay::decode(&row.record.image_id, &row.png)?;
-            let boxes = attended.image.boxes.iter();
-            drawn[place] = Some(Overlay {
-                image_id: row.record.image_id.clone(),
-                labels: row.record.labels.to_string(),
-                boxes: boxes.map(|b| (b.finding, attended.region.bbox.contains(b.bbox.center()))).collect(),
-                png: overlay::draw(&picture, attended, frame(attend, global, &picture))?,
-            });
+        images::read(&[file], |row| -> Result<(), tables::Error> {
+            if wanted.contains(row.record.image_id.as_str()) {
+                pictures.insert(row.record.image_id, row.png);
+            }
+            Ok(())
+        })
+        .map_err(Fail::bad_data)?;
+    }
+    for file in attend.files("regions") {
+        if crops.len() == wanted.len() || stage::interrupted() {
+            break;
+        }
+        regions::read(&[file], |row| -> Result<(), tables::Error> {
+            if wanted.contains(row.image_id.as_str()) {
+                crops.insert(row.image_id, row.crop_png);
+            }
             Ok(())
         })
         .map_err(Fail::bad_data)?;
@@ -159,30 +286,32 @@ fn overlays(
     if stage::interrupted() {
         return Err(Fail::interrupted().into());
     }
-    Ok(drawn.into_iter().flatten().collect())
+    Ok((pictures, crops))
 }
 
-/// Where attend's heat map lies in the stored picture: the centre crop that the network saw, `attend.crop`, or
-/// `global.crop` where that is 0.
-fn frame(attend: &Input, global: &Input, picture: &overlay::Grey) -> BBox {
-    let (width, height) = (picture.width as f32, picture.height as f32);
+fn draw(case: &Case, crop: f32) -> anyhow::Result<Vec<u8>> {
+    let id = &case.attended.image.record.image_id;
+    let picture = overlay::decode(id, &case.picture).map_err(Fail::bad_data)?;
+    let cut = overlay::decode(id, &case.crop).map_err(Fail::bad_data)?;
+    Ok(overlay::draw(&picture, &cut, &case.attended, case.attended.frame(crop))?)
+}
+
+/// Side of the centre crop under attend's heat maps: `attend.crop`, or `global.crop` where that is 0, or everything.
+fn heat_map_side(attend: &Input, global: &Input) -> f32 {
     let crop = |input: &Input| input.config().get("crop").and_then(Value::as_f64).filter(|crop| *crop > 0.0);
-    let crop = crop(attend).or_else(|| crop(global)).map_or(width, |crop| crop as f32);
-    let (x, y) = (((width - crop) / 2.0).max(0.0), ((height - crop) / 2.0).max(0.0));
-    BBox::new(x, y, (x + crop).min(width), (y + crop).min(height))
+    crop(attend).or_else(|| crop(global)).map_or(f32::INFINITY, |crop| crop as f32)
 }
 
-/// An image's name without its ending, with `.png`.
-fn file_name(image_id: &str) -> String {
+/// An image's name without its ending, with another.
+fn file_name(image_id: &str, ending: &str) -> String {
     let stem = image_id.strip_suffix(".png").unwrap_or(image_id);
-    format!("{}.png", stem.replace(['/', '\\'], "_"))
+    format!("{}{ending}", stem.replace(['/', '\\'], "_"))
 }
 
-fn save(out: &Path, name: &str, drawing: &report::drawing::Drawing) -> anyhow::Result<()> {
-    let folder = out.join("figures");
-    fs_err::create_dir_all(&folder)?;
-    fs_err::write(folder.join(format!("{name}.svg")), drawing.svg()?)?;
-    fs_err::write(folder.join(format!("{name}.png")), drawing.png()?)?;
+fn save(folder: &Path, figure: &Figure) -> anyhow::Result<()> {
+    fs_err::create_dir_all(folder)?;
+    fs_err::write(folder.join(format!("{}.svg", figure.name)), figure.drawing.svg()?)?;
+    fs_err::write(folder.join(format!("{}.png", figure.name)), figure.drawing.png()?)?;
     Ok(())
 }
 
@@ -226,7 +355,7 @@ fn own_provenance(run: &Run, common: &Common, config: &Config) -> Provenance {
         started: String::new(),
         seconds: String::new(),
         config: settings(&json!({
-            "draws": config.draws, "confidence": config.confidence, "split": config.split, "overlays": config.overlays,
+            "draws": config.draws, "confidence": config.confidence, "split": config.split, "cases": config.cases,
         })),
     }
 }
@@ -240,6 +369,11 @@ fn draw_sweep(args: &Args) -> anyhow::Result<Outcome> {
     let mut run = Run::open(&sweep::SPEC, &args.common)?;
     if run.printed_config()? {
         return Ok(Outcome::Nothing);
+    }
+    if args.sweep.contains(&args.common.run) {
+        let message =
+            anyhow!("--sweep: {} shows the sweep in its own report, so it cannot be part of it", args.common.run);
+        return Err(Fail::usage(message).hint("name another run with --run").into());
     }
     let mut reports = Vec::new();
     for name in &args.sweep {
@@ -256,30 +390,94 @@ fn draw_sweep(args: &Args) -> anyhow::Result<Outcome> {
     if let Plan::Stop(outcome) = run.plan()? {
         return Ok(outcome);
     }
-    let work = run.begin()?;
+    let mut work = run.begin()?;
     let mut entries = Vec::new();
     for report in &reports {
         let recorded = &report.manifest().metrics;
         let split: Split =
             recorded["split"].as_str().unwrap_or("test").parse().map_err(|e: String| Fail::bad_data(anyhow!(e)))?;
         let rows = metrics::read(&report.file("metrics.parquet")).map_err(Fail::bad_data)?;
-        entries.push(sweep::Entry {
-            run: report.run_name().to_owned(),
-            threshold: recorded["attend_threshold"].clone(),
-            split,
-            results: Results(rows),
-        });
+        let entry = sweep::Entry::new(&recorded["attend_threshold"], split, rows);
+        if entry.number().is_none() {
+            stage::warn!("{}: attend.threshold = {} has no place in the figure", report.run_name(), entry.threshold);
+        }
+        entries.push(entry);
     }
-    let points = sweep::points(&entries);
-    for entry in entries.iter().filter(|entry| entry.threshold.as_f64().is_none()) {
-        stage::warn!("{}: attend.threshold = {} has no place in the figure", entry.run, entry.threshold);
-    }
-    let drawing = figures::sweep(&points);
+    let rows = sweep::rows(&entries);
+    let stamp = Stamp { stage: sweep::SPEC.name.to_owned(), key: run.key() };
+    metrics::write(&work.out().join(sweep::TABLE), &rows, &stamp)?;
+    work.rows(sweep::TABLE, rows.len() as u64);
+    let drawing = figures::sweep(&sweep::points(&entries), &published::all()?.sweeps);
     let csv = sweep::csv(&entries);
     fs_err::write(work.out().join("sweep.csv"), &csv)?;
-    fs_err::write(work.out().join("sweep.svg"), drawing.svg()?)?;
-    fs_err::write(work.out().join("sweep.png"), drawing.png()?)?;
+    save(work.out(), &Figure { name: "sweep", alt: "", drawing })?;
     let outcome = work.publish(json!({ "runs": args.sweep }))?;
     stage::print(&csv)?;
     Ok(outcome)
+}
+
+fn print_image(common: &Common, image_id: &str, output: Option<&Path>) -> anyhow::Result<Outcome> {
+    let mut run = Run::open(&SPEC, common)?;
+    let prep = run.input("prep", &["images/"])?;
+    let attend = run.input("attend", &["regions"])?;
+    let global = run.input(BRANCHES[0], &["predictions.parquet"])?;
+    let images = images::read_meta(&prep.files("images/")).map_err(Fail::bad_data)?;
+    let Some(image) = images.iter().find(|image| image.record.image_id == image_id) else {
+        let missing = Fail::bad_data(Error::NoImage { image_id: image_id.to_owned() });
+        let first = images.first().map_or("", |image| image.record.image_id.as_str());
+        return Err(missing.hint(format!("the first of this run's {} images is {first}", images.len())).into());
+    };
+    let regions = regions::read_meta(&attend.files("regions")).map_err(Fail::bad_data)?;
+    let region = regions.iter().find(|region| region.image_id == image_id);
+    let region = region.ok_or_else(|| Fail::bad_data(Error::NoRegion { image_id: image_id.to_owned() }))?;
+    let attended = Attended { image, region };
+
+    // A branch or report that has not run yet leaves its column empty.
+    let mut rows: [Option<predictions::Row>; 3] = Default::default();
+    for (row, branch) in rows.iter_mut().zip(BRANCHES) {
+        if let Ok(input) = run.input(branch, &["predictions.parquet"]) {
+            let all = predictions::read(&input.file("predictions.parquet")).map_err(Fail::bad_data)?;
+            *row = all.into_iter().find(|row| row.image_id == image_id);
+        }
+    }
+    let results = match run.own_input(SPEC.name, &["metrics.parquet"]) {
+        Ok(Some(report)) => Results(metrics::read(&report.file("metrics.parquet")).map_err(Fail::bad_data)?),
+        _ => Results::default(),
+    };
+    let threshold = |name: &str| results.get(BRANCHES[2], name, "threshold_youden", Split::Test)?.value;
+    stage::print(&show::text(&attended, rows.each_ref().map(Option::as_ref), &threshold))?;
+
+    let (pictures, crops) = pictures(&prep, &attend, image.split, &BTreeSet::from([image_id]))?;
+    let missing = || Fail::bad_data(Error::NoImage { image_id: image_id.to_owned() });
+    let picture = overlay::decode(image_id, pictures.get(image_id).ok_or_else(missing)?).map_err(Fail::bad_data)?;
+    let crop = overlay::decode(image_id, crops.get(image_id).ok_or_else(missing)?).map_err(Fail::bad_data)?;
+    let side = heat_map_side(&attend, &global);
+    let png = overlay::draw(&picture, &crop, &attended, attended.frame(side))?;
+    let path = output.map_or_else(|| PathBuf::from(file_name(image_id, "-overlay.png")), Path::to_path_buf);
+    let mut partial = path.clone().into_os_string();
+    partial.push(".partial");
+    let mut file = fs_err::File::create(&partial).map_err(Fail::failed)?;
+    file.write_all(&png).and_then(|()| fs_err::rename(&partial, &path)).map_err(Fail::failed)?;
+    stage::info!("wrote {}", path.display());
+    Ok(Outcome::Nothing)
+}
+
+fn print_comparison(common: &Common, names: [&String; 2], branch: &str) -> anyhow::Result<Outcome> {
+    let config: Config = Run::open(&SPEC, common)?.config()?;
+    let (split, _) = config.check().map_err(|text| Fail::usage(anyhow!(text)))?;
+    let read = |name: &String| -> Result<Vec<predictions::Row>, Fail> {
+        let input = Run::open(&SPEC, &Common { run: name.clone(), ..common.clone() })?;
+        let path = { input }.input(branch, &["predictions.parquet"])?.file("predictions.parquet");
+        predictions::read(&path).map_err(Fail::bad_data)
+    };
+    let [a, b] = names.map(read);
+    let (a, b) = (a?, b?);
+    let plan = measure::Plan {
+        bootstrap: Bootstrap { draws: config.draws, seed: common.seed },
+        confidence: config.confidence,
+    };
+    let names = names.map(String::as_str);
+    let comparison = compare(names, [&a, &b], split, &plan).map_err(Fail::bad_data)?;
+    stage::print(&comparison.text(names, branch, split, &plan))?;
+    Ok(Outcome::Nothing)
 }

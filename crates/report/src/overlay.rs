@@ -1,12 +1,9 @@
-//! Pictures of where the global branch looks: the radiograph with boxes, and beside it the heat map over it.
+//! Pictures of where the global branch looks: the radiograph with boxes, the heat map over it, and the crop.
 
-use cxr::{BBox, Finding};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use cxr::BBox;
 
 use crate::Error;
-use crate::drawing::encode_rgb;
+use crate::drawing::{encode_rgb, encode_rgba};
 use crate::localisation::Attended;
 
 /// Colour of the attended region.
@@ -19,38 +16,6 @@ const WIDTH: usize = 256;
 /// Opacity of the heat map where it is hottest.
 const OPACITY: f32 = 0.6;
 
-/// Chooses up to `n` images by seed: findings take turns, rare ones as often as common ones; images with a drawn box
-/// where there are any, else images with a finding. Returns positions in `attended`, sorted.
-pub fn choose(attended: &[Attended], n: usize, seed: u64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..attended.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let any_box = attended.iter().any(|a| !a.image.boxes.is_empty());
-    let shows = |index: usize, finding: Finding| {
-        let image = attended[index].image;
-        if any_box {
-            image.boxes.iter().any(|drawn| drawn.finding == finding)
-        } else {
-            image.record.labels.contains(finding)
-        }
-    };
-    let mut chosen = Vec::new();
-    loop {
-        let before = chosen.len();
-        for finding in Finding::ALL {
-            if chosen.len() == n {
-                break;
-            }
-            let next = order.iter().copied().find(|&i| shows(i, finding) && !chosen.contains(&i));
-            chosen.extend(next);
-        }
-        if chosen.len() == before {
-            break;
-        }
-    }
-    chosen.sort_unstable();
-    chosen
-}
-
 /// An 8-bit grey picture, row-major.
 #[derive(Debug, Clone)]
 pub struct Grey {
@@ -62,7 +27,14 @@ pub struct Grey {
     pub pixels: Vec<u8>,
 }
 
-/// Decodes the 8-bit grey PNG that prep stored.
+impl Grey {
+    /// Value at a point in pixels, between the pixels around it.
+    fn at(&self, x: f32, y: f32) -> f32 {
+        bilinear(self.width, self.height, x, y, |i| f32::from(self.pixels[i]))
+    }
+}
+
+/// Decodes an 8-bit grey PNG that prep or attend stored.
 ///
 /// # Errors
 /// [`Error::Picture`] naming the image.
@@ -77,29 +49,35 @@ pub fn decode(image_id: &str, bytes: &[u8]) -> Result<Grey, Error> {
         return Err(bad(format!("expected 8-bit grey, got {:?} {:?}", info.bit_depth, info.color_type)));
     }
     pixels.truncate(info.buffer_size());
+    if pixels.is_empty() {
+        return Err(bad("no pixels".into()));
+    }
     Ok(Grey { width: info.width as usize, height: info.height as usize, pixels })
 }
 
-/// The two panels as one RGB PNG. `frame` is where the heat map lies in the picture, pixels.
+/// Three panels side by side as one RGB PNG: the picture with its boxes, the heat map over it, the crop.
+/// `frame` is where the heat map lies in the picture, pixels.
 ///
 /// # Errors
 /// Encoding fails, a bug.
-pub fn draw(picture: &Grey, attended: &Attended, frame: BBox) -> Result<Vec<u8>, Error> {
+pub fn draw(picture: &Grey, crop: &Grey, attended: &Attended, frame: BBox) -> Result<Vec<u8>, Error> {
     let k = WIDTH.div_ceil(picture.width.max(1)).max(1);
     let (width, height) = (picture.width * k, picture.height * k);
-    let mut panels = Canvas { width: 2 * width, height, pixels: vec![0; 2 * width * height * 3] };
+    let mut panels = Canvas { width: 3 * width, height, pixels: vec![0; 3 * width * height * 3] };
     let region = attended.region;
     let heat = Heat::new(&region.heatmap, (region.heatmap_height, region.heatmap_width));
     for y in 0..height {
         for x in 0..width {
             // Centre of the drawn pixel in the picture's coordinates.
             let (u, v) = ((x as f32 + 0.5) / k as f32, (y as f32 + 0.5) / k as f32);
-            let grey = bilinear(picture.width, picture.height, u, v, |i| f32::from(picture.pixels[i]));
+            let grey = picture.at(u, v);
             panels.set(x, y, [grey as u8; 3]);
             let heat = if frame.contains((u, v)) { heat.at(&frame, u, v) } else { 0.0 };
             let (alpha, colour) = (OPACITY * heat, hot(heat));
             let mixed = [0, 1, 2].map(|c| (grey * (1.0 - alpha) + colour[c] * alpha) as u8);
             panels.set(width + x, y, mixed);
+            let (u, v) = ((x as f32 + 0.5) / width as f32, (y as f32 + 0.5) / height as f32);
+            panels.set(2 * width + x, y, [crop.at(u * crop.width as f32, v * crop.height as f32) as u8; 3]);
         }
     }
     for left in [0, width] {
@@ -109,6 +87,25 @@ pub fn draw(picture: &Grey, attended: &Attended, frame: BBox) -> Result<Vec<u8>,
         panels.outline(&region.bbox, k, left, width, REGION);
     }
     Ok(encode_rgb(&panels.pixels, panels.width as u32, panels.height as u32)?)
+}
+
+/// The heat map alone as a small RGBA PNG, to be laid over its frame in the picture and smoothed by the viewer.
+///
+/// # Errors
+/// Encoding fails, a bug.
+pub fn heat(region: &tables::regions::Row) -> Result<Vec<u8>, Error> {
+    const SIDE: usize = 56;
+    let heat = Heat::new(&region.heatmap, (region.heatmap_height, region.heatmap_width));
+    let frame = BBox::new(0.0, 0.0, SIDE as f32, SIDE as f32);
+    let mut pixels = Vec::with_capacity(SIDE * SIDE * 4);
+    for y in 0..SIDE {
+        for x in 0..SIDE {
+            let heat = heat.at(&frame, x as f32 + 0.5, y as f32 + 0.5);
+            pixels.extend(hot(heat).map(|value| value as u8));
+            pixels.push((255.0 * OPACITY * heat) as u8);
+        }
+    }
+    Ok(encode_rgba(&pixels, SIDE as u32, SIDE as u32)?)
 }
 
 /// A heat map brought to 0..1 for display: `attend.normalise = "none"` has no upper end.

@@ -4,7 +4,9 @@ use cxr::Split;
 use cxr::metrics::Metric;
 use serde::{Deserialize, Serialize};
 
-use crate::results::{BRANCHES, MEAN, Results};
+use crate::cohort::BRANCHES;
+use crate::measure::MEAN;
+use crate::results::Results;
 
 /// Images in NIH's whole dataset.
 pub const NIH_IMAGES: usize = 112_120;
@@ -54,16 +56,56 @@ pub struct Published {
     pub source: String,
 }
 
-/// The table that comes with this program.
+/// A published localisation accuracy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Localisation {
+    /// Who and what.
+    pub model: String,
+    /// Share of boxes with IoU above 0.3.
+    pub iou_at_03: f64,
+    /// Share of boxes with IoU above 0.5.
+    pub iou_at_05: f64,
+    /// Where the number was read.
+    pub source: String,
+}
+
+/// A published series of mean AUROC against tau.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// `local` or `fusion`.
+    pub branch: String,
+    /// `test` or `validation`.
+    pub split: String,
+    /// tau.
+    pub thresholds: Vec<f64>,
+    /// Mean AUROC, one per threshold.
+    pub values: Vec<f64>,
+    /// Where the numbers were read.
+    pub source: String,
+}
+
+/// All that comes with this program.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Everything {
+    /// Mean AUROCs.
+    #[serde(rename = "result")]
+    pub results: Vec<Published>,
+    /// On NIH's boxes.
+    pub localisation: Vec<Localisation>,
+    /// The paper's Fig. 8 and 9.
+    #[serde(rename = "sweep")]
+    pub sweeps: Vec<Sweep>,
+}
+
+/// Reads `published.toml`.
 ///
 /// # Errors
 /// The embedded file is malformed, which a test excludes.
-pub fn all() -> Result<Vec<Published>, toml::de::Error> {
-    #[derive(Deserialize)]
-    struct File {
-        result: Vec<Published>,
-    }
-    Ok(toml::from_str::<File>(include_str!("published.toml"))?.result)
+pub fn all() -> Result<Everything, toml::de::Error> {
+    toml::from_str(include_str!("published.toml"))
 }
 
 /// What a run was measured on, as far as comparisons need it.
@@ -154,7 +196,7 @@ pub fn block(
                 spread: crate::results::interval(row).unwrap_or_default(),
                 input: crop.to_owned(),
                 detail: dataset.split.clone(),
-                source: why_not.as_ref().map_or("this report".to_owned(), |why| format!("not comparable: {why}")),
+                source: if why_not.is_some() { "not comparable, see above" } else { "this report" }.to_owned(),
                 ours: true,
             });
         }
@@ -176,7 +218,10 @@ mod tests {
 
     #[test]
     fn every_published_result_has_a_source() {
-        let all = all().unwrap();
+        let everything = all().unwrap();
+        assert!(everything.localisation.iter().all(|l| !l.source.is_empty() && l.iou_at_05 <= l.iou_at_03));
+        assert!(everything.sweeps.iter().all(|s| s.values.len() == s.thresholds.len() && !s.source.is_empty()));
+        let all = everything.results;
         assert!(all.iter().all(|result| !result.source.is_empty() && (0.5..1.0).contains(&result.mean)));
         for kind in [Kind::Official, Kind::Other] {
             assert!(all.iter().filter(|result| result.split == kind).count() > 5);
@@ -204,19 +249,21 @@ mod tests {
             branch: branch.into(),
             finding: MEAN.into(),
             metric: Metric::Auroc.name().into(),
+            subset: "all".into(),
             split: Split::Test,
             value: Some(0.9),
             ci_low: None,
             ci_high: None,
             n_pos: 1,
             n_neg: 1,
+            reason: None,
         };
         let results = Results(BRANCHES.map(row).into());
         let places = |kind, dataset: &Dataset| -> Vec<usize> {
-            let lines = block(&all().unwrap(), kind, dataset, &results, Split::Test, "224");
+            let lines = block(&all().unwrap().results, kind, dataset, &results, Split::Test, "224");
             (0..lines.len()).filter(|&i| lines[i].ours).collect()
         };
-        let theirs = all().unwrap().iter().filter(|result| result.split == Kind::Official).count();
+        let theirs = all().unwrap().results.iter().filter(|result| result.split == Kind::Official).count();
         assert_eq!(places(Kind::Official, &whole), [theirs, theirs + 1, theirs + 2]);
         assert_eq!(places(Kind::Official, &part), [0, 1, 2]);
         assert_eq!(places(Kind::Other, &whole), [0; 0]);

@@ -3,6 +3,7 @@
 mod scene;
 
 use cxr::metrics::auroc;
+use cxr::metrics::decision::{Confusion, Criterion, threshold};
 use cxr::{Finding, Split};
 use report::results::Results;
 use scene::{Report, Scene};
@@ -25,7 +26,7 @@ fn a_report() {
     let out = report.artifacts().join("default/report");
 
     let results = Results(tables::metrics::read(&out.join("metrics.parquet")).unwrap());
-    let get = |branch, finding, metric| results.get(branch, finding, metric, Split::Test).unwrap();
+    let get = |branch: &str, finding: &str, metric: &str| results.get(branch, finding, metric, Split::Test).unwrap();
 
     // The number is the metric of the rows that were read.
     let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Test).collect();
@@ -58,6 +59,48 @@ fn a_report() {
 
     assert_eq!(get("attend", "all", "fallback_rate").value, Some(0.0));
 
+    // The maximum of the heat map is the cell nearest to the region's centre: found where that lies in the box.
+    let row = get("attend", "all", "pointing_game");
+    assert!(row.value > Some(0.0) && row.value < Some(1.0) && row.n_pos == hits.len() as u64);
+    let found = |metric: &str| get("attend", "all", metric).value.unwrap();
+    assert!(found("iou_at_0.1") >= found("iou_at_0.3") && found("iou_at_0.3") >= found("iou_at_0.7"));
+
+    // DeLong's interval is the bootstrap's, about; its p says the same as the interval.
+    let delong = get("fusion-global", "mean", "auroc_delong");
+    assert!((delong.value.unwrap() - pair.value.unwrap()).abs() < 1e-12);
+    assert!((delong.ci_low.unwrap() - pair.ci_low.unwrap()).abs() < 0.1 * width(fusion) + 0.02);
+    let p = get("fusion-global", "mean", "auroc_delong_p").value.unwrap();
+    assert_eq!(p < 0.05, delong.ci_low.unwrap() > 0.0 || delong.ci_high.unwrap() < 0.0);
+
+    // A threshold comes from validation, what it gives from test.
+    let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Validation).collect();
+    let [scores, others] = [&validation, &rows].map(|rows| rows.iter().map(|r| r.logits[0]).collect::<Vec<f32>>());
+    let [shown, other_truth] =
+        [&validation, &rows].map(|rows| rows.iter().map(|r| r.labels.contains(Finding::ALL[0])).collect::<Vec<bool>>());
+    let chosen = threshold(&scores, &shown, Criterion::Youden).unwrap();
+    let level = get("fusion", "atelectasis", "threshold_youden").value.unwrap();
+    assert!((level - 1.0 / (1.0 + f64::from(-chosen).exp())).abs() < 1e-9);
+    let confusion = Confusion::at(chosen, &others, &other_truth);
+    let sensitivity = get("fusion", "atelectasis", "sensitivity_youden");
+    assert!((sensitivity.value.unwrap() - confusion.sensitivity().unwrap()).abs() < 1e-12);
+    assert!(sensitivity.ci_low <= sensitivity.value && sensitivity.value <= sensitivity.ci_high);
+    let hernia = get("fusion", "hernia", "threshold_youden");
+    assert_eq!((hernia.value, hernia.reason.as_deref()), (None, Some("validation has 0 positives of 90 images")));
+    assert!(get("global", "all", "temperature").value.unwrap() > 0.0);
+    assert!(get("fusion", "mean", "brier_scaled").value <= get("fusion", "mean", "brier").value);
+
+    // Subgroups are measured on their own images.
+    let women = |row: &&&tables::predictions::Row| row.patient_id.is_multiple_of(2);
+    let (scores, shown): (Vec<f32>, Vec<bool>) =
+        rows.iter().filter(women).map(|row| (row.logits[0], row.labels.contains(Finding::ALL[0]))).unzip();
+    let row = results.of_subset("fusion", "atelectasis", "auroc", "sex=F", Split::Test).unwrap();
+    assert_eq!((row.value, (row.n_pos + row.n_neg) as usize), (auroc(&scores, &shown), scores.len()));
+    let parts = ["sex=F", "sex=M", "age=0-39", "age=40-59", "age=60-79", "age=80+", "view=PA", "view=AP"];
+    assert_eq!(results.subsets()[1..], parts);
+
+    // Whatever has no value says why.
+    assert!(results.0.iter().all(|row| row.value.is_some() || row.reason.is_some()));
+
     // Validation has values and no intervals.
     let row = results.get("global", "mean", "auroc", Split::Validation).unwrap();
     assert!(row.value.is_some() && row.ci_low.is_none());
@@ -66,12 +109,18 @@ fn a_report() {
     let page = fs_err::read_to_string(out.join("index.html")).unwrap();
     assert!(page.contains("undefined (no positives)") && page.contains("Not comparable"));
     assert!(page.contains("arXiv 1801.09927v1, Table I"));
-    assert!(!page.contains("src=\"http") && !page.contains("<script") && !page.contains("<link"));
+    assert!(!page.contains("src=\"http") && !page.contains("href=\"http") && !page.contains("url("));
     assert!(page.contains("&#x22;&lt;b&gt;") || page.contains("&quot;&lt;b&gt;"), "settings are escaped");
-    for file in ["figures/roc.svg", "figures/roc.png", "figures/auroc.svg", "figures/auroc.png"] {
-        assert!(fs_err::metadata(out.join(file)).unwrap().len() > 1000, "{file}");
+    for figure in ["auroc", "roc", "pr", "calibration", "subgroups", "training", "localisation"] {
+        for ending in ["svg", "png"] {
+            let file = out.join(format!("figures/{figure}.{ending}"));
+            assert!(fs_err::metadata(&file).unwrap().len() > 1000, "{}", file.display());
+        }
     }
-    assert_eq!(fs_err::read_dir(out.join("overlays")).unwrap().count(), 3);
+    assert_eq!(fs_err::read_dir(out.join("overlays")).unwrap().count(), 9);
+    for kind in ["best", "worst", "random"] {
+        assert_eq!(page.matches(&format!("data-kind=\"{kind}\"")).count(), 3);
+    }
 
     // Again: current. The same again by force: the same bytes.
     let (_, stdout, stderr) = report.run(&[]);
@@ -91,15 +140,94 @@ fn a_sweep() {
     }
     let (code, stdout, stderr) = report.run(&["--run", "main", "--sweep", "b,a"]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.starts_with("run,threshold,branch,split,mean_auroc,ci_low,ci_high\nb,0.8,global,test,0."));
+    assert!(stdout.starts_with("threshold,branch,split,mean_auroc,ci_low,ci_high\n0.8,global,test,0."));
     assert_eq!(stdout.lines().count(), 1 + 2 * 5);
     let out = report.artifacts().join("main/sweep");
-    for file in ["sweep.csv", "sweep.svg", "sweep.png", "manifest.json"] {
+    for file in ["sweep.csv", "sweep.parquet", "sweep.svg", "sweep.png", "manifest.json"] {
         assert!(out.join(file).exists(), "{file}");
     }
     assert!(report.run(&["--run", "main", "--sweep", "b,a"]).2.contains("current"));
     let (code, _, stderr) = report.run(&["--run", "main", "--sweep", "a,c"]);
     assert_eq!(code, 3, "{stderr}");
+
+    // The run's own report shows it, and is out of date until it does; the runs of the sweep are as they were.
+    scene.publish(&report.artifacts(), "main", 0.7);
+    assert_eq!(report.run(&["--run", "main"]).0, 0);
+    let page = fs_err::read_to_string(report.artifacts().join("main/report/index.html")).unwrap();
+    assert!(page.contains("id=\"sweep\"") && page.contains("beside the paper"));
+    let rows = tables::metrics::read(&report.artifacts().join("main/report/metrics.parquet")).unwrap();
+    let at = |threshold: &str| rows.iter().filter(|row| row.subset == format!("attend.threshold={threshold}")).count();
+    assert_eq!((at("0.5"), at("0.8")), (7, 7));
+    assert!(report.run(&["--run", "main"]).2.contains("current") && report.run(&["--run", "a"]).2.contains("current"));
+    let (code, _, stderr) = report.run(&["--run", "main", "--sweep", "a,main"]);
+    assert!(code == 2 && stderr.contains("cannot be part of it"), "{stderr}");
+}
+
+#[test]
+fn one_image() {
+    let report = Report::new();
+    let scene = Scene::new(270, 4);
+    scene.publish(&report.artifacts(), "default", 0.7);
+    let id = &scene.images.iter().find(|image| !image.boxes.is_empty()).unwrap().record.image_id;
+    let (code, before, stderr) = report.run(&["show", id]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(report.run(&[]).0, 0);
+    // Flags may stand on either side; with a report there are thresholds.
+    let (_, after, _) = report.run(&["--run", "default", "show", id, "--output", "there.png"]);
+    assert!(!before.contains("called") && after.contains("called"));
+    insta::assert_snapshot!(after);
+    for overlay in [format!("{}-overlay.png", id.strip_suffix(".png").unwrap()), "there.png".to_owned()] {
+        let bytes = fs_err::read(report.folder.path().join(overlay)).unwrap();
+        let picture = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+        assert_eq!((picture.info().width, picture.info().height), (3 * 256, 256));
+    }
+    let (code, _, stderr) = report.run(&["show", "nobody.png"]);
+    assert!(code == 4 && stderr.contains("nobody.png: no such image") && stderr.contains("hint: "), "{stderr}");
+}
+
+#[test]
+fn two_runs() {
+    let report = Report::new();
+    let mut scene = Scene::new(270, 4);
+    scene.publish(&report.artifacts(), "a", 0.5);
+    // Another fusion, a third image less in its test split, one image in another split.
+    for row in &mut scene.predictions[2] {
+        row.logits[0] = -row.logits[0];
+    }
+    let last = scene.predictions[2].len() - 1;
+    scene.predictions[2][last].split = Split::Train;
+    scene.publish(&report.artifacts(), "b", 0.8);
+    let (code, stdout, stderr) = report.run(&["compare", "a", "b"]);
+    assert_eq!(code, 0, "{stderr}");
+    insta::assert_snapshot!(stdout);
+    let (_, same, _) = report.run(&["compare", "a", "b", "--branch", "global"]);
+    assert!(same.contains("AUROC of global: a (A) and b (B) on 90 common test images of 30 patients"), "{same}");
+    assert!(same.lines().filter(|line| line.starts_with("Mean")).all(|line| line.contains("+0.000")), "{same}");
+    let (code, _, stderr) = report.run(&["compare", "a", "c"]);
+    assert!(code == 3 && stderr.contains("run c"), "{stderr}");
+    scene.predictions[2][last - 1].patient_id += 1;
+    scene.publish(&report.artifacts(), "b", 0.8);
+    let (code, _, stderr) = report.run(&["compare", "a", "b"]);
+    assert!(code == 4 && stderr.contains("differ in its label or patient"), "{stderr}");
+}
+
+#[test]
+fn boxes_that_were_trained_on_are_refused() {
+    let report = Report::new();
+    let mut scene = Scene::new(270, 4);
+    let boxes = scene.images.iter().find(|image| !image.boxes.is_empty()).unwrap().boxes.clone();
+    scene.images[0].boxes = boxes;
+    scene.publish(&report.artifacts(), "default", 0.7);
+    let (code, stdout, stderr) = report.run(&[]);
+    assert_eq!(code, 0, "{stderr}");
+    let out = report.artifacts().join("default/report");
+    let results = Results(tables::metrics::read(&out.join("metrics.parquet")).unwrap());
+    let row = results.get("attend", "all", "iou_at_0.3", Split::Test).unwrap();
+    let reason = row.reason.clone().unwrap();
+    assert!(row.value.is_none() && reason.starts_with("1 of "), "{reason}");
+    assert!(results.get("attend", "all", "attention_area", Split::Test).unwrap().value.is_some());
+    assert!(stdout.contains(&reason) && !out.join("figures/localisation.svg").exists());
+    assert!(fs_err::read_to_string(out.join("index.html")).unwrap().contains("Boxes are not held against the regions"));
 }
 
 #[test]

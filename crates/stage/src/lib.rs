@@ -15,6 +15,7 @@ mod exit;
 mod log;
 mod manifest;
 mod run;
+mod scalars;
 mod work;
 
 pub use args::{Common, STAGES, Spec};
@@ -22,5 +23,6 @@ pub use exit::{Fail, Outcome, exit_code, main};
 pub use log::{Progress, interrupted, print, progress};
 pub use manifest::Manifest;
 pub use run::{Input, Plan, Run};
+pub use scalars::Scalars;
 pub use tracing::{debug, info, warn};
 pub use work::Work;

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use crate::config::Layers;
 use crate::manifest::{File, Manifest, Source, hash, stat};
-use crate::{Common, Fail, Outcome, STAGES, Spec, Work, log};
+use crate::{Common, Fail, Outcome, STAGES, Scalars, Spec, Work, log};
 
 /// What [`Run::plan`] decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,18 @@ impl Run {
         Ok(Input { folder, names, manifest, run })
     }
 
+    /// As [`Run::input`], of this run only, and `None` where the stage never published there: for what a stage can do
+    /// without.
+    ///
+    /// # Errors
+    /// As [`Run::input`], where it did publish.
+    pub fn own_input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Option<Input>, Fail> {
+        if Manifest::read(&self.folder(&self.common.run, stage))?.is_none() {
+            return Ok(None);
+        }
+        self.input(stage, prefixes).map(Some)
+    }
+
     /// Makes data from outside part of the key, by a fingerprint of its contents.
     pub fn outside(&mut self, label: &str, fingerprint: String) {
         let files = BTreeMap::from([(label.to_owned(), fingerprint)]);
@@ -183,6 +195,12 @@ impl Run {
         self.common.dry_run
     }
 
+    /// Where a training's numbers go: event files if `--tensorboard` was given, else nowhere.
+    pub fn scalars(&self) -> Scalars {
+        let name = format!("{}-{}", self.spec.name, &self.key()[..8]);
+        Scalars::new(self.common.tensorboard.as_ref().map(|folder| folder.join(&self.common.run).join(name)))
+    }
+
     /// Takes the lock and opens the private folder to compute in.
     ///
     /// # Errors
@@ -234,7 +252,12 @@ impl Run {
             if !STAGES.contains(&upstream.as_str()) {
                 continue;
             }
-            let Some((_, now)) = self.find(upstream)? else {
+            // In this run, in the base run, or else in the run that it was made from.
+            let found = match (self.find(upstream)?, &source.run) {
+                (None, Some(run)) => Manifest::read(&self.folder(run, upstream))?,
+                (found, _) => found.map(|(_, manifest)| manifest),
+            };
+            let Some(now) = found else {
                 return Err(Fail::missing(anyhow!("{stage} was made from {upstream}, which is gone"))
                     .hint(format!("run just {upstream} first")));
             };

@@ -7,7 +7,7 @@
 //! | [`predictions`] | image | `{global,local,fusion}/predictions.parquet` |
 //! | [`epochs`] | epoch | `{global,local,fusion}/epochs.parquet` |
 //! | [`regions`] | image | `attend/regions-NNNNN-of-NNNNN.parquet` |
-//! | [`metrics`] | branch, finding, metric, split | `report/metrics.parquet` |
+//! | [`metrics`] | branch, finding, metric, subset, split | `report/metrics.parquet` |
 //!
 //! Every file is Parquet (zstd), carries `agcnn.table`, `agcnn.schema_version`, `agcnn.stage` and `agcnn.key` in its
 //! metadata, and a description (and unit) on every column. Tables of images are sorted by `image_id`, without
@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod dictionary;
 pub mod epochs;
 pub mod features;
 pub mod images;

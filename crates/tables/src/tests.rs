@@ -154,12 +154,14 @@ fn other_tables_round_trip() {
         branch: "fusion".into(),
         finding: "mean".into(),
         metric: "auroc".into(),
+        subset: "sex=F".into(),
         split: Split::Test,
         value,
         ci_low: value,
         ci_high: None,
         n_pos: 3,
         n_neg: 4,
+        reason: value.is_none().then(|| "no positives".into()),
     };
     let rows = [row(Some(0.8)), row(None)];
     metrics::write(&path, &rows, &stamp()).unwrap();

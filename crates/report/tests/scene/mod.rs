@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use stage::{Common, Run, Spec};
-use tables::{Stamp, images, predictions, regions};
+use tables::{Stamp, epochs, images, predictions, regions};
 
 /// Side of the pictures, pixels.
 const SIZE: u32 = 64;
@@ -50,9 +50,13 @@ impl Scene {
                     image_id: image_id.clone(),
                     patient_id,
                     follow_up: (i % 3) as u32,
-                    age_years: Some(58),
-                    sex: Some(Sex::Female),
-                    view: Some(View::Pa),
+                    age_years: Some(30 + (patient_id % 4) as u16 * 20),
+                    sex: Some(if patient_id.is_multiple_of(2) { Sex::Female } else { Sex::Male }),
+                    view: (!patient_id.is_multiple_of(3)).then_some(if i.is_multiple_of(3) {
+                        View::Pa
+                    } else {
+                        View::Ap
+                    }),
                     labels,
                 },
                 split,
@@ -131,6 +135,17 @@ impl Scene {
         for (name, rows) in ["global", "local", "fusion"].into_iter().zip(&self.predictions) {
             stage(name, format!("[{name}]\ncrop = 56\nnote = \"<b>\"\n"), &|out, stamp| {
                 predictions::write(&out.join("predictions.parquet"), rows, stamp).unwrap();
+                let epoch = |epoch: u32| epochs::Row {
+                    epoch,
+                    lr: 0.01,
+                    train_loss: 0.5 / f64::from(epoch),
+                    validation_loss: Some(0.6 / f64::from(epoch)),
+                    validation_auroc: Some(1.0 - 0.4 / f64::from(epoch)),
+                    seconds: 2.0,
+                    images_per_s: 40.0,
+                    best: epoch == 3,
+                };
+                epochs::write(&out.join("epochs.parquet"), &[1, 2, 3, 4].map(epoch), stamp).unwrap();
             });
         }
     }
@@ -188,7 +203,7 @@ impl Report {
         let output = assert_cmd::Command::cargo_bin("report")
             .unwrap()
             .current_dir(self.folder.path())
-            .args(["--set", "report.draws=60", "--set", "report.overlays=3"])
+            .args(["--set", "report.draws=60", "--set", "report.cases=9"])
             .args(args)
             .output()
             .unwrap();

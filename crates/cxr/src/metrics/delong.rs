@@ -1,0 +1,129 @@
+//! The difference of two AUROCs on the same images, with its variance in closed form.
+//!
+//! DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988; for images that come several from a patient, Obuchowski,
+//! Biometrics 53:567, 1997, which is the same where every patient has one image.
+
+use statrs::distribution::{ContinuousCDF, Normal};
+
+use crate::metrics::bootstrap::units;
+
+/// The structural components of one AUROC: for a positive the share of negatives below it, for a negative the share of
+/// positives above it, ties half.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Components {
+    values: Vec<f64>,
+    positives: Vec<bool>,
+}
+
+impl Components {
+    /// O(n log n); `None` if one class is absent or a score is NaN.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn new(scores: &[f32], positives: &[bool]) -> Option<Components> {
+        assert_eq!(scores.len(), positives.len(), "one score per label is needed");
+        let with = positives.iter().filter(|&&positive| positive).count();
+        let without = positives.len() - with;
+        if with == 0 || without == 0 || scores.iter().any(|score| score.is_nan()) {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        let mut values = vec![0.0; scores.len()];
+        let (mut positives_below, mut negatives_below) = (0, 0);
+        for group in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
+            let here = group.iter().filter(|&&image| positives[image]).count();
+            let tied = group.len() - here;
+            for &image in group {
+                values[image] = if positives[image] {
+                    (negatives_below as f64 + tied as f64 / 2.0) / without as f64
+                } else {
+                    ((with - positives_below - here) as f64 + here as f64 / 2.0) / with as f64
+                };
+            }
+            positives_below += here;
+            negatives_below += tied;
+        }
+        Some(Components { values, positives: positives.to_vec() })
+    }
+}
+
+/// A difference with its standard error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// First minus second.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+}
+
+impl Difference {
+    /// Of two AUROCs, `None` where either class has fewer than two patients.
+    ///
+    /// # Panics
+    /// If the two are not about the same images.
+    pub fn new(first: &Components, second: &Components, patients: &[u32]) -> Option<Difference> {
+        Difference::of_means(&[(first, second)], patients)
+    }
+
+    /// Of the means of several AUROCs each, one pair per finding, all on the same images: what each patient adds to each
+    /// difference is summed before it is squared, so that findings in the same patient count as dependent.
+    ///
+    /// `None` without pairs, or where a class has fewer than two patients.
+    ///
+    /// # Panics
+    /// If a pair is not about the same images.
+    pub fn of_means(pairs: &[(&Components, &Components)], patients: &[u32]) -> Option<Difference> {
+        let (unit_of, units) = units(patients);
+        let mut influence = vec![0.0; units];
+        let mut value = 0.0;
+        for (first, second) in pairs {
+            assert!(
+                first.positives == second.positives && first.positives.len() == patients.len(),
+                "two AUROCs on the same images are needed"
+            );
+            let mut sum = 0.0;
+            let count = first.positives.iter().filter(|&&positive| positive).count();
+            let change = |image: usize| first.values[image] - second.values[image];
+            for image in (0..patients.len()).filter(|&image| first.positives[image]) {
+                sum += change(image);
+            }
+            let difference = sum / count as f64;
+            value += difference / pairs.len() as f64;
+            for class in [true, false] {
+                let images = || (0..patients.len()).filter(|&image| first.positives[image] == class);
+                let mut of_class = vec![None; units];
+                for image in images() {
+                    *of_class[unit_of[image] as usize].get_or_insert(0.0) += change(image) - difference;
+                }
+                let known = of_class.iter().flatten().count();
+                if known < 2 {
+                    return None;
+                }
+                let images = images().count() as f64;
+                let unbiased = f64::sqrt(known as f64 / (known as f64 - 1.0));
+                for (influence, sum) in influence.iter_mut().zip(of_class) {
+                    *influence += unbiased * sum.unwrap_or(0.0) / images / pairs.len() as f64;
+                }
+            }
+        }
+        let variance: f64 = influence.iter().map(|influence| influence * influence).sum();
+        (!pairs.is_empty()).then_some(Difference { value, standard_error: variance.sqrt() })
+    }
+
+    /// Value over standard error; `None` where that is 0, as for two equal models.
+    pub fn z(&self) -> Option<f64> {
+        (self.standard_error > 0.0).then(|| self.value / self.standard_error)
+    }
+
+    /// Two-sided p of the hypothesis that there is no difference, by the normal distribution.
+    pub fn p_value(&self) -> Option<f64> {
+        Some(2.0 * Normal::standard().sf(self.z()?.abs()))
+    }
+
+    /// The interval of that confidence, e.g. 0.95, by the normal distribution.
+    pub fn interval(&self, confidence: f64) -> (f64, f64) {
+        let z = Normal::standard().inverse_cdf(0.5 + confidence.clamp(0.0, 1.0) / 2.0);
+        (self.value - z * self.standard_error, self.value + z * self.standard_error)
+    }
+}

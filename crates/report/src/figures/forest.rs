@@ -1,0 +1,121 @@
+//! Values with their intervals, one row per finding or subset.
+
+use cxr::metrics::Metric;
+use cxr::{Finding, Split};
+use plotters::style::Color;
+use tables::metrics::Row;
+
+use super::{Axis, STYLES, Style, branches, legend};
+use crate::cohort::BRANCHES;
+use crate::drawing::{Anchor, Drawing, GREY, INK, Shape};
+use crate::measure::{ALL, DIFFERENCES, MEAN};
+use crate::results::{Results, subset_title, title, undefined};
+
+const ROW: f64 = 34.0;
+const TOP: f64 = 58.0;
+const LABEL: f64 = 190.0;
+
+/// A difference looks like the branch it is taken to, with a shape of its own.
+fn pair_styles() -> [Style; 2] {
+    DIFFERENCES.map(|(_, _, other)| Style { shape: Shape::Diamond, dash: &[], ..STYLES[other] })
+}
+
+/// One line of a forest plot.
+struct Line<'r> {
+    name: String,
+    positives: Option<u64>,
+    bold: bool,
+    branches: Vec<&'r Row>,
+    differences: Vec<&'r Row>,
+}
+
+/// AUROC of every finding and their mean with intervals, and the paired differences beside them.
+pub fn forest(results: &Results, split: Split) -> Drawing {
+    let metric = Metric::Auroc.name();
+    let names = Finding::ALL.into_iter().map(Finding::snake).chain([MEAN, "no_finding"]);
+    let get = |branch: &str, name: &str| results.get(branch, name, metric, split);
+    let lines = names.map(|name| Line {
+        name: title(name),
+        positives: get(BRANCHES[0], name).filter(|_| name != MEAN).map(|row| row.n_pos),
+        bold: name == MEAN,
+        branches: BRANCHES.iter().filter_map(|branch| get(branch, name)).collect(),
+        differences: DIFFERENCES.iter().filter_map(|(pair, ..)| get(pair, name)).collect(),
+    });
+    draw("AUROC", &lines.collect::<Vec<_>>())
+}
+
+/// Mean AUROC of every subset with intervals, and the paired differences beside them.
+pub fn subsets(results: &Results, split: Split) -> Drawing {
+    let metric = Metric::Auroc.name();
+    let lines = results.subsets().into_iter().map(|subset| {
+        let get = |branch: &str| results.of_subset(branch, MEAN, metric, &subset, split);
+        Line {
+            name: subset_title(&subset),
+            positives: get(BRANCHES[0]).map(|row| row.n_pos),
+            bold: subset == ALL,
+            branches: BRANCHES.iter().filter_map(|branch| get(branch)).collect(),
+            differences: DIFFERENCES.iter().filter_map(|(pair, ..)| get(pair)).collect(),
+        }
+    });
+    draw("Mean AUROC", &lines.collect::<Vec<_>>())
+}
+
+fn draw(what: &str, lines: &[Line]) -> Drawing {
+    let all = |rows: fn(&Line<'_>) -> Vec<Row>| lines.iter().flat_map(rows).collect::<Vec<Row>>();
+    let values = Axis::over(&all(|line| line.branches.iter().map(|&row| row.clone()).collect()), Some(1.0));
+    let changes = Axis::over(&all(|line| line.differences.iter().map(|&row| row.clone()).collect()), None);
+    let (left, right) = ((LABEL, 340.0), (LABEL + 340.0 + 36.0, 250.0));
+    let bottom = TOP + ROW * lines.len() as f64;
+    let width = right.0 + right.1 + 24.0;
+    let mut drawing = Drawing::new(width as u32, (bottom + 30.0) as u32);
+
+    drawing.bold((left.0, 14.0), what, 13.0, Anchor::Left, INK);
+    legend(&mut drawing, (left.0, 36.0), &branches(), false);
+    drawing.bold((right.0, 14.0), "Paired difference", 13.0, Anchor::Left, INK);
+    let pairs = DIFFERENCES.map(|(_, a, b)| format!("{} \u{2212} {}", BRANCHES[a], BRANCHES[b]));
+    let pairs: Vec<(String, Style)> = pairs.into_iter().zip(pair_styles()).collect();
+    legend(&mut drawing, (right.0, 36.0), &pairs, false);
+    drawing.text((LABEL - 12.0, 36.0), "(positives)", 11.0, Anchor::Right, GREY);
+    values.grid(&mut drawing, left, (TOP, bottom));
+    changes.grid(&mut drawing, right, (TOP, bottom));
+    if changes.low < 0.0 && changes.high > 0.0 {
+        let x = changes.place(0.0, right);
+        drawing.line(vec![(x, TOP), (x, bottom)], INK, 1.2);
+    }
+    for (i, line) in lines.iter().enumerate() {
+        let y = TOP + ROW * (i as f64 + 0.5);
+        let at = (LABEL - 12.0, y);
+        if line.bold {
+            drawing.rect((0.0, y - ROW / 2.0), (width, y + ROW / 2.0), GREY.mix(0.13));
+        }
+        let name = line.positives.map_or(line.name.clone(), |n_pos| format!("{} ({n_pos})", line.name));
+        match line.bold {
+            true => drawing.bold(at, name, 13.0, Anchor::Right, INK),
+            false => drawing.text(at, name, 13.0, Anchor::Right, INK),
+        }
+        bars(&mut drawing, &line.branches, &STYLES, &values, left, y);
+        bars(&mut drawing, &line.differences, &pair_styles(), &changes, right, y);
+    }
+    drawing
+}
+
+/// Rows of one line, one below the other.
+fn bars(drawing: &mut Drawing, rows: &[&Row], styles: &[Style], axis: &Axis, across: (f64, f64), y: f64) {
+    for (k, (row, style)) in rows.iter().zip(styles).enumerate() {
+        let y = y + (k as f64 - (rows.len() - 1) as f64 / 2.0) * 8.0;
+        match row.value {
+            Some(value) => {
+                if let (Some(low), Some(high)) = (row.ci_low, row.ci_high) {
+                    let ends = vec![(axis.place(low, across), y), (axis.place(high, across), y)];
+                    drawing.line(ends, style.colour.mix(0.75), 1.8);
+                }
+                drawing.marker((axis.place(value, across), y), 3.2, style.shape, style.colour);
+            }
+            None if k == 0 => {
+                let middle = (across.0 + across.1 / 2.0, y + 4.0 * (rows.len() - 1) as f64);
+                drawing.text(middle, undefined(row), 11.0, Anchor::Middle, GREY);
+            }
+            None => {}
+        }
+    }
+}

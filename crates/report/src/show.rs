@@ -1,0 +1,58 @@
+//! One image in the terminal.
+
+use std::fmt::Write;
+
+use cxr::metrics::calibration::sigmoid;
+use cxr::output_names;
+use tables::{images, predictions};
+
+use crate::cohort::BRANCHES;
+use crate::localisation::Attended;
+use crate::results::title;
+
+/// What the tables know about an image: where it comes from, where attention lies, and every branch's probabilities,
+/// with a `*` where the finding is reported. `thresholds` are fusion's by Youden, where a report has them.
+pub fn text(
+    attended: &Attended,
+    rows: [Option<&predictions::Row>; 3],
+    thresholds: &dyn Fn(&str) -> Option<f64>,
+) -> String {
+    let images::Row { record, split, boxes, .. } = attended.image;
+    let mut text = format!("{}  ({split}, {})\n", record.image_id, attended.image.path);
+    let unknown = || "unknown".to_owned();
+    let _ = writeln!(
+        text,
+        "patient {}, follow-up {}, age {}, sex {}, view {}",
+        record.patient_id,
+        record.follow_up,
+        record.age_years.map_or_else(unknown, |age| age.to_string()),
+        record.sex.map_or_else(unknown, |sex| sex.name().to_owned()),
+        record.view.map_or_else(unknown, |view| view.name().to_owned()),
+    );
+    let _ = writeln!(text, "findings: {}", record.labels);
+    let region = attended.region;
+    let at = |bbox: &cxr::BBox| {
+        format!("x {:.0} to {:.0}, y {:.0} to {:.0} px", bbox.x_min, bbox.x_max, bbox.y_min, bbox.y_max)
+    };
+    let fallback = if region.fallback { " (the whole image: nothing exceeded the threshold)" } else { "" };
+    let _ = writeln!(text, "attended region: {}{fallback}, threshold {}", at(&region.bbox), region.threshold);
+    for drawn in boxes {
+        let overlap = region.bbox.iou(&drawn.bbox);
+        let name = title(drawn.finding.snake());
+        let _ = writeln!(text, "drawn box: {name}, {}, IoU with the region {overlap:.2}", at(&drawn.bbox));
+    }
+    let header = BRANCHES.map(|branch| format!("{branch:>9}")).concat();
+    let _ = writeln!(text, "\n{:<22}{header}  fusion's threshold", "probability");
+    let targets = record.labels.targets();
+    for (output, name) in output_names().into_iter().enumerate() {
+        let mark = if targets[output] == 1.0 { "*" } else { " " };
+        let probabilities = rows.map(|row| row.map(|row| sigmoid(f64::from(row.logits[output]))));
+        let cells = probabilities.map(|p| p.map_or(format!("{:>9}", "-"), |p| format!("{p:>9.3}"))).concat();
+        let verdict = match (thresholds(name), probabilities[2]) {
+            (Some(level), Some(p)) => format!("  {level:.3}{}", if p >= level { "  called" } else { "" }),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "{mark} {:<20}{cells}{verdict}", title(name));
+    }
+    text + "* reported in the label\n"
+}
