@@ -58,7 +58,7 @@ local *args: build
 fusion *args: build
     @"{{bin}}/fusion" {{flag}} "$@"
 
-# Metrics with intervals, figures, one HTML page
+# Metrics with intervals, figures, one HTML page; `just report show IMAGE_ID`, `just report compare RUN_A RUN_B`
 [group('pipeline')]
 report *args: build
     @"{{bin}}/report" {{flag}} "$@"
@@ -79,6 +79,7 @@ sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
         done
     done
     "{{bin}}/report" {{flag}} "$@" --run "$run" --sweep "$(IFS=,; echo "${runs[*]}")"
+    "{{bin}}/report" {{flag}} "$@" --run "$run"
 
 # Compile all stages
 [group('pipeline')]
@@ -106,7 +107,7 @@ phantom-sheet *args:
 
 # Formatting, lints, tests, docs: what CI runs
 [group('check')]
-check: fmt-check lint test test-cuda cuda-kernels doc
+check: fmt-check lint test test-python test-cuda cuda-kernels doc
 
 # Whole pipeline on a handful of images, in seconds
 [group('check')]
@@ -129,6 +130,38 @@ test:
     cargo test --workspace --quiet
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
+
+# What users open, opened: notebooks in a kernel, tables in their libraries, the report in a browser, events in TensorBoard
+[group('check')]
+test-python *args: venv chromium
+    cargo build --workspace --bins --quiet
+    .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
+
+# The Python of the notebooks and of their tests, pinned, in .venv
+[group('check')]
+venv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    wanted=$(cat notebooks/requirements.txt crates/e2e/python/requirements.txt)
+    [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ] || exit 0
+    rm -rf .venv
+    python3 -m venv .venv 2>/dev/null || { just _debian python3-venv; rm -rf .venv; python3 -m venv .venv; }
+    .venv/bin/pip install --quiet --disable-pip-version-check -r notebooks/requirements.txt -r crates/e2e/python/requirements.txt
+    printf %s "$wanted" >.venv/installed
+
+# A browser for the report's test, from Debian's packages where there is none
+[group('check')]
+chromium:
+    @command -v chromium >/dev/null && command -v chromedriver >/dev/null || just _debian chromium chromium-driver
+
+# Installs Debian packages, or says which are missing
+_debian *packages:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    command -v apt-get >/dev/null || { echo "error: this machine has no {{packages}}; hint: install them with your package manager" >&2; exit 1; }
+    export DEBIAN_FRONTEND=noninteractive
+    $sudo apt-get update -qq && $sudo apt-get install -qq --no-install-recommends {{packages}} >/dev/null
 
 # A CUDA that runs on the CPU: to build, to test and to count without a GPU
 [group('check')]
@@ -161,6 +194,16 @@ cuda-kernels:
 sanitize:
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test -p ops --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/sanitize
 
+# The README's pictures, made anew from the report of a run
+[group('check')]
+pictures run="demo": venv chromium
+    .venv/bin/python crates/e2e/python/pictures.py "artifacts/{{run}}" docs/images
+
+# The data dictionary, made anew from the schemas
+[group('check')]
+dictionary:
+    cargo run --quiet -p tables --example dictionary >docs/data-dictionary.md
+
 # Docs without warnings
 [group('check')]
 doc:
@@ -191,3 +234,9 @@ gpu-acceptance *args: gpu-programs
 [group('bench')]
 gpu-programs:
     python3 benches/gpu_programs.py .gpu
+
+# Intervals of a report beside scikit-learn's (needs scikit-learn in the Python that runs it)
+[group('bench')]
+bench-intervals python="python3" *args="":
+    cargo build --release --quiet --workspace --examples
+    {{python}} benches/bench_intervals.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" {{args}}

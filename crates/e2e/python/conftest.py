@@ -1,0 +1,39 @@
+"""Two runs of the smallest dataset, by the stages' own binaries: `smoke` with a sweep, and what the sweep made."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[3]
+BINARIES = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
+STAGES = ["phantom", "prep", "global", "attend", "local", "fusion", "report"]
+
+
+class Runs:
+    """Where the runs are, and how to ask a stage for more."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.artifacts = folder / "artifacts"
+        self.events = folder / "events"
+
+    def stage(self, name, *args):
+        command = [BINARIES / name, "--config", ROOT / "profiles/smoke.toml", "--set", "phantom.patients=60", *args]
+        done = subprocess.run(list(map(str, command)), cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    runs = Runs(tmp_path_factory.mktemp("runs"))
+    for stage in STAGES:
+        runs.stage(stage, "--run", "smoke", "--tensorboard", "events")
+    for tau in ["0.3", "0.9"]:
+        for stage in STAGES[3:]:
+            runs.stage(stage, "--run", f"tau-{tau}", "--base", "smoke", "--set", f"attend.threshold={tau}")
+    runs.stage("report", "--run", "smoke", "--sweep", "tau-0.3,tau-0.9")
+    runs.stage("report", "--run", "smoke")
+    return runs
