@@ -142,10 +142,8 @@ impl Page<'_> {
 
     fn headlines(&self) -> Table {
         let rows = BRANCHES.into_iter().enumerate().map(|(branch, name)| {
-            let mut cells: Vec<Cell> = ["auroc", "average_precision"]
-                .into_iter()
-                .map(|metric| Cell::of(self.row(name, MEAN, metric)))
-                .collect();
+            let mut cells = vec![Cell::plain(self.positives(MEAN))];
+            cells.extend(["auroc", "average_precision"].map(|metric| Cell::of(self.row(name, MEAN, metric))));
             let pair = DIFFERENCES.iter().find(|(_, _, other)| *other == branch);
             cells.push(match pair {
                 Some((pair, ..)) => Cell::signed(self.row(pair, MEAN, "auroc")),
@@ -155,7 +153,14 @@ impl Page<'_> {
             cells.push(Cell::plain(p.map_or("\u{2014}".to_owned(), p_value)));
             Line { name: name.to_owned(), class: if branch == 2 { "mean" } else { "" }, cells }
         });
-        let head = ["branch", "mean AUROC", "mean average precision", "fusion \u{2212} this, AUROC", "p"];
+        let head = [
+            "branch",
+            "images with a finding",
+            "mean AUROC",
+            "mean average precision",
+            "fusion \u{2212} this, AUROC",
+            "p",
+        ];
         Table { title: "Headline", head: columns(&head), rows: rows.collect() }
     }
 
@@ -227,12 +232,21 @@ impl Page<'_> {
     fn calibration(&self) -> Table {
         let rows = BRANCHES.into_iter().map(|branch| {
             let of = |metric: &str| Cell::of(self.row(branch, MEAN, metric));
-            let mut cells: Vec<Cell> = ["brier", "ece"].map(of).into();
+            let mut cells = vec![Cell::plain(self.positives(MEAN))];
+            cells.extend(["brier", "ece"].map(of));
             cells.push(Cell::of(self.row(branch, ALL, "temperature")));
             cells.extend(["brier_scaled", "ece_scaled"].map(of));
             Line { name: branch.to_owned(), class: if branch == BRANCHES[2] { "mean" } else { "" }, cells }
         });
-        let head = ["branch", "Brier score", "ECE", "temperature", "Brier score, scaled", "ECE, scaled"];
+        let head = [
+            "branch",
+            "images with a finding",
+            "Brier score",
+            "ECE",
+            "temperature",
+            "Brier score, scaled",
+            "ECE, scaled",
+        ];
         Table { title: "Calibration", head: columns(&head), rows: rows.collect() }
     }
 
