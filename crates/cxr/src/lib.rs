@@ -5,11 +5,15 @@
 //! [`Split`] (what it may be used for) and [`BBox`] (where something lies in it).
 
 mod bbox;
+mod branch;
 mod finding;
+mod frame;
 pub mod metrics;
 mod record;
 pub mod split;
 
 pub use bbox::BBox;
+pub use branch::Branch;
 pub use finding::{Finding, Labels, OUTPUTS, UnknownFinding, output_names};
+pub use frame::{EvalCrop, EvalFrame};
 pub use record::{FindingBox, ImageRecord, Sex, Split, View};

@@ -1,0 +1,105 @@
+//! Which part of a stored image a network sees in evaluation, and where a box of that part lies in the image.
+
+use serde::{Deserialize, Serialize};
+
+use crate::BBox;
+
+/// How an evaluation input is cut from a stored image.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum EvalCrop {
+    /// The central square of the input's side, pixel for pixel (AG-CNN, section IV-A: resize 256, centre crop 224).
+    Centre,
+    /// The whole image, resized to the input's side.
+    Whole,
+}
+
+/// The square part of a square stored image that a network sees in evaluation.
+///
+/// The only place that knows where a centre crop begins: `floor((image - crop) / 2)` px, as torchvision's `CenterCrop`
+/// where the difference is even.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalFrame {
+    /// How the part is cut.
+    pub crop: EvalCrop,
+    /// Side of the stored image, px.
+    pub image_px: usize,
+    /// Side of the network's input, px.
+    pub input_px: usize,
+}
+
+impl EvalFrame {
+    /// Left and top edge of the part in the stored image, px; 0 where a centre crop would be larger than the image.
+    pub fn offset_px(&self) -> usize {
+        match self.crop {
+            EvalCrop::Centre => self.image_px.saturating_sub(self.input_px) / 2,
+            EvalCrop::Whole => 0,
+        }
+    }
+
+    /// Side of the part in the stored image, px.
+    pub fn side_px(&self) -> usize {
+        match self.crop {
+            EvalCrop::Centre => self.input_px,
+            EvalCrop::Whole => self.image_px,
+        }
+    }
+
+    /// Whether the part lies inside the stored image.
+    pub fn fits(&self) -> bool {
+        self.side_px() <= self.image_px
+    }
+
+    /// The part as a box in the stored image.
+    pub fn bbox(&self) -> BBox {
+        let (offset, side) = (self.offset_px() as f32, self.side_px() as f32);
+        BBox::new(offset, offset, offset + side, offset + side)
+    }
+
+    /// Moves a box from the network's input, `[0, input_px)` in x and y, to the stored image.
+    pub fn to_image(&self, bbox: BBox) -> BBox {
+        let offset = self.offset_px() as f32;
+        let scale = self.side_px() as f32 / self.input_px as f32;
+        let BBox { x_min, y_min, x_max, y_max } = bbox.scaled(scale, scale);
+        BBox::new(x_min + offset, y_min + offset, x_max + offset, y_max + offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_centre_crop_begins_at_a_whole_pixel() {
+        for (image_px, input_px, offset) in [(256, 224, 16), (64, 60, 2), (48, 41, 3), (40, 40, 0), (30, 40, 0)] {
+            let frame = EvalFrame { crop: EvalCrop::Centre, image_px, input_px };
+            assert_eq!((frame.offset_px(), frame.side_px()), (offset, input_px));
+            assert_eq!(frame.fits(), input_px <= image_px);
+            let moved = frame.to_image(BBox::new(1.0, 2.0, 3.0, 5.0));
+            let offset = offset as f32;
+            assert_eq!(moved, BBox::new(1.0 + offset, 2.0 + offset, 3.0 + offset, 5.0 + offset));
+        }
+    }
+
+    #[test]
+    fn a_whole_image_is_scaled() {
+        let frame = EvalFrame { crop: EvalCrop::Whole, image_px: 128, input_px: 64 };
+        assert_eq!(frame.bbox(), BBox::new(0.0, 0.0, 128.0, 128.0));
+        assert_eq!(frame.to_image(BBox::new(1.0, 2.0, 3.0, 64.0)), BBox::new(2.0, 4.0, 6.0, 128.0));
+    }
+}
