@@ -1,6 +1,8 @@
-//! The flags that all stages share.
+//! What a stage is, and the flags that all stages share.
 
 use std::path::PathBuf;
+
+use clap::{Args, FromArgMatches};
 
 /// The stages in pipeline order; also the sections that a configuration file may have.
 pub const STAGES: [&str; 7] = ["phantom", "prep", "global", "attend", "local", "fusion", "report"];
@@ -12,23 +14,41 @@ pub struct Spec {
     pub name: &'static str,
     /// Raised by hand when the stage would compute something else from the same inputs.
     pub version: u32,
+    /// Whether the result depends on `--seed`.
+    pub seeded: bool,
     /// The complete, commented default configuration, with one top-level table named as the stage.
     pub defaults: &'static str,
+    /// `--help`: one line, an empty line, and what it reads and writes.
+    pub about: &'static str,
 }
+
+impl Spec {
+    /// Parses the command line of a stage without arguments of its own; `--help` and mistakes end the process.
+    pub(crate) fn parse(&self) -> Common {
+        let short = self.about.lines().next().unwrap_or_default();
+        let command = clap::Command::new(self.name)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(short)
+            .long_about(self.about)
+            .after_help(EXIT_CODES);
+        let matches = Common::augment_args(command).get_matches();
+        Common::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The last line of every `--help`.
+pub const EXIT_CODES: &str = "Exit codes: 0 done or current, 1 failed, 2 usage or configuration, 3 input missing or stale, 4 bad data, 130 interrupted.";
 
 /// Flags of every stage.
 #[allow(rustdoc::invalid_html_tags)] // the placeholders of --help
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
-    /// Name of the run: results go to <ARTIFACTS_DIR>/<RUN>/<stage>/
+    /// Name of the run: its results are <ARTIFACTS_DIR>/<RUN>/<stage>/
     #[arg(global = true, long, default_value = "default", value_name = "NAME")]
     pub run: String,
-    /// Folder that holds all runs
+    /// Folder that holds the store and all runs
     #[arg(global = true, long, default_value = "artifacts", value_name = "DIR")]
     pub artifacts_dir: PathBuf,
-    /// Take stages that this run lacks from that run, by reference
-    #[arg(global = true, long, value_name = "RUN")]
-    pub base: Option<String>,
     /// Configuration file laid over the defaults; may be given several times, the last one wins
     #[arg(global = true, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
@@ -38,15 +58,18 @@ pub struct Common {
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(global = true, long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Seed of everything random
+    /// Seed of trainings and of bootstrap draws; splits and the synthetic dataset have their own
     #[arg(global = true, long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
     /// At most so many images per split, for a quick look
-    #[arg(global = true, long, value_name = "N")]
+    #[arg(global = true, long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,
-    /// Run although nothing changed
+    /// Compute again although the store has the result
     #[arg(global = true, long)]
     pub force: bool,
+    /// Check the contents of all files, not only sizes and dates
+    #[arg(global = true, long)]
+    pub verify: bool,
     /// Say what would be done and why, and do nothing
     #[arg(global = true, long)]
     pub dry_run: bool,
@@ -62,4 +85,12 @@ pub struct Common {
     /// Say errors only
     #[arg(global = true, short, long)]
     pub quiet: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(format!("{error}, expected a number of at least 1")),
+    }
 }

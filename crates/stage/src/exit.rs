@@ -1,7 +1,10 @@
 //! How a stage ends: its outcome, its failures, its exit code.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::process::ExitCode;
+
+use crate::{Run, Settings, Spec};
 
 /// Exit codes, as the README lists them.
 pub mod exit_code {
@@ -19,15 +22,38 @@ pub mod exit_code {
     pub const INTERRUPTED: u8 = 130;
 }
 
+/// The one table from the kind of an error to the exit code.
+fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::InvalidInput => exit_code::USAGE,
+        ErrorKind::NotFound => exit_code::MISSING,
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => exit_code::BAD_DATA,
+        ErrorKind::Interrupted => exit_code::INTERRUPTED,
+        _ => exit_code::FAILED,
+    }
+}
+
 /// How a stage ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It ran and published.
     Done,
-    /// Nothing had changed.
+    /// The store had the result; the run's link points to it.
     Current,
     /// It was asked to do nothing (`--dry-run`, `--print-config`), or had nothing to do.
     Nothing,
+}
+
+/// An error of a stage's library: what kind it is decides the exit code.
+pub trait Problem: std::error::Error + Send + Sync + 'static {
+    /// `InvalidInput` for wrong usage, `NotFound` for a missing input, `InvalidData` for bad data, `Interrupted` for a
+    /// stop on request; any other kind is a failure.
+    fn kind(&self) -> ErrorKind;
+
+    /// What the user can do about it.
+    fn hint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An error with an exit code and, where we know one, a hint.
@@ -39,39 +65,62 @@ pub struct Fail {
 }
 
 impl Fail {
-    fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
-        Fail { code, hint: None, error: error.into() }
+    /// An error of that kind.
+    pub fn new(kind: ErrorKind, error: impl Into<anyhow::Error>) -> Self {
+        Fail { code: code(kind), hint: None, error: error.into() }
     }
 
     /// Wrong usage or configuration: exit code 2.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self::new(exit_code::USAGE, error)
+        Self::new(ErrorKind::InvalidInput, error)
     }
 
     /// An input is missing or stale: exit code 3.
     pub fn missing(error: impl Into<anyhow::Error>) -> Self {
-        Self::new(exit_code::MISSING, error)
+        Self::new(ErrorKind::NotFound, error)
     }
 
     /// Bad data: exit code 4.
     pub fn bad_data(error: impl Into<anyhow::Error>) -> Self {
-        Self::new(exit_code::BAD_DATA, error)
+        Self::new(ErrorKind::InvalidData, error)
     }
 
     /// Any other failure: exit code 1.
     pub fn failed(error: impl Into<anyhow::Error>) -> Self {
-        Self::new(exit_code::FAILED, error)
+        Self::new(ErrorKind::Other, error)
     }
 
     /// Stopped on request: exit code 130.
     pub fn interrupted() -> Self {
-        Self::new(exit_code::INTERRUPTED, anyhow::anyhow!("interrupted")).hint("run the same command again to continue")
+        Self::new(ErrorKind::Interrupted, anyhow::anyhow!("interrupted")).hint(CONTINUE)
     }
 
     /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// The hint of every interruption.
+pub(crate) const CONTINUE: &str = "run the same command again to continue";
+
+impl<E: Problem> From<E> for Fail {
+    fn from(error: E) -> Self {
+        let (kind, hint) = (error.kind(), error.hint());
+        let fail = Fail::new(kind, error);
+        match hint {
+            Some(hint) => fail.hint(hint),
+            None if kind == ErrorKind::Interrupted => fail.hint(CONTINUE),
+            None => fail,
+        }
+    }
+}
+
+/// Reading or writing a file failed: exit code 1. What an absent or malformed file means is for the caller to say.
+impl From<std::io::Error> for Fail {
+    fn from(error: std::io::Error) -> Self {
+        Fail::failed(error)
     }
 }
 
@@ -87,22 +136,28 @@ impl std::error::Error for Fail {
     }
 }
 
-/// Runs a stage's story and turns its end into an exit code.
+/// The program of a stage: parses the command line, reads and checks the configuration, opens the run, and lets
+/// `story` read inputs, compute and publish.
+pub fn main<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Result<Outcome, Fail>) -> ExitCode {
+    let common = spec.parse();
+    exit(|| {
+        let (run, config) = Run::open(spec, &common)?;
+        if run.printed_config()? { Ok(Outcome::Nothing) } else { story(run, config) }
+    })
+}
+
+/// Runs a program's story and turns its end into an exit code.
 ///
 /// Errors are printed to stderr as a chain of causes, then `hint:`. A reader of stdout that went away is no failure.
-pub fn main(story: impl FnOnce() -> anyhow::Result<Outcome>) -> ExitCode {
-    crate::log::catch_signals();
-    let error = match story() {
-        Ok(_) => return ExitCode::from(exit_code::DONE),
-        Err(error) => error,
-    };
-    let broken_pipe = error.chain().any(|cause| {
+pub fn exit(story: impl FnOnce() -> Result<Outcome, Fail>) -> ExitCode {
+    crate::signals::catch();
+    let Err(fail) = story() else { return ExitCode::from(exit_code::DONE) };
+    let broken_pipe = fail.error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if broken_pipe {
         return ExitCode::from(exit_code::DONE);
     }
-    let fail = error.chain().find_map(|cause| cause.downcast_ref::<Fail>());
-    crate::log::error(&error, fail.and_then(|fail| fail.hint.as_deref()));
-    ExitCode::from(fail.map_or(exit_code::FAILED, |fail| fail.code))
+    crate::log::error(&fail.error, fail.hint.as_deref());
+    ExitCode::from(fail.code)
 }

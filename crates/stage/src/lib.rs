@@ -1,28 +1,34 @@
-//! What every stage binary promises: configuration layers, manifest, rerun rules, atomic publish,
+//! What every stage binary promises: typed settings, a key that means the result, an immutable store, resumable work,
 //! logging, progress, exit codes.
 //!
-//! A stage's `main` parses its arguments and hands a closure to [`main`]. The closure opens a [`Run`],
-//! reads its configuration ([`Run::config`]), names its inputs ([`Run::input`]), asks whether there is
-//! anything to do ([`Run::plan`]), and if so computes into a private folder ([`Run::begin`]) that
-//! [`Work::publish`] exchanges with the published one in a single rename.
+//! A stage's `main` hands a closure to [`main()`]. The closure names the inputs ([`Run::input`]), asks whether there is
+//! anything to do ([`Run::begin`]), and if so computes into a private folder that [`Work::publish`] renames into the
+//! store before it points the run to it. Work whose result is of use to other results too, a training, is a
+//! [`Run::step`] of its own.
 //!
-//! This crate knows neither images nor tensors; it is the only one that prints, exits, or names a path
-//! under the artefacts folder.
+//! This crate knows neither images nor tensors; it is the only one that prints, exits, or names a path under the
+//! artefacts folder. Its program `store` lists and cleans up.
 
 mod args;
 mod config;
 mod exit;
+pub mod inventory;
 mod log;
 mod manifest;
 mod run;
 mod scalars;
+mod settings;
+mod signals;
+mod store;
 mod work;
 
-pub use args::{Common, STAGES, Spec};
-pub use exit::{Fail, Outcome, exit_code, main};
-pub use log::{Progress, interrupted, print, progress};
-pub use manifest::Manifest;
-pub use run::{Input, Plan, Run};
+pub use args::{Common, EXIT_CODES, STAGES, Spec};
+pub use exit::{Fail, Outcome, Problem, exit, exit_code, main};
+pub use log::{Progress, print, progress};
+pub use manifest::{Computed, Manifest};
+pub use run::{Begin, Input, Run, Step};
 pub use scalars::Scalars;
+pub use settings::{Section, Settings, above_zero, digest};
+pub use signals::{Hold, hold, interrupted};
 pub use tracing::{debug, info, warn};
 pub use work::Work;

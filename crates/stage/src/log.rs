@@ -1,35 +1,12 @@
-//! What a stage says: log lines and progress to stderr, data to stdout; and the signals it hears.
+//! What a stage says: log lines and progress to stderr, data to stdout.
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Between two lines of progress where stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-
-static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-
-/// From now on SIGINT and SIGTERM raise the flag that [`interrupted`] reads; a second one ends the process.
-pub(crate) fn catch_signals() {
-    let stop = STOP.get_or_init(Arc::default);
-    for signal in signal_hook::consts::TERM_SIGNALS {
-        // The first registration ends the process where the flag is already up, the second raises it.
-        let code = i32::from(crate::exit_code::INTERRUPTED);
-        let registered = signal_hook::flag::register_conditional_shutdown(*signal, code, Arc::clone(stop))
-            .and_then(|_| signal_hook::flag::register(*signal, Arc::clone(stop)));
-        if let Err(error) = registered {
-            tracing::warn!("signal {signal} cannot be caught: {error}");
-        }
-    }
-}
-
-/// Whether Ctrl-C or SIGTERM asked to stop; long work asks now and then, and stops at a checkpoint.
-pub fn interrupted() -> bool {
-    STOP.get().is_some_and(|stop| stop.load(Ordering::Relaxed))
-}
 
 /// Starts logging to stderr: `-q` errors only, `-v` debug, `-vv` everything.
 pub(crate) fn start(verbose: u8, quiet: bool) {

@@ -1,24 +1,23 @@
-//! `manifest.json`: where a stage's files come from.
+//! `manifest.json`: where a result's files come from.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Fail;
 
-/// Version of the manifest's own format; a newer one is refused.
-pub(crate) const FORMAT: u32 = 1;
+/// Version of the manifest's own format; another one is refused.
+pub(crate) const FORMAT: u32 = 2;
 
-/// Name of the manifest in a stage's folder.
+/// Name of the manifest in a result's folder.
 pub(crate) const FILE: &str = "manifest.json";
 
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    /// Path below the stage's folder, with `/`.
+    /// Path below the result's folder, with `/`.
     pub name: String,
     /// BLAKE3 of the contents, hex.
     pub blake3: String,
@@ -36,13 +35,39 @@ pub struct File {
 pub struct Source {
     /// The other stage, or the label of outside data.
     pub stage: String,
-    /// The run that the stage's files were in; `None` for outside data.
-    pub run: Option<String>,
-    /// BLAKE3 by file name; for outside data one fingerprint under its label.
+    /// Key of the other stage's result (recorded; the files' contents are what counts); `None` for outside data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Where outside data lay (recorded).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<PathBuf>,
+    /// BLAKE3 by file name; for outside data one digest under its label.
     pub files: BTreeMap<String, String>,
 }
 
-/// Everything that is recorded about one published stage.
+/// A result that this one holds on to without having it as an input: `just gc` keeps it as long as this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// The folder in the store, e.g. `training`.
+    pub stage: String,
+    /// The result's key.
+    pub key: String,
+}
+
+/// On what a result was computed: recorded, no part of its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Computed {
+    /// Name of the device, e.g. `2 CPU threads` or a GPU's name.
+    pub device: String,
+    /// What `precision` was resolved to: `f32`, `tf32` or `bf16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// Instruction set of the CPU kernels, e.g. `avx512`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isa: Option<String>,
+}
+
+/// Everything that is recorded about one result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this format.
@@ -51,38 +76,45 @@ pub struct Manifest {
     pub stage: String,
     /// The stage's own version.
     pub version: u32,
-    /// Hash of stage, version, configuration, seed, limit and inputs: equal keys, equal results.
+    /// Hash of stage, version, result settings, seed, limit and the contents of the inputs: equal keys, equal results on
+    /// the same class of device.
     pub key: String,
     /// Effective configuration of the stage's section.
     pub config: serde_json::Value,
-    /// Seed.
-    pub seed: u64,
+    /// Keys of `config` that are no part of the key.
+    pub execution: Vec<String>,
+    /// Seed; `None` where the stage uses none.
+    pub seed: Option<u64>,
     /// `--limit`.
     pub limit: Option<usize>,
-    /// `--device` (recorded, not part of the key).
-    pub device: String,
     /// What was read.
     pub inputs: Vec<Source>,
+    /// Other results that this one holds on to.
+    pub uses: Vec<Use>,
+    /// Digests of parts that another result may take over, by name: attend's heat maps.
+    pub parts: BTreeMap<String, String>,
     /// What was written.
     pub outputs: Vec<File>,
-    /// Git commit of the working folder, with `-dirty`; `None` outside a checkout.
-    pub git: Option<String>,
-    /// Version of the stage's package.
-    pub package: String,
+    /// On what.
+    pub computed: Computed,
+    /// Worker threads.
+    pub threads: usize,
+    /// Commit that the program was built from, with `-dirty` where the tree had changes; `None` outside a checkout.
+    pub build: Option<String>,
+    /// The run that made it.
+    pub run: String,
     /// The command line.
     pub command: Vec<String>,
     /// Start, RFC 3339, UTC.
     pub started: String,
-    /// Duration in seconds of the run that published.
+    /// Duration in seconds of the process that published.
     pub seconds: f64,
-    /// Worker threads.
-    pub threads: usize,
     /// Headline metrics, as the stage gave them.
     pub metrics: serde_json::Value,
 }
 
 impl Manifest {
-    /// Reads a published stage's manifest; `None` where the stage never published.
+    /// Reads the manifest of the result in `folder`; `None` where there is no result.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Fail> {
         let path = folder.join(FILE);
         let text = match fs_err::read_to_string(&path) {
@@ -97,19 +129,29 @@ impl Manifest {
         let unreadable =
             |e: serde_json::Error| Fail::bad_data(anyhow::anyhow!("{}: not a manifest: {e}", path.display()));
         let Version { format_version } = serde_json::from_str(&text).map_err(unreadable)?;
-        if format_version > FORMAT {
+        if format_version != FORMAT {
             return Err(Fail::bad_data(anyhow::anyhow!(
-                "{}: manifest format {format_version}, expected at most {FORMAT}",
+                "{}: manifest format {format_version}, expected {FORMAT}",
                 path.display()
             ))
-            .hint("it was written by a newer version of this program; update, or use another --run"));
+            .hint("another version of this program wrote it; use that version, or another --artifacts-dir"));
         }
         serde_json::from_str(&text).map(Some).map_err(unreadable)
     }
 
     /// BLAKE3 by name of all outputs.
-    pub(crate) fn hashes(&self) -> BTreeMap<String, String> {
-        self.outputs.iter().map(|file| (file.name.clone(), file.blake3.clone())).collect()
+    pub(crate) fn hashes(&self) -> BTreeMap<&str, &str> {
+        self.outputs.iter().map(|file| (file.name.as_str(), file.blake3.as_str())).collect()
+    }
+
+    /// `made by run demo on 2026-11-28`.
+    pub(crate) fn made_by(&self) -> String {
+        format!("made by run {} on {}", self.run, self.started.split('T').next().unwrap_or_default())
+    }
+
+    /// Where data from outside lay when this result was made.
+    pub fn place(&self, label: &str) -> Option<&Path> {
+        self.inputs.iter().find(|source| source.stage == label)?.place.as_deref()
     }
 }
 
@@ -122,26 +164,20 @@ pub(crate) fn stat(path: &Path) -> std::io::Result<(u64, u64)> {
 
 /// BLAKE3 of a file's contents, hex.
 pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
-    let mut file = fs_err::File::open(path)?;
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().to_hex().to_string()),
-            n => hasher.update(&buffer[..n]),
-        };
-    }
+    hasher.update_reader(fs_err::File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The commit of the working folder, if it is a git checkout and git is there.
-pub(crate) fn git() -> Option<String> {
-    let git = |args: &[&str]| {
-        let output = std::process::Command::new("git").args(args).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let dirty = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    Some(if dirty { commit + "-dirty" } else { commit })
+/// The commit that this program was built from; see `build.rs`.
+pub(crate) fn build() -> Option<String> {
+    option_env!("AGCNN_BUILD").filter(|build| !build.is_empty()).map(str::to_owned)
+}
+
+/// Worker threads: rayon's own rule.
+pub(crate) fn threads() -> usize {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
 
 /// A time as RFC 3339, UTC.

@@ -1,21 +1,34 @@
-//! An opened run: configuration, inputs, and the question whether anything is to be done.
+//! An opened run: settings, inputs, the key, and the question whether anything is to be done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use serde_json::{Value, json};
 
 use crate::config::Layers;
-use crate::manifest::{File, Manifest, Source, hash, stat};
-use crate::{Common, Fail, Outcome, STAGES, Scalars, Spec, Work, log};
+use crate::manifest::{FORMAT, File, Manifest, Source, hash, stat};
+use crate::settings::digest;
+use crate::store::{Found, STORE, Store};
+use crate::work::What;
+use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, Work, log};
 
-/// What [`Run::plan`] decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
-    /// Compute.
-    Go,
+/// What [`Run::begin`] found.
+#[derive(Debug)]
+pub enum Begin<'run> {
+    /// The result is not in the store: compute.
+    Work(Work<'run>),
     /// Stop here, with this outcome.
     Stop(Outcome),
+}
+
+/// What [`Run::step`] found.
+#[derive(Debug)]
+pub enum Step<'run> {
+    /// The store has the step's result.
+    Done(Input),
+    /// Compute it.
+    Work(Work<'run>),
 }
 
 /// One stage's view of one run.
@@ -23,46 +36,57 @@ pub enum Plan {
 pub struct Run {
     pub(crate) spec: Spec,
     pub(crate) common: Common,
+    pub(crate) store: Store,
     layers: Layers,
+    /// The checked settings, all of them.
+    settings: Value,
+    execution: &'static [&'static str],
     inputs: Vec<Source>,
     pub(crate) started: std::time::SystemTime,
+    /// Held while the run is open: no clean-up removes what it reads.
+    _shared: Option<crate::store::Lock>,
 }
 
-/// The verified files of another stage, or of an earlier result.
+/// The verified files of a result.
 #[derive(Debug, Clone)]
 pub struct Input {
     folder: PathBuf,
     names: Vec<String>,
     manifest: Manifest,
-    run: String,
 }
 
 impl Run {
-    /// Reads the configuration layers and starts the log; writes nothing.
+    /// Reads the configuration layers, checks the stage's settings, and starts the log; computes nothing.
     ///
     /// # Errors
     /// Exit code 2 for a bad run name or configuration.
-    pub fn open(spec: &Spec, common: &Common) -> Result<Self, Fail> {
+    pub fn open<C: Settings>(spec: &Spec, common: &Common) -> Result<(Self, C), Fail> {
         log::start(common.verbose, common.quiet);
-        for name in [Some(&common.run), common.base.as_ref()].into_iter().flatten() {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-                return Err(Fail::usage(anyhow!(
-                    "run name {name:?}: expected letters, digits, '.', '_' or '-', and no '.' in front"
-                )));
-            }
+        let (name, plain) = (&common.run, |c: char| c.is_ascii_alphanumeric() || "._-".contains(c));
+        if name.is_empty() || name.starts_with('.') || name == STORE || !name.chars().all(plain) {
+            return Err(Fail::usage(anyhow!(
+                "run name {name:?}: expected letters, digits, '.', '_' or '-', no '.' in front, and not {STORE:?}"
+            )));
         }
         let layers = Layers::read(spec, common)?;
-        let started = std::time::SystemTime::now();
-        Ok(Run { spec: *spec, common: common.clone(), layers, inputs: Vec::new(), started })
-    }
-
-    /// The stage's own section, typed; ranges are for the stage to check.
-    ///
-    /// # Errors
-    /// Exit code 2 for a value of another type, naming key and value.
-    pub fn config<C: serde::de::DeserializeOwned>(&self) -> Result<C, Fail> {
-        self.layers.parse()
+        let config: C = layers.parse()?;
+        config.check(Section(spec.name))?;
+        let settings = serde_json::to_value(&config).map_err(Fail::failed)?;
+        let store = Store::new(&common.artifacts_dir);
+        let reads_only = common.print_config || common.dry_run;
+        let shared = if reads_only { None } else { Some(store.share()?) };
+        let run = Run {
+            spec: *spec,
+            common: common.clone(),
+            store,
+            layers,
+            settings,
+            execution: C::EXECUTION,
+            inputs: Vec::new(),
+            started: std::time::SystemTime::now(),
+            _shared: shared,
+        };
+        Ok((run, config))
     }
 
     /// What the user set for `stage.key` of any section; `None` where nothing was said.
@@ -70,7 +94,12 @@ impl Run {
         self.layers.setting(dotted)
     }
 
-    /// The seed.
+    /// The run's name.
+    pub fn name(&self) -> &str {
+        &self.common.run
+    }
+
+    /// The seed of trainings and draws.
     pub fn seed(&self) -> u64 {
         self.common.seed
     }
@@ -85,209 +114,288 @@ impl Run {
         &self.common.device
     }
 
-    /// The files of `stage` whose names begin with one of `prefixes`, checked against its manifest.
-    /// They become part of this stage's key.
-    ///
-    /// # Errors
-    /// Exit code 3 where the stage never published, was edited since, or is itself out of date.
-    pub fn input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Input, Fail> {
-        let (run, manifest) = self.find(stage)?.ok_or_else(|| {
-            let runs = match &self.common.base {
-                Some(base) => format!("runs {} and {base}", self.common.run),
-                None => format!("run {}", self.common.run),
-            };
-            Fail::missing(anyhow!("{} needs {stage}, which has not run in {runs}", self.spec.name))
-                .hint(format!("run just {stage} first"))
-        })?;
-        self.check_fresh(stage, &manifest)?;
-        let folder = self.folder(&run, stage);
-        let wanted = |file: &&File| prefixes.iter().any(|prefix| file.name.starts_with(prefix));
-        let files: Vec<&File> = manifest.outputs.iter().filter(wanted).collect();
-        if files.is_empty() {
-            let expected = prefixes.join(", ");
-            let message = anyhow!("{}: no file {expected} was published there", folder.display());
-            return Err(Fail::missing(message).hint(format!("run just {stage} --force first")));
-        }
-        for file in &files {
-            check_unchanged(&folder, file, stage)?;
-        }
-        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-        let hashes = files.iter().map(|file| (file.name.clone(), file.blake3.clone())).collect();
-        self.inputs.push(Source { stage: stage.to_owned(), run: Some(run.clone()), files: hashes });
-        Ok(Input { folder, names, manifest, run })
-    }
-
-    /// As [`Run::input`], of this run only, and `None` where the stage never published there: for what a stage can do
-    /// without.
-    ///
-    /// # Errors
-    /// As [`Run::input`], where it did publish.
-    pub fn own_input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Option<Input>, Fail> {
-        if Manifest::read(&self.folder(&self.common.run, stage))?.is_none() {
-            return Ok(None);
-        }
-        self.input(stage, prefixes).map(Some)
-    }
-
-    /// Makes data from outside part of the key, by a fingerprint of its contents.
-    pub fn outside(&mut self, label: &str, fingerprint: String) {
-        let files = BTreeMap::from([(label.to_owned(), fingerprint)]);
-        self.inputs.push(Source { stage: label.to_owned(), run: None, files });
-    }
-
-    /// What this stage itself published before, if it did: for work that can be used again.
-    ///
-    /// # Errors
-    /// The manifest cannot be read.
-    pub fn previous(&self) -> Result<Option<Input>, Fail> {
-        let Some((run, manifest)) = self.find(self.spec.name)? else { return Ok(None) };
-        let folder = self.folder(&run, self.spec.name);
-        let names = manifest.outputs.iter().map(|file| file.name.clone()).collect();
-        Ok(Some(Input { folder, names, manifest, run }))
-    }
-
-    /// Whether to compute. Says so, and why; heeds `--force`, `--dry-run` and `--print-config`.
-    ///
-    /// # Errors
-    /// The manifest of the earlier result cannot be read.
-    pub fn plan(&self) -> Result<Plan, Fail> {
-        let name = self.spec.name;
-        let folder = self.folder(&self.common.run, name);
-        let mut why = match Manifest::read(&folder)? {
-            None => vec!["not run yet".to_owned()],
-            Some(before) => self.changes(&before, &folder),
-        };
-        if why.is_empty() && self.common.force {
-            why.push("--force".to_owned());
-        }
-        if why.is_empty() {
-            let reads: Vec<&str> = self.inputs.iter().filter(|i| i.run.is_some()).map(|i| i.stage.as_str()).collect();
-            let unless = match self.common.dry_run && !reads.is_empty() {
-                true => format!(", unless {} runs before it", reads.join(" or ")),
-                false => String::new(),
-            };
-            tracing::info!("{name}: current{unless}");
-            return Ok(Plan::Stop(Outcome::Current));
-        }
-        if self.common.dry_run {
-            tracing::info!("{name}: would run: {}", why.join("; "));
-            return Ok(Plan::Stop(Outcome::Nothing));
-        }
-        tracing::info!("{name}: runs: {}", why.join("; "));
-        Ok(Plan::Go)
-    }
-
-    /// Prints the effective configuration where `--print-config` asks for it; the stage then stops.
-    ///
-    /// # Errors
-    /// Stdout cannot be written.
-    pub fn printed_config(&self) -> anyhow::Result<bool> {
-        if self.common.print_config {
-            let mut table = toml::Table::new();
-            table.insert(self.spec.name.to_owned(), self.layers.effective().clone().into());
-            log::print(&toml::to_string(&table)?)?;
-        }
-        Ok(self.common.print_config)
-    }
-
-    /// Whether `--dry-run` was given, for stages that have something to tell before they plan.
+    /// `--dry-run`.
     pub fn dry_run(&self) -> bool {
         self.common.dry_run
     }
 
-    /// Where a training's numbers go: event files if `--tensorboard` was given, else nowhere.
+    /// Answers `--print-config`: prints the effective section as TOML and returns true.
+    ///
+    /// # Errors
+    /// The reader of stdout went away.
+    pub fn printed_config(&self) -> Result<bool, Fail> {
+        if self.common.print_config {
+            let table = toml::Table::from_iter([(
+                self.spec.name.to_owned(),
+                toml::Value::Table(self.layers.effective().clone()),
+            )]);
+            log::print(&toml::to_string(&table).map_err(Fail::failed)?)?;
+        }
+        Ok(self.common.print_config)
+    }
+
+    /// The files of `stage` whose names begin with one of `prefixes`, checked against its manifest.
+    /// Their contents become part of this stage's key.
+    ///
+    /// # Errors
+    /// Exit code 3 where the stage has not run in this run, was edited since, or is itself out of date.
+    pub fn input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Input, Fail> {
+        let found = self.store.linked(&self.common.run, stage)?.ok_or_else(|| {
+            Fail::missing(anyhow!("{} needs {stage}, which has not run in run {}", self.spec.name, self.common.run))
+                .hint(format!("run just {stage} first"))
+        })?;
+        self.check_fresh(stage, &found.manifest)?;
+        let wanted = |file: &&File| prefixes.iter().any(|prefix| file.name.starts_with(prefix));
+        let files: Vec<&File> = found.manifest.outputs.iter().filter(wanted).collect();
+        if files.is_empty() {
+            let expected = prefixes.join(", ");
+            let message = anyhow!("{}: no file {expected} was published there", found.folder.display());
+            return Err(Fail::missing(message).hint(format!("run just {stage} --force first")));
+        }
+        for file in &files {
+            check_unchanged(&found.folder, file, self.common.verify)
+                .map_err(|fail| fail.hint(format!("run just {stage} to make it again")))?;
+        }
+        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let hashes = files.iter().map(|file| (file.name.clone(), file.blake3.clone())).collect();
+        let key = Some(found.manifest.key.clone());
+        self.inputs.push(Source { stage: stage.to_owned(), key, place: None, files: hashes });
+        Ok(Input { folder: found.folder, names, manifest: found.manifest })
+    }
+
+    /// As [`Run::input`], and `None` where the stage has not run in this run: for what a stage can do without.
+    ///
+    /// # Errors
+    /// As [`Run::input`], where it did run.
+    pub fn optional_input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Option<Input>, Fail> {
+        match self.store.linked(&self.common.run, stage)? {
+            None => Ok(None),
+            Some(_) => self.input(stage, prefixes).map(Some),
+        }
+    }
+
+    /// Makes data from outside part of the key, by a digest of their contents; `place` is recorded.
+    pub fn outside(&mut self, label: &str, digest: String, place: Option<&Path>) {
+        let files = BTreeMap::from([(label.to_owned(), digest)]);
+        let place = place.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        self.inputs.push(Source { stage: label.to_owned(), key: None, place, files });
+    }
+
+    /// The digest that `compute` gives, which is remembered under `quick`, a cheap stand-in for the contents such as a
+    /// digest of names, sizes and dates: the next time the contents are not read. A dry run reads no contents, and takes
+    /// the stand-in where nothing is remembered.
+    ///
+    /// # Errors
+    /// Those of `compute`.
+    pub fn remembered<E>(&self, quick: &str, compute: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
+        if let Some(digest) = self.store.note(quick) {
+            return Ok(digest);
+        }
+        if self.common.dry_run {
+            return Ok(quick.to_owned());
+        }
+        let digest = compute()?;
+        self.store.remember(quick, &digest);
+        Ok(digest)
+    }
+
+    /// A result of `stage`, of whatever run, whose part `part` has that digest, with its files whose names begin with
+    /// `prefix`, their contents verified: for work that can be taken over. Damaged ones are passed over with a warning.
+    pub fn reusable(&self, stage: &str, part: &str, digest: &str, prefix: &str) -> Option<Input> {
+        self.store.keys(stage).into_iter().find_map(|key| {
+            let Found { folder, manifest } = self.store.find(stage, &key).ok()??;
+            if manifest.parts.get(part).map(String::as_str) != Some(digest) {
+                return None;
+            }
+            let files: Vec<&File> = manifest.outputs.iter().filter(|file| file.name.starts_with(prefix)).collect();
+            for file in &files {
+                if let Err(fail) = check_unchanged(&folder, file, true) {
+                    tracing::warn!("not used: {fail}");
+                    return None;
+                }
+            }
+            let names = files.into_iter().map(|file| file.name.clone()).collect();
+            Some(Input { folder, names, manifest })
+        })
+    }
+
+    /// Whether to compute. Says so, and why; heeds `--force`, `--verify` and `--dry-run`. A result that the store has is
+    /// linked at once, whoever made it.
+    ///
+    /// # Errors
+    /// Exit code 1 where another process computes the same result, or where results could not be published.
+    pub fn begin(&self) -> Result<Begin<'_>, Fail> {
+        let (name, key) = (self.spec.name, self.key());
+        let linked = self.store.linked(&self.common.run, name)?;
+        let linked_key = linked.as_ref().map(|found| found.manifest.key.clone());
+        let mut why = match self.store.find(name, &key) {
+            Ok(Some(found)) => match changed(&found, self.common.verify) {
+                damage if damage.is_empty() && !self.common.force => {
+                    return Ok(Begin::Stop(self.current(&found, linked_key.as_deref() == Some(&key))?));
+                }
+                damage if damage.is_empty() => vec!["--force".to_owned()],
+                damage => damage,
+            },
+            Ok(None) => linked.map_or(vec!["not run yet".to_owned()], |before| self.changes(&before.manifest)),
+            Err(damaged) => vec![damaged.to_string()],
+        };
+        if why.is_empty() {
+            why.push("its result is not in the store".to_owned());
+        }
+        let why = why.join("; ");
+        if self.common.dry_run {
+            tracing::info!("{name}: would run ({why})");
+            return Ok(Begin::Stop(Outcome::Nothing));
+        }
+        tracing::info!("{name}: runs ({why})");
+        let what = What {
+            stage: name.to_owned(),
+            version: self.spec.version,
+            key,
+            config: self.settings.clone(),
+            execution: self.execution.iter().map(|&key| key.to_owned()).collect(),
+            seed: self.spec.seeded.then_some(self.common.seed),
+            limit: self.common.limit,
+            inputs: self.inputs.clone(),
+        };
+        let work = Work::open(self, what, true)?;
+        // Another process may have published it before this one got the lock.
+        match self.store.find(name, work.key()) {
+            Ok(Some(found)) if !self.common.force && changed(&found, self.common.verify).is_empty() => {
+                drop(work);
+                Ok(Begin::Stop(self.current(&found, false)?))
+            }
+            _ => Ok(Begin::Work(work)),
+        }
+    }
+
+    /// A step whose result is of use beyond this one: a training. `config` is recorded.
+    ///
+    /// # Errors
+    /// As [`Run::begin`].
+    pub fn step(&self, name: &str, key: &str, config: Value) -> Result<Step<'_>, Fail> {
+        let done = |found: Found| Input::new(found.folder, found.manifest);
+        let what = What {
+            stage: name.to_owned(),
+            version: self.spec.version,
+            key: key.to_owned(),
+            config,
+            seed: Some(self.common.seed),
+            ..What::default()
+        };
+        if let Some(found) = self.sound(name, key) {
+            return Ok(Step::Done(done(found)));
+        }
+        let work = Work::open(self, what, false)?;
+        match self.sound(name, key) {
+            Some(found) => Ok(Step::Done(done(found))),
+            None => Ok(Step::Work(work)),
+        }
+    }
+
+    /// The result with that key, its contents verified.
+    fn sound(&self, name: &str, key: &str) -> Option<Found> {
+        let found = self.store.find(name, key).ok()??;
+        let damage = changed(&found, true);
+        for what in &damage {
+            tracing::warn!("{}: {what}; it is made again", found.folder.display());
+        }
+        damage.is_empty().then_some(found)
+    }
+
+    /// The files of that name that results and interrupted works of a step have, those of `key` left out.
+    pub fn others(&self, step: &str, key: &str, file: &str) -> Vec<PathBuf> {
+        let folder = self.store.root().join(step);
+        let names = crate::store::entries(&folder).unwrap_or_default();
+        let others = names.into_iter().filter(|name| !name.starts_with(key));
+        others.map(|name| folder.join(name).join(file)).filter(|path| path.is_file()).collect()
+    }
+
+    /// Links the result to this run.
+    fn current(&self, found: &Found, is_linked: bool) -> Result<Outcome, Fail> {
+        let name = self.spec.name;
+        let reads: Vec<&str> = self.inputs.iter().filter(|i| i.key.is_some()).map(|i| i.stage.as_str()).collect();
+        let unless = match self.common.dry_run && !reads.is_empty() {
+            true => format!(", unless {} runs before it", reads.join(" or ")),
+            false => String::new(),
+        };
+        match (is_linked, self.common.dry_run) {
+            (true, _) => tracing::info!("{name}: current{unless}"),
+            (false, true) => {
+                tracing::info!("{name}: would link the result in the store, {}{unless}", found.manifest.made_by());
+                return Ok(Outcome::Nothing);
+            }
+            (false, false) => {
+                self.store.point(&self.common.run, name, &found.manifest.key)?;
+                tracing::info!("{name}: current, {}", found.manifest.made_by());
+            }
+        }
+        Ok(Outcome::Current)
+    }
+
+    /// The files that TensorBoard reads, if `--tensorboard` asks for them.
     pub fn scalars(&self) -> Scalars {
         let name = format!("{}-{}", self.spec.name, &self.key()[..8]);
         Scalars::new(self.common.tensorboard.as_ref().map(|folder| folder.join(&self.common.run).join(name)))
     }
 
-    /// Takes the lock and opens the private folder to compute in.
-    ///
-    /// # Errors
-    /// Exit code 1 where another process runs the same stage of the same run, or a folder cannot be made.
-    pub fn begin(&self) -> Result<Work<'_>, Fail> {
-        Work::open(self)
-    }
-
-    /// Hash of stage, version, configuration, seed, limit and inputs, hex.
+    /// Hash of stage, version, result settings, the seed where the stage uses one, `--limit`, and the contents of the
+    /// inputs; 32 hex digits.
     pub fn key(&self) -> String {
-        let content = serde_json::json!({
+        let mut settings = self.settings.clone();
+        if let Some(map) = settings.as_object_mut() {
+            map.retain(|name, _| !self.execution.contains(&name.as_str()));
+        }
+        digest(&json!({
+            "format": FORMAT,
             "stage": self.spec.name,
             "version": self.spec.version,
-            "config": self.config_json(),
-            "seed": self.common.seed,
+            "settings": settings,
+            "seed": self.spec.seeded.then_some(self.common.seed),
             "limit": self.common.limit,
             "inputs": self.inputs.iter().map(|input| (&input.stage, &input.files)).collect::<Vec<_>>(),
-        });
-        blake3::hash(content.to_string().as_bytes()).to_hex().to_string()
-    }
-
-    pub(crate) fn config_json(&self) -> serde_json::Value {
-        serde_json::to_value(self.layers.effective()).unwrap_or_default()
-    }
-
-    pub(crate) fn inputs(&self) -> &[Source] {
-        &self.inputs
-    }
-
-    /// `<artifacts>/<run>/<stage>`.
-    pub(crate) fn folder(&self, run: &str, stage: &str) -> PathBuf {
-        self.common.artifacts_dir.join(run).join(stage)
-    }
-
-    /// The stage's manifest in this run, or else in the base run.
-    fn find(&self, stage: &str) -> Result<Option<(String, Manifest)>, Fail> {
-        for run in [Some(&self.common.run), self.common.base.as_ref()].into_iter().flatten() {
-            if let Some(manifest) = Manifest::read(&self.folder(run, stage))? {
-                return Ok(Some((run.clone(), manifest)));
-            }
-        }
-        Ok(None)
+        }))
     }
 
     /// The stage, and all it stands on, was made from what is there now.
     fn check_fresh(&self, stage: &str, manifest: &Manifest) -> Result<(), Fail> {
-        for source in manifest.inputs.iter().filter(|source| source.run.is_some()) {
-            let upstream = &source.stage;
-            if !STAGES.contains(&upstream.as_str()) {
+        let rank = |name: &str| STAGES.iter().position(|&known| known == name);
+        for source in manifest.inputs.iter().filter(|source| source.key.is_some()) {
+            let upstream = source.stage.as_str();
+            if rank(upstream).is_none() || rank(upstream) >= rank(stage) {
                 continue;
             }
-            // In this run, in the base run, or else in the run that it was made from.
-            let found = match (self.find(upstream)?, &source.run) {
-                (None, Some(run)) => Manifest::read(&self.folder(run, upstream))?,
-                (found, _) => found.map(|(_, manifest)| manifest),
-            };
-            let Some(now) = found else {
+            let Some(now) = self.store.linked(&self.common.run, upstream)? else {
                 return Err(Fail::missing(anyhow!("{stage} was made from {upstream}, which is gone"))
                     .hint(format!("run just {upstream} first")));
             };
-            let hashes = now.hashes();
-            if let Some((name, _)) = source.files.iter().find(|(name, hash)| hashes.get(*name) != Some(hash)) {
+            let hashes = now.manifest.hashes();
+            let differs = |(name, hash): &(&String, &String)| hashes.get(name.as_str()) != Some(&hash.as_str());
+            if let Some((name, _)) = source.files.iter().find(differs) {
                 return Err(Fail::missing(anyhow!("{stage} is stale: {upstream}/{name} changed since it ran"))
                     .hint(format!("run just {stage} first")));
             }
-            self.check_fresh(upstream, &now)?;
+            self.check_fresh(upstream, &now.manifest)?;
         }
         Ok(())
     }
 
-    /// What differs from the earlier result, one line each; nothing where it is current.
-    fn changes(&self, before: &Manifest, folder: &Path) -> Vec<String> {
+    /// What differs from the result that the run has now, one line each.
+    fn changes(&self, before: &Manifest) -> Vec<String> {
         let mut why = Vec::new();
         let mut differs = |what: String, old: String, new: String| {
             if old != new {
                 why.push(format!("{what} {old} -> {new}"));
             }
         };
+        let show = |value: Option<&Value>| value.map_or("none".to_owned(), ToString::to_string);
         differs("version".into(), before.version.to_string(), self.spec.version.to_string());
-        differs("seed".into(), before.seed.to_string(), self.common.seed.to_string());
+        let seed = self.spec.seeded.then_some(self.common.seed);
+        differs("seed".into(), format!("{:?}", before.seed), format!("{seed:?}"));
         differs("limit".into(), format!("{:?}", before.limit), format!("{:?}", self.common.limit));
-        let config = self.config_json();
-        let (old, new) = (before.config.as_object(), config.as_object());
-        if let (Some(old), Some(new)) = (old, new) {
+        if let (Some(old), Some(new)) = (before.config.as_object(), self.settings.as_object()) {
             let names: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
-            let show = |value: Option<&serde_json::Value>| value.map_or("none".to_owned(), ToString::to_string);
-            for name in names {
+            for name in names.into_iter().filter(|name| !self.execution.contains(&name.as_str())) {
                 differs(format!("{}.{name}", self.spec.name), show(old.get(name)), show(new.get(name)));
             }
         }
@@ -297,45 +405,48 @@ impl Run {
                 why.push(format!("{} changed", input.stage));
             }
         }
-        if why.is_empty() && before.key != self.key() {
-            why.push("key changed".to_owned());
-        }
-        for file in &before.outputs {
-            if !stat(&folder.join(&file.name)).is_ok_and(|(bytes, _)| bytes == file.bytes) {
-                why.push(format!("output {} is missing or changed", file.name));
-            }
-        }
         why
     }
 }
 
-/// The file is what the stage published.
-fn check_unchanged(folder: &Path, file: &File, stage: &str) -> Result<(), Fail> {
+/// Outputs of a result that are not as they were published, one line each.
+fn changed(found: &Found, verify: bool) -> Vec<String> {
+    let changed = |file: &File| check_unchanged(&found.folder, file, verify).is_err();
+    let outputs = found.manifest.outputs.iter().filter(|file| changed(file));
+    outputs.map(|file| format!("output {} is missing or changed", file.name)).collect()
+}
+
+/// The file is what the stage published: its size and date are, or its contents; `verify` reads them in any case.
+fn check_unchanged(folder: &Path, file: &File, verify: bool) -> Result<(), Fail> {
     let path = folder.join(&file.name);
-    let redo = format!("run just {stage} --force to make it again");
-    let (bytes, modified_ns) = stat(&path).map_err(|error| Fail::missing(error).hint(redo.clone()))?;
-    if (bytes, modified_ns) == (file.bytes, file.modified_ns) {
+    let (bytes, modified_ns) = stat(&path).map_err(Fail::missing)?;
+    if !verify && (bytes, modified_ns) == (file.bytes, file.modified_ns) {
         return Ok(());
     }
-    let got = hash(&path).map_err(Fail::failed)?;
+    let got = if bytes == file.bytes { hash(&path)? } else { format!("unread, {bytes} bytes") };
     if got == file.blake3 {
         return Ok(());
     }
     Err(Fail::missing(anyhow!(
-        "{} was changed since {stage} published it: BLAKE3 {got}, expected {}",
+        "{} was changed since it was published: BLAKE3 {got}, expected {}, {} bytes",
         path.display(),
-        file.blake3
-    ))
-    .hint(redo))
+        file.blake3,
+        file.bytes
+    )))
 }
 
 impl Input {
-    /// The stage's folder.
+    pub(crate) fn new(folder: PathBuf, manifest: Manifest) -> Input {
+        let names = manifest.outputs.iter().map(|file| file.name.clone()).collect();
+        Input { folder, names, manifest }
+    }
+
+    /// The result's folder, in the store.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Path of the file with that name below the stage's folder.
+    /// Path of the file with that name below the result's folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -347,18 +458,15 @@ impl Input {
         names.into_iter().map(|name| self.folder.join(name)).collect()
     }
 
-    /// Everything recorded about the stage.
+    /// Digest of the contents of all files whose names begin with `prefix`.
+    pub fn digest(&self, prefix: &str) -> String {
+        let mut hashes = self.manifest.hashes();
+        hashes.retain(|name, _| name.starts_with(prefix));
+        digest(&json!(hashes))
+    }
+
+    /// Everything recorded about the result.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
-    }
-
-    /// The stage's effective configuration.
-    pub fn config(&self) -> &serde_json::Value {
-        &self.manifest.config
-    }
-
-    /// The run that the files are in.
-    pub fn run_name(&self) -> &str {
-        &self.run
     }
 }

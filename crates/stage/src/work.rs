@@ -1,53 +1,88 @@
-//! The private folder of a stage at work, and its publication in one rename.
+//! A stage at work: its private folder in the store, and its publication.
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
-use crate::manifest::{self, FORMAT, File, Manifest};
-use crate::{Fail, Outcome, Run};
+use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
+use crate::store::{Lock, REPLACED, entries, sync_folder};
+use crate::{Fail, Input, Outcome, Run};
 
-/// A stage at work. While it lives, no other process can run the same stage of the same run.
-///
-/// `<artifacts>/<run>/.work/<stage>/` holds the lock, and per key a folder `out` (to be published) beside `scratch`
-/// (checkpoints, which an interrupted run leaves to the next one with the same key).
+/// What is computed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct What {
+    pub(crate) stage: String,
+    pub(crate) version: u32,
+    pub(crate) key: String,
+    pub(crate) config: Value,
+    pub(crate) execution: Vec<String>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) limit: Option<usize>,
+    pub(crate) inputs: Vec<Source>,
+}
+
+/// A stage at work. While it lives, no other process computes the result with the same key.
 #[derive(Debug)]
 pub struct Work<'run> {
     run: &'run Run,
-    folder: PathBuf,
+    what: What,
+    /// Whether the run links to the result.
+    links: bool,
+    partial: PathBuf,
     out: PathBuf,
-    scratch: PathBuf,
     rows: BTreeMap<String, u64>,
-    _lock: Lock,
+    uses: Vec<Use>,
+    parts: BTreeMap<String, String>,
+    computed: Computed,
+    lock: Option<Lock>,
 }
 
+/// Files of the private folder that are no checkpoint.
+const LOCK: &str = "lock";
+const ABOUT: &str = "about.json";
+const OUT: &str = "out";
+
 impl<'run> Work<'run> {
-    pub(crate) fn open(run: &'run Run) -> Result<Self, Fail> {
-        let stage = run.spec.name;
-        let folder = run.folder(&run.common.run, ".work").join(stage);
-        fs_err::create_dir_all(&folder).map_err(Fail::failed)?;
-        let lock = lock(&folder.join("lock"), stage)?;
-        let key = run.key();
-        let home = folder.join(&key[..16]);
-        // Leftovers of other keys: their results were superseded before they were finished.
-        for entry in fs_err::read_dir(&folder).map_err(Fail::failed)? {
-            let path = entry.map_err(Fail::failed)?.path();
-            if path.is_dir() && path != home {
-                fs_err::remove_dir_all(&path).map_err(Fail::failed)?;
-            }
+    pub(crate) fn open(run: &'run Run, what: What, links: bool) -> Result<Self, Fail> {
+        let partial = run.store.partial(&what.stage, &what.key);
+        let lock = lock(&partial, &what.stage)?;
+        let out = partial.join(OUT);
+        if links {
+            run.store.probe(&run.common.run, &what.stage, &partial)?;
         }
-        let (out, scratch) = (home.join("out"), home.join("scratch"));
         if out.exists() {
-            fs_err::remove_dir_all(&out).map_err(Fail::failed)?;
+            fs_err::remove_dir_all(&out)?;
         }
-        for path in [&out, &scratch] {
-            fs_err::create_dir_all(path).map_err(Fail::failed)?;
-        }
-        Ok(Work { run, folder: home, out, scratch, rows: BTreeMap::new(), _lock: lock })
+        fs_err::create_dir_all(&out)?;
+        let about = json!({
+            "stage": what.stage, "run": run.common.run, "config": what.config, "command": command(),
+            "started": manifest::rfc3339(run.started),
+        });
+        let text = serde_json::to_string_pretty(&about).map_err(Fail::failed)?;
+        fs_err::write(partial.join(ABOUT), text + "\n")?;
+        Ok(Work {
+            run,
+            what,
+            links,
+            partial,
+            out,
+            rows: BTreeMap::new(),
+            uses: Vec::new(),
+            parts: BTreeMap::new(),
+            computed: Computed::default(),
+            lock: Some(lock),
+        })
+    }
+
+    /// The result's key.
+    pub fn key(&self) -> &str {
+        &self.what.key
     }
 
     /// The folder for the files to be published; empty at first.
@@ -55,9 +90,9 @@ impl<'run> Work<'run> {
         &self.out
     }
 
-    /// The folder for checkpoints; what an interrupted run with the same key left is still there.
+    /// The folder for checkpoints; what an interrupted process left is still there.
     pub fn scratch(&self) -> &Path {
-        &self.scratch
+        &self.partial
     }
 
     /// Records how many rows the table `name` (below [`Work::out`]) has.
@@ -65,104 +100,197 @@ impl<'run> Work<'run> {
         self.rows.insert(name.to_owned(), rows);
     }
 
-    /// Publishes what lies in [`Work::out`]: synced, hashed, manifest last, exchanged with the earlier result
-    /// in one rename. `metrics` are the stage's headline numbers.
+    /// Records on what the result is computed.
+    pub fn computed(&mut self, computed: Computed) {
+        self.computed = computed;
+    }
+
+    /// Records the digest of a part that other results may take over; see [`Run::reusable`].
+    pub fn part(&mut self, name: &str, digest: String) {
+        self.parts.insert(name.to_owned(), digest);
+    }
+
+    /// Publishes the file `name` of a step's result as this stage's own: the same file where the file system can, a copy
+    /// elsewhere. The step's result is kept as long as this one.
     ///
     /// # Errors
-    /// A file cannot be read, written or renamed; the earlier result is then still in place.
-    pub fn publish(self, metrics: serde_json::Value) -> Result<Outcome, Fail> {
-        let run = self.run;
-        let mut outputs = Vec::new();
-        for name in names(&self.out).map_err(Fail::failed)? {
-            let path = self.out.join(&name);
-            fs_err::File::open(&path).and_then(|file| file.sync_all()).map_err(Fail::failed)?;
-            let (bytes, modified_ns) = manifest::stat(&path).map_err(Fail::failed)?;
-            let blake3 = manifest::hash(&path).map_err(Fail::failed)?;
-            let rows = self.rows.get(&name).copied();
-            outputs.push(File { name, blake3, bytes, modified_ns, rows });
+    /// The file cannot be read or the disk is full.
+    pub fn take(&mut self, step: &Input, name: &str) -> Result<(), Fail> {
+        let manifest = step.manifest();
+        let used = Use { stage: manifest.stage.clone(), key: manifest.key.clone() };
+        if !self.uses.contains(&used) {
+            self.uses.push(used);
         }
-        let manifest = Manifest {
-            format_version: FORMAT,
-            stage: run.spec.name.to_owned(),
-            version: run.spec.version,
-            key: run.key(),
-            config: run.config_json(),
-            seed: run.common.seed,
-            limit: run.common.limit,
-            device: run.common.device.clone(),
-            inputs: run.inputs().to_vec(),
-            outputs,
-            git: manifest::git(),
-            package: env!("CARGO_PKG_VERSION").to_owned(),
-            command: std::env::args().collect(),
-            started: manifest::rfc3339(run.started),
-            seconds: run.started.elapsed().unwrap_or_default().as_secs_f64(),
-            threads: std::thread::available_parallelism().map_or(1, Into::into),
-            metrics,
-        };
-        kill_point("before-manifest");
-        let text = serde_json::to_string_pretty(&manifest).map_err(Fail::failed)? + "\n";
-        let path = self.out.join(manifest::FILE);
-        let mut file = fs_err::File::create(&path).map_err(Fail::failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(Fail::failed)?;
-        sync_folder(&self.out)?;
-        kill_point("before-publish");
-        let published = run.folder(&run.common.run, run.spec.name);
-        exchange(&self.out, &published)?;
-        kill_point("after-publish");
-        sync_folder(published.parent().unwrap_or(Path::new(".")))?;
-        fs_err::remove_dir_all(&self.folder).map_err(Fail::failed)?;
-        tracing::info!("{}: published {} in {:.1} s", run.spec.name, published.display(), manifest.seconds);
+        let (from, to) = (step.file(name), self.out.join(name));
+        if fs_err::hard_link(&from, &to).is_err() {
+            fs_err::copy(&from, &to)?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what lies in [`Work::out`] and points the run to it. `metrics` are the stage's headline numbers.
+    ///
+    /// # Errors
+    /// A file cannot be read, written or renamed; the run then still has what it had.
+    pub fn publish(self, metrics: Value) -> Result<Outcome, Fail> {
+        let run = self.run;
+        let (links, what) = (self.links, self.what.clone());
+        let input = self.finish(metrics)?;
+        if links {
+            run.store.point(&run.common.run, &what.stage, &what.key)?;
+            kill_point("after-link");
+            let place = run.store.link(&run.common.run, &what.stage);
+            tracing::info!("{}: published {} in {:.1} s", what.stage, place.display(), input.manifest().seconds);
+        }
         Ok(Outcome::Done)
     }
+
+    /// Puts what lies in [`Work::out`] into the store: synced, hashed, read-only, the manifest last, in one rename.
+    ///
+    /// # Errors
+    /// A file cannot be read, written or renamed.
+    pub fn finish(mut self, metrics: Value) -> Result<Input, Fail> {
+        let (files, folders) = tree(&self.out)?;
+        let mut outputs = Vec::new();
+        for name in files {
+            let path = self.out.join(&name);
+            fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
+            fs_err::File::open(&path).and_then(|file| file.sync_all())?;
+            let (bytes, modified_ns) = manifest::stat(&path)?;
+            let rows = self.rows.get(&name).copied();
+            outputs.push(File { blake3: manifest::hash(&path)?, name, bytes, modified_ns, rows });
+        }
+        let manifest = self.manifest(outputs, metrics);
+        kill_point("before-manifest");
+        let path = self.out.join(manifest::FILE);
+        let mut file = fs_err::File::create(&path)?;
+        let text = serde_json::to_string_pretty(&manifest).map_err(Fail::failed)? + "\n";
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
+        for folder in folders.iter().rev() {
+            sync_folder(folder)?;
+        }
+        kill_point("before-publish");
+        let result = self.run.store.result(&self.what.stage, &self.what.key);
+        self.put(&result, &manifest)?;
+        sync_folder(result.parent().unwrap_or(Path::new(".")))?;
+        sync_folder(&self.run.store.root())?;
+        kill_point("after-publish");
+        fs_err::remove_dir_all(&self.partial)?;
+        self.lock = None;
+        Ok(Input::new(result, manifest))
+    }
+
+    fn manifest(&mut self, outputs: Vec<File>, metrics: Value) -> Manifest {
+        let (run, what) = (self.run, self.what.clone());
+        Manifest {
+            format_version: FORMAT,
+            stage: what.stage,
+            version: what.version,
+            key: what.key,
+            config: what.config,
+            execution: what.execution,
+            seed: what.seed,
+            limit: what.limit,
+            inputs: what.inputs,
+            uses: std::mem::take(&mut self.uses),
+            parts: std::mem::take(&mut self.parts),
+            outputs,
+            computed: std::mem::take(&mut self.computed),
+            threads: manifest::threads(),
+            build: manifest::build(),
+            run: run.common.run.clone(),
+            command: command(),
+            started: manifest::rfc3339(run.started),
+            seconds: run.started.elapsed().unwrap_or_default().as_secs_f64(),
+            metrics,
+        }
+    }
+
+    /// Renames the finished folder to its place. A result that is there already (damaged, or `--force`) steps aside; if
+    /// it is whole and has the same contents, it stays.
+    fn put(&self, result: &Path, manifest: &Manifest) -> Result<(), Fail> {
+        if !result.exists() {
+            return Ok(fs_err::rename(&self.out, result)?);
+        }
+        if let Ok(Some(old)) = Manifest::read(result) {
+            let whole = old
+                .outputs
+                .iter()
+                .all(|file| manifest::hash(&result.join(&file.name)).is_ok_and(|hash| hash == file.blake3));
+            if whole && old.hashes() == manifest.hashes() {
+                tracing::info!("{}: the same contents as before", self.what.stage);
+                return Ok(());
+            }
+            if whole {
+                tracing::warn!("{}: other contents than before, {}", self.what.stage, old.made_by());
+            }
+        }
+        let aside = (1..).map(|n| result.with_file_name(format!("{}{REPLACED}{n}", self.what.key)));
+        let Some(aside) = aside.into_iter().find(|path: &PathBuf| !path.exists()) else { return Ok(()) };
+        match renameat_with(CWD, &self.out, CWD, result, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(fs_err::rename(&self.out, &aside)?),
+            // A file system without exchange: two renames, with a moment in which nothing is there.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                fs_err::rename(result, &aside)?;
+                Ok(fs_err::rename(&self.out, result)?)
+            }
+            Err(error) => {
+                let error = std::io::Error::from(error);
+                Err(Fail::failed(anyhow!("failed to publish {}: {error}", result.display())))
+            }
+        }
+    }
 }
 
-/// The stage's lock, released when dropped.
-#[derive(Debug)]
-struct Lock(fs_err::File);
-
-impl Drop for Lock {
+impl Drop for Work<'_> {
+    /// Work that ends before it published leaves its checkpoints, and nothing where it has none.
     fn drop(&mut self) {
-        // Closing alone would not do where a child process was just forked and still holds the file.
-        let _ = flock(&self.0, FlockOperation::Unlock);
+        if self.lock.is_none() {
+            return;
+        }
+        // What cannot be removed now is removed by the next attempt, or by `store gc`.
+        let _ = fs_err::remove_dir_all(&self.out);
+        let left = entries(&self.partial).unwrap_or_default();
+        if left.iter().all(|name| [LOCK, ABOUT].contains(&name.as_str())) {
+            let _ = fs_err::remove_dir_all(&self.partial);
+        }
     }
 }
 
-/// Takes the stage's lock, or says who has it.
-fn lock(path: &Path, stage: &str) -> Result<Lock, Fail> {
-    let mut file = fs_err::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(Fail::failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let holder = fs_err::read_to_string(path).unwrap_or_default();
-            let message = anyhow!("another run of {stage} holds {} (process {})", path.display(), holder.trim());
-            return Err(Fail::failed(message).hint("wait for it, or give this run another name with --run"));
-        }
-        Err(error) => {
-            let error = std::io::Error::from(error);
-            return Err(Fail::failed(anyhow!("failed to lock {}: {error}", path.display())));
+/// Takes the lock of a private folder, or says who has it.
+fn lock(partial: &Path, stage: &str) -> Result<Lock, Fail> {
+    let path = partial.join(LOCK);
+    loop {
+        fs_err::create_dir_all(partial)?;
+        let taken = match Lock::take(&path, FlockOperation::NonBlockingLockExclusive) {
+            // Its holder has published, and removed the folder, since the line above.
+            Err(_) if !partial.exists() => continue,
+            taken => taken?,
+        };
+        let Some(mut lock) = taken else {
+            let holder = fs_err::read_to_string(&path).unwrap_or_default();
+            let message =
+                anyhow!("another process makes this result of {stage}: {} holds {}", holder.trim(), path.display());
+            return Err(Fail::failed(message).hint("wait for it; the same command then takes its result"));
+        };
+        // Who held it before may have published, and removed the folder.
+        if lock.is_at(&path) {
+            lock.sign()?;
+            return Ok(lock);
         }
     }
-    file.set_len(0).map_err(Fail::failed)?;
-    write!(file, "{}", std::process::id()).map_err(Fail::failed)?;
-    Ok(Lock(file))
 }
 
-/// Names of all files below `folder`, with `/`, sorted.
-fn names(folder: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    let mut folders = vec![(folder.to_path_buf(), String::new())];
-    while let Some((path, prefix)) = folders.pop() {
+/// Names of all files below `folder`, with `/`, sorted; and all folders, `folder` first, each before those in it.
+fn tree(folder: &Path) -> std::io::Result<(Vec<String>, Vec<PathBuf>)> {
+    let (mut names, mut folders, mut at) = (Vec::new(), vec![(folder.to_path_buf(), String::new())], 0);
+    while let Some((path, prefix)) = folders.get(at).cloned() {
+        at += 1;
         for entry in fs_err::read_dir(path)? {
             let entry = entry?;
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if entry.path().is_dir() {
+            if entry.file_type()?.is_dir() {
                 folders.push((entry.path(), name + "/"));
             } else {
                 names.push(name);
@@ -170,31 +298,11 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
         }
     }
     names.sort();
-    Ok(names)
+    Ok((names, folders.into_iter().map(|(path, _)| path).collect()))
 }
 
-fn sync_folder(path: &Path) -> Result<(), Fail> {
-    fs_err::File::open(path).and_then(|folder| folder.sync_all()).map_err(Fail::failed)
-}
-
-/// Puts `new` in the place of `published`; the earlier result, if any, ends where `new` was.
-fn exchange(new: &Path, published: &Path) -> Result<(), Fail> {
-    if !published.exists() {
-        return fs_err::rename(new, published).map_err(Fail::failed);
-    }
-    match renameat_with(CWD, new, CWD, published, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(()),
-        // A file system without exchange: two renames, with a moment in which nothing is published.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            let aside = new.with_file_name("earlier");
-            fs_err::rename(published, &aside).map_err(Fail::failed)?;
-            fs_err::rename(new, published).map_err(Fail::failed)
-        }
-        Err(error) => {
-            let error = std::io::Error::from(error);
-            Err(Fail::failed(anyhow!("failed to publish {}: {error}", published.display())))
-        }
-    }
+fn command() -> Vec<String> {
+    std::env::args().collect()
 }
 
 /// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.

@@ -1,15 +1,74 @@
-//! A stage's promises, by two tiny stages in a temporary folder.
+//! A stage's promises, by tiny stages in a temporary folder.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
-use stage::{Common, Outcome, Plan, Run, Spec};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use stage::inventory::{Kind, inventory, remove};
+use stage::{Begin, Common, Fail, Outcome, Run, Section, Settings, Spec, Step};
 
-const PREP: Spec =
-    Spec { name: "prep", version: 1, defaults: "[prep]\nroot = \"phantom\"\nsize = 256\ncontrast = 1.0\n" };
-const GLOBAL: Spec = Spec { name: "global", version: 1, defaults: "[global]\nepochs = 50\nlr = 0.01\n" };
-const ATTEND: Spec = Spec { name: "attend", version: 1, defaults: "[attend]\nthreshold = 0.7\n" };
+const ABOUT: &str = "A stage\n\nReads and writes.";
+const PREP: Spec = Spec {
+    name: "prep",
+    version: 1,
+    seeded: false,
+    defaults: "[prep]\nsize = 256\ncontrast = 1.0\nroot = \"raw\"\n",
+    about: ABOUT,
+};
+const GLOBAL: Spec = Spec {
+    name: "global",
+    version: 1,
+    seeded: true,
+    defaults: "[global]\nepochs = 50\nlr = 0.01\neval_batch = 32\n",
+    about: ABOUT,
+};
+const ATTEND: Spec =
+    Spec { name: "attend", version: 1, seeded: false, defaults: "[attend]\nthreshold = 0.7\n", about: ABOUT };
+
+#[derive(Serialize, Deserialize)]
+struct Prep {
+    size: u32,
+    contrast: f64,
+    root: String,
+}
+
+impl Settings for Prep {
+    const EXECUTION: &'static [&'static str] = &["root"];
+
+    fn check(&self, section: Section) -> Result<(), Fail> {
+        section.within("size", self.size, 16..=2048)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Global {
+    epochs: usize,
+    lr: f64,
+    eval_batch: usize,
+}
+
+impl Settings for Global {
+    const EXECUTION: &'static [&'static str] = &["eval_batch"];
+
+    fn check(&self, _: Section) -> Result<(), Fail> {
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Attend {
+    threshold: f64,
+}
+
+impl Settings for Attend {
+    const EXECUTION: &'static [&'static str] = &[];
+
+    fn check(&self, _: Section) -> Result<(), Fail> {
+        Ok(())
+    }
+}
 
 #[derive(Parser)]
 struct Args {
@@ -23,77 +82,136 @@ fn common(folder: &Path, args: &[&str]) -> Common {
     Args::parse_from(all).common
 }
 
-/// A stage that writes its configuration and the contents of its input.
-fn go(spec: &Spec, folder: &Path, upstream: Option<&str>, args: &[&str]) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(spec, &common(folder, args))?;
-    let mut text = run.config::<toml::Table>()?.to_string() + &run.seed().to_string();
-    if let Some(upstream) = upstream {
-        let input = run.input(upstream, &["data"])?;
-        text += &fs::read_to_string(input.file("data.txt"))?;
-    }
-    match run.plan()? {
-        Plan::Stop(outcome) => return Ok(outcome),
-        Plan::Go => {}
-    }
-    let work = run.begin()?;
-    fs::write(work.out().join("data.txt"), text)?;
-    Ok(work.publish(serde_json::json!({}))?)
+/// Publishes `text` as `data.txt`.
+fn publish(run: &Run, text: &str) -> Result<Outcome, Fail> {
+    let work = match run.begin()? {
+        Begin::Stop(outcome) => return Ok(outcome),
+        Begin::Work(work) => work,
+    };
+    fs_err::write(work.out().join("data.txt"), text)?;
+    work.publish(json!({"headline": "1 text"}))
 }
 
-fn all(folder: &Path, args: &[&str]) -> anyhow::Result<[Outcome; 3]> {
-    let prep = go(&PREP, folder, None, args)?;
-    let global = go(&GLOBAL, folder, Some("prep"), args)?;
-    Ok([prep, global, go(&ATTEND, folder, Some("global"), args)?])
+/// prep writes its size; `root` and `contrast` leave no trace in it.
+fn prep(folder: &Path, args: &[&str]) -> Result<Outcome, Fail> {
+    let (run, config) = Run::open::<Prep>(&PREP, &common(folder, args))?;
+    publish(&run, &config.size.to_string())
 }
 
-fn failure(result: anyhow::Result<impl std::fmt::Debug>) -> String {
-    format!("{:#}", result.expect_err("expected a failure"))
+/// global writes its epochs, the seed and its input.
+fn global(folder: &Path, args: &[&str]) -> Result<Outcome, Fail> {
+    let (mut run, config) = Run::open::<Global>(&GLOBAL, &common(folder, args))?;
+    let input = run.input("prep", &["data"])?;
+    let text = fs_err::read_to_string(input.file("data.txt"))?;
+    publish(&run, &format!("{} {} {text}", config.epochs, run.seed()))
+}
+
+fn attend(folder: &Path, args: &[&str]) -> Result<Outcome, Fail> {
+    let (mut run, config) = Run::open::<Attend>(&ATTEND, &common(folder, args))?;
+    let input = run.input("global", &["data"])?;
+    let text = fs_err::read_to_string(input.file("data.txt"))?;
+    publish(&run, &format!("{} {text}", config.threshold))
+}
+
+fn all(folder: &Path, args: &[&str]) -> [Outcome; 3] {
+    [prep(folder, args), global(folder, args), attend(folder, args)].map(Result::unwrap)
+}
+
+fn failure(result: Result<impl std::fmt::Debug, Fail>) -> String {
+    result.expect_err("expected a failure").to_string()
+}
+
+/// What the run's link points to.
+fn target(folder: &Path, run: &str, stage: &str) -> PathBuf {
+    fs_err::read_link(folder.join(run).join(stage)).unwrap()
+}
+
+/// Changes a published file, which is read-only.
+fn edit(path: &Path, text: &str) {
+    fs_err::remove_file(path).unwrap();
+    fs_err::write(path, text).unwrap();
 }
 
 use Outcome::{Current, Done, Nothing};
 
 #[test]
-fn a_stage_reruns_when_what_it_depends_on_changed() {
+fn a_stage_computes_what_the_store_lacks_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |args: &[&str]| all(folder.path(), args).unwrap();
+    let run = |args: &[&str]| all(folder.path(), args);
     assert_eq!(run(&[]), [Done, Done, Done]);
     assert_eq!(run(&[]), [Current, Current, Current]);
-    assert_eq!(run(&["--set", "attend.threshold=0.6"]), [Current, Current, Done]);
-    assert_eq!(run(&["--set", "attend.threshold=0.6", "--dry-run"]), [Current, Current, Current]);
+    let there = ["--set", "attend.threshold=0.6"];
+    assert_eq!(run(&there), [Current, Current, Done]);
+    assert_eq!(run(&[&there[..], &["--dry-run"]].concat()), [Current, Current, Current]);
+    // Back: the earlier result is still there.
     assert_eq!(run(&["--dry-run"]), [Current, Current, Nothing]);
-    assert_eq!(run(&["--set", "global.epochs=3", "--device", "cpu"]), [Current, Done, Done]);
-    assert_eq!(run(&["--set", "global.epochs=3", "--seed", "2"]), [Done, Done, Done]);
-    assert_eq!(run(&["--set", "global.epochs=3", "--seed", "2", "--force"]), [Done, Done, Done]);
+    assert_eq!(run(&[]), [Current, Current, Current]);
+    assert!(fs_err::read_to_string(folder.path().join("default/attend/data.txt")).unwrap().starts_with("0.7"));
+    // A quick look harms nothing either.
+    assert_eq!(run(&["--limit", "8"]), [Done, Done, Done]);
+    assert_eq!(run(&[]), [Current, Current, Current]);
 }
 
 #[test]
-fn another_run_shares_by_reference() {
+fn a_key_means_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| all(folder.path(), args);
+    run(&[]);
+    // Other spellings of a value, settings of execution, devices.
+    for same in ["prep.contrast=1", "prep.root=elsewhere", "global.eval_batch=1"] {
+        assert_eq!(run(&["--set", same]), [Current, Current, Current], "{same}");
+    }
+    assert_eq!(run(&["--device", "cpu", "--verify"]), [Current, Current, Current]);
+    // A seed concerns the stage that uses one; what stands on it follows where the contents differ.
+    assert_eq!(run(&["--seed", "2"]), [Current, Done, Done]);
+    // Another key with the same contents: what stands on them is current.
+    assert_eq!(run(&["--set", "prep.contrast=1.5"]), [Done, Current, Current]);
+    assert_eq!(run(&["--set", "global.lr=0.1"]), [Current, Done, Current]);
+}
+
+#[test]
+fn runs_share_results() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    all(path, &[]).unwrap();
-    let args = ["--run", "tau", "--base", "default", "--set", "attend.threshold=0.9"];
-    assert_eq!(go(&ATTEND, path, Some("global"), &args).unwrap(), Done);
-    assert_eq!(go(&ATTEND, path, Some("global"), &args).unwrap(), Current);
-    assert!(!path.join("tau/global").exists());
+    all(path, &[]);
+    let args = ["--run", "tau", "--set", "attend.threshold=0.9"];
+    assert_eq!(all(path, &args), [Current, Current, Done]);
+    assert_eq!(all(path, &args), [Current, Current, Current]);
+    for stage in ["prep", "global"] {
+        assert_eq!(target(path, "tau", stage), target(path, "default", stage));
+    }
+    assert!(target(path, "tau", "attend").starts_with("../store/attend"), "a relative link into the store");
 }
 
 #[test]
 fn inputs_missing_edited_or_stale_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    assert!(failure(go(&ATTEND, path, Some("global"), &[])).contains("needs global"));
-    all(path, &[]).unwrap();
+    assert!(failure(attend(path, &[])).contains("needs global"));
+    all(path, &[]);
 
     let data = path.join("default/prep/data.txt");
-    let good = fs::read(&data).unwrap();
-    fs::write(&data, b"edited by hand").unwrap();
-    let message = failure(go(&GLOBAL, path, Some("prep"), &[]));
+    edit(&data, "edited by hand");
+    let message = failure(global(path, &[]));
     assert!(message.contains("data.txt") && message.contains("BLAKE3"), "{message}");
-    fs::write(&data, good).unwrap(); // another time of change, the same contents
-    assert_eq!(go(&GLOBAL, path, Some("prep"), &[]).unwrap(), Current);
+    edit(&data, "256"); // another time of change, the same contents
+    assert_eq!(global(path, &[]).unwrap(), Current);
 
-    go(&PREP, path, None, &["--set", "prep.size=128"]).unwrap();
-    let message = failure(go(&ATTEND, path, Some("global"), &[]));
+    // The same size, other contents, found by its date; the same date too, found by --verify.
+    let time = fs_err::metadata(&data).unwrap().modified().unwrap();
+    edit(&data, "257");
+    assert!(failure(global(path, &[])).contains("was changed"));
+    assert_eq!(prep(path, &[]).unwrap(), Done, "made again");
+    let good = fs_err::metadata(&data).unwrap().modified().unwrap();
+    assert_ne!(time, good);
+    edit(&data, "258");
+    std::fs::File::options().write(true).open(&data).unwrap().set_modified(good).unwrap();
+    assert_eq!(prep(path, &[]).unwrap(), Current);
+    assert_eq!(prep(path, &["--verify"]).unwrap(), Done);
+    assert_eq!(fs_err::read_to_string(&data).unwrap(), "256");
+
+    prep(path, &["--set", "prep.size=128"]).unwrap();
+    let message = failure(attend(path, &[]));
     assert!(message.contains("global is stale"), "{message}");
 }
 
@@ -101,9 +219,9 @@ fn inputs_missing_edited_or_stale_are_refused() {
 fn wrong_configuration_names_key_value_and_origin() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
-    fs::write(&file, "[attend]\nthreshhold = 0.5\n").unwrap();
+    fs_err::write(&file, "[attend]\nthreshhold = 0.5\n").unwrap();
     let file = file.to_str().unwrap();
-    let refused = |args: &[&str]| failure(go(&ATTEND, folder.path(), None, args));
+    let refused = |args: &[&str]| failure(attend(folder.path(), args));
 
     let message = refused(&["--config", file]);
     assert!(message.contains("attend.threshhold = 0.5") && message.contains("mine.toml"), "{message}");
@@ -112,63 +230,180 @@ fn wrong_configuration_names_key_value_and_origin() {
     assert!(refused(&["--set", "threshold"]).contains("STAGE.KEY=VALUE"));
     assert!(refused(&["--config", "/nowhere.toml"]).contains("/nowhere.toml"));
     assert!(refused(&["--run", "../up"]).contains("../up"));
-    // Sections of other stages are theirs to check.
-    assert_eq!(go(&PREP, folder.path(), None, &["--config", file]).unwrap(), Done);
-}
-
-#[test]
-fn values_of_another_type_name_the_key() {
-    #[derive(Debug, serde::Deserialize)]
-    #[allow(dead_code)]
-    struct Config {
-        threshold: f64,
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let open = |value: &str| {
-        let set = format!("attend.threshold={value}");
-        Run::open(&ATTEND, &common(folder.path(), &["--set", &set])).unwrap().config::<Config>()
-    };
-    assert!(open("1").is_ok());
-    let message = open("high").unwrap_err().to_string();
+    assert!(refused(&["--run", "store"]).contains("store"));
+    let message = refused(&["--set", "attend.threshold=high"]);
     assert!(message.contains("threshold") && message.contains("high"), "{message}");
+    // Sections of other stages are theirs to check.
+    assert_eq!(prep(folder.path(), &["--config", file]).unwrap(), Done);
+    assert!(failure(prep(folder.path(), &["--set", "prep.size=7"])).contains("prep.size = 7, expected 16 to 2048"));
 }
 
 #[test]
-fn a_second_process_is_told_who_holds_the_lock() {
+fn a_second_process_is_told_who_holds_the_lock_and_then_takes_the_result() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Run::open(&PREP, &common(folder.path(), &[])).unwrap();
-    let work = first.begin().unwrap();
-    let second = Run::open(&PREP, &common(folder.path(), &[])).unwrap();
+    let open = |args: &[&str]| Run::open::<Prep>(&PREP, &common(folder.path(), args)).unwrap().0;
+    let (first, second) = (open(&[]), open(&["--run", "other"]));
+    let Begin::Work(work) = first.begin().unwrap() else { panic!("nothing is in the store") };
     let message = second.begin().unwrap_err().to_string();
-    assert!(message.contains("another run of prep") && message.contains(&std::process::id().to_string()));
-    drop(work);
-    assert!(second.begin().is_ok());
+    assert!(message.contains("another process") && message.contains(&std::process::id().to_string()), "{message}");
+    // Another key is not in the way.
+    assert!(matches!(open(&["--set", "prep.size=32"]).begin().unwrap(), Begin::Work(_)));
+    fs_err::write(work.out().join("data.txt"), "256").unwrap();
+    work.publish(json!({})).unwrap();
+    assert!(matches!(second.begin().unwrap(), Begin::Stop(Current)));
 }
 
 #[test]
-fn checkpoints_outlive_an_interruption_and_other_keys_do_not() {
+fn checkpoints_outlive_interruptions_and_other_keys() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |args: &[&str]| Run::open(&PREP, &common(folder.path(), args)).unwrap();
+    let open = |args: &[&str]| Run::open::<Prep>(&PREP, &common(folder.path(), args)).unwrap().0;
+    let begin = |run: &Run, check: &dyn Fn(&stage::Work)| match run.begin().unwrap() {
+        Begin::Work(work) => check(&work),
+        Begin::Stop(outcome) => panic!("{outcome:?}"),
+    };
     let run = open(&[]);
-    let work = run.begin().unwrap();
-    fs::write(work.scratch().join("checkpoint"), "epoch 1").unwrap();
-    fs::write(work.out().join("half"), "written").unwrap();
-    drop(work);
-    let work = run.begin().unwrap();
-    assert!(work.scratch().join("checkpoint").exists());
-    assert!(!work.out().join("half").exists());
-    let checkpoint = work.scratch().join("checkpoint");
-    drop(work);
-    drop(open(&["--seed", "2"]).begin().unwrap());
-    assert!(!checkpoint.exists());
+    begin(&run, &|work| {
+        fs_err::write(work.scratch().join("checkpoint"), "epoch 1").unwrap();
+        fs_err::write(work.out().join("half"), "written").unwrap();
+    });
+    begin(&open(&["--limit", "3"]), &|_| {});
+    begin(&run, &|work| {
+        assert!(work.scratch().join("checkpoint").exists());
+        assert!(!work.out().join("half").exists());
+    });
+    let left = inventory(folder.path()).unwrap().items;
+    assert_eq!(left.iter().map(|item| item.kind).collect::<Vec<_>>(), [Kind::Partial], "work without checkpoints goes");
 }
 
 #[test]
-fn a_newer_manifest_is_refused() {
+fn a_step_is_shared_by_results_with_different_keys() {
     let folder = tempfile::tempdir().unwrap();
-    go(&PREP, folder.path(), None, &[]).unwrap();
+    let path = folder.path();
+    // Whether the step was computed.
+    let go = |args: &[&str]| -> bool {
+        let (run, _) = Run::open::<Global>(&GLOBAL, &common(path, args)).unwrap();
+        let Begin::Work(mut work) = run.begin().unwrap() else { panic!("nothing is in the store") };
+        let (step, computed) = match run.step("training", &"ab".repeat(16), json!({})).unwrap() {
+            Step::Done(input) => (input, false),
+            Step::Work(work) => {
+                fs_err::write(work.out().join("weights"), "trained").unwrap();
+                (work.finish(json!({})).unwrap(), true)
+            }
+        };
+        work.take(&step, "weights").unwrap();
+        work.publish(json!({})).unwrap();
+        computed
+    };
+    assert!(go(&[]));
+    assert!(!go(&["--seed", "2"]));
+    let weights = path.join("default/global/weights");
+    assert_eq!(fs_err::read_to_string(&weights).unwrap(), "trained");
+    // A clean-up keeps the step that linked results hold on to, and removes what no run links to.
+    let names = || -> Vec<String> {
+        let items = inventory(path).unwrap().items;
+        items.iter().map(|item| format!("{} {:?} {}", item.stage, item.kind, item.reached)).collect()
+    };
+    let mut held = names();
+    held.sort();
+    assert_eq!(held, ["global Result false", "global Result true", "training Result true"]);
+    remove(path, Duration::ZERO).unwrap();
+    assert_eq!(names(), ["global Result true", "training Result true"]);
+    // A damaged step is made again.
+    edit(&path.join("store/training").join("ab".repeat(16)).join("weights"), "trainde");
+    assert!(go(&["--seed", "3"]));
+    assert_eq!(fs_err::read_to_string(weights).unwrap(), "trained");
+}
+
+#[test]
+fn force_computes_again_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let put = |text: &str, args: &[&str]| {
+        let (run, _) = Run::open::<Prep>(&PREP, &common(path, args)).unwrap();
+        publish(&run, text).unwrap()
+    };
+    assert_eq!(put("one", &[]), Done);
+    assert_eq!(put("one", &["--force"]), Done);
+    assert_eq!(inventory(path).unwrap().items.len(), 1, "the same contents stay");
+    assert_eq!(put("two", &["--force"]), Done);
+    let kinds: Vec<Kind> = inventory(path).unwrap().items.iter().map(|item| item.kind).collect();
+    assert_eq!(kinds, [Kind::Result, Kind::Leftover]);
+    assert_eq!(fs_err::read_to_string(path.join("default/prep/data.txt")).unwrap(), "two");
+}
+
+#[test]
+fn a_clean_up_keeps_what_is_young_linked_or_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    all(path, &[]);
+    all(path, &["--limit", "8"]);
+    all(path, &[]);
+    let count = || inventory(path).unwrap().items.len();
+    assert_eq!(count(), 6);
+    remove(path, Duration::from_secs(86_400)).unwrap();
+    assert_eq!(count(), 6);
+    let (run, _) = Run::open::<Prep>(&PREP, &common(path, &["--set", "prep.size=64"])).unwrap();
+    let Begin::Work(work) = run.begin().unwrap() else { panic!("nothing is in the store") };
+    fs_err::write(work.scratch().join("checkpoint"), "epoch 1").unwrap();
+    assert!(failure(remove(path, Duration::ZERO)).contains("a stage is at work"));
+    drop(work);
+    drop(run);
+    remove(path, Duration::ZERO).unwrap();
+    assert_eq!(count(), 3);
+    assert_eq!(all(path, &[]), [Current, Current, Current]);
+    // A copied table says where it comes from.
+    let copy = path.join("copy.txt");
+    fs_err::copy(path.join("default/prep/data.txt"), &copy).unwrap();
+    let found = inventory(path).unwrap();
+    let found: Vec<_> = found.find(&copy).unwrap().into_iter().map(|(item, name)| (item.stage.clone(), name)).collect();
+    assert_eq!(found, [("prep".to_owned(), "data.txt".to_owned())]);
+}
+
+#[test]
+fn folders_of_version_0_1_are_named_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = path.join("default/prep/manifest.json");
+    fs_err::create_dir_all(old.parent().unwrap()).unwrap();
+    fs_err::write(&old, "{\"format_version\": 1}").unwrap();
+    for message in [failure(prep(path, &[])), failure(global(path, &[]))] {
+        assert!(message.contains("default/prep is a folder") && message.contains("0.1"), "{message}");
+    }
+    assert_eq!(inventory(path).unwrap().old, [("default".to_owned(), "prep".to_owned())]);
+    assert!(old.exists());
+    assert_eq!(prep(path, &["--run", "new"]).unwrap(), Done);
+}
+
+#[test]
+fn what_cannot_be_published_is_found_out_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("artifacts");
+    let elsewhere = folder.path().join("elsewhere/deep");
+    fs_err::create_dir_all(&elsewhere).unwrap();
+    fs_err::create_dir_all(&path).unwrap();
+    // From a run's folder that is a link to another place, ../store is not the store.
+    fs_err::os::unix::fs::symlink(&elsewhere, path.join("moved")).unwrap();
+    let (run, _) = Run::open::<Prep>(&PREP, &common(&path, &["--run", "moved"])).unwrap();
+    assert!(failure(run.begin()).contains("could not be published"));
+}
+
+#[test]
+fn a_manifest_of_another_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    all(folder.path(), &[]);
     let path = folder.path().join("default/prep/manifest.json");
-    let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 1", "\"format_version\": 99");
-    fs::write(&path, text).unwrap();
-    assert!(failure(go(&PREP, folder.path(), None, &[])).contains("format 99"));
+    let text = fs_err::read_to_string(&path).unwrap().replace("\"format_version\": 2", "\"format_version\": 99");
+    edit(&path, &text);
+    assert!(failure(global(folder.path(), &[])).contains("format 99"));
+}
+
+#[test]
+fn digests_of_raw_data_are_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |args: &[&str]| Run::open::<Prep>(&PREP, &common(folder.path(), args)).unwrap().0;
+    let (quick, digest) = ("1".repeat(64), "2".repeat(64));
+    let never = || -> Result<String, Fail> { panic!("computed although it was remembered, or in a dry run") };
+    assert_eq!(open(&["--dry-run"]).remembered(&quick, never).unwrap(), quick);
+    assert_eq!(open(&[]).remembered(&quick, || Ok::<_, Fail>(digest.clone())).unwrap(), digest);
+    assert_eq!(open(&[]).remembered(&quick, never).unwrap(), digest);
 }

@@ -1,0 +1,75 @@
+//! Ctrl-C and SIGTERM.
+//!
+//! What is published is whole and what is not published is private, so a stage may end at any moment. A signal asks
+//! long work to stop ([`interrupted`]); who does not answer within [`PATIENCE`] is ended, unless it holds the end up
+//! because it has something to save ([`hold`]). A second signal ends the process at once.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::iterator::Signals;
+
+/// How long work may go on after a signal.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// Between two looks at whether it has stopped.
+const LOOK: Duration = Duration::from_millis(20);
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static HOLDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether Ctrl-C or SIGTERM asked to stop. Long work asks after every batch, saves what it has, and returns.
+pub fn interrupted() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// While this lives, a signal does not end the process by itself: the work asks [`interrupted`] at every step, and
+/// saves its state when the answer is yes.
+#[derive(Debug)]
+pub struct Hold(());
+
+/// Holds up the end of the process; see [`Hold`].
+pub fn hold() -> Hold {
+    HOLDS.fetch_add(1, Ordering::SeqCst);
+    Hold(())
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        HOLDS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// From now on signals are heard, on a thread of their own.
+pub(crate) fn catch() {
+    let mut signals = match Signals::new(TERM_SIGNALS) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!("signals cannot be caught: {error}");
+            return;
+        }
+    };
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if STOP.swap(true, Ordering::SeqCst) {
+                end();
+            }
+            std::thread::spawn(|| {
+                let mut since = Instant::now();
+                while since.elapsed() < PATIENCE {
+                    std::thread::sleep(LOOK);
+                    if HOLDS.load(Ordering::SeqCst) > 0 {
+                        since = Instant::now();
+                    }
+                }
+                crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::exit::CONTINUE));
+                end();
+            });
+        }
+    });
+}
+
+/// Ends the process without unwinding, and without the exit handlers that other threads may be inside of.
+fn end() -> ! {
+    signal_hook::low_level::exit(i32::from(crate::exit_code::INTERRUPTED))
+}
