@@ -63,7 +63,7 @@ fusion *args: build
 report *args: build
     @"{{bin}}/report" {{flag}} "$@"
 
-# Mean AUROC against the threshold tau: `just sweep "0.5 0.6 0.8" demo --config profiles/demo.toml`; prep and global are shared, not copied
+# Mean AUROC against the threshold tau: `just sweep "0.5 0.6 0.8" demo --config profiles/demo.toml`; what the runs have in common is computed once
 [group('pipeline')]
 sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
     #!/usr/bin/env bash
@@ -72,14 +72,28 @@ sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
     shift 2
     runs=()
     for tau in $taus; do
-        name="$run-tau-$tau"
-        runs+=("$name")
-        for stage in attend local fusion report; do
-            "{{bin}}/$stage" {{flag}} "$@" --run "$name" --base "$run" --set "attend.threshold=$tau"
+        runs+=("$run-tau-$tau")
+        for stage in {{stages}}; do
+            "{{bin}}/$stage" {{flag}} "$@" --run "$run-tau-$tau" --set "attend.threshold=$tau"
         done
     done
-    "{{bin}}/report" {{flag}} "$@" --run "$run" --sweep "$(IFS=,; echo "${runs[*]}")"
+    "{{bin}}/report" {{flag}} "$@" --run "$run" sweep "${runs[@]}"
     "{{bin}}/report" {{flag}} "$@" --run "$run"
+
+# Runs with their stages, headlines, dates and sizes; what is unfinished; what no run links to
+[group('pipeline')]
+runs *args: build
+    @"{{bin}}/store" runs "$@"
+
+# Remove results that no run links to, and unfinished work: `just gc --dry-run`, `just gc --keep-days 30`
+[group('pipeline')]
+gc *args: build
+    @"{{bin}}/store" gc "$@"
+
+# Where a copied table or weights file comes from: `just find FILE`
+[group('pipeline')]
+find file *args: build
+    @"{{bin}}/store" find "$@"
 
 # Compile all stages
 [group('pipeline')]

@@ -1,0 +1,190 @@
+//! Stages killed and interrupted at random moments, all of them, again and again: they end with the same bytes, and
+//! nothing that was published is ever missing in between.
+//!
+//! `AGCNN_ROUNDS=200 cargo test --release -p e2e --test interruption` does more rounds than the usual few.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::{Pipeline, STAGES, contents};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Long enough that most of the time is training.
+const LONG: [&str; 6] =
+    ["--set", "global.epochs=12", "--set", "local.epochs=12", "--set", "global.checkpoint_minutes=0"];
+/// The second half of a life: a change after everything was published.
+const CHANGED: [&str; 2] = ["--set", "attend.threshold=0.5"];
+
+/// How many times processes are killed or interrupted.
+fn rounds(usual: usize) -> usize {
+    std::env::var("AGCNN_ROUNDS").map_or(usual, |text| text.parse().expect("AGCNN_ROUNDS is a number"))
+}
+
+/// SplitMix64 (Steele et al., OOPSLA 2014): the same moments in every run of the test.
+struct Random(u64);
+
+impl Random {
+    /// In 0..1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Reads all links of a folder over and over: what was there once must stay there, whole.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    reads: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<Vec<String>>,
+}
+
+impl Reader {
+    fn start(artifacts: PathBuf) -> Reader {
+        let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&reads));
+        let thread = std::thread::spawn(move || {
+            let mut published = [false; STAGES.len()];
+            let mut missing = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                for (stage, published) in STAGES.iter().zip(&mut published) {
+                    let folder = artifacts.join("default").join(stage);
+                    match whole(&folder) {
+                        Ok(()) => *published = true,
+                        Err(error) if *published => missing.push(format!("{stage}: {error}")),
+                        Err(_) => {}
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            missing
+        });
+        Reader { stop, reads, thread }
+    }
+
+    /// What was missing at any time, and how often it was looked.
+    fn finish(self) -> (Vec<String>, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        (self.thread.join().unwrap(), self.reads.load(Ordering::Relaxed))
+    }
+}
+
+/// The link leads to a manifest, and every file it names is there with its size.
+fn whole(link: &Path) -> Result<(), String> {
+    // One look at where the link leads: a reader that holds a path into the store is not concerned by a new link.
+    let folder = fs_err::canonicalize(link).map_err(|error| error.to_string())?;
+    let text = fs_err::read_to_string(folder.join("manifest.json")).map_err(|error| error.to_string())?;
+    let manifest: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    for file in manifest["outputs"].as_array().into_iter().flatten() {
+        let path = folder.join(file["name"].as_str().unwrap_or_default());
+        let size = fs_err::metadata(&path).map_err(|error| error.to_string())?.len();
+        if Some(size) != file["bytes"].as_u64() {
+            return Err(format!("{} has {size} bytes", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// What one process did that was ended by `signal` after `delay`, if it had not ended by itself.
+struct Ended {
+    signalled: bool,
+    code: Option<i32>,
+    /// From the signal to the end.
+    after: Duration,
+}
+
+fn end(pipeline: &Pipeline, stage: &str, args: &[&str], signal: Signal, delay: Duration) -> Ended {
+    let mut command = pipeline.command(stage, args);
+    let log = fs_err::File::create(pipeline.path().join("last.log")).unwrap();
+    command.stdout(Stdio::null()).stderr(log.into_file());
+    let mut child = command.spawn().unwrap();
+    let started = Instant::now();
+    let mut ended = None;
+    while started.elapsed() < delay && ended.is_none() {
+        std::thread::sleep(Duration::from_millis(1).min(delay));
+        ended = child.try_wait().unwrap();
+    }
+    if let Some(status) = ended {
+        return Ended { signalled: false, code: status.code(), after: Duration::ZERO };
+    }
+    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    let signalled = Instant::now();
+    kill_process(pid, signal).unwrap();
+    let status = child.wait().unwrap();
+    Ended { signalled: true, code: status.code(), after: signalled.elapsed() }
+}
+
+/// Seconds that each stage takes, and the bytes of a run that nothing disturbed: as it is, and after the change.
+fn undisturbed() -> (BTreeMap<&'static str, f64>, [Vec<BTreeMap<PathBuf, Vec<u8>>>; 2]) {
+    let pipeline = Pipeline::new();
+    let mut seconds = BTreeMap::new();
+    let all = [LONG.to_vec(), [&LONG[..], &CHANGED].concat()].map(|args| {
+        for stage in STAGES {
+            let since = Instant::now();
+            pipeline.stage(stage, &args).expect(0);
+            let took = since.elapsed().as_secs_f64();
+            seconds.entry(stage).and_modify(|old: &mut f64| *old = old.max(took)).or_insert(took);
+        }
+        STAGES.map(|stage| contents(&pipeline.published("default", stage))).into()
+    });
+    (seconds, all)
+}
+
+/// Lives of a pipeline, each from nothing to the changed run, in which processes are ended until there were `rounds`.
+fn lives(signal: Signal, rounds: usize, mut check: impl FnMut(&Ended, &str)) {
+    let (seconds, expected) = undisturbed();
+    let mut random = Random(20_180_129); // the day on which the paper appeared
+    let (mut ended, mut reads) = (0, 0);
+    while ended < rounds {
+        let pipeline = Pipeline::new();
+        let reader = Reader::start(pipeline.path().join("artifacts"));
+        for (args, expected) in [LONG.to_vec(), [&LONG[..], &CHANGED].concat()].iter().zip(&expected) {
+            for stage in STAGES {
+                loop {
+                    let delay = Duration::from_secs_f64(random.next() * 1.2 * seconds[stage]);
+                    let done = end(&pipeline, stage, args, signal, delay);
+                    check(&done, stage);
+                    if !done.signalled || done.code == Some(0) {
+                        let said = || fs_err::read_to_string(pipeline.path().join("last.log")).unwrap();
+                        assert_eq!(done.code, Some(0), "{stage} after {ended} rounds: {}", said());
+                        break;
+                    }
+                    ended += 1;
+                }
+            }
+            for (stage, expected) in STAGES.iter().zip(expected) {
+                let got = contents(&pipeline.published("default", stage));
+                assert!(got == *expected, "{stage} has other bytes than undisturbed, after {ended} rounds");
+            }
+        }
+        let (missing, looked) = reader.finish();
+        assert!(missing.is_empty(), "{missing:?}");
+        reads += looked;
+    }
+    println!("{ended} processes ended, {reads} looks at links");
+}
+
+#[test]
+fn killed_at_random_moments_all_stages_end_with_the_same_bytes() {
+    lives(Signal::KILL, rounds(12), |_, _| {});
+}
+
+#[test]
+fn interrupted_at_random_moments_all_stages_exit_at_once_and_end_with_the_same_bytes() {
+    let mut longest = Duration::ZERO;
+    lives(Signal::INT, rounds(12), |ended, stage| {
+        if ended.signalled {
+            // None: the signal came before the process could hear it, and ended it as it does any other.
+            assert!([Some(130), Some(0), None].contains(&ended.code), "{stage}: {:?}", ended.code);
+            longest = longest.max(ended.after);
+        }
+    });
+    println!("the longest took {} ms to stop", longest.as_millis());
+}
