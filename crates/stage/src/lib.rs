@@ -11,10 +11,12 @@
 
 mod args;
 mod config;
-mod exit;
+mod fail;
+mod input;
 pub mod inventory;
 mod log;
 mod manifest;
+mod program;
 mod run;
 mod scalars;
 mod settings;
@@ -23,10 +25,12 @@ mod store;
 mod work;
 
 pub use args::{Common, EXIT_CODES, STAGES, Spec};
-pub use exit::{Fail, Outcome, Problem, exit, exit_code, main};
+pub use fail::{Fail, Outcome, Problem, exit_code};
+pub use input::Input;
 pub use log::{Progress, print, progress};
 pub use manifest::{Computed, Manifest};
-pub use run::{Begin, Input, Run, Step};
+pub use program::{exit, main};
+pub use run::{Begin, Run, Step};
 pub use scalars::Scalars;
 pub use settings::{Section, Settings, above_zero, digest};
 pub use signals::{Hold, hold, interrupted};

@@ -7,17 +7,18 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 
 use crate::config::Layers;
-use crate::manifest::{FORMAT, File, Manifest, Source, hash, stat};
+use crate::input::{Input, changed, check_unchanged};
+use crate::manifest::{FORMAT, File, Manifest, Source};
 use crate::settings::digest;
-use crate::store::{Found, STORE, Store};
-use crate::work::What;
-use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, Work, log};
+use crate::store::{Found, Lock, STORE, Store};
+use crate::work::{Desk, What, Work};
+use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, log};
 
 /// What [`Run::begin`] found.
 #[derive(Debug)]
 pub enum Begin<'run> {
     /// The result is not in the store: compute.
-    Work(Work<'run>),
+    Work(Box<Work<'run>>),
     /// Stop here, with this outcome.
     Stop(Outcome),
 }
@@ -28,31 +29,22 @@ pub enum Step<'run> {
     /// The store has the step's result.
     Done(Input),
     /// Compute it.
-    Work(Work<'run>),
+    Work(Box<Work<'run>>),
 }
 
 /// One stage's view of one run.
 #[derive(Debug)]
 pub struct Run {
-    pub(crate) spec: Spec,
-    pub(crate) common: Common,
-    pub(crate) store: Store,
+    spec: Spec,
+    common: Common,
+    desk: Desk,
     layers: Layers,
     /// The checked settings, all of them.
     settings: Value,
     execution: &'static [&'static str],
     inputs: Vec<Source>,
-    pub(crate) started: std::time::SystemTime,
     /// Held while the run is open: no clean-up removes what it reads.
-    _shared: Option<crate::store::Lock>,
-}
-
-/// The verified files of a result.
-#[derive(Debug, Clone)]
-pub struct Input {
-    folder: PathBuf,
-    names: Vec<String>,
-    manifest: Manifest,
+    _shared: Option<Lock>,
 }
 
 impl Run {
@@ -78,12 +70,11 @@ impl Run {
         let run = Run {
             spec: *spec,
             common: common.clone(),
-            store,
+            desk: Desk { store, run: common.run.clone(), started: std::time::SystemTime::now() },
             layers,
             settings,
             execution: C::EXECUTION,
             inputs: Vec::new(),
-            started: std::time::SystemTime::now(),
             _shared: shared,
         };
         Ok((run, config))
@@ -140,7 +131,7 @@ impl Run {
     /// # Errors
     /// Exit code 3 where the stage has not run in this run, was edited since, or is itself out of date.
     pub fn input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Input, Fail> {
-        let found = self.store.linked(&self.common.run, stage)?.ok_or_else(|| {
+        let found = self.desk.store.linked(&self.common.run, stage)?.ok_or_else(|| {
             Fail::missing(anyhow!("{} needs {stage}, which has not run in run {}", self.spec.name, self.common.run))
                 .hint(format!("run just {stage} first"))
         })?;
@@ -160,7 +151,7 @@ impl Run {
         let hashes = files.iter().map(|file| (file.name.clone(), file.blake3.clone())).collect();
         let key = Some(found.manifest.key.clone());
         self.inputs.push(Source { stage: stage.to_owned(), key, place: None, files: hashes });
-        Ok(Input { folder: found.folder, names, manifest: found.manifest })
+        Ok(Input::of(found, names))
     }
 
     /// As [`Run::input`], and `None` where the stage has not run in this run: for what a stage can do without.
@@ -168,7 +159,7 @@ impl Run {
     /// # Errors
     /// As [`Run::input`], where it did run.
     pub fn optional_input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Option<Input>, Fail> {
-        match self.store.linked(&self.common.run, stage)? {
+        match self.desk.store.linked(&self.common.run, stage)? {
             None => Ok(None),
             Some(_) => self.input(stage, prefixes).map(Some),
         }
@@ -188,34 +179,35 @@ impl Run {
     /// # Errors
     /// Those of `compute`.
     pub fn remembered<E>(&self, quick: &str, compute: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
-        if let Some(digest) = self.store.note(quick) {
+        if let Some(digest) = self.desk.store.note(quick) {
             return Ok(digest);
         }
         if self.common.dry_run {
             return Ok(quick.to_owned());
         }
         let digest = compute()?;
-        self.store.remember(quick, &digest);
+        self.desk.store.remember(quick, &digest);
         Ok(digest)
     }
 
     /// A result of `stage`, of whatever run, whose part `part` has that digest, with its files whose names begin with
     /// `prefix`, their contents verified: for work that can be taken over. Damaged ones are passed over with a warning.
     pub fn reusable(&self, stage: &str, part: &str, digest: &str, prefix: &str) -> Option<Input> {
-        self.store.keys(stage).into_iter().find_map(|key| {
-            let Found { folder, manifest } = self.store.find(stage, &key).ok()??;
+        self.desk.store.keys(stage).into_iter().find_map(|key| {
+            let found = self.desk.store.find(stage, &key).ok()??;
+            let Found { folder, manifest } = &found;
             if manifest.parts.get(part).map(String::as_str) != Some(digest) {
                 return None;
             }
             let files: Vec<&File> = manifest.outputs.iter().filter(|file| file.name.starts_with(prefix)).collect();
             for file in &files {
-                if let Err(fail) = check_unchanged(&folder, file, true) {
+                if let Err(fail) = check_unchanged(folder, file, true) {
                     tracing::warn!("not used: {fail}");
                     return None;
                 }
             }
             let names = files.into_iter().map(|file| file.name.clone()).collect();
-            Some(Input { folder, names, manifest })
+            Some(Input::of(found, names))
         })
     }
 
@@ -226,9 +218,9 @@ impl Run {
     /// Exit code 1 where another process computes the same result, or where results could not be published.
     pub fn begin(&self) -> Result<Begin<'_>, Fail> {
         let (name, key) = (self.spec.name, self.key());
-        let linked = self.store.linked(&self.common.run, name)?;
+        let linked = self.desk.store.linked(&self.common.run, name)?;
         let linked_key = linked.as_ref().map(|found| found.manifest.key.clone());
-        let mut why = match self.store.find(name, &key) {
+        let mut why = match self.desk.store.find(name, &key) {
             Ok(Some(found)) => match changed(&found, self.common.verify) {
                 damage if damage.is_empty() && !self.common.force => {
                     return Ok(Begin::Stop(self.current(&found, linked_key.as_deref() == Some(&key))?));
@@ -258,14 +250,14 @@ impl Run {
             limit: self.common.limit,
             inputs: self.inputs.clone(),
         };
-        let work = Work::open(self, what, true)?;
+        let work = Work::open(&self.desk, what, true)?;
         // Another process may have published it before this one got the lock.
-        match self.store.find(name, work.key()) {
+        match self.desk.store.find(name, work.key()) {
             Ok(Some(found)) if !self.common.force && changed(&found, self.common.verify).is_empty() => {
                 drop(work);
                 Ok(Begin::Stop(self.current(&found, false)?))
             }
-            _ => Ok(Begin::Work(work)),
+            _ => Ok(Begin::Work(Box::new(work))),
         }
     }
 
@@ -274,7 +266,6 @@ impl Run {
     /// # Errors
     /// As [`Run::begin`].
     pub fn step(&self, name: &str, key: &str, config: Value) -> Result<Step<'_>, Fail> {
-        let done = |found: Found| Input::new(found.folder, found.manifest);
         let what = What {
             stage: name.to_owned(),
             version: self.spec.version,
@@ -284,18 +275,18 @@ impl Run {
             ..What::default()
         };
         if let Some(found) = self.sound(name, key) {
-            return Ok(Step::Done(done(found)));
+            return Ok(Step::Done(Input::whole(found)));
         }
-        let work = Work::open(self, what, false)?;
+        let work = Work::open(&self.desk, what, false)?;
         match self.sound(name, key) {
-            Some(found) => Ok(Step::Done(done(found))),
-            None => Ok(Step::Work(work)),
+            Some(found) => Ok(Step::Done(Input::whole(found))),
+            None => Ok(Step::Work(Box::new(work))),
         }
     }
 
     /// The result with that key, its contents verified.
     fn sound(&self, name: &str, key: &str) -> Option<Found> {
-        let found = self.store.find(name, key).ok()??;
+        let found = self.desk.store.find(name, key).ok()??;
         let damage = changed(&found, true);
         for what in &damage {
             tracing::warn!("{}: {what}; it is made again", found.folder.display());
@@ -305,7 +296,7 @@ impl Run {
 
     /// The files of that name that results and interrupted works of a step have, those of `key` left out.
     pub fn others(&self, step: &str, key: &str, file: &str) -> Vec<PathBuf> {
-        let folder = self.store.root().join(step);
+        let folder = self.desk.store.root().join(step);
         let names = crate::store::entries(&folder).unwrap_or_default();
         let others = names.into_iter().filter(|name| !name.starts_with(key));
         others.map(|name| folder.join(name).join(file)).filter(|path| path.is_file()).collect()
@@ -326,7 +317,7 @@ impl Run {
                 return Ok(Outcome::Nothing);
             }
             (false, false) => {
-                self.store.point(&self.common.run, name, &found.manifest.key)?;
+                self.desk.store.point(&self.common.run, name, &found.manifest.key)?;
                 tracing::info!("{name}: current, {}", found.manifest.made_by());
             }
         }
@@ -365,7 +356,7 @@ impl Run {
             if rank(upstream).is_none() || rank(upstream) >= rank(stage) {
                 continue;
             }
-            let Some(now) = self.store.linked(&self.common.run, upstream)? else {
+            let Some(now) = self.desk.store.linked(&self.common.run, upstream)? else {
                 return Err(Fail::missing(anyhow!("{stage} was made from {upstream}, which is gone"))
                     .hint(format!("run just {upstream} first")));
             };
@@ -406,67 +397,5 @@ impl Run {
             }
         }
         why
-    }
-}
-
-/// Outputs of a result that are not as they were published, one line each.
-fn changed(found: &Found, verify: bool) -> Vec<String> {
-    let changed = |file: &File| check_unchanged(&found.folder, file, verify).is_err();
-    let outputs = found.manifest.outputs.iter().filter(|file| changed(file));
-    outputs.map(|file| format!("output {} is missing or changed", file.name)).collect()
-}
-
-/// The file is what the stage published: its size and date are, or its contents; `verify` reads them in any case.
-fn check_unchanged(folder: &Path, file: &File, verify: bool) -> Result<(), Fail> {
-    let path = folder.join(&file.name);
-    let (bytes, modified_ns) = stat(&path).map_err(Fail::missing)?;
-    if !verify && (bytes, modified_ns) == (file.bytes, file.modified_ns) {
-        return Ok(());
-    }
-    let got = if bytes == file.bytes { hash(&path)? } else { format!("unread, {bytes} bytes") };
-    if got == file.blake3 {
-        return Ok(());
-    }
-    Err(Fail::missing(anyhow!(
-        "{} was changed since it was published: BLAKE3 {got}, expected {}, {} bytes",
-        path.display(),
-        file.blake3,
-        file.bytes
-    )))
-}
-
-impl Input {
-    pub(crate) fn new(folder: PathBuf, manifest: Manifest) -> Input {
-        let names = manifest.outputs.iter().map(|file| file.name.clone()).collect();
-        Input { folder, names, manifest }
-    }
-
-    /// The result's folder, in the store.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Path of the file with that name below the result's folder.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// Paths of all files whose names begin with `prefix`, sorted.
-    pub fn files(&self, prefix: &str) -> Vec<PathBuf> {
-        let mut names: Vec<_> = self.names.iter().filter(|name| name.starts_with(prefix)).collect();
-        names.sort();
-        names.into_iter().map(|name| self.folder.join(name)).collect()
-    }
-
-    /// Digest of the contents of all files whose names begin with `prefix`.
-    pub fn digest(&self, prefix: &str) -> String {
-        let mut hashes = self.manifest.hashes();
-        hashes.retain(|name, _| name.starts_with(prefix));
-        digest(&json!(hashes))
-    }
-
-    /// Everything recorded about the result.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn catch() {
                         since = Instant::now();
                     }
                 }
-                crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::exit::CONTINUE));
+                crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::fail::CONTINUE));
                 end();
             });
         }

@@ -4,15 +4,25 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::anyhow;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
-use crate::store::{Lock, REPLACED, entries, sync_folder};
-use crate::{Fail, Input, Outcome, Run};
+use crate::store::{Found, Lock, REPLACED, Store, entries, sync_folder};
+use crate::{Fail, Outcome};
+
+/// Where results go, and for which run.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) store: Store,
+    pub(crate) run: String,
+    pub(crate) started: SystemTime,
+}
 
 /// What is computed.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +40,7 @@ pub(crate) struct What {
 /// A stage at work. While it lives, no other process computes the result with the same key.
 #[derive(Debug)]
 pub struct Work<'run> {
-    run: &'run Run,
+    desk: &'run Desk,
     what: What,
     /// Whether the run links to the result.
     links: bool,
@@ -49,25 +59,25 @@ const ABOUT: &str = "about.json";
 const OUT: &str = "out";
 
 impl<'run> Work<'run> {
-    pub(crate) fn open(run: &'run Run, what: What, links: bool) -> Result<Self, Fail> {
-        let partial = run.store.partial(&what.stage, &what.key);
+    pub(crate) fn open(desk: &'run Desk, what: What, links: bool) -> Result<Self, Fail> {
+        let partial = desk.store.partial(&what.stage, &what.key);
         let lock = lock(&partial, &what.stage)?;
         let out = partial.join(OUT);
         if links {
-            run.store.probe(&run.common.run, &what.stage, &partial)?;
+            desk.store.probe(&desk.run, &what.stage, &partial)?;
         }
         if out.exists() {
             fs_err::remove_dir_all(&out)?;
         }
         fs_err::create_dir_all(&out)?;
         let about = json!({
-            "stage": what.stage, "run": run.common.run, "config": what.config, "command": command(),
-            "started": manifest::rfc3339(run.started),
+            "stage": what.stage, "run": desk.run, "config": what.config, "command": command(),
+            "started": manifest::rfc3339(desk.started),
         });
         let text = serde_json::to_string_pretty(&about).map_err(Fail::failed)?;
         fs_err::write(partial.join(ABOUT), text + "\n")?;
         Ok(Work {
-            run,
+            desk,
             what,
             links,
             partial,
@@ -133,13 +143,13 @@ impl<'run> Work<'run> {
     /// # Errors
     /// A file cannot be read, written or renamed; the run then still has what it had.
     pub fn publish(self, metrics: Value) -> Result<Outcome, Fail> {
-        let run = self.run;
+        let desk = self.desk;
         let (links, what) = (self.links, self.what.clone());
         let input = self.finish(metrics)?;
         if links {
-            run.store.point(&run.common.run, &what.stage, &what.key)?;
+            desk.store.point(&desk.run, &what.stage, &what.key)?;
             kill_point("after-link");
-            let place = run.store.link(&run.common.run, &what.stage);
+            let place = desk.store.link(&desk.run, &what.stage);
             tracing::info!("{}: published {} in {:.1} s", what.stage, place.display(), input.manifest().seconds);
         }
         Ok(Outcome::Done)
@@ -171,18 +181,18 @@ impl<'run> Work<'run> {
             sync_folder(folder)?;
         }
         kill_point("before-publish");
-        let result = self.run.store.result(&self.what.stage, &self.what.key);
+        let result = self.desk.store.result(&self.what.stage, &self.what.key);
         self.put(&result, &manifest)?;
         sync_folder(result.parent().unwrap_or(Path::new(".")))?;
-        sync_folder(&self.run.store.root())?;
+        sync_folder(&self.desk.store.root())?;
         kill_point("after-publish");
         fs_err::remove_dir_all(&self.partial)?;
         self.lock = None;
-        Ok(Input::new(result, manifest))
+        Ok(Input::whole(Found { folder: result, manifest }))
     }
 
     fn manifest(&mut self, outputs: Vec<File>, metrics: Value) -> Manifest {
-        let (run, what) = (self.run, self.what.clone());
+        let (desk, what) = (self.desk, self.what.clone());
         Manifest {
             format_version: FORMAT,
             stage: what.stage,
@@ -199,10 +209,10 @@ impl<'run> Work<'run> {
             computed: std::mem::take(&mut self.computed),
             threads: manifest::threads(),
             build: manifest::build(),
-            run: run.common.run.clone(),
+            run: desk.run.clone(),
             command: command(),
-            started: manifest::rfc3339(run.started),
-            seconds: run.started.elapsed().unwrap_or_default().as_secs_f64(),
+            started: manifest::rfc3339(desk.started),
+            seconds: desk.started.elapsed().unwrap_or_default().as_secs_f64(),
             metrics,
         }
     }

@@ -82,13 +82,13 @@ fn runs(inventory: &Inventory) -> String {
         items.sort_by_key(|item| rank(&item.stage));
         items.into_iter().for_each(|item| line(&mut text, name, item));
     }
-    let groups: [(&str, &dyn Fn(&Item) -> bool); 3] = [
-        ("held by results of runs", &|item| item.reached && item.linked_by.is_empty()),
-        ("unfinished", &|item| item.kind == Kind::Partial),
-        ("linked by no run (just gc removes it)", &|item| !item.reached && item.kind != Kind::Partial),
-    ];
-    for (title, of) in groups {
-        let items: Vec<&Item> = inventory.items.iter().filter(|&item| of(item)).collect();
+    let group = |item: &Item| match item.kind {
+        Kind::Partial => Some("unfinished"),
+        _ if !item.reached => Some("linked by no run (just gc removes it)"),
+        _ => item.linked_by.is_empty().then_some("held by results of runs"),
+    };
+    for title in ["held by results of runs", "unfinished", "linked by no run (just gc removes it)"] {
+        let items: Vec<&Item> = inventory.items.iter().filter(|&item| group(item) == Some(title)).collect();
         if !items.is_empty() {
             let _ = writeln!(text, "\n{title}");
             items.into_iter().for_each(|item| line(&mut text, &item.run, item));

@@ -1,10 +1,7 @@
-//! How a stage ends: its outcome, its failures, its exit code.
+//! How a stage ends: outcomes, failures, exit codes.
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::process::ExitCode;
-
-use crate::{Run, Settings, Spec};
 
 /// Exit codes, as the README lists them.
 pub mod exit_code {
@@ -59,9 +56,9 @@ pub trait Problem: std::error::Error + Send + Sync + 'static {
 /// An error with an exit code and, where we know one, a hint.
 #[derive(Debug)]
 pub struct Fail {
-    code: u8,
-    hint: Option<String>,
-    error: anyhow::Error,
+    pub(crate) code: u8,
+    pub(crate) hint: Option<String>,
+    pub(crate) error: anyhow::Error,
 }
 
 impl Fail {
@@ -134,30 +131,4 @@ impl std::error::Error for Fail {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error.source()
     }
-}
-
-/// The program of a stage: parses the command line, reads and checks the configuration, opens the run, and lets
-/// `story` read inputs, compute and publish.
-pub fn main<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Result<Outcome, Fail>) -> ExitCode {
-    let common = spec.parse();
-    exit(|| {
-        let (run, config) = Run::open(spec, &common)?;
-        if run.printed_config()? { Ok(Outcome::Nothing) } else { story(run, config) }
-    })
-}
-
-/// Runs a program's story and turns its end into an exit code.
-///
-/// Errors are printed to stderr as a chain of causes, then `hint:`. A reader of stdout that went away is no failure.
-pub fn exit(story: impl FnOnce() -> Result<Outcome, Fail>) -> ExitCode {
-    crate::signals::catch();
-    let Err(fail) = story() else { return ExitCode::from(exit_code::DONE) };
-    let broken_pipe = fail.error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    });
-    if broken_pipe {
-        return ExitCode::from(exit_code::DONE);
-    }
-    crate::log::error(&fail.error, fail.hint.as_deref());
-    ExitCode::from(fail.code)
 }
