@@ -15,7 +15,7 @@ use crate::store::Found;
 pub struct Input {
     folder: PathBuf,
     names: Vec<String>,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
 }
 
 /// Outputs of a result that are not as they were published, one line each.
@@ -47,7 +47,7 @@ pub(crate) fn check_unchanged(folder: &Path, file: &File, verify: bool) -> Resul
 impl Input {
     /// Some files of a result.
     pub(crate) fn of(found: Found, names: Vec<String>) -> Input {
-        Input { folder: found.folder, names, manifest: found.manifest }
+        Input { folder: found.folder, names, manifest: Box::new(found.manifest) }
     }
 
     /// All files of a result.
