@@ -116,14 +116,14 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
     stored!(x.x, run(x, w, conv))
 }
 
-/// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
+/// [`conv2d_forward`], with the statistics of its result for the batch norm after it; `eps` belongs to that norm.
 ///
-/// They are gathered while the result is still in the cache, part by part, and before it is rounded; and written to
-/// `into`, if given, of which they are then a part.
+/// On a CPU the statistics are computed part by part while the result is still in the cache, before it is rounded. They are
+/// written to `into`, if given.
 ///
 /// # Errors
 ///
-/// As [`conv2d_forward`]; an empty batch, which has no statistics.
+/// As [`conv2d_forward`]; the batch is empty, so that there are no statistics.
 pub fn conv2d_stats<'a>(
     x: impl Into<Input<'a>>,
     w: &Tensor,
@@ -261,7 +261,7 @@ pub fn conv2d_bias_act<'a>(
 }
 
 #[cfg(feature = "cuda")]
-#[allow(clippy::too_many_arguments)] // those of the operator
+#[allow(clippy::too_many_arguments)] // the arguments of the operator
 fn evaluated_on_cuda<T: Stored>(
     op: &'static str,
     g: &Geometry,

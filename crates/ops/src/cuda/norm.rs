@@ -182,7 +182,7 @@ pub(crate) fn prepare(
     Ok(Affine { scale: tensor(scale, &device, channels), shift: tensor(shift, &device, channels), relu })
 }
 
-/// What is applied to an input while it is loaded; without an affine, nothing.
+/// The affine that is applied to an input while it is loaded, if any.
 pub(super) struct Prologue<'a> {
     pub(super) scale: Option<View<'a>>,
     pub(super) shift: Option<View<'a>>,

@@ -75,7 +75,7 @@ impl Element for bf16 {
     }
     #[inline(always)]
     unsafe fn put(values: &[f32], to: *mut bf16) {
-        // SAFETY: as long as `values`, the caller says.
+        // SAFETY: the caller's promise; a bf16 is its bits.
         unsafe { dispatch(Form::Halves, &Put { values, to: to.cast() }) }
     }
 }

@@ -1,4 +1,4 @@
-//! Mean and variance per channel, combined from those of parts of the pixels.
+//! Mean and variance per channel, combined from the moments of parts of the pixels.
 
 use std::mem::MaybeUninit;
 

@@ -211,22 +211,22 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> Self {
-            // SAFETY: the CPU has the instruction, the caller says; so in all below.
+            // SAFETY: the caller promises the instruction, here and in all methods below.
             Pairs(unsafe { _mm512_setzero_ps() })
         }
         #[inline(always)]
         unsafe fn splat(from: *const f32) -> Self {
-            // SAFETY: a pair is there, the caller says; it is moved as bits.
+            // SAFETY: the caller promises a readable pair; it is moved as bits.
             Pairs(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(from.cast::<i32>().read())) })
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: a vector is there, the caller says; the load needs no alignment.
+            // SAFETY: the caller promises a readable vector; the load needs no alignment.
             Pairs(unsafe { _mm512_loadu_ps(from) })
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+            // SAFETY: the caller promises room for a vector; the store needs no alignment.
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
         #[inline(always)]

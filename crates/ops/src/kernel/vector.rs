@@ -152,7 +152,7 @@ impl<const N: usize> Convert for [f32; N] {
     unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize) {
         for (lane, v) in self.into_iter().enumerate() {
             let at = at + lane;
-            // SAFETY: there is room, the caller says, and for `HIGH` a float.
+            // SAFETY: the caller promises room and, for `HIGH`, initialised memory.
             unsafe {
                 match FORM {
                     HALVES => row.cast::<u16>().add(at).write(bf16::bits(v)),
@@ -174,7 +174,7 @@ mod x86 {
     impl Convert for __m512 {
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
-            // SAFETY: the CPU has the instructions and 16 elements are there, the caller says.
+            // SAFETY: the caller promises the instructions and 16 readable elements.
             unsafe {
                 let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
@@ -187,14 +187,14 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn store_bytes(self, to: *mut u8) {
-            // SAFETY: there is room for 16, the caller says.
+            // SAFETY: the caller promises room for 16 bytes.
             unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self))) }
         }
 
         #[inline(always)]
         unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize) {
-            // SAFETY: there is room, the caller says; in another form than `FLOATS` the CPU has bf16. The types that are
-            // transmuted are 32 bytes of plain data.
+            // SAFETY: the caller promises room; for all forms but `FLOATS`, `dispatch` has checked that the CPU has bf16. The
+            // transmuted types are 32 bytes of plain data.
             unsafe {
                 if FORM == FLOATS {
                     return self.store(row.add(at));
@@ -216,8 +216,8 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn store_pairs(self, high: Self, row: *mut f32, at: usize) {
-            // SAFETY: there is room, the caller says, and the CPU has bf16. The types that are transmuted are 64 bytes of
-            // plain data.
+            // SAFETY: the caller promises room, and `dispatch` has checked that the CPU has bf16. The transmuted types are 64
+            // bytes of plain data.
             unsafe {
                 let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, self));
                 let order = _mm512_loadu_si512(INTERLEAVED.as_ptr().cast());
@@ -240,7 +240,7 @@ mod x86 {
     impl Convert for __m256 {
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
-            // SAFETY: the CPU has the instructions and 8 elements are there, the caller says.
+            // SAFETY: the caller promises the instructions and 8 readable elements.
             unsafe {
                 let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -253,13 +253,13 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn store_bytes(self, to: *mut u8) {
-            // SAFETY: the types are 32 bytes of plain data; there is room for 8, the caller says.
+            // SAFETY: the types are 32 bytes of plain data; the caller promises room for 8 bytes.
             unsafe { std::mem::transmute::<__m256, [f32; 8]>(self).store_bytes(to) }
         }
 
         #[inline(always)]
         unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize) {
-            // SAFETY: the caller's promise. No CPU has bf16 for these alone.
+            // SAFETY: the caller's promise. Forms in bf16 have no AVX2 instructions, so plain Rust computes them.
             unsafe {
                 if FORM == FLOATS {
                     return self.store(row.add(at));
@@ -271,7 +271,7 @@ mod x86 {
 
     #[inline(always)]
     unsafe fn positive512(v: __m512, of: __m512) -> __m512 {
-        // SAFETY: the CPU has the instructions, the caller says.
+        // SAFETY: the caller promises the instructions.
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(of, _mm512_setzero_ps()), v) }
     }
 
@@ -321,22 +321,22 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn zero() -> Self {
-                    // SAFETY: the CPU has the instruction, the caller says; so in all below.
+                    // SAFETY: the caller promises the instruction, here and in all methods below.
                     unsafe { $zero() }
                 }
                 #[inline(always)]
                 unsafe fn splat(from: *const f32) -> Self {
-                    // SAFETY: a float is there, the caller says.
+                    // SAFETY: the caller promises a readable float.
                     unsafe { $splat(*from) }
                 }
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
-                    // SAFETY: a vector is there, the caller says; the load needs no alignment.
+                    // SAFETY: the caller promises a readable vector; the load needs no alignment.
                     unsafe { $load(from) }
                 }
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
-                    // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+                    // SAFETY: the caller promises room for a vector; the store needs no alignment.
                     unsafe { $store(to, self) }
                 }
                 #[inline(always)]
@@ -364,7 +364,7 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn at_least(self, floor: Self) -> Self {
-                    // SAFETY: as for `zero`. Where one is not a number, the instruction gives the second.
+                    // SAFETY: as for `zero`. Where one is NaN, the instruction returns the second.
                     unsafe { $max(floor, self) }
                 }
                 #[inline(always)]

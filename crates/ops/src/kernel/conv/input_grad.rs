@@ -12,7 +12,7 @@ use super::{
 };
 use crate::kernel::{element::Element, prologue::Source};
 
-/// Writes `[n, h, w, ci]` from `dy` and `w`, by way of the epilogue.
+/// Writes `[n, h, w, ci]` from `dy` and `w`, after the epilogue, to `out`.
 pub(super) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], epilogue: Epilogue<T>, out: Shared<T>) {
     let s = g.stride;
     for (ry, rx) in (0..s).flat_map(|ry| (0..s).map(move |rx| (ry, rx))) {

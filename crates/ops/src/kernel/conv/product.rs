@@ -48,7 +48,7 @@ impl Layout {
     }
 }
 
-/// Multiplies every patch with the weights and writes the results, by way of the epilogue, to where `layout` says.
+/// Multiplies every patch with the weights, applies the epilogue, and writes the results to where `layout` says.
 pub(super) struct Product<'a, T> {
     pub(super) gather: &'a Gather<'a, T>,
     pub(super) weights: &'a Packed,

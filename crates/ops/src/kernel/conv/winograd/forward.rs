@@ -28,8 +28,8 @@ use crate::kernel::{
 /// The fewest output channels of a task.
 const MIN_CHANNELS: usize = 64;
 
-/// Writes the convolution of `x`, by way of the epilogue, to `out`, and the moments of each block and channel to `moments`,
-/// stored as in [`moments::Parts`].
+/// Writes the convolution of `x`, after the epilogue, to `out`, and the moments of each block and channel to `moments`, stored
+/// as in [`moments::Parts`].
 pub(in crate::kernel::conv) fn forward<T: Element>(
     g: &Geometry,
     x: Source<T>,
@@ -113,8 +113,8 @@ pub(in crate::kernel::conv) fn forward<T: Element>(
     });
 }
 
-/// Writes the products of one point and panel, `[tile][width]`, for one chunk of channels; they are added to those of the
-/// chunks before it.
+/// Writes the products of one point and panel, `[tile][width]`, for one chunk of channels; added to the
+/// products of the chunks before it.
 fn multiply(
     filters: &Filters,
     panel: usize,
