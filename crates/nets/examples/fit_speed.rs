@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use nets::{Event, Network, OptimizerKind, Pictures, Pool, Precision, Recipe, Schedule, View, fit};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    nets::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [backbone, batch, side, precision, device, steps, epochs] = &arguments[..] else {
         return Err("fit_speed BACKBONE BATCH SIDE f32|tf32|bf16 DEVICE STEPS EPOCHS".into());

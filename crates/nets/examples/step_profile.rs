@@ -137,7 +137,7 @@ fn copy_ceiling(device: &Device) -> Result<f64, candle_core::Error> {
 fn multiply_ceiling(precision: Precision, device: &Device) -> Result<f64, candle_core::Error> {
     let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
     if device.is_cpu() {
-        return Ok(ops::host::multiply_ceiling(dtype));
+        return Ok(ops::roofline::peak_flops(dtype));
     }
     #[cfg(feature = "cuda")]
     candle_core::cuda_backend::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
@@ -158,6 +158,7 @@ fn timed(what: &mut dyn FnMut() -> Result<(), candle_core::Error>, device: &Devi
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    nets::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ([backbone, batch, side, precision, steps], device) = (match &arguments[..] {
         [all @ .., device] if all.len() == 5 => (all, device.as_str()),

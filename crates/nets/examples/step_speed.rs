@@ -18,6 +18,7 @@ use candle_core::{DType, Device, Tensor};
 use nets::{Network, OptimizerKind, Pool, Precision};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    nets::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ([backbone, batch, side, precision], device) = (match &arguments[..] {
         [all @ .., device] if all.len() == 4 => (all, device.as_str()),
@@ -67,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn memory(device: &Device) -> candle_core::Result<String> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        let [used, kept] = ops::host::peak_memory(device)?;
+        let [used, kept] = ops::device::peak_memory(device)?;
         return Ok(format!("{} {}", used / 1_000_000, kept / 1_000_000));
     }
     let _ = device;

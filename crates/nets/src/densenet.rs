@@ -238,7 +238,7 @@ impl Layer {
     /// to that of the channels before.
     fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let dnew = dense(dy.narrow(D::Minus1, self.input, GROWTH)?)?;
-        self.conv2.backward_weight(&saved.squeezed, &dnew, grads)?;
+        self.conv2.backward_weight(params, &saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.x.dims4()?;
         drop(saved.squeezed);
         let dsqueezed = self.conv2.backward_input(params, &dnew, shape, None)?;
@@ -252,7 +252,7 @@ impl Growing {
     /// `x`, with room for so many layers.
     fn new(x: &Tensor, layers: usize) -> Result<Growing> {
         let (channels, wide) = (x.dim(D::Minus1)?, widened(x, layers)?);
-        let stats = BatchStats::room(wide.dim(D::Minus1)?, x.device())?;
+        let stats = BatchStats::zeros(wide.dim(D::Minus1)?, x.device())?;
         ops::batch_stats(x, EPS, Some(&stats.narrow(0, channels)?))?;
         Ok(Growing { x: wide, stats })
     }
@@ -278,7 +278,7 @@ impl Transition {
 
     fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Collect) -> Result<Tensor> {
         let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
-        self.conv.backward_weight(&saved.normed, &dz, grads)?;
+        self.conv.backward_weight(params, &saved.normed, &dz, grads)?;
         let shape = saved.normed.x.dims4()?;
         drop(saved.normed);
         let dnormed = self.conv.backward_input(params, &dz, shape, None)?;

@@ -9,9 +9,8 @@ pub const DEVICE_HINT: &str = "--device cpu computes without a GPU; for one, its
 
 /// The device called `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
-/// `auto` is the first CUDA device if this build and machine have one, else the CPU. The first use also tells the C
-/// library to keep freed memory ([`ops::host::keep_heap`]): a training step frees and allocates gigabytes, and page
-/// faults would cost more than the arithmetic.
+/// `auto` is the first CUDA device if this build and machine have one, else the CPU. A program that trains on a CPU should
+/// also call [`keep_freed_memory`](crate::keep_freed_memory) when it starts.
 ///
 /// # Errors
 /// An unknown name; CUDA in a build without it.
@@ -31,9 +30,9 @@ pub fn device(name: &str) -> Result<Device> {
             if let Some(warning) = without_cuda(&reason) {
                 tracing::warn!("{warning}");
             }
-            Ok(cpu())
+            Ok(Device::Cpu)
         }),
-        None => Ok(cpu()),
+        None => Ok(Device::Cpu),
     }
 }
 
@@ -45,11 +44,6 @@ pub fn describe(device: &Device) -> String {
     }
     let _ = device;
     format!("{} CPU threads", rayon::current_num_threads())
-}
-
-fn cpu() -> Device {
-    ops::host::keep_heap();
-    Device::Cpu
 }
 
 /// What to say where `auto` finds no CUDA device: nothing on a machine without a GPU, unless the build expects one.
@@ -67,7 +61,7 @@ fn without_cuda(reason: &str) -> Option<String> {
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> std::result::Result<Device, String> {
     let made = Device::new_cuda_with_stream(number).and_then(|device| {
-        ops::host::one_stream(&device)?;
+        ops::device::use_one_stream(&device)?;
         Ok(device)
     });
     made.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
@@ -84,10 +78,10 @@ mod tests {
 
     #[test]
     fn names() {
-        assert!(device("cpu").unwrap().is_cpu());
+        assert!(device("cpu").unwrap().is_Device::Cpu);
         let message = |name| device(name).unwrap_err().to_string();
         if cfg!(not(feature = "cuda")) {
-            assert!(device("auto").unwrap().is_cpu());
+            assert!(device("auto").unwrap().is_Device::Cpu);
             assert_eq!(message("cuda:1"), "no device \"cuda:1\": this build has no CUDA");
         }
         assert!(message("cuda:99").starts_with("no device \"cuda:99\": "));
@@ -100,7 +94,7 @@ mod tests {
     fn without_a_gpu_the_cpu_computes() {
         const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
         if std::env::var_os(VISIBLE).is_some_and(|devices| devices.is_empty()) {
-            assert!(device("auto").unwrap().is_cpu());
+            assert!(device("auto").unwrap().is_Device::Cpu);
             let message = device("cuda").unwrap_err().to_string();
             assert!(message.starts_with("no device \"cuda\": "), "{message}");
             assert!(message.contains("NO_DEVICE") && !message.contains('\n'), "{message}");

@@ -8,9 +8,9 @@ use std::sync::mpsc;
 
 use candle_core::{DType, Device, Tensor};
 use cxr::OUTPUTS;
-use ops::Draw;
+use ops::augment::{self, AugmentParams};
 
-use crate::augment::inputs;
+use crate::augment::COLOURS;
 use crate::{Pictures, Result};
 
 /// Gets the number of a batch, its inputs `[n, side, side, 3]` and its targets `[n, 15]`.
@@ -28,7 +28,7 @@ impl<'a> Feed<'a> {
     /// On CUDA, the pictures move to the device if they take at most half of what is free there.
     pub(crate) fn new(pictures: &'a Pictures, device: &Device) -> Result<Feed<'a>> {
         #[cfg(feature = "cuda")]
-        let resident = if device.is_cuda() && pictures.pixels.len() <= ops::host::free_memory(device)? / 2 {
+        let resident = if device.is_cuda() && pictures.pixels.len() <= ops::device::free_memory(device)? / 2 {
             Some(cuda::Resident::new(pictures, device)?)
         } else {
             None
@@ -46,7 +46,14 @@ impl<'a> Feed<'a> {
     }
 
     /// Makes batches of what `draws` say, in order; inputs are of `dtype` on CUDA, of `f32` on a CPU.
-    pub(crate) fn each(&self, draws: &[Draw], side: usize, batch: usize, dtype: DType, take: Take) -> Result<()> {
+    pub(crate) fn each(
+        &self,
+        draws: &[AugmentParams],
+        side: usize,
+        batch: usize,
+        dtype: DType,
+        take: Take,
+    ) -> Result<()> {
         #[cfg(feature = "cuda")]
         if self.device.is_cuda() {
             return match &self.resident {
@@ -55,7 +62,10 @@ impl<'a> Feed<'a> {
             };
         }
         let _ = dtype;
-        ahead(draws.chunks(batch), &|draws| Ok(inputs(self.pictures, draws, side)), &mut |step, draws, pixels| {
+        let inputs = |draws: &[AugmentParams]| {
+            Ok(augment::inputs(&self.pictures.pixels, self.pictures.size, draws, side, &COLOURS)?)
+        };
+        ahead(draws.chunks(batch), &inputs, &mut |step, draws, pixels| {
             let x = Tensor::from_vec(pixels, (draws.len(), side, side, 3), &self.device)?;
             take(step, x, targets(self.pictures, draws, &self.device)?)
         })
@@ -63,7 +73,7 @@ impl<'a> Feed<'a> {
 }
 
 /// The targets `[n, 15]` of some pictures.
-fn targets(pictures: &Pictures, draws: &[Draw], device: &Device) -> Result<Tensor> {
+fn targets(pictures: &Pictures, draws: &[AugmentParams], device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = draws.iter().flat_map(|draw| pictures.targets[draw.index]).collect();
     Ok(Tensor::from_vec(values, (draws.len(), OUTPUTS), device)?)
 }
@@ -93,12 +103,11 @@ fn ahead<I: Clone + Send, B: Send>(
 pub(crate) mod cuda {
     use std::sync::Mutex;
 
-    use ops::host::Staging;
-    use ops::{Draws, views};
+    use ops::augment::{AugmentPlan, augment};
+    use ops::transfer::Staging;
     use rayon::prelude::*;
 
     use super::*;
-    use crate::augment::COLOURS;
 
     /// Pictures on the device.
     pub(crate) struct Resident {
@@ -119,7 +128,7 @@ pub(crate) mod cuda {
 
         pub(crate) fn each(
             &self,
-            draws: &[Draw],
+            draws: &[AugmentParams],
             side: usize,
             batch: usize,
             dtype: DType,
@@ -130,10 +139,10 @@ pub(crate) mod cuda {
                 return Ok(());
             }
             let (pictures, size, _) = self.pixels.dims3()?;
-            let plan = Draws::new(draws, pictures, size, device)?;
+            let plan = AugmentPlan::new(draws, pictures, size, device)?;
             for (step, draws) in draws.chunks(batch).enumerate() {
                 let which = (step * batch, draws.len());
-                let (x, targets) = views(&self.pixels, &plan, which, Some(&self.targets), side, COLOURS, dtype)?;
+                let (x, targets) = augment(&self.pixels, &plan, which, Some(&self.targets), side, &COLOURS, dtype)?;
                 take(step, x, targets.unwrap_or(self.targets.clone()))?;
             }
             Ok(())
@@ -146,7 +155,7 @@ pub(crate) mod cuda {
     /// Makes batches of pictures that are not on the device.
     pub(crate) fn streamed(
         pictures: &Pictures,
-        draws: &[Draw],
+        draws: &[AugmentParams],
         side: usize,
         batch: usize,
         dtype: DType,
@@ -160,7 +169,7 @@ pub(crate) mod cuda {
             let _ = back.send(Staging::new(device, batch.min(draws.len()) * bytes)?);
         }
         let free = Mutex::new(free);
-        let gather = |draws: &[Draw]| -> Result<Option<Staging>> {
+        let gather = |draws: &[AugmentParams]| -> Result<Option<Staging>> {
             let staging = free.lock().ok().and_then(|free| free.recv().ok());
             let Some(mut staging) = staging else { return Ok(None) }; // `take` has failed
             let rows = staging.bytes()?.par_chunks_exact_mut(bytes).zip(draws);
@@ -171,9 +180,10 @@ pub(crate) mod cuda {
             let Some(staging) = staging else { return Ok(()) };
             let pixels = staging.upload((draws.len(), size, size), device)?;
             let _ = back.send(staging); // into a channel whose other end is here
-            let here: Vec<Draw> = draws.iter().enumerate().map(|(index, draw)| Draw { index, ..*draw }).collect();
-            let plan = Draws::new(&here, draws.len(), size, device)?;
-            let (x, _) = views(&pixels, &plan, (0, draws.len()), None, side, COLOURS, dtype)?;
+            let here: Vec<AugmentParams> =
+                draws.iter().enumerate().map(|(index, draw)| AugmentParams { index, ..*draw }).collect();
+            let plan = AugmentPlan::new(&here, draws.len(), size, device)?;
+            let (x, _) = augment(&pixels, &plan, (0, draws.len()), None, side, &COLOURS, dtype)?;
             take(step, x, targets(pictures, draws, device)?)
         })
     }
@@ -182,7 +192,7 @@ pub(crate) mod cuda {
 #[cfg(all(test, feature = "cuda"))]
 mod tests {
     use super::*;
-    use crate::augment::{COLOURS, evaluation, training};
+    use crate::augment::{evaluation, training};
     use crate::{OptimizerKind, Precision, Recipe, Schedule, View};
 
     /// What the device makes of a picture is what the CPU makes of it, to a tenth of a grey level.
@@ -214,10 +224,11 @@ mod tests {
             precision: Precision::F32,
             seed: 5,
         };
-        let mut draws: Vec<Draw> = (0..count).rev().map(|index| training(size, index, &recipe, 3)).collect();
+        let mut draws: Vec<AugmentParams> = (0..count).rev().map(|index| training(size, index, &recipe, 3)).collect();
         draws.extend((0..count).map(|index| evaluation(size, index, side, View::Centre)));
         draws.extend((0..count).map(|index| evaluation(size, index, side, View::Whole)));
-        let (expected, device) = (inputs(&pictures, &draws, side), crate::device("cuda").unwrap());
+        let (expected, device) =
+            (augment::inputs(&pictures.pixels, size, &draws, side, &COLOURS).unwrap(), crate::device("cuda").unwrap());
         let check = |which: &str, run: &dyn Fn(Take) -> Result<()>| {
             let (mut seen, mut targets) = (Vec::new(), Vec::new());
             run(&mut |_, x, y| {

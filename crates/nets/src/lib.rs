@@ -41,5 +41,6 @@ pub use backbone::{Backbone, Pool};
 pub use device::{DEVICE_HINT, describe, device};
 pub use error::{Error, Result};
 pub use network::{Evaluated, Grads, Network};
+pub use ops::memory::keep_freed_memory;
 pub use optim::{Optimizer, OptimizerKind, Schedule};
 pub use train::{EpochStats, Event, Fit, Pictures, Precision, Recipe, fit, score};

@@ -134,7 +134,7 @@ impl Network {
         self.activations = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
         self.folded = OnceLock::new();
         if self.device.is_cuda() {
-            ops::host::allow_tf32(precision == Precision::Tf32);
+            self.params.allow_tf32(precision == Precision::Tf32);
             self.params.keep_copies(self.activations)?;
         }
         Ok(())

@@ -27,6 +27,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Params {
     entries: Vec<Entry>,
+    /// Whether convolutions of `f32` may use TF32 on CUDA.
+    tf32: bool,
 }
 
 impl Params {
@@ -38,6 +40,15 @@ impl Params {
     pub(crate) fn weights(&self, id: Id) -> &Tensor {
         let entry = &self.entries[id.0];
         entry.copy.as_ref().unwrap_or(&entry.tensor)
+    }
+
+    pub(crate) fn tf32(&self) -> bool {
+        self.tf32
+    }
+
+    /// Allows or forbids TF32 in this network's convolutions.
+    pub(crate) fn allow_tf32(&mut self, tf32: bool) {
+        self.tf32 = tf32;
     }
 
     /// Keeps copies of all convolutions' weights in `dtype`, or none if that is `f32`.

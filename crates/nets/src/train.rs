@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use cxr::{OUTPUTS, metrics};
-use ops::Draw;
-use ops::host::Reading;
+use ops::augment::AugmentParams;
+use ops::transfer::Readback;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -317,7 +317,8 @@ fn train_epoch(
     let pictures = feed.pictures();
     let mut order: Vec<usize> = (0..pictures.len()).collect();
     order.shuffle(&mut random(b"order", recipe.seed, epoch as u64, 0));
-    let draws: Vec<Draw> = order.iter().map(|&index| training(pictures.size, index, recipe, epoch as u64)).collect();
+    let draws: Vec<AugmentParams> =
+        order.iter().map(|&index| training(pictures.size, index, recipe, epoch as u64)).collect();
     let steps = order.len().div_ceil(recipe.batch);
     let (mut sum, mut lr) = (0.0, recipe.lr);
     let mut seen = |step: usize, (count, lr): (usize, f64), loss: Vec<f32>| {
@@ -399,7 +400,8 @@ fn score_feed(
         let expected = format!("at most {}, the side of the pictures", pictures.size);
         return Err(Error::Setting { key: "crop", got: crop.to_string(), expected });
     }
-    let draws: Vec<Draw> = (0..pictures.len()).map(|index| evaluation(pictures.size, index, crop, view)).collect();
+    let draws: Vec<AugmentParams> =
+        (0..pictures.len()).map(|index| evaluation(pictures.size, index, crop, view)).collect();
     let mut answers = Behind::new(net.device());
     let mut first = 0;
     feed.each(&draws, crop, batch.max(1), net.activations(), &mut |_, x, _| {
@@ -415,7 +417,7 @@ struct Behind<T> {
     /// How many steps may be on their way when another one has been started: a CPU has computed them already.
     most: usize,
     started: usize,
-    waiting: VecDeque<(usize, T, Vec<Reading>)>,
+    waiting: VecDeque<(usize, T, Vec<Readback>)>,
 }
 
 impl<T> Behind<T> {
@@ -430,7 +432,7 @@ impl<T> Behind<T> {
         tensors: &[Tensor],
         take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>,
     ) -> Result<()> {
-        let readings = tensors.iter().map(Reading::start).collect::<candle_core::Result<_>>()?;
+        let readings = tensors.iter().map(Readback::start).collect::<candle_core::Result<_>>()?;
         self.waiting.push_back((self.started, of, readings));
         self.started += 1;
         self.arrive(self.most, take)
@@ -444,7 +446,7 @@ impl<T> Behind<T> {
         while self.waiting.len() > most
             && let Some((index, of, readings)) = self.waiting.pop_front()
         {
-            let values = readings.into_iter().map(Reading::wait).collect::<candle_core::Result<_>>()?;
+            let values = readings.into_iter().map(Readback::wait).collect::<candle_core::Result<_>>()?;
             take(index, of, values)?;
         }
         Ok(())

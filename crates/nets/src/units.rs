@@ -80,31 +80,31 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    fn over(&self) -> ops::Conv {
-        ops::Conv::new(self.stride, self.padding)
+    fn over(&self, params: &Params) -> ops::Conv {
+        ops::Conv::new(self.stride, self.padding).with_tf32(params.tf32())
     }
 
     /// `x [N, H, W, C]` to `[N, H', W', C']`.
     pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
         let weight = params.weights(self.weight);
-        Ok(ops::conv2d_forward(x.input(), weight, self.over())?)
+        Ok(ops::conv2d_forward(x.input(), weight, self.over(params))?)
     }
 
     /// Its weights for evaluation in `dtype`.
     pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<Weights> {
-        Ok(Weights::new(&params.get(self.weight).to_dtype(dtype)?, self.over())?)
+        Ok(Weights::new(&params.get(self.weight).to_dtype(dtype)?, self.over(params))?)
     }
 
     /// As [`Conv::forward`]; the result's statistics go to `into`.
     pub(crate) fn forward_stats(&self, params: &Params, x: &Act, into: &BatchStats) -> Result<Tensor> {
         let weight = params.weights(self.weight);
-        Ok(ops::conv2d_stats(x.input(), weight, self.over(), EPS, Some(into))?.0)
+        Ok(ops::conv2d_stats(x.input(), weight, self.over(params), EPS, Some(into))?.0)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(&self, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+    pub(crate) fn backward_weight(&self, params: &Params, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
-        let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(), kernel)?;
+        let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(params), kernel)?;
         grads.put(self.weight, grad);
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Conv {
     ) -> Result<Tensor> {
         let weight = params.weights(self.weight);
         let side = (height, width);
-        Ok(ops::conv2d_input_grad(dy, weight, self.over(), side, plus)?)
+        Ok(ops::conv2d_input_grad(dy, weight, self.over(params), side, plus)?)
     }
 }
 
@@ -232,7 +232,7 @@ impl ConvNorm {
     pub(crate) fn forward(&self, params: &Params, x: Act, relu: bool) -> Result<(Act, Saved)> {
         let (x, norm) = (x.read()?, self.norm.training(params));
         let weight = params.weights(self.conv.weight);
-        let (z, stats, affine) = ops::conv2d_norm(x.input(), weight, self.conv.over(), &norm, relu)?;
+        let (z, stats, affine) = ops::conv2d_norm(x.input(), weight, self.conv.over(params), &norm, relu)?;
         let y = Act { x: z.clone(), norm: Some(affine) };
         Ok((y, Saved { input: x, norm: NormSaved { x: z, stats } }))
     }
@@ -259,7 +259,7 @@ impl ConvNorm {
         grads: &mut Collect,
     ) -> Result<Tensor> {
         let Unnormed { input, dz } = unnormed;
-        self.conv.backward_weight(&input, &dz, grads)?;
+        self.conv.backward_weight(params, &input, &dz, grads)?;
         let shape = input.x.dims4()?;
         drop(input);
         self.conv.backward_input(params, &dz, shape, plus)
@@ -282,7 +282,7 @@ impl ConvNorm {
     /// As [`ConvNorm::backward`] for the first unit, whose input is the picture.
     pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
         let (unnormed, _) = self.backward_norm(params, saved, Behind::Relu, dy, grads)?;
-        self.conv.backward_weight(&unnormed.input, &unnormed.dz, grads)
+        self.conv.backward_weight(params, &unnormed.input, &unnormed.dz, grads)
     }
 
     /// The convolution that does the same with the running statistics.
@@ -293,7 +293,7 @@ impl ConvNorm {
         let scale = (gamma / (var + EPS)?.sqrt()?)?;
         let bias = (beta - (mean * &scale)?)?;
         let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.to_dtype(dtype)?;
-        Ok(Folded { weights: Weights::new(&weight, self.conv.over())?, bias, relu: self.relu })
+        Ok(Folded { weights: Weights::new(&weight, self.conv.over(params))?, bias, relu: self.relu })
     }
 }
 

@@ -29,7 +29,7 @@ const LAYERS: [[usize; 5]; 16] = [
 
 #[allow(clippy::print_stdout)] // what a benchmark is for
 fn main() -> Result<()> {
-    ops::host::keep_heap();
+    ops::memory::keep_freed_memory();
     let batch = std::env::var("BATCH").ok().and_then(|text| text.parse().ok()).unwrap_or(16);
     println!("{:?}, {} threads, batch {batch}", ops::isa(), rayon::current_num_threads());
     println!("{:>5} {:>5} {:>5} k s {:>9} {:>9} {:>9}", "side", "in", "out", "forward", "dx", "dw");

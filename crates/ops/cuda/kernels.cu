@@ -1,7 +1,7 @@
-// Everything between convolutions, on CUDA: channels-last, sums in f32.
+// The CUDA kernels of everything but convolutions: channels-last, sums in f32.
 //
-// In the part of C that CUDA's C++ has in common with it, so that a test can compile the same text for the CPU
-// (emulate.h) and hold every kernel against its definition in f64.
+// Written in the common part of C and CUDA's C++, so that tests can compile the same text for the CPU (emulate.h) and
+// compare every kernel with its definition in f64.
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -20,25 +20,17 @@ DEVICE bf16 narrow_bf16(float v) { return __float2bfloat16(v); }
 #include "emulate.h"
 #endif
 
-// Threads of a block: channels across, pixels down.
-#define ACROSS 32
-#define DOWN 8
+#include "constants.h"
 #define THREADS (ACROSS * DOWN)
-// Pixels that a thread has on their way at a time.
+// Pixels that a thread loads at once.
 #define UNROLL 4
 
 DEVICE float wide_f32(float v) { return v; }
 DEVICE float narrow_f32(float v) { return v; }
 
-// Where the ReLU behind a batch norm let the gradient pass.
-enum { MASK_NONE = 0, MASK_RESULT = 1, MASK_AGAIN = 2 };
-
-// How a whole map becomes one number per channel.
-enum { POOL_MAX = 0, POOL_AVG = 1, POOL_LSE = 2 };
-
 DEVICE float relu_if(float v, int relu) { return relu && v < 0.0f ? 0.0f : v; }
 
-// Two sums per channel of a block's threads, added up over its rows of threads; the first row has them then.
+// Adds up two sums per channel over a block's rows of threads; the first row gets the totals.
 DEVICE void sum_down(double *first, double *second, int count, double (*shared)[DOWN][ACROSS]) {
     for (int i = 0; i < count; i++) {
         shared[0][threadIdx.y][threadIdx.x] = first[i];
@@ -57,47 +49,47 @@ DEVICE void sum_down(double *first, double *second, int count, double (*shared)[
     }
 }
 
-// Whether this block is the last of its column of blocks to come here: what the others have written can be read then.
-// `turn` is 0 before and after.
-DEVICE int last_of_column(unsigned *turn) {
+// Whether this block is the last of its column of blocks to get here, so that it can read what the others have written.
+// The counters are 0 before and after.
+DEVICE int last_of_column(unsigned *counters) {
     SHARED int last;
     FENCE();
     SYNC();
-    if (threadIdx.x == 0 && threadIdx.y == 0) last = NEXT(&turn[blockIdx.x], gridDim.y - 1) == gridDim.y - 1;
+    if (threadIdx.x == 0 && threadIdx.y == 0) last = NEXT(&counters[blockIdx.x], gridDim.y - 1) == gridDim.y - 1;
     SYNC();
     FENCE();
     return last;
 }
 
-// A batch norm in training: gamma may be null, where the statistics alone are wanted, and so may running_mean.
+// A batch norm in training. gamma is null if only the statistics are wanted; running_mean may be null too.
 typedef struct {
     double eps;
     float *mean, *var, *inv_std;
     const float *gamma, *beta;
     float *running_mean, *running_var;
     float *scale, *shift;
-    // What the running statistics are moved by, and what makes the variance unbiased.
+    // The weight of the batch in the running statistics, and the factor that makes the variance unbiased.
     float momentum, unbiased;
 } Norm;
 
 // The norm as scale x + shift.
-DEVICE void as_change(const float *gamma, const float *beta, const float *mean, const float *inv_std, int c,
+DEVICE void as_affine(const float *gamma, const float *beta, const float *mean, const float *inv_std, int c,
                       float *scale, float *shift) {
     double s = (double)gamma[c] * (double)inv_std[c];
     *scale = (float)s;
     *shift = (float)((double)beta[c] - (double)mean[c] * s);
 }
 
-// Scale and shift, and the running statistics moved towards the batch's.
+// Computes scale and shift, and updates the running statistics.
 DEVICE void prepare(const Norm *n, int c) {
-    if (n->gamma) as_change(n->gamma, n->beta, n->mean, n->inv_std, c, &n->scale[c], &n->shift[c]);
+    if (n->gamma) as_affine(n->gamma, n->beta, n->mean, n->inv_std, c, &n->scale[c], &n->shift[c]);
     if (n->running_mean) {
         n->running_mean[c] = (1.0f - n->momentum) * n->running_mean[c] + n->momentum * n->mean[c];
         n->running_var[c] = (1.0f - n->momentum) * n->running_var[c] + n->momentum * n->unbiased * n->var[c];
     }
 }
 
-// Of statistics that are there.
+// As prepare, for statistics computed earlier.
 KERNEL void norm_prepare(int channels, Norm n) {
     int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c < channels) prepare(&n, c);
@@ -122,8 +114,7 @@ KERNEL void bce(const float *logits, const float *targets, int count, float *los
     if (threadIdx.x == 0) *loss = sums[0] / (float)count;
 }
 
-// Tensors of one call of an optimiser: as many as fit into a kernel's parameters.
-#define TENSORS 64
+// The tensors of one launch of an optimiser.
 typedef struct {
     float *param[TENSORS];
     const void *grad[TENSORS];
@@ -131,15 +122,12 @@ typedef struct {
     float *second[TENSORS]; // the second moment
     bf16 *copy[TENSORS];    // the parameter as bf16; may be null
     int64_t lens[TENSORS];
-    // Blocks of each tensor end before this one.
+    // The block after the last one of each tensor.
     int ends[TENSORS];
     // Whether the gradient is bf16.
     uint8_t half[TENSORS];
     int count;
 } Tensors;
-
-// Elements of a tensor that a block steps over.
-#define STEP 4096
 
 DEVICE int tensor_of(const Tensors *tensors, int block) {
     int at = 0;
@@ -166,8 +154,7 @@ KERNEL void sgd(Tensors tensors, float lr, float mu, float wd) {
     }
 }
 
-// AdamW: the rests are 1 - beta, what is kept of a parameter 1 - lr wd, the rate lr / (1 - beta1^step), the root that of
-// 1 - beta2^step.
+// AdamW: rest = 1 - beta, kept = 1 - lr wd, rate = lr / (1 - beta1^step), root = sqrt(1 - beta2^step).
 KERNEL void adamw(Tensors tensors, float beta1, float rest1, float beta2, float rest2, float eps, float kept,
                   float rate, float root) {
     int t = tensor_of(&tensors, blockIdx.x);
@@ -184,7 +171,7 @@ KERNEL void adamw(Tensors tensors, float beta1, float rest1, float beta2, float 
     }
 }
 
-// What is done for activations of f32 and of bf16, a vector of VEC channels at a time.
+// The kernels for activations of f32 and bf16, with VEC channels per thread.
 #define PASTE2(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c) PASTE2(a, b, c)
 #define NAME(kernel) PASTE(kernel, TYPE, VEC)
@@ -200,7 +187,7 @@ KERNEL void adamw(Tensors tensors, float beta1, float rest1, float beta2, float 
 #undef VEC
 #define VEC 1
 #include "channels.inc"
-#include "views.inc"
+#include "augment.inc"
 #undef VEC
 #undef T
 #undef TYPE
@@ -211,4 +198,4 @@ KERNEL void adamw(Tensors tensors, float beta1, float rest1, float beta2, float 
 #undef VEC
 #define VEC 1
 #include "channels.inc"
-#include "views.inc"
+#include "augment.inc"

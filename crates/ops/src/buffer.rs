@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-/// From this size on, huge pages are asked for: a page fault for every 2 MiB, not for every 4 KiB.
+/// Buffers of at least this size ask for huge pages: one page fault per 2 MiB instead of one per 4 KiB.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HUGE_BYTES: usize = 4 << 20;
 
@@ -30,15 +30,15 @@ fn advise_huge<T>(spare: &mut [MaybeUninit<T>]) {
     }
     let start = spare.as_mut_ptr() as usize;
     let (first, last) = (start.next_multiple_of(PAGE), (start + bytes) / PAGE * PAGE);
-    // SAFETY: `first..last` lies within `spare`, which is exclusively ours, and MADV_HUGEPAGE changes how it is backed,
-    // never what it holds. A refusal (no huge pages in this kernel) is harmless, so the result is not looked at.
+    // SAFETY: `first..last` is within `spare`, which this function owns exclusively, and MADV_HUGEPAGE changes the size of
+    // the pages, never the contents. A failure (no huge pages in this kernel) is harmless, so the result is ignored.
     unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn advise_huge<T>(_: &mut [MaybeUninit<T>]) {}
 
-/// Floats that start on a cache line, for vectors that would otherwise straddle two.
+/// Floats that start on a cache line, so that no vector straddles two.
 pub(crate) struct Aligned {
     lines: Vec<Line>,
     /// At most 16 for every line.
@@ -62,12 +62,12 @@ impl Aligned {
     pub(crate) unsafe fn filled(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Aligned {
         let write = |lines: &mut [MaybeUninit<Line>]| {
             if let Some(last) = lines.last_mut() {
-                last.write(Line([0.0; 16])); // the floats behind the last one
+                last.write(Line([0.0; 16])); // the floats after the last one
             }
-            // SAFETY: `lines` are at least `len` floats one after the other, and need not hold anything yet.
+            // SAFETY: `lines` are at least `len` contiguous floats, and may be uninitialised.
             fill(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), len) });
         };
-        // SAFETY: the caller's `fill` writes the first `len` floats; what is behind them is in the last line, written above.
+        // SAFETY: the caller's `fill` writes the first `len` floats; those after them are in the last line, written above.
         Aligned { lines: unsafe { filled(len.div_ceil(16), write) }, len }
     }
 }
@@ -84,7 +84,7 @@ impl std::ops::Deref for Aligned {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` floats one after the other: a line is 16 of them, without padding.
+        // SAFETY: `lines` holds at least `len` contiguous floats: a line is 16 floats without padding.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }

@@ -3,29 +3,37 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::{
-    Affine, BatchNorm, BatchStats, Error, Input,
-    input::InputView,
+    error::Error,
+    input::{Affine, Input, InputView},
     kernel::{
-        Element,
-        conv::{self, Epilogue, Geometry, Precision, Source},
+        Element, Source,
+        conv::{self, Epilogue, Geometry, Precision},
     },
+    norm::{BatchNorm, BatchStats},
     trace,
     view::{Stored, View, check_count, check_shape, dims4, on_cuda, stored},
 };
 
-/// How a convolution goes over its input.
+/// The parameters of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv {
-    /// Pixels from one place of the kernel to the next, both ways.
+    /// Pixels from one position of the kernel to the next, along both axes.
     pub stride: usize,
-    /// Zeros around the input.
+    /// Zeros around the input, in pixels on each side.
     pub padding: usize,
+    /// Whether `f32` factors may be rounded to TF32 (three decimal digits) on CUDA, for speed; no effect on a CPU and on bf16.
+    pub tf32: bool,
 }
 
 impl Conv {
-    /// With these.
+    /// A convolution without TF32.
     pub const fn new(stride: usize, padding: usize) -> Self {
-        Self { stride, padding }
+        Self { stride, padding, tf32: false }
+    }
+
+    /// The same convolution, with or without TF32.
+    pub const fn with_tf32(self, tf32: bool) -> Self {
+        Self { tf32, ..self }
     }
 }
 
@@ -33,12 +41,12 @@ const X: &str = "[N, H, W, Ci]";
 const W: &str = "[Co, kh, kw, Ci]";
 const DY: &str = "[N, Ho, Wo, Co]";
 
-/// Checks one convolution's numbers; `x` is `[n, h, w, ci]`, `w` is `[co, kh, kw, ci]`. It multiplies in `T`.
+/// The checked geometry of a convolution of activations of type `T`; `x` is `[n, h, w, ci]`, `w` is `[co, kh, kw, ci]`.
 fn geometry<T: Element>(
     op: &'static str,
     [n, h, w, ci]: [usize; 4],
     [co, kh, kw, wci]: [usize; 4],
-    Conv { stride, padding }: Conv,
+    Conv { stride, padding, .. }: Conv,
 ) -> Result<Geometry> {
     if wci != ci || co == 0 || kh == 0 || kw == 0 || ci == 0 {
         return Err(Error::Shape {
@@ -99,7 +107,7 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
         let op = "conv2d_forward";
         let g = geometry::<T>(op, dims4(op, "x", x.x, X)?, dims4(op, "w", w, W)?, conv)?;
         let _span = trace::conv(op, &g, None);
-        on_cuda!(x.x, crate::cuda::forward::<T>(op, &g, x, w));
+        on_cuda!(x.x, crate::cuda::forward::<T>(op, &g, conv.tf32, x, w));
         let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
         let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
         Tensor::from_vec(y, &output(&g), &Device::Cpu)
@@ -108,14 +116,14 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
     stored!(x.x, run(x, w, conv))
 }
 
-/// [`conv2d_forward`], with the statistics by which a batch norm behind it normalises; `eps` is that norm's.
+/// [`conv2d_forward`], with the statistics of its result for the batch norm after it; `eps` belongs to that norm.
 ///
-/// They are gathered while the result is still in the cache, part by part, and before it is rounded; and written to
-/// `into`, if given, of which they are then a part.
+/// On a CPU the statistics are computed part by part while the result is still in the cache, before it is rounded. They are
+/// written to `into`, if given.
 ///
 /// # Errors
 ///
-/// As [`conv2d_forward`]; an empty batch, which has no statistics.
+/// As [`conv2d_forward`]; the batch is empty, so that there are no statistics.
 pub fn conv2d_stats<'a>(
     x: impl Into<Input<'a>>,
     w: &Tensor,
@@ -139,7 +147,7 @@ pub fn conv2d_stats<'a>(
         }
         on_cuda!(x.x, {
             let y = conv2d_forward(x, w, conv)?;
-            let stats = crate::batch_stats(&y, eps, into)?;
+            let stats = crate::norm::batch_stats(&y, eps, into)?;
             Ok((y, stats))
         });
         let _span = trace::conv(op, &g, None);
@@ -151,8 +159,9 @@ pub fn conv2d_stats<'a>(
     stored!(x.x, run(x, w, conv, eps, into))
 }
 
-/// [`conv2d_forward`] and the batch norm behind it in training: what the convolution gave, its statistics, and the norm
-/// by them for whoever reads it, with a ReLU if `relu`. Moves the norm's running statistics, in place.
+/// [`conv2d_forward`] and the batch norm after it in training: the result of the convolution, its statistics, and the norm
+/// with these (followed by a ReLU if `relu`), to be applied by the operators that read the result. Updates the norm's running
+/// statistics in place.
 ///
 /// # Errors
 ///
@@ -183,8 +192,8 @@ pub fn conv2d_norm<'a>(
     Ok((y, stats, affine))
 }
 
-/// The weights of a convolution as its kernels read them: made once for a layer that is evaluated again and again. On
-/// a CPU they are `f32`; on CUDA of the type that the convolution's input will have.
+/// The weights of a convolution in the order in which its kernels read them, made once for a layer that is evaluated many
+/// times. On a CPU they must be `f32`, on CUDA of the type of the convolution's input.
 pub struct Weights {
     shape: [usize; 4],
     conv: Conv,
@@ -193,7 +202,7 @@ pub struct Weights {
 
 enum Prepared {
     Cpu(conv::Weights),
-    /// As they were.
+    /// Unchanged.
     #[cfg(feature = "cuda")]
     Cuda(Tensor),
 }
@@ -215,11 +224,11 @@ impl std::fmt::Debug for Weights {
     }
 }
 
-/// A convolution with everything an evaluated layer adds to it: `act(conv(x, w) + bias + residual)`, in one pass.
+/// A whole layer in evaluation, in one pass: `relu(conv(x, w) + bias + residual)`.
 ///
 /// # Shapes
 ///
-/// As [`conv2d_forward`]; `bias [Co]`, `residual` like the result. `relu` chooses the activation.
+/// As [`conv2d_forward`]; `bias [Co]`, `residual` like the result. Without `relu` there is no activation.
 pub fn conv2d_bias_act<'a>(
     x: impl Into<Input<'a>>,
     w: &Weights,
@@ -236,11 +245,13 @@ pub fn conv2d_bias_act<'a>(
         check_shape(op, "residual", residual, &output(&g))?;
     }
     let _span = trace::conv(op, &g, residual);
-    #[cfg_attr(not(feature = "cuda"), allow(clippy::infallible_destructuring_match))] // CUDA is the other one
+    #[cfg(feature = "cuda")]
+    let tf32 = w.conv.tf32;
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::infallible_destructuring_match))] // CUDA is the other variant
     let weights = match &w.kernel {
         Prepared::Cpu(weights) => weights,
         #[cfg(feature = "cuda")]
-        Prepared::Cuda(w) => return stored!(x.x, evaluated_on_cuda(op, &g, x, w, bias, residual, relu)),
+        Prepared::Cuda(w) => return stored!(x.x, evaluated_on_cuda(op, &g, tf32, x, w, bias, residual, relu)),
     };
     let x = InputView::<f32>::new(op, "x", x)?;
     let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
@@ -250,24 +261,26 @@ pub fn conv2d_bias_act<'a>(
 }
 
 #[cfg(feature = "cuda")]
+#[allow(clippy::too_many_arguments)] // the arguments of the operator
 fn evaluated_on_cuda<T: Stored>(
     op: &'static str,
     g: &Geometry,
+    tf32: bool,
     x: Input,
     w: &Tensor,
     bias: Option<&Tensor>,
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<Tensor> {
-    crate::cuda::bias_act::<T>(op, crate::cuda::forward::<T>(op, g, x, w)?, bias, residual, relu)
+    crate::cuda::bias_act::<T>(op, crate::cuda::forward::<T>(op, g, tf32, x, w)?, bias, residual, relu)
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
 ///
 /// # Shapes
 ///
-/// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`; `plus`, of the result's shape, is added: the gradient
-/// by another path, whose storage may become the result's.
+/// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`. `plus`, of the result's shape, is added: the gradient by
+/// another path. Its storage may become the result's.
 pub fn conv2d_input_grad(
     dy: &Tensor,
     w: &Tensor,
@@ -291,7 +304,7 @@ pub fn conv2d_input_grad(
             check_shape(op, "plus", plus, &[n, height, width, ci])?;
         }
         let _span = trace::conv(op, &g, plus.as_ref());
-        on_cuda!(dy, crate::cuda::input_grad::<T>(op, &g, dy, w, plus));
+        on_cuda!(dy, crate::cuda::input_grad::<T>(op, &g, conv.tf32, dy, w, plus));
         let (dy, w) = (View::<T>::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
         let plus = plus.as_ref().map(|t| View::new(op, "plus", t)).transpose()?;
         let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
@@ -304,7 +317,7 @@ pub fn conv2d_input_grad(
 ///
 /// # Shapes
 ///
-/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` of one type to `[Co, kh, kw, Ci]`, of `f32` on a CPU and of their type on CUDA.
+/// `x [N, H, W, Ci]`, `dy [N, Ho, Wo, Co]` of one type to `[Co, kh, kw, Ci]`: `f32` on a CPU, their type on CUDA.
 pub fn conv2d_weight_grad<'a>(
     x: impl Into<Input<'a>>,
     dy: &Tensor,
@@ -318,7 +331,7 @@ pub fn conv2d_weight_grad<'a>(
         let g = geometry::<T>(op, xs, [co, kh, kw, ci], conv)?;
         check_shape(op, "dy", dy, &output(&g))?;
         let _span = trace::conv(op, &g, None);
-        on_cuda!(x.x, crate::cuda::weight_grad::<T>(op, &g, x, dy));
+        on_cuda!(x.x, crate::cuda::weight_grad::<T>(op, &g, conv.tf32, x, dy));
         let (x, dy) = (InputView::<T>::new(op, "x", x)?, View::pixels(op, "dy", dy)?);
         let dw = conv::weight_grad(&g, x.source(), plain(&dy));
         Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
@@ -327,7 +340,7 @@ pub fn conv2d_weight_grad<'a>(
     stored!(x.x, run(x, dy, conv, (kh, kw)))
 }
 
-/// A tensor as it is.
+/// A source without a prologue.
 fn plain<'a, T: Stored>(view: &'a View<T>) -> Source<'a, T> {
-    Source { data: view, pitch: view.pitch(), change: None }
+    Source { data: view, pitch: view.pitch(), prologue: None }
 }

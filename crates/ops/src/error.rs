@@ -1,18 +1,18 @@
-//! What the operators refuse, and how they say so.
+//! Errors of the operators.
 
 use candle_core::{DType, Shape};
 
-/// An argument an operator cannot take. Converts into [`candle_core::Error`].
+/// A wrong argument of an operator. Converts into [`candle_core::Error`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The tensor lives on another device.
+    /// The tensor is on another device.
     #[error("{op}: `{name}` must be where the other operands are, got {got}")]
     Device {
         /// The operator.
         op: &'static str,
         /// The argument.
         name: &'static str,
-        /// Where it is.
+        /// The device of the tensor.
         got: String,
     },
     /// The tensor has another element type.
@@ -24,7 +24,7 @@ pub enum Error {
         name: &'static str,
         /// The type the kernel reads.
         expected: DType,
-        /// The type that came.
+        /// The type of the tensor.
         got: DType,
     },
     /// The tensor is a strided view.
@@ -46,23 +46,30 @@ pub enum Error {
         op: &'static str,
         /// The argument.
         name: &'static str,
-        /// The shape in words or numbers.
+        /// The shape the operator takes, in words or numbers.
         expected: String,
-        /// The shape that came.
+        /// The shape of the tensor.
         got: Vec<usize>,
     },
-    /// A number is out of range.
+    /// A value is out of range.
     #[error("{op}: `{name}` must be {expected}, got {got}")]
     Parameter {
         /// The operator.
         op: &'static str,
         /// The argument.
         name: &'static str,
-        /// The range in words.
+        /// The range the operator takes, in words.
         expected: String,
-        /// The number that came.
+        /// The value.
         got: String,
     },
+}
+
+impl Error {
+    /// Every variant is a wrong argument.
+    pub fn kind(&self) -> std::io::ErrorKind {
+        std::io::ErrorKind::InvalidInput
+    }
 }
 
 impl From<Error> for candle_core::Error {

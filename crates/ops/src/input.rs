@@ -1,16 +1,16 @@
-//! What an operator reads: a tensor, or one that is normalised on the way in.
+//! The input of an operator: a tensor, possibly normalised while it is loaded.
 
 use candle_core::{Result, Tensor};
 
 use crate::{
-    kernel::conv::{Change, Source},
+    kernel::{Prologue, Source},
     view::{Stored, View, check_shape},
 };
 
-/// A batch norm, and the ReLU that may follow it, as what they do to each channel: `scale x + shift`, then the ReLU.
+/// A batch norm and the ReLU that may follow it, as a function of each channel: `scale x + shift`, then the ReLU.
 ///
-/// Operators that take an [`Input`] apply it while they read, so that the normalised tensor is never stored: a
-/// training step then keeps one tensor per convolution where it would keep two.
+/// Operators that take an [`Input`] apply it while they load, so that the normalised tensor is never stored: a training step
+/// keeps one tensor per convolution instead of two.
 #[derive(Clone, Debug)]
 pub struct Affine {
     /// `[C]`.
@@ -20,12 +20,12 @@ pub struct Affine {
     pub(crate) relu: bool,
 }
 
-/// A tensor `[..., C]`, and what is done to it on the way in. A plain `&Tensor` is one too.
+/// A tensor `[..., C]`, and the affine that is applied while it is loaded. A `&Tensor` converts to one without an affine.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// The tensor in memory.
     pub x: &'a Tensor,
-    /// What is done to it.
+    /// The affine to apply.
     pub affine: Option<&'a Affine>,
 }
 
@@ -53,14 +53,14 @@ impl<'a, T: Stored> InputView<'a, T> {
         Ok(InputView { x, affine: affine.transpose()? })
     }
 
-    /// As [`InputView::new`], for operators that want one pixel right behind the other.
+    /// As [`InputView::new`], for operators that need contiguous pixels.
     pub(crate) fn without_gaps(op: &'static str, name: &'static str, input: Input<'a>) -> Result<Self> {
         View::<T>::new(op, name, input.x)?;
         Self::new(op, name, input)
     }
 
     pub(crate) fn source(&self) -> Source<'_, T> {
-        let change = self.affine.as_ref().map(|(scale, shift, relu)| Change { scale, shift, relu: *relu });
-        Source { data: &self.x, pitch: self.x.pitch(), change }
+        let prologue = self.affine.as_ref().map(|(scale, shift, relu)| Prologue { scale, shift, relu: *relu });
+        Source { data: &self.x, pitch: self.x.pitch(), prologue }
     }
 }

@@ -3,16 +3,18 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::{
-    Error, trace,
+    error::Error,
+    trace,
     view::{View, check_shape, on_cuda},
 };
 
 /// The mean over all elements of `-t log σ(z) - (1 - t) log(1 - σ(z))`, computed as
-/// `max(z, 0) - z t + log(1 + exp(-|z|))` so that no logit overflows it, and its gradient by the logits.
+/// `max(z, 0) - z t + log(1 + exp(-|z|))` so that no logit overflows, and its gradient with respect to the logits.
 ///
 /// # Shapes
 ///
-/// `logits` and `targets` alike, at least one element; the loss is a scalar, the gradient is as the logits.
+/// `logits` and `targets` have one shape and at least one element; the loss is a scalar, the gradient has the shape of the
+/// logits.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor)> {
     let op = "bce_with_logits";
     check_shape(op, "targets", targets, logits.dims())?;

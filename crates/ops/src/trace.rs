@@ -1,11 +1,11 @@
-//! What an operator tells a profile.
+//! Trace spans, for profiles.
 
 use candle_core::Tensor;
 use tracing::{Level, span, span::EnteredSpan};
 
 use crate::kernel::conv::Geometry;
 
-/// The time of a convolution's pass, until it is dropped; `plus` are the bytes of what it reads besides its operands.
+/// A span for a pass of a convolution; `plus` is a tensor that it reads besides its operands.
 pub(crate) fn conv(op: &'static str, g: &Geometry, plus: Option<&Tensor>) -> EnteredSpan {
     let (x, y) = (g.n * g.h * g.w * g.ci, g.n * g.oh * g.ow * g.co);
     let depth = g.kh * g.kw * g.ci;
@@ -22,7 +22,7 @@ pub(crate) fn conv(op: &'static str, g: &Geometry, plus: Option<&Tensor>) -> Ent
     .entered()
 }
 
-/// The time of an operator that reads or writes each of these tensors once, and counts no multiplications.
+/// A span for an operator without counted operations that reads or writes each of these tensors once.
 pub(crate) fn pass(op: &'static str, tensors: &[&Tensor]) -> EnteredSpan {
     let bytes = || tensors.iter().map(|tensor| bytes_of(tensor)).sum::<usize>();
     span!(

@@ -1,22 +1,22 @@
-//! Reading candle tensors as slices, after checking that a kernel may.
+//! CPU tensors as slices, after checking that a kernel may use them.
 
 use std::{marker::PhantomData, ops::Deref};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
 use half::bf16;
 
-use crate::{Error, kernel::Element};
+use crate::{error::Error, kernel::Element};
 
 #[cfg(feature = "cuda")]
 pub(crate) use crate::cuda::OnCuda;
 
-/// What the kernels for CUDA need to know of a type.
+/// The CUDA properties of a type; none without the feature.
 #[cfg(not(feature = "cuda"))]
 pub(crate) trait OnCuda {}
 #[cfg(not(feature = "cuda"))]
 impl<T> OnCuda for T {}
 
-/// Returns what the CUDA back end makes of it, where `tensor` is there.
+/// Returns the result of the CUDA back end, if `tensor` is on CUDA.
 macro_rules! on_cuda {
     ($tensor:expr, $call:expr) => {
         #[cfg(feature = "cuda")]
@@ -27,9 +27,9 @@ macro_rules! on_cuda {
 }
 pub(crate) use on_cuda;
 
-/// What activations and their gradients are stored in: `f32` or bf16.
+/// The types in which activations and their gradients are stored: `f32` or bf16.
 pub(crate) trait Stored: Element + WithDType + OnCuda {
-    /// The elements of a storage of this type.
+    /// The elements of a storage, if it has this type.
     fn of(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
@@ -45,12 +45,12 @@ impl Stored for bf16 {
     }
 }
 
-/// Calls a function that is generic in what activations are [`Stored`] in with the type of `tensor`.
+/// Calls a function that is generic in [`Stored`] with the type of `tensor`.
 macro_rules! stored {
     ($tensor:expr, $run:ident($($argument:expr),* $(,)?)) => {
         match $tensor.dtype() {
             candle_core::DType::BF16 => $run::<half::bf16>($($argument),*),
-            // And says so, where it is not.
+            // For any other type, the function fails with `Error::Type`.
             _ => $run::<f32>($($argument),*),
         }
     };
@@ -80,7 +80,7 @@ impl<'a, T: WithDType> View<'a, T> {
         Ok(Self { storage, start, len: end - start, pitch, kind: PhantomData })
     }
 
-    /// As [`View::new`], but the pixels `[..., C]` may lie further apart than `C`, as in a part of the channels.
+    /// As [`View::new`], but the pixels of `[..., C]` may be more than `C` elements apart, as in a part of the channels.
     pub(crate) fn pixels(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let (Some(pitch), Storage::Cpu(cpu)) = (pixel_pitch(layout), &*storage) else {
@@ -98,7 +98,7 @@ impl<'a, T: WithDType> View<'a, T> {
     }
 }
 
-/// Elements from the first of the first pixel to the last of the last.
+/// Elements from the first element of the first pixel to the last element of the last pixel.
 fn pixels_len(layout: &Layout, pitch: usize) -> usize {
     match layout.dims() {
         [pixels @ .., channels] if layout.shape().elem_count() > 0 => {
@@ -108,7 +108,7 @@ fn pixels_len(layout: &Layout, pitch: usize) -> usize {
     }
 }
 
-/// As [`View::pixels`], of a storage: the elements, gaps included, and how many from pixel to pixel.
+/// As [`View::pixels`], for a storage: the elements, including the gaps, and the distance from pixel to pixel.
 pub(crate) fn pixels<'a, T: Stored>(
     op: &'static str,
     name: &'static str,
@@ -123,7 +123,7 @@ pub(crate) fn pixels<'a, T: Stored>(
     Ok((&storage.as_slice::<T>()?[layout.start_offset()..][..pixels_len(layout, pitch)], pitch))
 }
 
-/// As [`View::pixels`], for writing: the elements, gaps included, and how many from pixel to pixel.
+/// As [`pixels`], for writing.
 pub(crate) fn pixels_mut<'a, T: Stored>(
     op: &'static str,
     name: &'static str,
@@ -141,7 +141,7 @@ pub(crate) fn pixels_mut<'a, T: Stored>(
     }
 }
 
-/// How far the pixels of `[..., C]` lie apart, where that is the same for all and the channels are neighbours.
+/// The distance between neighbouring pixels of `[..., C]`, if it is the same for all and channels are contiguous.
 pub(crate) fn pixel_pitch(layout: &Layout) -> Option<usize> {
     let (dims, strides) = (layout.dims(), layout.stride());
     let (channels, inner) = (*dims.last()?, *strides.last()?);
@@ -213,7 +213,7 @@ fn check_type<T: WithDType>(op: &'static str, name: &'static str, storage: &CpuS
     Ok(())
 }
 
-/// The four dimensions of `tensor`, in words `expected` if there are not four.
+/// The four dimensions of `tensor`; the error for another number says `expected`.
 pub(crate) fn dims4(op: &'static str, name: &'static str, tensor: &Tensor, expected: &str) -> Result<[usize; 4]> {
     tensor.dims().try_into().map_err(|_| {
         let got = tensor.dims().to_vec();
@@ -221,7 +221,7 @@ pub(crate) fn dims4(op: &'static str, name: &'static str, tensor: &Tensor, expec
     })
 }
 
-/// Refuses a tensor of any shape but `expected`.
+/// Fails unless the shape is `expected`.
 pub(crate) fn check_shape(op: &'static str, name: &'static str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
     if tensor.dims() == expected {
         return Ok(());
@@ -230,7 +230,12 @@ pub(crate) fn check_shape(op: &'static str, name: &'static str, tensor: &Tensor,
     Err(Error::Shape { op, name, expected, got }.into())
 }
 
-/// Refuses sizes that no memory holds, so that their products cannot overflow.
+/// Fails unless each of these vectors is `[channels]`.
+pub(crate) fn check_vectors(op: &'static str, channels: usize, vectors: &[(&'static str, &Tensor)]) -> Result<()> {
+    vectors.iter().try_for_each(|(name, vector)| check_shape(op, name, vector, &[channels]))
+}
+
+/// Fails for sizes that no memory holds, so that products of valid sizes cannot overflow.
 pub(crate) fn check_count(op: &'static str, name: &'static str, sizes: [usize; 4]) -> Result<()> {
     let bytes = sizes.iter().try_fold(size_of::<f32>(), |bytes, size| bytes.checked_mul(*size.max(&1)));
     if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {

@@ -1,4 +1,4 @@
-//! Operators that normalise on the way in, or do more than one thing at once, against the same done one by one.
+//! Fused operators against the separate operators that they replace.
 
 mod common;
 

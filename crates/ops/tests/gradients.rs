@@ -46,7 +46,8 @@ fn distinct(shape: &[usize], seed: u64) -> Tensor {
     tensor(&map, shape)
 }
 
-/// For what is linear in each input: the difference is exact, so it may be wide, which keeps rounding small.
+/// For functions that are linear in each input: the difference quotient is exact, so its step may be wide, which keeps
+/// rounding errors small.
 const LINEAR: (f32, f32) = (0.5, 2e-5);
 
 /// `x`, `w`, stride and padding. Channel counts and widths are no multiples of any vector; some windows leave pixels over.

@@ -1,4 +1,4 @@
-//! Known values, independence of the number of threads, and what is refused.
+//! Known values, independence of the number of threads, and wrong arguments.
 //!
 //! The constants are PyTorch 2's. Above each stands the Python that printed it, after:
 //!

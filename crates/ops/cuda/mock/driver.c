@@ -1,5 +1,5 @@
-// A CUDA driver without a device: memory is the host's, and launches run the kernels of this crate on the CPU, one after
-// the other. It counts what it is asked for, and refuses kernels that it does not have.
+// A CUDA driver without a device: its memory is host memory, and launches run the kernels of this crate on the CPU, one
+// after the other. It counts all calls, and launches of unknown kernels fail.
 
 #include "kernels.cu"
 #include "launches.h"
@@ -42,7 +42,7 @@ void mock_reset(void) {
     names = 0;
 }
 
-// What has been asked for since the start, or the last reset, as a line of JSON.
+// Writes the counts since the start, or the last reset, as a line of JSON.
 void mock_report(FILE *to) {
     fprintf(to,
             "{\"kernels\": %ld, \"library\": %ld, \"memset\": %ld, \"to_device\": %ld, \"to_host\": %ld, \"copies\": %ld, "
@@ -81,7 +81,7 @@ int cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { *s
 int cuStreamIsCapturing(void *stream, int *status) { *status = 0; return 0; }
 int cuEventCreate(void **event, unsigned flags) { *event = (void *)0x99; counts.events++; return 0; }
 
-// Whether nothing is computed: what is read back is 0 then.
+// Whether calls are only counted and nothing is computed; then all values read back are 0.
 int counting(void) { return getenv("MOCK_CUDA_COUNT") != 0; }
 
 // A block's size stands before it.
@@ -89,7 +89,7 @@ int cuMemAllocAsync(Pointer *pointer, size_t bytes, void *stream) {
     char *block = aligned_alloc(256, (bytes + 511) / 256 * 256 + 256);
     if (!block) return 2;
     *(size_t *)block = bytes;
-    // What nobody has written is not a number.
+    // Uninitialised memory reads as NaN.
     if (!counting()) memset(block + 256, 0xff, bytes);
     *pointer = (Pointer)(block + 256);
     counts.allocations++;
@@ -127,7 +127,7 @@ int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) {
     return *p ? 0 : 2;
 }
 int cuMemFreeHost(void *p) { free(p); return 0; }
-// Peaks: 6 of what is kept, 8 of what is in use.
+// Peaks: attribute 6 of reserved memory, 8 of used memory.
 int cuMemPoolGetAttribute(void *pool, int attribute, void *value) {
     *(unsigned long long *)value = attribute == 6 || attribute == 8 ? counts.peak : 0;
     return 0;

@@ -9,7 +9,7 @@ KERNEL = re.compile(r"^KERNEL void (?:NAME\((\w+)\)|(\w+))\(([^{]*)\)\s*\{(.*?)^
 kernels = []
 for text, types in [
     ((folder / "kernels.cu").read_text(), [None]),
-    ((folder / "views.inc").read_text(), [("f32", "float", 1), ("bf16", "bf16", 1)]),
+    ((folder / "augment.inc").read_text(), [("f32", "float", 1), ("bf16", "bf16", 1)]),
     ((folder / "channels.inc").read_text(), [("f32", "float", 4), ("f32", "float", 1), ("bf16", "bf16", 8), ("bf16", "bf16", 1)]),
 ]:
     for generic, plain, parameters, body in KERNEL.findall(text):
@@ -22,7 +22,7 @@ for text, types in [
                     type_ = re.sub(r"\bT\b", kind[1], type_)
                 arguments.append(f"*({type_} *)a[{at}]")
             print(f"static void call_{name}(void **a) {{ {name}({', '.join(arguments)}); }}")
-            kernels.append((name, int(bool(re.search("SYNC|sum_down|leave_part", body)))))
+            kernels.append((name, int(bool(re.search("SYNC|sum_down|write_part", body)))))
 print("static const struct { const char *name; void (*call)(void **); int waits; } LAUNCHES[] = {")
 for name, waits in kernels:
     print(f'    {{"{name}", call_{name}, {waits}}},')

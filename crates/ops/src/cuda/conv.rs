@@ -1,13 +1,16 @@
-//! Convolutions by cuDNN, channels-last. An algorithm is chosen once per shape, and the workspace only grows.
+//! Convolutions by cuDNN, channels-last.
+//!
+//! Nothing is timed to choose an algorithm. Each pass takes one fixed algorithm, the one that uses tensor cores on
+//! channels-last tensors and gives the same bits every time: `IMPLICIT_PRECOMP_GEMM` forward, `ALGO_1` for both gradients.
+//! Only for a shape for which cuDNN does not have it, cuDNN's heuristic recommends another. The choice is kept per shape, type
+//! and TF32 setting; the workspace only grows.
 
 use std::{
+    any::Any,
     cell::RefCell,
     collections::{HashMap, hash_map::Entry},
     mem::ManuallyDrop,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use candle_core::{
@@ -22,20 +25,25 @@ use candle_core::{
     },
 };
 
-use half::bf16;
+use super::{
+    constants::THREADS,
+    element::OnCuda,
+    launch::{blocks_32, kernel, launch},
+    norm::normalised,
+    operand::{NULL, View, address_of, tensor, uninit},
+};
+use crate::{input::Input, kernel::conv::Geometry};
 
-use super::{NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor};
-use crate::{Input, kernel::conv::Geometry};
-
-/// Which pass, and of which shape.
+/// The pass and shape of a convolution.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+struct Key {
     pass: Pass,
     /// `[n, ci, h, w]`, `[co, ci, kh, kw]`, stride, padding.
     x: [i32; 4],
     w: [i32; 4],
     stride: i32,
     padding: i32,
+    /// Whether `f32` factors may be rounded to TF32.
     tf32: bool,
 }
 
@@ -46,8 +54,8 @@ enum Pass {
     WeightGrad,
 }
 
-/// cuDNN's description of a convolution, how it does it, and in how many bytes of workspace.
-pub(crate) struct Plan<T: CudnnDataType> {
+/// cuDNN's descriptors of a convolution, its algorithm, and the bytes of workspace that it needs.
+struct Plan<T: CudnnDataType> {
     x: TensorDescriptor<T>,
     y: TensorDescriptor<T>,
     w: FilterDescriptor<T>,
@@ -63,13 +71,11 @@ enum Algorithm {
     WeightGrad(sys::cudnnConvolutionBwdFilterAlgo_t),
 }
 
-pub(crate) type Plans<T> = HashMap<Key, Plan<T>>;
-
-/// What cuDNN needs on a device; its handle belongs to one thread.
-pub(crate) struct Context {
+/// cuDNN's state on a device. Its handle belongs to one thread.
+struct Context {
     cudnn: Arc<Cudnn>,
-    pub(crate) f32: Plans<f32>,
-    pub(crate) bf16: Plans<bf16>,
+    /// A `Plan<T>` of the key's type for every convolution so far.
+    plans: HashMap<(DType, Key), Box<dyn Any>>,
     workspace: Option<CudaSlice<u8>>,
 }
 
@@ -77,24 +83,17 @@ thread_local! {
     static CONTEXTS: RefCell<HashMap<DeviceLocation, Context>> = RefCell::new(HashMap::new());
 }
 
-/// Whether convolutions of `f32` may multiply in TF32.
-static TF32: AtomicBool = AtomicBool::new(false);
-
-pub(crate) fn allow_tf32(allow: bool) {
-    TF32.store(allow, Ordering::Relaxed);
-}
-
 fn with_context<R>(device: &CudaDevice, f: impl FnOnce(&mut Context) -> Result<R>) -> Result<R> {
     CONTEXTS.with_borrow_mut(|contexts| match contexts.entry(device.location()) {
         Entry::Occupied(mut context) => f(context.get_mut()),
         Entry::Vacant(free) => {
             let cudnn = Cudnn::new(device.cuda_stream())?;
-            f(free.insert(Context { cudnn, f32: HashMap::new(), bf16: HashMap::new(), workspace: None }))
+            f(free.insert(Context { cudnn, plans: HashMap::new(), workspace: None }))
         }
     })
 }
 
-/// A workspace of at least so many bytes.
+/// The workspace, enlarged to at least `bytes` bytes.
 fn grow<'a>(
     device: &CudaDevice,
     workspace: &'a mut Option<CudaSlice<u8>>,
@@ -104,15 +103,15 @@ fn grow<'a>(
         return Ok(None);
     }
     if workspace.as_ref().is_none_or(|workspace| workspace.len() < bytes) {
-        *workspace = None; // first give back what was too small
-        // SAFETY: cuDNN writes what it reads there.
+        *workspace = None; // frees the smaller one first
+        // SAFETY: cuDNN reads only what it has written there.
         *workspace = Some(unsafe { device.alloc::<u8>(bytes)? });
     }
     Ok(workspace.as_mut())
 }
 
 impl Key {
-    fn new(pass: Pass, g: &Geometry) -> Result<Key> {
+    fn new(pass: Pass, g: &Geometry, tf32: bool) -> Result<Key> {
         let size = |size: usize| {
             i32::try_from(size).map_err(|_| candle_core::Error::Msg(format!("cuDNN takes no size of {size}")))
         };
@@ -122,14 +121,13 @@ impl Key {
             w: [size(g.co)?, size(g.ci)?, size(g.kh)?, size(g.kw)?],
             stride: size(g.stride)?,
             padding: size(g.padding)?,
-            tf32: TF32.load(Ordering::Relaxed),
+            tf32,
         })
     }
 }
 
 impl<T: OnCuda> Plan<T> {
-    /// Takes the algorithm that uses tensor cores on channels-last tensors and gives the same bits every time, where
-    /// cuDNN has it for this shape; else what cuDNN recommends.
+    /// With the fixed algorithm of the pass where cuDNN has it for this shape, else with the one that cuDNN recommends.
     fn new(cudnn: &Arc<Cudnn>, key: &Key, g: &Geometry) -> Result<Self> {
         let format = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
@@ -147,27 +145,27 @@ impl<T: OnCuda> Plan<T> {
         let (algorithm, workspace) = match key.pass {
             Pass::Forward => {
                 let op = ConvForward { conv: &conv, x: &x, w: &w, y: &y };
-                let first = sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-                let (algorithm, bytes) = match op.get_workspace_size(first) {
-                    Ok(bytes) => (first, bytes),
+                let fixed = sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+                let (algorithm, bytes) = match op.get_workspace_size(fixed) {
+                    Ok(bytes) => (fixed, bytes),
                     Err(_) => op.pick_algorithm().and_then(|other| Ok((other, op.get_workspace_size(other)?)))?,
                 };
                 (Algorithm::Forward(algorithm), bytes)
             }
             Pass::InputGrad => {
                 let op = ConvBackwardData { conv: &conv, dx: &x, w: &w, dy: &y };
-                let first = sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-                let (algorithm, bytes) = match op.get_workspace_size(first) {
-                    Ok(bytes) => (first, bytes),
+                let fixed = sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+                let (algorithm, bytes) = match op.get_workspace_size(fixed) {
+                    Ok(bytes) => (fixed, bytes),
                     Err(_) => op.pick_algorithm().and_then(|other| Ok((other, op.get_workspace_size(other)?)))?,
                 };
                 (Algorithm::InputGrad(algorithm), bytes)
             }
             Pass::WeightGrad => {
                 let op = ConvBackwardFilter { conv: &conv, x: &x, dw: &w, dy: &y };
-                let first = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-                let (algorithm, bytes) = match op.get_workspace_size(first) {
-                    Ok(bytes) => (first, bytes),
+                let fixed = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+                let (algorithm, bytes) = match op.get_workspace_size(fixed) {
+                    Ok(bytes) => (fixed, bytes),
                     Err(_) => op.pick_algorithm().and_then(|other| Ok((other, op.get_workspace_size(other)?)))?,
                 };
                 (Algorithm::WeightGrad(algorithm), bytes)
@@ -177,19 +175,19 @@ impl<T: OnCuda> Plan<T> {
     }
 }
 
-/// `x` as it is read: changed beforehand, where an affine is to be applied, and without gaps.
-fn read<T: OnCuda>(op: &'static str, x: Input) -> Result<Tensor> {
+/// `x` with its affine applied, contiguous.
+fn loaded<T: OnCuda>(op: &'static str, x: Input) -> Result<Tensor> {
     View::pixels::<T>(op, "x", x.x)?;
-    super::normalised::<T>(op, x, None, false)
+    normalised::<T>(op, x, None, false)
 }
 
-/// A tensor, or a part of the channels of one, without gaps.
+/// A tensor, or a part of its channels, contiguous.
 fn dense<T: OnCuda>(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<Tensor> {
     View::pixels::<T>(op, name, tensor)?;
-    super::normalised::<T>(op, tensor.into(), None, false)
+    normalised::<T>(op, tensor.into(), None, false)
 }
 
-/// Weights, without gaps, in the type of the activations.
+/// Weights in the type of the activations, contiguous.
 fn weights<T: OnCuda>(op: &'static str, w: &Tensor) -> Result<Tensor> {
     if w.dtype() == T::DTYPE {
         View::new::<T>(op, "w", w)?;
@@ -200,30 +198,37 @@ fn weights<T: OnCuda>(op: &'static str, w: &Tensor) -> Result<Tensor> {
 }
 
 /// `[n, oh, ow, co]` from `x` and `w`, which is rounded to the type of `x`.
-pub(crate) fn forward<T: OnCuda>(op: &'static str, g: &Geometry, x: Input, w: &Tensor) -> Result<Tensor> {
-    let (x, w) = (read::<T>(op, x)?, weights::<T>(op, w)?);
-    run::<T>(g, Pass::Forward, &x, &w, [g.n, g.oh, g.ow, g.co], None)
+pub(crate) fn forward<T: OnCuda>(op: &'static str, g: &Geometry, tf32: bool, x: Input, w: &Tensor) -> Result<Tensor> {
+    let (x, w) = (loaded::<T>(op, x)?, weights::<T>(op, w)?);
+    run::<T>(g, tf32, Pass::Forward, &x, &w, [g.n, g.oh, g.ow, g.co], None)
 }
 
-/// `[n, h, w, ci]` from `dy` and `w`; `plus` is added, and is what is returned then: nobody else may have it.
+/// `[n, h, w, ci]` from `dy` and `w`. If `plus` is given, the result is added to it in place, and no one else may use it.
 pub(crate) fn input_grad<T: OnCuda>(
     op: &'static str,
     g: &Geometry,
+    tf32: bool,
     dy: &Tensor,
     w: &Tensor,
     plus: Option<Tensor>,
 ) -> Result<Tensor> {
     let (dy, w) = (dense::<T>(op, "dy", dy)?, weights::<T>(op, w)?);
-    run::<T>(g, Pass::InputGrad, &w, &dy, [g.n, g.h, g.w, g.ci], plus)
+    run::<T>(g, tf32, Pass::InputGrad, &w, &dy, [g.n, g.h, g.w, g.ci], plus)
 }
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, in their type.
-pub(crate) fn weight_grad<T: OnCuda>(op: &'static str, g: &Geometry, x: Input, dy: &Tensor) -> Result<Tensor> {
-    let (x, dy) = (read::<T>(op, x)?, dense::<T>(op, "dy", dy)?);
-    run::<T>(g, Pass::WeightGrad, &x, &dy, [g.co, g.kh, g.kw, g.ci], None)
+pub(crate) fn weight_grad<T: OnCuda>(
+    op: &'static str,
+    g: &Geometry,
+    tf32: bool,
+    x: Input,
+    dy: &Tensor,
+) -> Result<Tensor> {
+    let (x, dy) = (loaded::<T>(op, x)?, dense::<T>(op, "dy", dy)?);
+    run::<T>(g, tf32, Pass::WeightGrad, &x, &dy, [g.co, g.kh, g.kw, g.ci], None)
 }
 
-/// `act(y + bias + residual)` in place, of what an evaluated convolution gave.
+/// `relu(y + bias + residual)`, in place, for the result `y` of a convolution in evaluation.
 pub(crate) fn bias_act<T: OnCuda>(
     op: &'static str,
     y: Tensor,
@@ -240,9 +245,9 @@ pub(crate) fn bias_act<T: OnCuda>(
     let view = View::new::<T>(op, "y", &y)?;
     let device = view.device()?.clone();
     let (name, vector) = kernel::<T>("normalise", &[channels]);
-    // SAFETY: all have so many pixels of so many channels; every element is written by the thread that has read it.
+    // SAFETY: all have as many pixels and channels; every element is written by the thread that has read it.
     unsafe {
-        launch!(device, &name, blocks(count / vector), (THREADS, 1);
+        launch!(device, &name, blocks_32(op, "y", count, vector)?, (THREADS, 1);
             view.at, (count / channels.max(1)) as i64, channels as i32, channels as i64, NULL, address_of(&bias), 0i32,
             address_of(&residual), NULL, NULL, 0i32, i32::from(relu), view.at);
     }
@@ -250,9 +255,10 @@ pub(crate) fn bias_act<T: OnCuda>(
     Ok(y)
 }
 
-/// One pass over contiguous operands, in cuDNN's order; added to `plus`, if given, which is then the result.
+/// One pass over contiguous operands, in cuDNN's order. If `plus` is given, the result is added to it in place.
 fn run<T: OnCuda>(
     g: &Geometry,
+    tf32: bool,
     pass: Pass,
     a: &Tensor,
     b: &Tensor,
@@ -269,52 +275,49 @@ fn run<T: OnCuda>(
     let (a, b) = (a.as_cuda_slice::<T>()?, b.as_cuda_slice::<T>()?);
     let (a, b) = (a.slice(a_layout.start_offset()..), b.slice(b_layout.start_offset()..));
     let count = shape.iter().product();
-    let go = |out: &mut CudaSlice<T>, beta: T| {
-        let key = Key::new(pass, g)?;
-        with_context(&device, |context| {
-            let cudnn = context.cudnn.clone();
-            let plan = match T::plans(context).entry(key) {
+    let key = Key::new(pass, g, tf32)?;
+    let launch = |out: &mut CudaSlice<T>, beta: T| {
+        with_context(&device, |Context { cudnn, plans, workspace }| {
+            let plan = match plans.entry((T::DTYPE, key)) {
                 Entry::Occupied(plan) => plan.into_mut(),
-                Entry::Vacant(free) => free.insert(Plan::new(&cudnn, &key, g)?),
+                Entry::Vacant(free) => free.insert(Box::new(Plan::<T>::new(cudnn, &key, g)?)),
             };
-            // Taken out, so that both can be borrowed.
-            let (bytes, mut workspace) = (plan.workspace, context.workspace.take());
-            let space = grow(&device, &mut workspace, bytes)?;
-            let plans = T::plans(context);
-            let Plan { x, y, w, conv, algorithm, .. } = &plans[&key];
+            let Some(Plan { x, y, w, conv, algorithm, workspace: bytes }) = plan.downcast_ref::<Plan<T>>() else {
+                return Err(candle_core::Error::Msg("a convolution's plan has another type".into()));
+            };
+            let workspace = grow(&device, workspace, *bytes)?;
             let factors = (T::one(), beta);
-            // SAFETY: the operands are as large as described, and the workspace as asked for.
+            // SAFETY: the operands are as large as described, and the workspace is as large as the algorithm asked for.
             unsafe {
                 match *algorithm {
                     Algorithm::Forward(algorithm) => {
-                        ConvForward { conv, x, w, y }.launch(algorithm, space, factors, &a, &b, out)?
+                        ConvForward { conv, x, w, y }.launch(algorithm, workspace, factors, &a, &b, out)?
                     }
                     Algorithm::InputGrad(algorithm) => {
                         let op = ConvBackwardData { conv, dx: x, w, dy: y };
-                        op.launch(algorithm, space, factors, out, &a, &b)?
+                        op.launch(algorithm, workspace, factors, out, &a, &b)?
                     }
                     Algorithm::WeightGrad(algorithm) => {
                         let op = ConvBackwardFilter { conv, x, dw: w, dy: y };
-                        op.launch(algorithm, space, factors, &a, out, &b)?
+                        op.launch(algorithm, workspace, factors, &a, out, &b)?
                     }
                 }
             }
-            context.workspace = workspace;
             Ok(())
         })
     };
     match plus {
         Some(plus) => {
             let view = View::new::<T>(op, "plus", &plus)?;
-            // SAFETY: `plus` has so many elements at this address, and stays; its memory is not this slice's to free.
+            // SAFETY: `plus` has `count` elements at this address and outlives the slice, which must not free its memory.
             let mut out = ManuallyDrop::new(unsafe { device.cuda_stream().upgrade_device_ptr::<T>(view.at, count) });
-            go(&mut out, T::one())?;
+            launch(&mut out, T::one())?;
             drop(view);
             Ok(plus)
         }
         None => {
-            let (mut out, _) = room::<T>(&device, count)?;
-            go(&mut out, T::zero())?;
+            let (mut out, _) = uninit::<T>(&device, count)?;
+            launch(&mut out, T::zero())?;
             Ok(tensor(out, &device, shape.as_slice()))
         }
     }

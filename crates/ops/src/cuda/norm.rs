@@ -5,13 +5,23 @@ use candle_core::{
     cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr},
 };
 
-use super::{ACROSS, DOWN, NULL, OnCuda, THREADS, View, address_of, blocks, kernel, launch, room, tensor, turns};
-use crate::{Affine, BatchNormGrads, BatchStats, Error, Input, view::check_shape};
+use super::{
+    constants::{ACROSS, DOWN, MASK_NONE, MASK_RECOMPUTED, MASK_RESULT, THREADS},
+    element::OnCuda,
+    launch::{block_counters, blocks_32, kernel, launch},
+    operand::{NULL, View, address_of, tensor, uninit},
+};
+use crate::{
+    error::Error,
+    input::{Affine, Input},
+    norm::types::{BatchNormGrads, BatchStats},
+    view::check_shape,
+};
 
-/// Into how many parts a sum over pixels is split, at most.
+/// The most parts into which a sum over pixels is split.
 const PARTS: usize = 256;
 
-/// How the sums of `channels` over `pixels` are divided: blocks across, and parts.
+/// The grid of a sum over pixels: blocks across the channels, parts of the pixels.
 fn grid(pixels: usize, channels: usize, vector: usize) -> (u32, u32) {
     let across = channels.div_ceil(vector * ACROSS as usize);
     let parts = pixels.div_ceil(4 * DOWN as usize).clamp(1, PARTS.div_ceil(across).max(1));
@@ -19,11 +29,11 @@ fn grid(pixels: usize, channels: usize, vector: usize) -> (u32, u32) {
 }
 
 fn vectors<const N: usize>(device: &CudaDevice, channels: usize) -> Result<[(CudaSlice<f32>, u64); N]> {
-    let made = (0..N).map(|_| room::<f32>(device, channels)).collect::<Result<Vec<_>>>()?;
-    made.try_into().map_err(|_| candle_core::Error::Msg("as many as asked for".into()))
+    let made = (0..N).map(|_| uninit::<f32>(device, channels)).collect::<Result<Vec<_>>>()?;
+    made.try_into().map_err(|_| candle_core::Error::Msg("as many vectors as asked for".into()))
 }
 
-/// As the kernels have it.
+/// The struct of this name in `cuda/kernels.cu`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Norm {
@@ -44,17 +54,17 @@ struct Norm {
 // SAFETY: numbers and addresses, laid out as in C.
 unsafe impl DeviceRepr for Norm {}
 
-/// Running statistics to be moved, in place: by `momentum` towards the batch's, of which the variance is multiplied by
-/// `unbiased`.
+/// Running statistics, updated in place: the batch's get the weight `momentum`, and its variance is multiplied by `unbiased`
+/// first.
 #[derive(Clone, Copy)]
-pub(crate) struct Running<'a> {
+pub(crate) struct RunningStats<'a> {
     pub(crate) mean: &'a Tensor,
     pub(crate) var: &'a Tensor,
     pub(crate) momentum: f32,
     pub(crate) unbiased: f32,
 }
 
-/// What a norm reads and moves, locked; results are not there yet.
+/// The parameters and running statistics of a norm, locked.
 struct Parameters<'a> {
     gamma: View<'a>,
     beta: View<'a>,
@@ -62,7 +72,7 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn new(op: &'static str, gamma: &'a Tensor, beta: &'a Tensor, running: Option<Running<'a>>) -> Result<Self> {
+    fn new(op: &'static str, gamma: &'a Tensor, beta: &'a Tensor, running: Option<RunningStats<'a>>) -> Result<Self> {
         let view = |name, tensor| View::new::<f32>(op, name, tensor);
         let running = running.map(|running| -> Result<_> {
             let (mean, var) = (view("running mean", running.mean)?, view("running variance", running.var)?);
@@ -79,21 +89,21 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// The statistics of `x [..., C]`, in `into` if given, and, with `gamma` and `beta`, the norm by them.
+/// The statistics of `x [..., C]`, written to `into` if given, and, with `gamma` and `beta`, the norm with them.
 pub(crate) fn stats<T: OnCuda>(
     op: &'static str,
     x: &Tensor,
     channels: usize,
     eps: f64,
     into: Option<&BatchStats>,
-    norm: Option<(&Tensor, &Tensor, Option<Running>, bool)>,
+    norm: Option<(&Tensor, &Tensor, Option<RunningStats>, bool)>,
 ) -> Result<(BatchStats, Option<Affine>)> {
     let pixels = x.elem_count() / channels;
     let x = View::pixels::<T>(op, "x", x)?;
     let device = x.device()?.clone();
     let (name, vector) = kernel::<T>("stats", &[channels, x.pitch]);
     let (across, parts) = grid(pixels, channels, vector);
-    let (_partial, partial) = room::<f32>(&device, 2 * parts as usize * channels)?;
+    let (_partial, partial) = uninit::<f32>(&device, 2 * parts as usize * channels)?;
     let made = match into {
         Some(into) => into.clone(),
         None => {
@@ -113,13 +123,13 @@ pub(crate) fn stats<T: OnCuda>(
         .transpose()?;
     let of = match &parameters {
         Some((parameters, [(_, scale), (_, shift)])) => parameters.norm([at[0], at[1], at[2], *scale, *shift], eps),
-        None => Norm { eps, mean: at[0], var: at[1], inv_std: at[2], ..NOTHING },
+        None => Norm { eps, mean: at[0], var: at[1], inv_std: at[2], ..EMPTY },
     };
-    // SAFETY: `x` has so many pixels and channels; the other memory has been made for them, or is a vector of so many
-    // channels. Running statistics are written by this stream alone.
+    // SAFETY: `x` has this many pixels and channels; the other memory is made for them, or is a vector of as many channels.
+    // Only this stream writes running statistics.
     unsafe {
         launch!(device, &name, (across, parts), (ACROSS, DOWN);
-            x.at, pixels as i64, channels as i32, x.pitch as i64, partial, turns(&device)?, of);
+            x.at, pixels as i64, channels as i32, x.pitch as i64, partial, block_counters(&device)?, of);
     }
     let vector = |slice| tensor(slice, &device, channels);
     let affine = parameters.map(|(_, [(scale, _), (shift, _)])| Affine {
@@ -131,7 +141,8 @@ pub(crate) fn stats<T: OnCuda>(
     Ok((made, affine))
 }
 
-const NOTHING: Norm = Norm {
+/// A norm without parameters and running statistics.
+const EMPTY: Norm = Norm {
     eps: 0.0,
     mean: NULL,
     var: NULL,
@@ -146,14 +157,14 @@ const NOTHING: Norm = Norm {
     unbiased: 1.0,
 };
 
-/// The norm by `stats` as a change of each channel.
+/// The norm with `stats`, as scale and shift.
 pub(crate) fn prepare(
     op: &'static str,
     stats: &BatchStats,
     gamma: &Tensor,
     beta: &Tensor,
     relu: bool,
-    running: Option<Running>,
+    running: Option<RunningStats>,
 ) -> Result<Affine> {
     let channels = stats.mean.elem_count();
     let view = |name, tensor| View::new::<f32>(op, name, tensor);
@@ -171,25 +182,25 @@ pub(crate) fn prepare(
     Ok(Affine { scale: tensor(scale, &device, channels), shift: tensor(shift, &device, channels), relu })
 }
 
-/// Scale, shift and whether a ReLU follows, of what may change an input.
-pub(super) struct Change<'a> {
+/// The affine that is applied to an input while it is loaded, if any.
+pub(super) struct Prologue<'a> {
     pub(super) scale: Option<View<'a>>,
     pub(super) shift: Option<View<'a>>,
     pub(super) relu: bool,
 }
 
-impl<'a> Change<'a> {
+impl<'a> Prologue<'a> {
     pub(super) fn new(op: &'static str, x: Input<'a>) -> Result<Self> {
         let (affine, channels) = (x.affine, x.x.dims().last().copied().unwrap_or(0));
         affine.map_or(Ok(()), |affine| check_shape(op, "scale", &affine.scale, &[channels]))?;
         let view =
             |name, of: fn(&Affine) -> &Tensor| affine.map(|affine| View::new::<f32>(op, name, of(affine))).transpose();
         let (scale, shift) = (view("scale", |a| &a.scale)?, view("shift", |a| &a.shift)?);
-        Ok(Change { scale, shift, relu: affine.is_some_and(|affine| affine.relu) })
+        Ok(Prologue { scale, shift, relu: affine.is_some_and(|affine| affine.relu) })
     }
 }
 
-/// `x + residual`, each changed on the way in, with ReLU if `relu`.
+/// `x + residual`, each with its affine, followed by a ReLU if `relu`.
 pub(crate) fn normalised<T: OnCuda>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
     if x.affine.is_none() && residual.is_none() && !relu && x.x.is_contiguous() {
         return Ok(x.x.clone());
@@ -197,33 +208,38 @@ pub(crate) fn normalised<T: OnCuda>(op: &'static str, x: Input, residual: Option
     let shape = x.x.shape().clone();
     let channels = *shape.dims().last().unwrap_or(&1);
     let pixels = shape.elem_count() / channels.max(1);
-    let (change, other) = (Change::new(op, x)?, residual.map(|residual| Change::new(op, residual)).transpose()?);
-    let other = other.unwrap_or(Change { scale: None, shift: None, relu: false });
+    let (prologue, other) = (Prologue::new(op, x)?, residual.map(|residual| Prologue::new(op, residual)).transpose()?);
+    let other = other.unwrap_or(Prologue { scale: None, shift: None, relu: false });
     let residual = residual.map(|residual| View::new::<T>(op, "residual", residual.x)).transpose()?;
     let x = View::pixels::<T>(op, "x", x.x)?;
     let device = x.device()?.clone();
-    let (y, at) = room::<T>(&device, shape.elem_count())?;
+    let (y, at) = uninit::<T>(&device, shape.elem_count())?;
     let (name, vector) = kernel::<T>("normalise", &[channels, x.pitch]);
-    // SAFETY: all have so many pixels of so many channels, `x` `pitch` apart.
+    // SAFETY: all have as many pixels and channels, those of `x` `pitch` apart.
     unsafe {
-        launch!(device, &name, blocks(shape.elem_count() / vector), (THREADS, 1);
+        launch!(device, &name, blocks_32(op, "x", shape.elem_count(), vector)?, (THREADS, 1);
             x.at, pixels as i64, channels as i32, x.pitch as i64,
-            address_of(&change.scale), address_of(&change.shift), i32::from(change.relu),
+            address_of(&prologue.scale), address_of(&prologue.shift), i32::from(prologue.relu),
             address_of(&residual), address_of(&other.scale), address_of(&other.shift), i32::from(other.relu),
             i32::from(relu), at);
     }
     Ok(tensor(y, &device, shape))
 }
 
-/// What a gradient is masked by, as the kernels number it.
+/// Where the ReLU passes the gradient, by the kernels' numbers.
+#[derive(Clone, Copy)]
+#[repr(u32)]
 enum Mask {
-    None = 0,
-    Result = 1,
-    Again = 2,
+    /// Everywhere.
+    None = MASK_NONE,
+    /// Where its stored result is positive.
+    Result = MASK_RESULT,
+    /// Where its recomputed result is positive.
+    Recomputed = MASK_RECOMPUTED,
 }
 
-/// The gradient of a batch norm; added to `into`, in place, or returned.
-#[allow(clippy::too_many_arguments)] // the operands of the forward pass, and what it returned
+/// The gradient of a batch norm, added to `into` in place, or returned.
+#[allow(clippy::too_many_arguments)] // the operands and results of the forward pass
 fn gradient<T: OnCuda>(
     op: &'static str,
     dy: &Tensor,
@@ -250,36 +266,37 @@ fn gradient<T: OnCuda>(
         return Err(Error::Parameter { op, name: "into", expected: "a tensor of its own".to_owned(), got }.into());
     }
     let device = x.device()?.clone();
-    let mask = mask as i32;
+    let mask = mask as u32;
 
     let dx_pitch = target.as_ref().map_or(channels, |into| into.pitch);
     let (name, vector) = kernel::<T>("grad_sums", &[channels, x.pitch, dx_pitch]);
     let (across, parts) = grid(pixels, channels, vector);
-    let (_partial, partial) = room::<f32>(&device, 2 * parts as usize * channels)?;
-    let (_coefficients, coefficients) = room::<f32>(&device, 5 * channels)?;
+    let (_partial, partial) = uninit::<f32>(&device, 2 * parts as usize * channels)?;
+    let (_coefficients, coefficients) = uninit::<f32>(&device, 5 * channels)?;
     let [(dgamma, dgamma_at), (dbeta, dbeta_at)] = vectors(&device, channels)?;
-    let made = target.is_none().then(|| room::<T>(&device, count)).transpose()?;
+    let made = target.is_none().then(|| uninit::<T>(&device, count)).transpose()?;
     let dx = target.as_ref().map_or_else(|| made.as_ref().map_or(NULL, |made| made.1), |into| into.at);
-    let left = has_residual.then(|| room::<T>(&device, count)).transpose()?;
-    // SAFETY: all have so many pixels of so many channels, `x` and `dx` their pitches apart.
+    let masked = has_residual.then(|| uninit::<T>(&device, count)).transpose()?;
+    // SAFETY: all have as many pixels and channels, those of `x` and `dx` their pitches apart.
     unsafe {
         launch!(device, &name, (across, parts), (ACROSS, DOWN);
             dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask,
-            gamma.at, beta.at, mean.at, inv_std.at, partial, turns(&device)?, coefficients, dgamma_at, dbeta_at);
+            gamma.at, beta.at, mean.at, inv_std.at, partial, block_counters(&device)?, coefficients, dgamma_at, dbeta_at);
         let name = kernel::<T>("grad", &[channels, x.pitch, dx_pitch]).0;
-        launch!(device, &name, blocks(count / vector), (THREADS, 1);
-            dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask, coefficients, dx, dx_pitch as i64, i32::from(target.is_some()), left.as_ref().map_or(NULL, |left| left.1));
+        launch!(device, &name, blocks_32(op, "x", count, vector)?, (THREADS, 1);
+            dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask, coefficients, dx,
+            dx_pitch as i64, i32::from(target.is_some()), masked.as_ref().map_or(NULL, |masked| masked.1));
     }
     let dx = match (made, into) {
         (Some((dx, _)), _) => tensor(dx, &device, shape.clone()),
         (None, Some(into)) => into.clone(),
-        (None, None) => return Err(candle_core::Error::Msg("a gradient goes somewhere".into())),
+        (None, None) => return Err(candle_core::Error::Msg("a gradient has no destination".into())),
     };
     Ok(BatchNormGrads {
         dx,
         dgamma: tensor(dgamma, &device, channels),
         dbeta: tensor(dbeta, &device, channels),
-        dresidual: left.map(|(left, _)| tensor(left, &device, shape)),
+        dresidual: masked.map(|(masked, _)| tensor(masked, &device, shape)),
     })
 }
 
@@ -299,7 +316,7 @@ pub(crate) fn backward<T: OnCuda>(
     let mask = match y {
         _ if !relu => Mask::None,
         Some(_) => Mask::Result,
-        None => Mask::Again,
+        None => Mask::Recomputed,
     };
     gradient::<T>(op, dy, x, y, gamma, beta, stats, mask, has_residual, None)
 }
@@ -314,6 +331,6 @@ pub(crate) fn backward_add<T: OnCuda>(
     stats: &BatchStats,
     into: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
-    let grads = gradient::<T>(op, dy, x, None, gamma, beta, stats, Mask::Again, false, Some(into))?;
+    let grads = gradient::<T>(op, dy, x, None, gamma, beta, stats, Mask::Recomputed, false, Some(into))?;
     Ok((grads.dgamma, grads.dbeta))
 }

@@ -1,17 +1,21 @@
-//! Steps of optimisers, many tensors at a time.
+//! Optimiser steps, many tensors per launch.
 
 use candle_core::{DType, Result, cuda_backend::cudarc::driver::DeviceRepr};
 use half::bf16;
 
-use super::{NULL, THREADS, View, launch};
-use crate::{Error, Step};
+use super::{
+    constants::{STEP as STEP_LEN, TENSORS as TENSORS_LEN, THREADS},
+    launch::launch,
+    operand::{NULL, View},
+};
+use crate::{error::Error, optim::step::Step};
 
-/// Tensors of one launch (as in the kernels).
-const TENSORS: usize = 64;
-/// Elements that a block steps over (as in the kernels).
-const STEP: usize = 4096;
+/// Tensors of one launch.
+const TENSORS: usize = TENSORS_LEN as usize;
+/// Elements that a block updates.
+const STEP: usize = STEP_LEN as usize;
 
-/// As the kernels have it.
+/// The struct of this name in `cuda/kernels.cu`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Tensors {
@@ -29,7 +33,7 @@ struct Tensors {
 // SAFETY: numbers and addresses, laid out as in C.
 unsafe impl DeviceRepr for Tensors {}
 
-/// Launches a kernel for as many tensors at a time as its parameters hold.
+/// Launches a kernel for every [`TENSORS`] tensors: as many as fit into its arguments.
 fn each(
     op: &'static str,
     steps: &[Step],
@@ -86,7 +90,7 @@ fn each(
 /// SGD with momentum and weight decay, by PyTorch's formula.
 pub(crate) fn sgd(op: &'static str, steps: &[Step], lr: f32, mu: f32, wd: f32) -> Result<()> {
     each(op, steps, |device, tensors, blocks| {
-        // SAFETY: every address is that of a tensor of the length beside it; nobody else has these parameters.
+        // SAFETY: every address is that of a tensor with the length beside it, and no two of them overlap.
         unsafe { launch!(device, "sgd", (blocks, 1), (THREADS, 1); tensors, lr, mu, wd) };
         Ok(())
     })
@@ -97,7 +101,7 @@ pub(crate) fn adamw(op: &'static str, steps: &[Step], [lr, beta1, beta2, eps, wd
     if steps.iter().any(|step| step.second.is_none()) {
         return Err(Error::Parameter { op, name: "second", expected: "a moment".into(), got: "None".into() }.into());
     }
-    // In f64, as far as the elements have no part in it.
+    // Computed in f64: these do not depend on the elements.
     let bias = |beta: f64| 1.0 - beta.powf(step.max(1) as f64);
     let (rate, root) = ((lr / bias(beta1)) as f32, bias(beta2).sqrt() as f32);
     let kept = (1.0 - lr * wd) as f32;

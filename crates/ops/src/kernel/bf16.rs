@@ -1,6 +1,6 @@
 //! Rounding to bf16: the upper half of an `f32`, to nearest, ties to even.
 
-/// The bits of `v` in bf16; not a number stays so.
+/// The bits of `v` as bf16; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn bits(v: f32) -> u16 {
     let bits = v.to_bits();
@@ -8,19 +8,19 @@ pub(crate) fn bits(v: f32) -> u16 {
     (if v.is_nan() { (bits >> 16) | 0x40 } else { rounded }) as u16
 }
 
-/// Two numbers side by side, the first in the lower half.
+/// A pair of bf16 numbers, the first in the lower half.
 #[inline(always)]
 pub(crate) fn pair(low: f32, high: f32) -> u32 {
     u32::from(bits(low)) | u32::from(bits(high)) << 16
 }
 
-/// Rounds in place.
+/// Rounds in place, keeping `f32` storage.
 #[inline(always)]
 pub(crate) fn round(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = f32::from_bits(u32::from(bits(*v)) << 16));
 }
 
-/// Elements of two rows become pairs, the first row's in the lower half.
+/// Pairs the elements of two rows, the first row's in the lower halves.
 #[inline(always)]
 pub(crate) fn pair_rows(low: &[f32], high: &[f32], pairs: &mut [u32]) {
     for (to, (low, high)) in pairs.iter_mut().zip(low.iter().zip(high)) {

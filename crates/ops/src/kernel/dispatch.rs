@@ -1,52 +1,78 @@
-//! Kernels that are written in registers, compiled once for each instruction set and form of result.
+//! Kernels written with explicit vectors, compiled once per instruction set and [`Form`] of the result.
 
-use super::{Isa, isa, vector::Leave};
+use super::{
+    form::{FLOATS, Form, HALVES, HIGH, LOW, PAIRS},
+    isa::{Isa, has_bf16, isa},
+    vector::Convert,
+};
 
-/// How floats are left in a row of scratch memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Form {
-    /// As they are.
-    Floats = FLOATS,
-    /// As bf16, two in the place of a float.
-    Halves = HALVES,
-    /// As bf16 in the lower half of each float's place, the upper half zero.
-    Low = LOW,
-    /// As bf16 in the upper half of each float's place; the lower half stays.
-    High = HIGH,
-    /// Two rows in one: the first [`Form::Low`], the second [`Form::High`].
-    Pairs = PAIRS,
-}
-
-pub(super) const FLOATS: u8 = 0;
-pub(super) const HALVES: u8 = 1;
-pub(super) const LOW: u8 = 2;
-pub(super) const HIGH: u8 = 3;
-pub(super) const PAIRS: u8 = 4;
-
-impl Form {
-    /// Elements of a row of so many floats.
-    pub(super) fn room(self, floats: usize) -> usize {
-        if self == Form::Halves { 2 * floats } else { floats }
-    }
-}
-
-/// Work for vectors.
+/// A computation that is generic in the vector type.
 pub(super) trait Job {
     /// # Safety
     ///
-    /// The CPU has the instructions of `V`, and what the job says of its pointers and lengths is true.
-    unsafe fn run<V: Leave, const FORM: u8>(&self);
+    /// The CPU has the instructions of `V`, and the job's pointers and lengths are valid.
+    unsafe fn run<V: Convert, const FORM: u8>(&self);
+}
+
+/// A [`Job`] over rows of elements, in which each vector is computed independently of the others.
+pub(super) trait Rows {
+    /// Number of rows.
+    #[inline(always)]
+    fn rows(&self) -> usize {
+        1
+    }
+
+    /// Elements in a row.
+    fn row_len(&self) -> usize;
+
+    /// Computes the vector of a row that starts at element `at`. Implementations must be `#[inline(always)]` and must not
+    /// call closures: a function that is not inlined is compiled without the vector instructions.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of `V`, and the row has `V::LANES` elements from `at` on.
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, row: usize, at: usize);
+}
+
+/// Computes a row from element `at` on: whole vectors first, then the remaining elements one by one.
+///
+/// # Safety
+///
+/// As [`Job::run`].
+#[inline(always)]
+pub(super) unsafe fn for_each_vector<R: Rows, V: Convert, const FORM: u8>(job: &R, row: usize, mut at: usize) {
+    let len = job.row_len();
+    // SAFETY: the row has a whole vector, then one element, from `at` on; the rest is the caller's promise.
+    unsafe {
+        while at + V::LANES <= len {
+            job.vector::<V, FORM>(row, at);
+            at += V::LANES;
+        }
+        while at < len {
+            job.vector::<[f32; 1], FORM>(row, at);
+            at += 1;
+        }
+    }
+}
+
+impl<R: Rows> Job for R {
+    #[inline(always)]
+    unsafe fn run<V: Convert, const FORM: u8>(&self) {
+        for row in 0..self.rows() {
+            // SAFETY: the caller's promise.
+            unsafe { for_each_vector::<R, V, FORM>(self, row, 0) };
+        }
+    }
 }
 
 /// Runs a job with the widest vectors of the instruction set in use.
 ///
 /// # Safety
 ///
-/// What the job says of its pointers and lengths is true.
+/// The job's pointers and lengths are valid.
 #[inline]
 pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
-    // SAFETY: `isa` and `bf16` return what this CPU has; the rest is the caller's promise.
+    // SAFETY: `isa` and `has_bf16` report what this CPU has; the rest is the caller's promise.
     unsafe {
         match form {
             #[cfg(target_arch = "x86_64")]
@@ -55,27 +81,19 @@ pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
             Form::Floats if isa() == Isa::Avx2 => x86::avx2(job),
             Form::Floats => job.run::<[f32; 4], FLOATS>(),
             #[cfg(target_arch = "x86_64")]
-            Form::Halves if bf16() => x86::avx512_bf16::<J, HALVES>(job),
+            Form::Halves if has_bf16() => x86::avx512_bf16::<J, HALVES>(job),
             #[cfg(target_arch = "x86_64")]
-            Form::Low if bf16() => x86::avx512_bf16::<J, LOW>(job),
+            Form::Low if has_bf16() => x86::avx512_bf16::<J, LOW>(job),
             #[cfg(target_arch = "x86_64")]
-            Form::High if bf16() => x86::avx512_bf16::<J, HIGH>(job),
+            Form::High if has_bf16() => x86::avx512_bf16::<J, HIGH>(job),
             #[cfg(target_arch = "x86_64")]
-            Form::Pairs if bf16() => x86::avx512_bf16::<J, PAIRS>(job),
+            Form::Pairs if has_bf16() => x86::avx512_bf16::<J, PAIRS>(job),
             Form::Halves => job.run::<[f32; 4], HALVES>(),
             Form::Low => job.run::<[f32; 4], LOW>(),
             Form::High => job.run::<[f32; 4], HIGH>(),
             Form::Pairs => job.run::<[f32; 4], PAIRS>(),
         }
     }
-}
-
-/// Whether the instruction set in use multiplies bf16 numbers.
-pub fn bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -86,7 +104,7 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn avx512<J: Job>(job: &J) {
-        // SAFETY: this function has the instructions, in the two below as well; the rest is the caller's promise.
+        // SAFETY: this function has the instructions, as do the two below; the rest is the caller's promise.
         unsafe { job.run::<__m512, FLOATS>() }
     }
 

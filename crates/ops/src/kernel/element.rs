@@ -1,33 +1,34 @@
-//! What activations are stored in.
+//! The element types of activations.
 
 use half::bf16;
 
 use super::{
     bf16::bits,
-    dispatch::{Form, HALVES, Job, dispatch},
-    vector::{Leave, Vector},
+    dispatch::{Rows, dispatch},
+    form::Form,
+    vector::Convert,
 };
 
-/// `f32`, or its upper half; sums are `f32` either way.
+/// `f32` or bf16, its upper half. Sums are `f32` for both.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
-    /// Whether it is bf16.
+    /// Whether the type is bf16.
     const BF16: bool;
     const ZERO: Self;
 
     fn wide(self) -> f32;
-    /// To nearest, ties to even.
+    /// Rounds to nearest, ties to even.
     fn narrow(v: f32) -> Self;
 
-    /// A vector of them.
+    /// Loads a vector as `f32`.
     ///
     /// # Safety
-    /// The CPU has `V`, and there is one at `from`.
-    unsafe fn load<V: Leave>(from: *const Self) -> V;
+    /// The CPU has `V`, and `V::LANES` elements can be read at `from`.
+    unsafe fn load<V: Convert>(from: *const Self) -> V;
 
-    /// Writes floats as elements.
+    /// Converts floats to elements and writes them.
     ///
     /// # Safety
-    /// There is room for them at `to`, which is nobody else's.
+    /// `to` has room for as many elements, and no other thread uses it.
     unsafe fn put(values: &[f32], to: *mut Self);
 }
 
@@ -44,7 +45,7 @@ impl Element for f32 {
         v
     }
     #[inline(always)]
-    unsafe fn load<V: Leave>(from: *const f32) -> V {
+    unsafe fn load<V: Convert>(from: *const f32) -> V {
         // SAFETY: the caller's promise.
         unsafe { V::load(from) }
     }
@@ -68,38 +69,39 @@ impl Element for bf16 {
         bf16::from_bits(bits(v))
     }
     #[inline(always)]
-    unsafe fn load<V: Leave>(from: *const bf16) -> V {
+    unsafe fn load<V: Convert>(from: *const bf16) -> V {
         // SAFETY: the caller's promise; a bf16 is its bits.
-        unsafe { V::load_halves(from.cast()) }
+        unsafe { V::load_bf16(from.cast()) }
     }
     #[inline(always)]
     unsafe fn put(values: &[f32], to: *mut bf16) {
-        // SAFETY: as long as `values`, the caller says.
+        // SAFETY: the caller's promise; a bf16 is its bits.
         unsafe { dispatch(Form::Halves, &Put { values, to: to.cast() }) }
     }
 }
 
-/// Writing floats as bf16.
+impl Form {
+    /// The form in which results of this type are stored.
+    pub(super) fn of<T: Element>() -> Form {
+        if T::BF16 { Form::Halves } else { Form::Floats }
+    }
+}
+
+/// Writes floats as bf16.
 struct Put<'a> {
     values: &'a [f32],
     to: *mut f32,
 }
 
-impl Job for Put<'_> {
+impl Rows for Put<'_> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let (from, len) = (self.values.as_ptr(), self.values.len());
-        let mut done = 0;
-        // SAFETY: `done` stays below the length by a vector, then by one float; room is the caller's promise.
-        unsafe {
-            while done + V::LANES <= len {
-                V::load(from.add(done)).leave::<HALVES>(self.to, done);
-                done += V::LANES;
-            }
-            while done < len {
-                <[f32; 1]>::load(from.add(done)).leave::<HALVES>(self.to, done);
-                done += 1;
-            }
-        }
+    fn row_len(&self) -> usize {
+        self.values.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
+        // SAFETY: the caller's promise; `to` has room for as many elements as `values`.
+        unsafe { V::load(self.values.as_ptr().add(at)).store_as::<FORM>(self.to, at) };
     }
 }

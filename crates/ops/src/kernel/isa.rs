@@ -1,4 +1,4 @@
-//! Which instructions the kernels use.
+//! The instruction set of the kernels.
 
 use std::sync::OnceLock;
 
@@ -13,8 +13,8 @@ pub enum Isa {
     Portable,
 }
 
-/// The instruction set in use: the best this CPU has, or what the environment variable `AGCNN_ISA` (`avx512`, `avx2`,
-/// `portable`) asks for if this CPU has it. Decided once per process.
+/// The instruction set in use: the best one of this CPU, or the one that the environment variable `AGCNN_ISA` (`avx512`,
+/// `avx2`, `portable`) names, if the CPU has it. Decided once per process.
 pub fn isa() -> Isa {
     static CHOSEN: OnceLock<Isa> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
@@ -26,6 +26,14 @@ pub fn isa() -> Isa {
             .or_else(|| all.iter().find(|(_, isa)| isa.is_supported()))
             .map_or(Isa::Portable, |(_, isa)| *isa)
     })
+}
+
+/// Whether the instruction set in use multiplies bf16 numbers.
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 impl Isa {

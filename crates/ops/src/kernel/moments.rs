@@ -1,4 +1,4 @@
-//! Mean and variance per channel, from those of parts of the pixels.
+//! Mean and variance per channel, combined from the moments of parts of the pixels.
 
 use std::mem::MaybeUninit;
 
@@ -8,9 +8,16 @@ pub(crate) struct Moments {
     pub(crate) var: Vec<f64>,
 }
 
-/// What is known of parts of the pixels: `[part][2][channels]`, the mean and the sum of squared deviations from it.
+impl Moments {
+    /// `1 / sqrt(var + eps)`.
+    pub(crate) fn inv_std(&self, eps: f64) -> Vec<f64> {
+        self.var.iter().map(|v| (v + eps).sqrt().recip()).collect()
+    }
+}
+
+/// The mean, and the sum of squared deviations from it, of each part of the pixels and channel: `[part][2][channels]`.
 pub(crate) struct Parts {
-    /// How many each part has.
+    /// Pixels of each part.
     pixels: Vec<usize>,
     channels: usize,
     values: Vec<f64>,
@@ -22,19 +29,19 @@ impl Parts {
         Parts { pixels, channels, values }
     }
 
-    /// All of them, to be written.
+    /// All values, for writing.
     pub(crate) fn values(&mut self) -> &mut [MaybeUninit<f64>] {
         let (start, len) = (self.values.as_mut_ptr(), self.values.len());
-        // SAFETY: the same elements under the same exclusive borrow; they hold numbers, and numbers are written.
+        // SAFETY: the same elements under the same exclusive borrow; they are initialised, and only numbers are written.
         unsafe { std::slice::from_raw_parts_mut(start.cast(), len) }
     }
 
-    /// Where the two rows of a part start.
+    /// Where the two rows of a part start in the values.
     pub(crate) fn at(part: usize, channels: usize) -> [usize; 2] {
         [2 * part * channels, (2 * part + 1) * channels]
     }
 
-    /// Those of all pixels, of which there must be one at least (Chan, Golub and LeVeque 1979).
+    /// The moments of all pixels (Chan, Golub and LeVeque 1979). There must be at least one pixel.
     pub(crate) fn total(&self) -> Moments {
         let c = self.channels;
         let (mut mean, mut squares) = (vec![0.0; c], vec![0.0; c]);
@@ -55,12 +62,12 @@ impl Parts {
     }
 }
 
-/// The widest row.
+/// Channels of the widest row.
 const LANES: usize = 32;
 
-/// Mean and squared deviations of at most 32 channels over a few rows, of which there must be one at least.
+/// Mean and sum of squared deviations of at most 32 channels over a few rows; at least one row.
 ///
-/// Values are taken relative to the first row, so that a mean far from zero does not swallow the variance.
+/// Values are taken relative to the first row, so that the variance stays exact when the mean is far from zero.
 #[inline(always)]
 pub(crate) fn of_rows<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]> + Clone, [mean, squares]: [&mut [f64]; 2]) {
     let n = rows.len() as f64;

@@ -1,120 +1,105 @@
-//! Element-wise passes over pixels, in registers: a vector of channels at a time.
+//! Element-wise passes over pixels, a vector of channels at a time.
 
 use std::{mem::MaybeUninit, ops::Range};
 
 use super::{
-    Element,
-    conv::Change,
-    dispatch::{Form, Job, dispatch},
-    vector::Leave,
+    dispatch::{Job, Rows, dispatch, for_each_vector},
+    element::Element,
+    form::Form,
+    prologue::Prologue,
+    vector::Convert,
 };
 
-/// The form in which results are left.
-fn form<T: Element>() -> Form {
-    if T::BF16 { Form::Halves } else { Form::Floats }
-}
-
-/// `x + residual`, each changed on the way in, with ReLU if `relu`, to `y`; all of one length, without gaps.
+/// Writes `x + residual` to `y`, each with its prologue, with a ReLU after the sum if `relu`. All have one length and no
+/// gaps between pixels.
 pub(crate) fn sum<T: Element>(
     x: &[T],
-    change: Change,
-    residual: Option<(&[T], Change)>,
+    prologue: Prologue,
+    residual: Option<(&[T], Prologue)>,
     relu: bool,
     y: &mut [MaybeUninit<T>],
 ) {
-    let c = change.scale.len();
-    assert!(change.shift.len() == c && c > 0 && x.len() == y.len() && x.len().is_multiple_of(c));
-    if let Some((residual, change)) = residual {
-        assert!(residual.len() == x.len() && change.scale.len() == c && change.shift.len() == c);
+    let c = prologue.scale.len();
+    assert!(prologue.shift.len() == c && c > 0 && x.len() == y.len() && x.len().is_multiple_of(c));
+    if let Some((residual, prologue)) = residual {
+        assert!(residual.len() == x.len() && prologue.scale.len() == c && prologue.shift.len() == c);
     }
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let job = Sum { x, change, residual, floor, y: y.as_mut_ptr().cast() };
+    let job = Sum { x, prologue, residual, floor, y: y.as_mut_ptr().cast() };
     // SAFETY: the slices are as long as just checked, and `y` is exclusive.
-    unsafe { dispatch(form::<T>(), &job) }
+    unsafe { dispatch(Form::of::<T>(), &job) }
 }
 
 struct Sum<'a, T> {
     x: &'a [T],
-    change: Change<'a>,
-    residual: Option<(&'a [T], Change<'a>)>,
+    prologue: Prologue<'a>,
+    residual: Option<(&'a [T], Prologue<'a>)>,
     floor: f32,
     y: *mut T,
 }
 
-impl<T: Element> Job for Sum<'_, T> {
+impl<T: Element> Rows for Sum<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let c = self.change.scale.len();
-        for first in (0..self.x.len()).step_by(c) {
-            let mut at = 0;
-            // SAFETY: `at` stays below `c` by a vector, then by one element; the rest is the caller's promise.
-            unsafe {
-                while at + V::LANES <= c {
-                    self.lanes::<V, FORM>(first, at);
-                    at += V::LANES;
-                }
-                while at < c {
-                    self.lanes::<[f32; 1], FORM>(first, at);
-                    at += 1;
-                }
-            }
-        }
+    fn rows(&self) -> usize {
+        self.x.len() / self.row_len()
     }
-}
-
-impl<T: Element> Sum<'_, T> {
-    /// # Safety
-    /// A vector of the row at `first`, from `at` on.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, first: usize, at: usize) {
+    fn row_len(&self) -> usize {
+        self.prologue.scale.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, row: usize, at: usize) {
+        let first = row * self.row_len();
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sum = changed::<T, V>(self.x.as_ptr().add(first + at), &self.change, at);
-            if let Some((residual, change)) = &self.residual {
-                sum = sum.add(changed::<T, V>(residual.as_ptr().add(first + at), change, at));
+            let mut sum = load::<T, V>(self.x.as_ptr().add(first + at), &self.prologue, at);
+            if let Some((residual, prologue)) = &self.residual {
+                sum = sum.add(load::<T, V>(residual.as_ptr().add(first + at), prologue, at));
             }
-            sum.at_least(V::splat(&self.floor)).leave::<FORM>(self.y.add(first).cast(), at);
+            sum.at_least(V::splat(&self.floor)).store_as::<FORM>(self.y.add(first).cast(), at);
         }
     }
 }
 
-/// A vector, changed as the channels from `at` on are.
+/// Loads a vector and applies the prologue of the channels from `at` on.
 ///
 /// # Safety
-/// The CPU has `V`, and there is one at `from`, and at `at`.
+/// The CPU has `V`, and both `from` and the channels from `at` on have `V::LANES` elements.
 #[inline(always)]
-unsafe fn changed<T: Element, V: Leave>(from: *const T, change: &Change, at: usize) -> V {
+unsafe fn load<T: Element, V: Convert>(from: *const T, prologue: &Prologue, at: usize) -> V {
     // SAFETY: the caller's promise.
     unsafe {
-        let (scale, shift): (V, V) = (V::load(change.scale.as_ptr().add(at)), V::load(change.shift.as_ptr().add(at)));
-        T::load::<V>(from).mul(scale).add(shift).at_least(V::splat(&change.floor()))
+        let (scale, shift): (V, V) =
+            (V::load(prologue.scale.as_ptr().add(at)), V::load(prologue.shift.as_ptr().add(at)));
+        T::load::<V>(from).mul(scale).add(shift).at_least(V::splat(&prologue.floor()))
     }
 }
 
-/// Where the ReLU behind a batch norm let the gradient pass.
+/// Where the ReLU after a batch norm passes the gradient.
 #[derive(Clone, Copy)]
 pub(crate) enum Mask<'a, T> {
-    /// There was none.
+    /// Everywhere: there was no ReLU.
     All,
-    /// Where its result, `[..., C]` without gaps, is positive.
+    /// Where its stored result, `[..., C]` without gaps, is positive.
     Result(&'a [T]),
-    /// Where `scale x + shift` is positive.
-    Again { scale: &'a [f32], shift: &'a [f32] },
+    /// Where `scale x + shift`, the recomputed result, is positive.
+    Recomputed { scale: &'a [f32], shift: &'a [f32] },
 }
 
-/// What the gradient of a batch norm is made of: some pixels `[..., C]`.
+/// The operands of a batch norm's gradient, for some pixels `[..., C]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Masked<'a, T> {
-    /// The gradient behind the ReLU, without gaps.
+    /// The gradient after the ReLU, without gaps.
     pub(crate) dy: &'a [T],
     pub(crate) mask: Mask<'a, T>,
-    /// What was normalised; pixels are `pitch` elements apart.
+    /// The input of the batch norm; pixels are `pitch` elements apart.
     pub(crate) x: &'a [T],
     pub(crate) pitch: usize,
 }
 
 impl<'a, T: Element> Masked<'a, T> {
-    /// Some of the pixels, of `c` channels.
+    /// The operands for a range of the pixels, which have `c` channels.
     pub(crate) fn pixels(&self, range: Range<usize>, c: usize) -> Masked<'a, T> {
         let within = range.start * c..range.end * c;
         let mask = match self.mask {
@@ -125,17 +110,18 @@ impl<'a, T: Element> Masked<'a, T> {
         Masked { dy: &self.dy[within], mask, x: &self.x[range.start * self.pitch..end], pitch: self.pitch }
     }
 
-    /// Adds, per channel, the sums of `d`, which is what of `dy` passes the mask, and of `d (x - mean)`.
+    /// Adds to `sum` and `product`, per channel, the sums of `d` and of `d (x - mean)`, where `d` is the masked `dy`.
     pub(crate) fn sums(&self, mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
         let c = mean.len();
         self.check(c);
         assert!(sum.len() == c && product.len() == c);
-        let job = Sums { of: *self, mean, sum: sum.as_mut_ptr(), product: product.as_mut_ptr() };
+        let job = Sums(ChannelSums { of: *self, mean, sum: sum.as_mut_ptr(), product: product.as_mut_ptr() });
         // SAFETY: the slices are as long as just checked, and the sums exclusive.
         unsafe { dispatch(Form::Floats, &job) }
     }
 
-    /// Writes `a d + b x + e` to `dx` and `d` to `d`, both without gaps; `coefficients` are `a`, `b` and `e` per channel.
+    /// Writes `a d + b x + e` to `dx` and the masked gradient to `d`, both without gaps; `coefficients` are `a`, `b` and `e`
+    /// per channel.
     pub(crate) fn gradient(
         &self,
         coefficients: [&[f32]; 3],
@@ -145,25 +131,25 @@ impl<'a, T: Element> Masked<'a, T> {
         assert!(dx.len() == self.dy.len() && d.as_ref().is_none_or(|d| d.len() == dx.len()));
         let d = d.map_or(std::ptr::null_mut(), |d| d.as_mut_ptr().cast());
         let pitch = coefficients[0].len();
-        self.leave(Gradient::<T, false> { of: *self, coefficients, dx: dx.as_mut_ptr().cast(), pitch, d });
+        self.run(Gradient::<T, false> { of: *self, coefficients, dx: dx.as_mut_ptr().cast(), pitch, d });
     }
 
-    /// As [`Masked::gradient`], added to what is in `dx`, whose pixels are `pitch` apart.
+    /// As [`Masked::gradient`], but added to `dx`, whose pixels are `pitch` apart.
     pub(crate) fn add_gradient(&self, coefficients: [&[f32]; 3], dx: &mut [T], pitch: usize) {
         let (c, len) = (coefficients[0].len(), self.dy.len());
         assert!(len == 0 || pitch >= c && (len / c - 1) * pitch + c <= dx.len());
         let d = std::ptr::null_mut();
-        self.leave(Gradient::<T, true> { of: *self, coefficients, dx: dx.as_mut_ptr(), pitch, d });
+        self.run(Gradient::<T, true> { of: *self, coefficients, dx: dx.as_mut_ptr(), pitch, d });
     }
 
-    /// `dx` and `d` have room for the pixels, and `dx` holds some if they are added to.
-    fn leave<const ADD: bool>(&self, job: Gradient<T, ADD>) {
+    /// `dx` and `d` must have room for the pixels, and `dx` must be initialised if `ADD`.
+    fn run<const ADD: bool>(&self, job: Gradient<T, ADD>) {
         let [a, b, e] = job.coefficients;
         assert!(b.len() == a.len() && e.len() == a.len());
         self.check(a.len());
-        // SAFETY: the slices are as long as just checked; `dx` and `d` are exclusive slices of the callers above, which
-        // have checked their lengths, or `d` is null.
-        unsafe { dispatch(form::<T>(), &job) }
+        // SAFETY: the slices are as long as just checked; `dx` and `d` come from exclusive slices whose lengths the two
+        // callers above have checked, or `d` is null.
+        unsafe { dispatch(Form::of::<T>(), &job) }
     }
 
     fn check(&self, c: usize) {
@@ -173,24 +159,24 @@ impl<'a, T: Element> Masked<'a, T> {
         match self.mask {
             Mask::All => {}
             Mask::Result(y) => assert!(y.len() == len),
-            Mask::Again { scale, shift } => assert!(scale.len() == c && shift.len() == c),
+            Mask::Recomputed { scale, shift } => assert!(scale.len() == c && shift.len() == c),
         }
     }
 
-    /// `d` and `x` of some channels of a pixel.
+    /// The masked gradient and `x`, for a vector of channels of a pixel.
     ///
     /// # Safety
-    /// The CPU has `V`, and the pixel a vector from `at` on.
+    /// The CPU has `V`, and the pixel has `V::LANES` channels from `at` on.
     #[inline(always)]
-    unsafe fn load<V: Leave>(&self, c: usize, pixel: usize, at: usize) -> (V, V) {
-        // SAFETY: the caller's promise; `check` has seen the lengths.
+    unsafe fn load<V: Convert>(&self, c: usize, pixel: usize, at: usize) -> (V, V) {
+        // SAFETY: the caller's promise; `check` has compared the lengths.
         unsafe {
             let x: V = T::load(self.x.as_ptr().add(pixel * self.pitch + at));
             let dy: V = T::load(self.dy.as_ptr().add(pixel * c + at));
             let d = match self.mask {
                 Mask::All => dy,
                 Mask::Result(y) => dy.where_positive(T::load(y.as_ptr().add(pixel * c + at))),
-                Mask::Again { scale, shift } => {
+                Mask::Recomputed { scale, shift } => {
                     let (scale, shift): (V, V) = (V::load(scale.as_ptr().add(at)), V::load(shift.as_ptr().add(at)));
                     dy.where_positive(x.mul(scale).add(shift))
                 }
@@ -200,7 +186,10 @@ impl<'a, T: Element> Masked<'a, T> {
     }
 }
 
-struct Sums<'a, T> {
+/// [`ChannelSums`], two vectors of channels at a time where possible: more independent additions in flight.
+struct Sums<'a, T>(ChannelSums<'a, T>);
+
+struct ChannelSums<'a, T> {
     of: Masked<'a, T>,
     mean: &'a [f32],
     sum: *mut f32,
@@ -209,32 +198,39 @@ struct Sums<'a, T> {
 
 impl<T: Element> Job for Sums<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let c = self.mean.len();
+    unsafe fn run<V: Convert, const FORM: u8>(&self) {
         let mut at = 0;
-        // SAFETY: `at` stays below `c` by so many vectors, then by one element; the rest is the caller's promise.
+        // SAFETY: there are two vectors from `at` on; the rest is the caller's promise.
         unsafe {
-            while at + 2 * V::LANES <= c {
-                self.lanes::<V, 2>(at);
+            while at + 2 * V::LANES <= self.0.row_len() {
+                self.0.add::<V, 2>(at);
                 at += 2 * V::LANES;
             }
-            while at + V::LANES <= c {
-                self.lanes::<V, 1>(at);
-                at += V::LANES;
-            }
-            while at < c {
-                self.lanes::<[f32; 1], 1>(at);
-                at += 1;
-            }
+            for_each_vector::<_, V, FORM>(&self.0, 0, at);
         }
     }
 }
 
-impl<T: Element> Sums<'_, T> {
-    /// # Safety
-    /// So many vectors from `at` on.
+impl<T: Element> Rows for ChannelSums<'_, T> {
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const VECTORS: usize>(&self, at: usize) {
+    fn row_len(&self) -> usize {
+        self.mean.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.add::<V, 1>(at) };
+    }
+}
+
+impl<T: Element> ChannelSums<'_, T> {
+    /// Adds up `VECTORS` vectors of channels over all pixels.
+    ///
+    /// # Safety
+    /// There are as many vectors from channel `at` on.
+    #[inline(always)]
+    unsafe fn add<V: Convert, const VECTORS: usize>(&self, at: usize) {
         let c = self.mean.len();
         // SAFETY: the caller's promise.
         unsafe {
@@ -266,39 +262,25 @@ struct Gradient<'a, T, const ADD: bool> {
     dx: *mut T,
     /// Elements from pixel to pixel of `dx`.
     pitch: usize,
-    /// Or null.
+    /// Where the masked gradient is written, or null.
     d: *mut T,
 }
 
-impl<T: Element, const ADD: bool> Job for Gradient<'_, T, ADD> {
+impl<T: Element, const ADD: bool> Rows for Gradient<'_, T, ADD> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let c = self.coefficients[0].len();
-        for pixel in 0..self.of.dy.len() / c {
-            let mut at = 0;
-            // SAFETY: as in `Sum`.
-            unsafe {
-                while at + V::LANES <= c {
-                    self.lanes::<V, FORM>(c, pixel, at);
-                    at += V::LANES;
-                }
-                while at < c {
-                    self.lanes::<[f32; 1], FORM>(c, pixel, at);
-                    at += 1;
-                }
-            }
-        }
+    fn rows(&self) -> usize {
+        self.of.dy.len() / self.row_len()
     }
-}
-
-impl<T: Element, const ADD: bool> Gradient<'_, T, ADD> {
-    /// # Safety
-    /// A vector of the pixel, from `at` on.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, c: usize, pixel: usize, at: usize) {
+    fn row_len(&self) -> usize {
+        self.coefficients[0].len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, pixel: usize, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let [a, b, e] = self.coefficients;
+            let (c, [a, b, e]) = (self.row_len(), self.coefficients);
             let (a, b): (V, V) = (V::load(a.as_ptr().add(at)), V::load(b.as_ptr().add(at)));
             let e = V::load(e.as_ptr().add(at));
             let (d, x) = self.of.load::<V>(c, pixel, at);
@@ -307,9 +289,9 @@ impl<T: Element, const ADD: bool> Gradient<'_, T, ADD> {
             if ADD {
                 dx = T::load::<V>(to.add(at)).add(dx);
             }
-            dx.leave::<FORM>(to.cast(), at);
+            dx.store_as::<FORM>(to.cast(), at);
             if !self.d.is_null() {
-                d.leave::<FORM>(self.d.add(pixel * c).cast(), at);
+                d.store_as::<FORM>(self.d.add(pixel * c).cast(), at);
             }
         }
     }

@@ -3,20 +3,23 @@
 //! `C[r][j] = sum_k A[r][k] B[k][j]` for up to [`MAX_ROWS`] rows and two vectors of columns. The sums live in
 //! registers; one step of `k` broadcasts each row's `A` and multiplies it with two vectors of `B`.
 //!
-//! With the CPU's bf16 instructions a step takes two values of `k`: what is said here of a float in `A` and `B` then goes
-//! for a pair of bf16 numbers in its place.
+//! With the CPU's bf16 instructions a step takes two values of `k`: each float of `A` and `B` is then a pair of bf16
+//! numbers.
 
-use super::{Isa, isa, vector::Vector};
+use super::{
+    isa::{Isa, has_bf16, isa},
+    vector::Vector,
+};
 use crate::buffer::Aligned;
 
 /// The most rows a tile has: with AVX-512, 28 of 32 registers hold sums.
 pub(crate) const MAX_ROWS: usize = 14;
 
-/// Floats from row to row of a block in scratch memory: 256 and a cache line more, because rows that are a multiple of
-/// 4 KiB apart evict one another from the first-level cache.
+/// Floats from row to row of a block in scratch memory: 256 plus a cache line, because rows that are a multiple of 4 KiB
+/// apart evict one another from the first-level cache.
 pub(crate) const PITCH: usize = 256 + 16;
 
-/// What a tile multiplies.
+/// The operands of a tile.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {
     /// Steps of `k`.
@@ -29,14 +32,14 @@ pub(crate) struct Operands {
     pub(crate) b: *const f32,
     /// Floats from `B[k][0]` to `B[k + 1][0]`.
     pub(crate) b_step: usize,
-    /// Whether the sums are added to what `C` holds, or replace it.
+    /// Whether the sums are added to `C` or replace it.
     pub(crate) accumulate: bool,
 }
 
-/// Computes a tile: its rows, the operands, a pointer to each row of `C`.
+/// Computes a tile. Arguments: number of rows, operands, a pointer to each row of `C`.
 pub(crate) type TileFn = unsafe fn(usize, &Operands, &[*mut f32; MAX_ROWS]);
 
-/// A tile for the instruction set in use, and its size.
+/// A tile for one instruction set, and its size.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     /// The most rows.
@@ -45,13 +48,14 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
     /// Values of `k` that a step takes: 1, or 2 where `A` and `B` are pairs of bf16.
     pub(crate) group: usize,
-    /// The rows of `A` are [`PITCH`] apart.
+    /// For rows of `A` that are [`PITCH`] apart.
     ///
     /// # Safety
     ///
-    /// `1..=rows` rows; all of `A`, `B` and `C` that the tile covers must be readable, `C` writable and nobody else's.
+    /// `1..=rows` rows; everything the tile covers of `A`, `B` and `C` is readable, `C` is writable, and no other thread
+    /// uses it.
     pub(crate) pitched: TileFn,
-    /// The rows of `A` are neighbours; as safe as `pitched`.
+    /// For rows of `A` that are adjacent. Same safety contract as `pitched`.
     pub(crate) adjacent: TileFn,
 }
 
@@ -69,13 +73,13 @@ pub(crate) fn tile() -> Tile {
 /// The tile for products of bf16 numbers, where the CPU has instructions for them.
 pub(crate) fn bf16_tile() -> Option<Tile> {
     #[cfg(target_arch = "x86_64")]
-    if super::dispatch::bf16() {
+    if has_bf16() {
         return Some(x86::AVX512_BF16);
     }
     None
 }
 
-/// Multiplies a tile whose operands stay in the first-level cache `times` times; the multiplications and additions.
+/// Computes a tile `times` times with operands that stay in the first-level cache; returns the floating-point operations.
 pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
     const DEPTH: usize = 64;
     let a = Aligned::zeros(MAX_ROWS * DEPTH);
@@ -92,16 +96,16 @@ pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
         accumulate: false,
     };
     for _ in 0..times {
-        // SAFETY: `A` has `rows` floats for each step, `B` at most 32, `C` rows of 32; all are this function's own.
+        // SAFETY: `A` has `rows` floats for each step, `B` at most 32, `C` rows of 32; all are local to this function.
         unsafe { (tile.adjacent)(tile.rows, std::hint::black_box(&operands), &rows) };
     }
     2 * times * DEPTH * tile.rows * tile.columns * tile.group
 }
 
-/// Asks for the cache line of a float that will be written to, or read.
+/// Prefetches the cache line of a float that will be read or written.
 #[inline(always)]
 pub(crate) fn prefetch(at: *const f32) {
-    // SAFETY: a prefetch has no effect but on the caches, wherever it points; every x86-64 CPU has it.
+    // SAFETY: a prefetch affects only the caches, wherever it points; every x86-64 CPU has it.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
@@ -115,9 +119,9 @@ pub(crate) fn prefetch(at: *const f32) {
 #[inline(always)]
 unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
     let Operands { depth, mut a, a_step, mut b, b_step, accumulate } = *operands;
-    // SAFETY: the caller vouches for the CPU and for everything the tile covers, which is exactly what is touched.
+    // SAFETY: the caller promises the instructions and valid memory for everything the tile covers; nothing else is touched.
     unsafe {
-        // They arrive while the sums are made.
+        // The rows of `C` arrive in the cache during the multiplications.
         for &c in &c[..ROWS] {
             prefetch(c);
             prefetch(c.wrapping_add(V::LANES));
@@ -207,22 +211,22 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> Self {
-            // SAFETY: the CPU has the instruction, the caller says; so in all below.
+            // SAFETY: the caller promises the instruction, here and in all methods below.
             Pairs(unsafe { _mm512_setzero_ps() })
         }
         #[inline(always)]
         unsafe fn splat(from: *const f32) -> Self {
-            // SAFETY: a pair is there, the caller says; it is moved as bits.
+            // SAFETY: the caller promises a readable pair; it is moved as bits.
             Pairs(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(from.cast::<i32>().read())) })
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: a vector is there, the caller says; the load needs no alignment.
+            // SAFETY: the caller promises a readable vector; the load needs no alignment.
             Pairs(unsafe { _mm512_loadu_ps(from) })
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+            // SAFETY: the caller promises room for a vector; the store needs no alignment.
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
         #[inline(always)]

@@ -1,15 +1,15 @@
-//! Vectors of floats, for the kernels that are written in registers.
+//! Vectors of floats, in registers.
 
 use super::{
     bf16,
-    dispatch::{FLOATS, HALVES, HIGH, LOW},
+    form::{FLOATS, HALVES, HIGH, LOW},
 };
 
-/// As many floats as an instruction takes.
+/// A vector register of floats.
 ///
 /// # Safety
 ///
-/// For everything here: the CPU has the instructions, and `LANES` floats (for `splat`, one) are at the pointer.
+/// For every method: the CPU has the instructions, and the pointer has `LANES` floats (`splat` reads one).
 pub(crate) trait Vector: Copy {
     const LANES: usize;
 
@@ -22,52 +22,52 @@ pub(crate) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
 }
 
-/// What else floats can do. As safe as [`Vector`].
+/// Arithmetic beyond multiply and add. Same safety contract as [`Vector`].
 pub(crate) trait Arithmetic: Vector {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    /// The larger of the two; not a number in `self` stays so.
+    /// The larger of the two; NaN in `self` stays NaN.
     unsafe fn at_least(self, floor: Self) -> Self;
-    /// Zero where `of` is not above zero.
+    /// `self` where `of > 0`, else 0.
     unsafe fn where_positive(self, of: Self) -> Self;
-    /// Zero where `a` is not `b`.
+    /// `self` where `a == b`, else 0.
     unsafe fn where_equal(self, a: Self, b: Self) -> Self;
-    /// The larger of `self` and `other`, `self` of equals, and what stands for it; not a number is larger than any.
+    /// The larger of `self` and `other` (`self` if equal, NaN is the largest), and that one's index: `mine` or `others`.
     unsafe fn larger(self, mine: Self, other: Self, others: Self) -> (Self, Self);
 }
 
-/// What can be left in every form of scratch memory. As safe as [`Vector`].
-pub(crate) trait Leave: Arithmetic {
-    /// Writes the elements of a row from `at` on, in a [`Form`](super::dispatch::Form).
+/// Conversion to and from bf16 and bytes. Same safety contract as [`Vector`].
+pub(crate) trait Convert: Arithmetic {
+    /// Writes the elements of a row from element `at` on, in a [`Form`](super::form::Form).
     ///
     /// # Safety
-    /// And there is room for them; for `HIGH`, something has been written there.
-    unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize);
+    /// The row has room for them; for `HIGH`, its lower halves are initialised.
+    unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize);
 
-    /// A vector from as many bf16.
-    unsafe fn load_halves(from: *const u16) -> Self;
+    /// Loads `LANES` bf16 numbers.
+    unsafe fn load_bf16(from: *const u16) -> Self;
 
-    /// A vector from as many bytes, as numbers.
+    /// Loads `LANES` bytes as numbers.
     unsafe fn load_bytes(from: *const u8) -> Self;
 
     /// Writes whole numbers from 0 to 255 as bytes.
-    unsafe fn leave_bytes(self, to: *mut u8);
+    unsafe fn store_bytes(self, to: *mut u8);
 
-    /// Writes pairs with another vector, in bf16: this one's elements in the lower halves.
+    /// Writes bf16 pairs: the elements of `self` in the lower halves, those of `high` in the upper ones.
     ///
     /// # Safety
-    /// And there is room for them.
+    /// The row has room for them.
     #[inline(always)]
-    unsafe fn leave_pairs(self, high: Self, row: *mut f32, at: usize) {
+    unsafe fn store_pairs(self, high: Self, row: *mut f32, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            self.leave::<LOW>(row, at);
-            high.leave::<HIGH>(row, at);
+            self.store_as::<LOW>(row, at);
+            high.store_as::<HIGH>(row, at);
         }
     }
 }
 
-/// What the compiler makes of it; a single float for the end of a row.
+/// Portable vectors, vectorised by the compiler; `[f32; 1]` computes the last elements of a row.
 impl<const N: usize> Vector for [f32; N] {
     const LANES: usize = N;
 
@@ -130,9 +130,9 @@ impl<const N: usize> Arithmetic for [f32; N] {
     }
 }
 
-impl<const N: usize> Leave for [f32; N] {
+impl<const N: usize> Convert for [f32; N] {
     #[inline(always)]
-    unsafe fn load_halves(from: *const u16) -> Self {
+    unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: the caller's promise; the read needs no alignment.
         let halves = unsafe { from.cast::<[u16; N]>().read_unaligned() };
         std::array::from_fn(|lane| f32::from_bits(u32::from(halves[lane]) << 16))
@@ -143,16 +143,16 @@ impl<const N: usize> Leave for [f32; N] {
         unsafe { from.cast::<[u8; N]>().read() }.map(f32::from)
     }
     #[inline(always)]
-    unsafe fn leave_bytes(self, to: *mut u8) {
+    unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: as above.
         unsafe { to.cast::<[u8; N]>().write(self.map(|v| v as u8)) }
     }
 
     #[inline(always)]
-    unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
+    unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize) {
         for (lane, v) in self.into_iter().enumerate() {
             let at = at + lane;
-            // SAFETY: there is room, the caller says, and for `HIGH` a float.
+            // SAFETY: the caller promises room and, for `HIGH`, initialised memory.
             unsafe {
                 match FORM {
                     HALVES => row.cast::<u16>().add(at).write(bf16::bits(v)),
@@ -169,12 +169,12 @@ impl<const N: usize> Leave for [f32; N] {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Arithmetic, FLOATS, HALVES, HIGH, Leave, Vector};
+    use super::{Arithmetic, Convert, FLOATS, HALVES, HIGH, Vector};
 
-    impl Leave for __m512 {
+    impl Convert for __m512 {
         #[inline(always)]
-        unsafe fn load_halves(from: *const u16) -> Self {
-            // SAFETY: the CPU has the instructions and 16 elements are there, the caller says.
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            // SAFETY: the caller promises the instructions and 16 readable elements.
             unsafe {
                 let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
@@ -186,15 +186,15 @@ mod x86 {
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
         }
         #[inline(always)]
-        unsafe fn leave_bytes(self, to: *mut u8) {
-            // SAFETY: there is room for 16, the caller says.
+        unsafe fn store_bytes(self, to: *mut u8) {
+            // SAFETY: the caller promises room for 16 bytes.
             unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self))) }
         }
 
         #[inline(always)]
-        unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
-            // SAFETY: there is room, the caller says; in another form than `FLOATS` the CPU has bf16. The types that are
-            // transmuted are 32 bytes of plain data.
+        unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize) {
+            // SAFETY: the caller promises room; for all forms but `FLOATS`, `dispatch` has checked that the CPU has bf16. The
+            // transmuted types are 32 bytes of plain data.
             unsafe {
                 if FORM == FLOATS {
                     return self.store(row.add(at));
@@ -215,19 +215,19 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn leave_pairs(self, high: Self, row: *mut f32, at: usize) {
-            // SAFETY: there is room, the caller says, and the CPU has bf16. The types that are transmuted are 64 bytes of
-            // plain data.
+        unsafe fn store_pairs(self, high: Self, row: *mut f32, at: usize) {
+            // SAFETY: the caller promises room, and `dispatch` has checked that the CPU has bf16. The transmuted types are 64
+            // bytes of plain data.
             unsafe {
                 let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, self));
-                let order = _mm512_loadu_si512(IN_TURN.as_ptr().cast());
+                let order = _mm512_loadu_si512(INTERLEAVED.as_ptr().cast());
                 _mm512_storeu_si512(row.add(at).cast(), _mm512_permutexvar_epi16(order, both));
             }
         }
     }
 
-    /// The elements of two vectors in turn: `low[0], high[0], low[1], ...` of the lower and the upper 16.
-    static IN_TURN: [u16; 32] = {
+    /// The permutation that interleaves two vectors: `low[0], high[0], low[1], ...`.
+    static INTERLEAVED: [u16; 32] = {
         let mut order = [0; 32];
         let mut at = 0;
         while at < 32 {
@@ -237,10 +237,10 @@ mod x86 {
         order
     };
 
-    impl Leave for __m256 {
+    impl Convert for __m256 {
         #[inline(always)]
-        unsafe fn load_halves(from: *const u16) -> Self {
-            // SAFETY: the CPU has the instructions and 8 elements are there, the caller says.
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            // SAFETY: the caller promises the instructions and 8 readable elements.
             unsafe {
                 let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -252,26 +252,26 @@ mod x86 {
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
         }
         #[inline(always)]
-        unsafe fn leave_bytes(self, to: *mut u8) {
-            // SAFETY: the types are 32 bytes of plain data; there is room for 8, the caller says.
-            unsafe { std::mem::transmute::<__m256, [f32; 8]>(self).leave_bytes(to) }
+        unsafe fn store_bytes(self, to: *mut u8) {
+            // SAFETY: the types are 32 bytes of plain data; the caller promises room for 8 bytes.
+            unsafe { std::mem::transmute::<__m256, [f32; 8]>(self).store_bytes(to) }
         }
 
         #[inline(always)]
-        unsafe fn leave<const FORM: u8>(self, row: *mut f32, at: usize) {
-            // SAFETY: the caller's promise. No CPU has bf16 for these alone.
+        unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize) {
+            // SAFETY: the caller's promise. Forms in bf16 have no AVX2 instructions, so plain Rust computes them.
             unsafe {
                 if FORM == FLOATS {
                     return self.store(row.add(at));
                 }
-                std::mem::transmute::<__m256, [f32; 8]>(self).leave::<FORM>(row, at);
+                std::mem::transmute::<__m256, [f32; 8]>(self).store_as::<FORM>(row, at);
             }
         }
     }
 
     #[inline(always)]
     unsafe fn positive512(v: __m512, of: __m512) -> __m512 {
-        // SAFETY: the CPU has the instructions, the caller says.
+        // SAFETY: the caller promises the instructions.
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(of, _mm512_setzero_ps()), v) }
     }
 
@@ -295,7 +295,7 @@ mod x86 {
 
     #[inline(always)]
     unsafe fn larger512(v: __m512, mine: __m512, other: __m512, others: __m512) -> (__m512, __m512) {
-        // SAFETY: as above. Not less or equal: larger, or one is not a number.
+        // SAFETY: as above. "Not less or equal" is true where `other` is larger or one of the two is NaN.
         unsafe {
             let wins = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(other, v) & _mm512_cmp_ps_mask::<_CMP_ORD_Q>(v, v);
             (_mm512_mask_mov_ps(v, wins, other), _mm512_mask_mov_ps(mine, wins, others))
@@ -321,22 +321,22 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn zero() -> Self {
-                    // SAFETY: the CPU has the instruction, the caller says; so in all below.
+                    // SAFETY: the caller promises the instruction, here and in all methods below.
                     unsafe { $zero() }
                 }
                 #[inline(always)]
                 unsafe fn splat(from: *const f32) -> Self {
-                    // SAFETY: a float is there, the caller says.
+                    // SAFETY: the caller promises a readable float.
                     unsafe { $splat(*from) }
                 }
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
-                    // SAFETY: a vector is there, the caller says; the load needs no alignment.
+                    // SAFETY: the caller promises a readable vector; the load needs no alignment.
                     unsafe { $load(from) }
                 }
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
-                    // SAFETY: there is room for a vector, the caller says; the store needs no alignment.
+                    // SAFETY: the caller promises room for a vector; the store needs no alignment.
                     unsafe { $store(to, self) }
                 }
                 #[inline(always)]
@@ -364,7 +364,7 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn at_least(self, floor: Self) -> Self {
-                    // SAFETY: as for `zero`. Where one is not a number, the instruction gives the second.
+                    // SAFETY: as for `zero`. Where one is NaN, the instruction returns the second.
                     unsafe { $max(floor, self) }
                 }
                 #[inline(always)]

@@ -1,90 +1,91 @@
-//! The maximum over windows and its gradient, in registers: a vector of channels at a time.
+//! Max pooling and its gradient, a vector of channels at a time.
 
 use std::mem::MaybeUninit;
 
 use super::{
-    Element,
-    conv::Change,
-    dispatch::{Form, Job, dispatch},
-    vector::Leave,
+    dispatch::{Rows, dispatch},
+    element::Element,
+    form::Form,
+    prologue::Prologue,
+    vector::Convert,
 };
 
-/// A tap of a window, and the pixel that it meets.
+/// A tap of a window, and the pixel under it.
 #[derive(Clone, Copy)]
 pub(crate) struct Tap {
     pub(crate) tap: usize,
     pub(crate) pixel: usize,
 }
 
-/// For every place along one axis, the taps that meet a pixel.
+/// For every position along one axis, the taps of its window with a pixel under them.
 pub(crate) struct Taps {
     all: Vec<Tap>,
-    /// Where those of a place end.
+    /// For each position, where its taps end in `all`.
     ends: Vec<usize>,
 }
 
 impl Taps {
-    pub(crate) fn new<I: Iterator<Item = (usize, usize)>>(places: usize, taps: impl Fn(usize) -> I) -> Taps {
-        let (mut all, mut ends) = (Vec::new(), Vec::with_capacity(places));
-        for place in 0..places {
-            all.extend(taps(place).map(|(tap, pixel)| Tap { tap, pixel }));
+    pub(crate) fn new<I: Iterator<Item = (usize, usize)>>(positions: usize, taps: impl Fn(usize) -> I) -> Taps {
+        let (mut all, mut ends) = (Vec::new(), Vec::with_capacity(positions));
+        for position in 0..positions {
+            all.extend(taps(position).map(|(tap, pixel)| Tap { tap, pixel }));
             ends.push(all.len());
         }
         Taps { all, ends }
     }
 
     #[inline(always)]
-    pub(crate) fn at(&self, place: usize) -> &[Tap] {
-        let start = if place == 0 { 0 } else { self.ends[place - 1] };
-        &self.all[start..self.ends[place]]
+    pub(crate) fn at(&self, position: usize) -> &[Tap] {
+        let start = if position == 0 { 0 } else { self.ends[position - 1] };
+        &self.all[start..self.ends[position]]
     }
 }
 
-/// What one row of results is made from.
+/// The windows of one row of results.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
-    /// Taps and rows of the source, counted from the first pixel of `x`.
+    /// Taps along the height, with the rows of the source under them.
     pub(crate) rows: &'a [Tap],
-    /// Taps and columns, for every pixel of the row.
+    /// Taps along the width, for every pixel of the row of results.
     pub(crate) columns: &'a Taps,
-    /// Pixels of a row of the source.
+    /// Pixels in a row of the source.
     pub(crate) width: usize,
-    /// Taps of a row of the window.
+    /// Taps in a row of the window.
     pub(crate) k: usize,
     pub(crate) channels: usize,
 }
 
-/// The first of the largest values of each window, of `x` changed on the way in, and its tap; not a number is larger than
-/// any. Pixels of `x` are `pitch` apart.
+/// The largest value of each window of `x`, after its prologue, and the tap of that value (the first of equals). NaN is
+/// larger than any number. Pixels of `x` are `pitch` apart.
 pub(crate) fn largest<T: Element>(
     row: Row,
     x: &[T],
     pitch: usize,
-    change: Change,
+    prologue: Prologue,
     y: &mut [MaybeUninit<T>],
     index: &mut [u8],
 ) {
     let c = row.channels;
     assert!(c > 0 && pitch >= c && y.len() == index.len() && y.len() == row.columns.ends.len() * c);
-    assert!(change.scale.len() == c && change.shift.len() == c);
+    assert!(prologue.scale.len() == c && prologue.shift.len() == c);
     check(row, x.len(), pitch);
     assert!(!row.rows.is_empty() && (0..row.columns.ends.len()).all(|at| !row.columns.at(at).is_empty()));
-    let job = Largest { row, x, pitch, change, y: y.as_mut_ptr().cast(), index: index.as_mut_ptr() };
-    // SAFETY: every tap's pixel is inside `x`, as just checked; `y` and `index` are as long as the row, and exclusive.
-    unsafe { dispatch(if T::BF16 { Form::Halves } else { Form::Floats }, &job) }
+    let job = Largest { row, x, pitch, prologue, y: y.as_mut_ptr().cast(), index: index.as_mut_ptr() };
+    // SAFETY: every tap's pixel is inside `x`, as just checked; `y` and `index` are exclusive and as long as the row.
+    unsafe { dispatch(Form::of::<T>(), &job) }
 }
 
-/// For each pixel, the sum of the gradients `dy` of the windows that chose it: those of whose `index` is the tap.
+/// For each pixel, the sum of the gradients `dy` of the windows whose maximum it is: whose `index` is the pixel's tap.
 pub(crate) fn chosen<T: Element>(row: Row, dy: &[T], index: &[u8], dx: &mut [MaybeUninit<T>]) {
     let c = row.channels;
     assert!(c > 0 && dy.len() == index.len() && dx.len() == row.columns.ends.len() * c);
     check(row, dy.len(), c);
     let job = Chosen { row, dy, index, dx: dx.as_mut_ptr().cast() };
     // SAFETY: as above.
-    unsafe { dispatch(if T::BF16 { Form::Halves } else { Form::Floats }, &job) }
+    unsafe { dispatch(Form::of::<T>(), &job) }
 }
 
-/// Whether every tap's pixel is inside the source, and its number a byte.
+/// Panics unless every tap's pixel is inside the source and a tap's number fits into a byte.
 fn check(row: Row, len: usize, pitch: usize) {
     assert!(row.k <= 16);
     let most = |taps: &[Tap]| taps.iter().map(|tap| tap.pixel).max();
@@ -98,7 +99,7 @@ struct Largest<'a, T> {
     row: Row<'a>,
     x: &'a [T],
     pitch: usize,
-    change: Change<'a>,
+    prologue: Prologue<'a>,
     y: *mut T,
     index: *mut u8,
 }
@@ -110,38 +111,24 @@ struct Chosen<'a, T> {
     dx: *mut T,
 }
 
-impl<T: Element> Job for Largest<'_, T> {
+impl<T: Element> Rows for Largest<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let c = self.row.channels;
-        for place in 0..self.row.columns.ends.len() {
-            let columns = self.row.columns.at(place);
-            let mut at = 0;
-            // SAFETY: `at` stays below `c` by a vector, then by one element; the rest is the caller's promise.
-            unsafe {
-                while at + V::LANES <= c {
-                    self.lanes::<V, FORM>(columns, place * c, at);
-                    at += V::LANES;
-                }
-                while at < c {
-                    self.lanes::<[f32; 1], FORM>(columns, place * c, at);
-                    at += 1;
-                }
-            }
-        }
+    fn rows(&self) -> usize {
+        self.row.columns.ends.len()
     }
-}
-
-impl<T: Element> Largest<'_, T> {
-    /// # Safety
-    /// A vector of the pixels, from `at` on.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, columns: &[Tap], first: usize, at: usize) {
+    fn row_len(&self) -> usize {
+        self.row.channels
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, position: usize, at: usize) {
+        let (columns, first) = (self.row.columns.at(position), position * self.row.channels);
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = V::load(self.change.scale.as_ptr().add(at));
-            let shift = V::load(self.change.shift.as_ptr().add(at));
-            let floor = V::splat(&self.change.floor());
+            let scale = V::load(self.prologue.scale.as_ptr().add(at));
+            let shift = V::load(self.prologue.shift.as_ptr().add(at));
+            let floor = V::splat(&self.prologue.floor());
             let (mut most, mut index) = (V::zero(), V::zero());
             let mut empty = true;
             for row in self.row.rows {
@@ -153,39 +140,25 @@ impl<T: Element> Largest<'_, T> {
                     empty = false;
                 }
             }
-            most.leave::<FORM>(self.y.add(first).cast(), at);
-            index.leave_bytes(self.index.add(first + at));
+            most.store_as::<FORM>(self.y.add(first).cast(), at);
+            index.store_bytes(self.index.add(first + at));
         }
     }
 }
 
-impl<T: Element> Job for Chosen<'_, T> {
+impl<T: Element> Rows for Chosen<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let c = self.row.channels;
-        for place in 0..self.row.columns.ends.len() {
-            let columns = self.row.columns.at(place);
-            let mut at = 0;
-            // SAFETY: as above.
-            unsafe {
-                while at + V::LANES <= c {
-                    self.lanes::<V, FORM>(columns, place * c, at);
-                    at += V::LANES;
-                }
-                while at < c {
-                    self.lanes::<[f32; 1], FORM>(columns, place * c, at);
-                    at += 1;
-                }
-            }
-        }
+    fn rows(&self) -> usize {
+        self.row.columns.ends.len()
     }
-}
-
-impl<T: Element> Chosen<'_, T> {
-    /// # Safety
-    /// A vector of the pixels, from `at` on.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, columns: &[Tap], first: usize, at: usize) {
+    fn row_len(&self) -> usize {
+        self.row.channels
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, position: usize, at: usize) {
+        let (columns, first) = (self.row.columns.at(position), position * self.row.channels);
         // SAFETY: the caller's promise.
         unsafe {
             let mut sum = V::zero();
@@ -197,7 +170,7 @@ impl<T: Element> Chosen<'_, T> {
                     sum = sum.add(dy.where_equal(V::load_bytes(self.index.as_ptr().add(from)), tap));
                 }
             }
-            sum.leave::<FORM>(self.dx.add(first).cast(), at);
+            sum.store_as::<FORM>(self.dx.add(first).cast(), at);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of the tests.
 
 use std::sync::OnceLock;
 
@@ -33,7 +33,7 @@ pub(crate) fn device() -> &'static Device {
         #[cfg(feature = "cuda")]
         Ok("cuda") => {
             let device = Device::new_cuda_with_stream(0).unwrap();
-            ops::host::one_stream(&device).unwrap();
+            ops::device::use_one_stream(&device).unwrap();
             device
         }
         Err(_) | Ok("cpu") => Device::Cpu,

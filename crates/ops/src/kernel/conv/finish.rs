@@ -1,23 +1,24 @@
-//! What is done to sums before they are left, in registers.
+//! The epilogue of a convolution, a vector of channels at a time.
 
-use super::{Epilogue, shared::Shared};
+use super::{geometry::Epilogue, shared::Shared};
 use crate::kernel::{
-    Element,
-    dispatch::{Form, Job, dispatch},
-    vector::Leave,
+    dispatch::{Rows, dispatch},
+    element::Element,
+    form::Form,
+    vector::Convert,
 };
 
 /// Sums of some channels of some pixels.
 #[derive(Clone, Copy)]
 pub(super) struct Sums<'a> {
     pub(super) memory: Shared<f32>,
-    /// Where each pixel is there.
+    /// Where each pixel starts in `memory`.
     pub(super) rows: &'a [usize],
-    /// Where each goes in the output.
+    /// Where each pixel starts in the output.
     pub(super) places: &'a [usize],
-    /// The first channel, counted from the rows and the places.
+    /// The first channel, relative to `rows` and `places`.
     pub(super) from: usize,
-    /// The same, counted from the first of all.
+    /// The first channel, relative to the whole output.
     pub(super) channel: usize,
     pub(super) lanes: usize,
 }
@@ -31,7 +32,7 @@ impl<T: Element> Epilogue<'_, T> {
     ///
     /// # Safety
     ///
-    /// The sums have been written, and no other task touches them meanwhile.
+    /// The sums are initialised, and no other task uses them meanwhile.
     pub(super) unsafe fn apply(&self, sums: Sums) {
         if self.is_empty() {
             return;
@@ -51,36 +52,20 @@ impl<T: Element> Epilogue<'_, T> {
 
 struct Finish<'a, T> {
     sums: Sums<'a>,
-    /// Of these channels.
+    /// The bias of these channels.
     bias: Option<&'a [f32]>,
     residual: Option<&'a [T]>,
     floor: f32,
 }
 
-impl<T: Element> Job for Finish<'_, T> {
+impl<T: Element> Rows for Finish<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let lanes = self.sums.lanes;
-        let mut at = 0;
-        // SAFETY: `at` stays below `lanes` by a vector, then by one float; the rest is the caller's promise.
-        unsafe {
-            while at + V::LANES <= lanes {
-                self.column::<V>(at);
-                at += V::LANES;
-            }
-            while at < lanes {
-                self.column::<[f32; 1]>(at);
-                at += 1;
-            }
-        }
+    fn row_len(&self) -> usize {
+        self.sums.lanes
     }
-}
 
-impl<T: Element> Finish<'_, T> {
-    /// # Safety
-    /// A vector of every row, from the channel `at` on.
     #[inline(always)]
-    unsafe fn column<V: Leave>(&self, at: usize) {
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         let Sums { memory, rows, places, from, .. } = self.sums;
         // SAFETY: the caller's promise.
         unsafe {

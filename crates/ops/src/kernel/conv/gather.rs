@@ -1,16 +1,18 @@
-//! Copying patches into blocks, changed on the way.
+//! Copying patches into blocks, with the prologue applied.
 
 use std::ops::Range;
 
-use super::{Geometry, Source};
+use super::geometry::Geometry;
 use crate::kernel::{
-    Element,
-    dispatch::{Form, HIGH, Job, LOW, PAIRS, dispatch},
+    dispatch::{Job, Rows, dispatch},
+    element::Element,
+    form::{Form, HIGH, LOW, PAIRS},
+    prologue::Source,
     tile::PITCH,
-    vector::{Leave, Vector},
+    vector::Convert,
 };
 
-/// What the patches of a pass are cut from, and where.
+/// The patches of a pass: the source they are cut from, and where.
 #[derive(Clone, Copy)]
 pub(super) struct Patches {
     /// The source: `[n, h, w, c]`.
@@ -23,7 +25,7 @@ pub(super) struct Patches {
     pub(super) kw: usize,
     /// Source pixels from one patch to the next.
     pub(super) step: usize,
-    /// Where the first patch starts; outside the source are zeros.
+    /// Where the first patch starts. Pixels outside the source are zero.
     pub(super) y: isize,
     pub(super) x: isize,
     /// Patches per column and row of an image.
@@ -38,7 +40,7 @@ impl Patches {
         Patches { n, h, w, c: ci, kh, kw, step: stride, y: origin, x: origin, grid_h: oh, grid_w: ow }
     }
 
-    /// The pixels of what the convolution gives, one by one.
+    /// The single pixels of the convolution's output.
     pub(super) fn of_output(g: &Geometry) -> Patches {
         let Geometry { n, co, oh, ow, .. } = *g;
         Patches { n, h: oh, w: ow, c: co, kh: 1, kw: 1, step: 1, y: 0, x: 0, grid_h: oh, grid_w: ow }
@@ -48,12 +50,12 @@ impl Patches {
         self.n * self.grid_h * self.grid_w
     }
 
-    /// Floats of a patch.
+    /// Values in a patch.
     pub(super) fn depth(&self) -> usize {
         self.kh * self.kw * self.c
     }
 
-    /// Where the patches `pixels` are.
+    /// The places in the grid of a range of patches.
     pub(super) fn spots(&self, pixels: Range<usize>) -> impl Iterator<Item = Spot> + use<> {
         let Patches { grid_h, grid_w, .. } = *self;
         let image = (grid_h * grid_w).max(1);
@@ -85,7 +87,7 @@ pub(super) struct Spot {
 pub(super) struct Gather<'a, T> {
     pub(super) patches: Patches,
     pub(super) source: Source<'a, T>,
-    /// The source's change, repeated along a row of a patch; nothing where there is none.
+    /// The source's prologue, repeated along a row of a patch; empty if there is none.
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
     pub(super) floor: f32,
@@ -94,21 +96,21 @@ pub(super) struct Gather<'a, T> {
 impl<'a, T: Element> Gather<'a, T> {
     pub(super) fn new(patches: Patches, source: Source<'a, T>) -> Self {
         let row = |channels: &[f32]| channels.repeat(patches.kw);
-        let (scale, shift, floor) = match &source.change {
-            Some(change) => (row(change.scale), row(change.shift), change.floor()),
+        let (scale, shift, floor) = match &source.prologue {
+            Some(prologue) => (row(prologue.scale), row(prologue.shift), prologue.floor()),
             None => (Vec::new(), Vec::new(), 0.0),
         };
         Gather { patches, source, scale, shift, floor }
     }
 
-    /// Copies the floats `depths` of the patches at `spots` into the rows of `block`, [`PITCH`] floats each.
+    /// Copies the values `depths` of the patches at `spots` into the rows of `block`, [`PITCH`] floats each.
     pub(super) fn block(&self, spots: &[Spot], depths: Range<usize>, form: Form, block: &mut [f32]) {
         let Patches { c, kw, .. } = self.patches;
         let line = kw * c;
         let mut depth = depths.start;
         while depth < depths.end {
             let (ky, from) = (depth / line, depth % line);
-            // To the end of the patch's row where that is contiguous, otherwise to the end of a pixel.
+            // A run ends with the patch's row if that is contiguous, otherwise with the pixel.
             let left = if self.source.pitch == c { line - from } else { c - from % c };
             let run = Run { ky, from, count: left.min(depths.end - depth) };
             self.run(form, spots, run, block, depth - depths.start);
@@ -116,17 +118,17 @@ impl<'a, T: Element> Gather<'a, T> {
         }
     }
 
-    /// Copies a run of every patch to the element `at` of the rows.
+    /// Copies a run of every patch to element `at` of the rows.
     fn run(&self, form: Form, spots: &[Spot], run: Run, block: &mut [f32], at: usize) {
         let rows = if form == Form::Pairs { spots.len().div_ceil(2) } else { spots.len() };
-        assert!(rows * PITCH <= block.len() && at + run.count <= form.room(PITCH));
+        assert!(rows * PITCH <= block.len() && at + run.count <= form.capacity(PITCH));
         let job = Copy { gather: self, spots, run, block: block.as_mut_ptr(), at };
         // SAFETY: `block` has enough rows, and a row room for the run, as just checked.
         unsafe { dispatch(form, &job) };
     }
 }
 
-/// Copying a run of several patches.
+/// Copies one run of several patches.
 struct Copy<'a, T> {
     gather: &'a Gather<'a, T>,
     spots: &'a [Spot],
@@ -138,9 +140,9 @@ struct Copy<'a, T> {
 
 impl<T: Element> Job for Copy<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        // SAFETY: `block` has a row for each patch (for two, as pairs), with room for the run from `at` on; the CPU has
-        // `V`, the caller says.
+    unsafe fn run<V: Convert, const FORM: u8>(&self) {
+        // SAFETY: `block` has a row for each patch (each two patches, as pairs), with room for the run from `at` on; the
+        // caller promises that the CPU has `V`.
         unsafe {
             if FORM != PAIRS {
                 for (row, spot) in self.spots.iter().enumerate() {
@@ -167,7 +169,7 @@ impl<T: Element> Job for Copy<'_, T> {
 }
 
 impl<T: Element> Copy<'_, T> {
-    /// The run of a patch in the source; where it is not all inside, which part is, and where it starts.
+    /// The run of a patch in the source. If it is only partly inside: which part is, and where that starts in the source.
     #[inline(always)]
     fn inside(&self, spot: Spot) -> Result<&[T], (Range<usize>, usize)> {
         let Gather { patches, source, .. } = self.gather;
@@ -178,7 +180,7 @@ impl<T: Element> Copy<'_, T> {
         if y < 0 || y >= h as isize {
             return Err((0..0, 0));
         }
-        // Floats of a row of the source as the run counts them, and where in it the run starts.
+        // Where the run starts, in elements from the start of a row of the source without gaps.
         let (kx, channel) = if pitch == c { (0, from) } else { (from / c, from % c) };
         let width = (w * c) as isize;
         let start = ((spot.column * step + kx) as isize + patches.x) * c as isize + channel as isize;
@@ -191,7 +193,7 @@ impl<T: Element> Copy<'_, T> {
             };
             return Ok(&source.data[at..][..count]);
         }
-        // Whole pixels are outside, so that a run within one is out altogether.
+        // Pixels are outside as a whole, so that a run within one pixel is outside as a whole.
         let inside = (-start).clamp(0, count as isize) as usize..(width - start).clamp(0, count as isize) as usize;
         let at = if inside.is_empty() { 0 } else { line * c + (start + inside.start as isize) as usize };
         Err((inside, at))
@@ -202,13 +204,13 @@ impl<T: Element> Copy<'_, T> {
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
-    unsafe fn patch<V: Leave, const FORM: u8>(&self, spot: Spot, row: *mut f32) {
+    unsafe fn patch<V: Convert, const FORM: u8>(&self, spot: Spot, row: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             match self.inside(spot) {
                 Ok(source) => self.gather.copy::<V, FORM>(source, self.run.from, row, self.at),
                 Err((inside, at)) => {
-                    clear::<V, FORM>(row, self.at, self.run.count);
+                    Zeros { row, at: self.at, len: self.run.count }.run::<V, FORM>();
                     let source = &self.gather.source.data[at..][..inside.len()];
                     self.gather.copy::<V, FORM>(source, self.run.from + inside.start, row, self.at + inside.start);
                 }
@@ -218,65 +220,65 @@ impl<T: Element> Copy<'_, T> {
 }
 
 impl<T: Element> Gather<'_, T> {
-    /// Copies from the source to the element `at` of a row; `from` is the patch's row's float that comes first.
+    /// Copies from the source to element `at` of a row; `from` is the first value's index in the patch's row.
     ///
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
-    unsafe fn copy<V: Leave, const FORM: u8>(&self, source: &[T], from: usize, row: *mut f32, at: usize) {
+    unsafe fn copy<V: Convert, const FORM: u8>(&self, source: &[T], from: usize, row: *mut f32, at: usize) {
         let mut done = 0;
         // SAFETY: `done` stays below the length by a vector, then by one float; room is the caller's promise.
         unsafe {
             while done + V::LANES <= source.len() {
-                self.changed::<V>(source, from, done).leave::<FORM>(row, at + done);
+                self.load::<V>(source, from, done).store_as::<FORM>(row, at + done);
                 done += V::LANES;
             }
-            // The rest as the end of a vector, of which some is left twice.
+            // The remaining elements as the last vector of the run, which overlaps the vector before it.
             if done > 0 && done < source.len() {
                 done = source.len() - V::LANES;
-                return self.changed::<V>(source, from, done).leave::<FORM>(row, at + done);
+                return self.load::<V>(source, from, done).store_as::<FORM>(row, at + done);
             }
             while done < source.len() {
-                self.changed::<[f32; 1]>(source, from, done).leave::<FORM>(row, at + done);
+                self.load::<[f32; 1]>(source, from, done).store_as::<FORM>(row, at + done);
                 done += 1;
             }
         }
     }
 
-    /// As [`Gather::copy`], of two patches at once, to pairs.
+    /// As [`Gather::copy`], but interleaves two patches as pairs.
     ///
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
-    unsafe fn copy_pairs<V: Leave>(&self, low: &[T], high: &[T], from: usize, row: *mut f32, at: usize) {
+    unsafe fn copy_pairs<V: Convert>(&self, low: &[T], high: &[T], from: usize, row: *mut f32, at: usize) {
         let len = low.len().min(high.len());
         let mut done = 0;
         // SAFETY: as in `copy`.
         unsafe {
             while done + V::LANES <= len {
-                let high = self.changed::<V>(high, from, done);
-                self.changed::<V>(low, from, done).leave_pairs(high, row, at + done);
+                let high = self.load::<V>(high, from, done);
+                self.load::<V>(low, from, done).store_pairs(high, row, at + done);
                 done += V::LANES;
             }
             if done > 0 && done < len {
                 done = len - V::LANES;
-                let high = self.changed::<V>(high, from, done);
-                return self.changed::<V>(low, from, done).leave_pairs(high, row, at + done);
+                let high = self.load::<V>(high, from, done);
+                return self.load::<V>(low, from, done).store_pairs(high, row, at + done);
             }
             while done < len {
-                let high = self.changed::<[f32; 1]>(high, from, done);
-                self.changed::<[f32; 1]>(low, from, done).leave_pairs(high, row, at + done);
+                let high = self.load::<[f32; 1]>(high, from, done);
+                self.load::<[f32; 1]>(low, from, done).store_pairs(high, row, at + done);
                 done += 1;
             }
         }
     }
 
-    /// A vector of the source, changed.
+    /// Loads a vector of the source and applies the prologue.
     ///
     /// # Safety
-    /// The CPU has `V`, and there is one at `done`.
+    /// The CPU has `V`, and the source has `V::LANES` elements from `done` on.
     #[inline(always)]
-    unsafe fn changed<V: Leave>(&self, source: &[T], from: usize, done: usize) -> V {
+    unsafe fn load<V: Convert>(&self, source: &[T], from: usize, done: usize) -> V {
         // SAFETY: the caller's promise; `scale` and `shift` cover a row of a patch.
         unsafe {
             let x = T::load::<V>(source.as_ptr().add(done));
@@ -289,32 +291,32 @@ impl<T: Element> Gather<'_, T> {
     }
 }
 
-/// Zeros in a row, from the element `at` on.
-///
-/// # Safety
-/// The CPU has `V`, and the row has room.
-#[inline(always)]
-unsafe fn clear<V: Leave, const FORM: u8>(row: *mut f32, at: usize, count: usize) {
-    let mut done = 0;
-    // SAFETY: as in `Gather::copy`.
-    unsafe {
-        while done + V::LANES <= count {
-            V::zero().leave::<FORM>(row, at + done);
-            done += V::LANES;
-        }
-        while done < count {
-            <[f32; 1]>::zero().leave::<FORM>(row, at + done);
-            done += 1;
-        }
+/// Zeros for `len` elements of a row, from element `at` on.
+struct Zeros {
+    row: *mut f32,
+    at: usize,
+    len: usize,
+}
+
+impl Rows for Zeros {
+    #[inline(always)]
+    fn row_len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
+        // SAFETY: the caller's promise; `Copy::patch` makes `Zeros` for rows with room.
+        unsafe { V::zero().store_as::<FORM>(self.row, self.at + at) };
     }
 }
 
-/// Floats that lie side by side in a patch and in the source.
+/// Values that are contiguous both in a patch and in the source.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     /// Row of the patch.
     pub(super) ky: usize,
-    /// The first, counted from the start of that row.
+    /// Index of the first value in that row.
     pub(super) from: usize,
     pub(super) count: usize,
 }

@@ -1,17 +1,17 @@
-//! Weights as tiles read them.
+//! Weights in the order in which tiles read them.
 
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::{Geometry, Precision};
+use super::geometry::{Geometry, Precision};
 use crate::{
     buffer::Aligned,
-    kernel::{bf16, tile::Tile, vectorised},
+    kernel::{bf16, isa::vectorised, tile::Tile},
 };
 
-/// Weights in the order in which tiles read them: panels of as many channels as a tile is wide, `[panel][depth][width]`;
-/// the last is filled up with zeros. Where a step of the tile takes two values of `k`, `depth` counts steps.
+/// Weights in panels of as many channels as a tile is wide, `[panel][depth][width]`; the last panel is padded with zeros.
+/// Where a step of the tile takes two values of `k`, `depth` counts steps.
 pub(crate) struct Packed {
     pub(super) panels: Aligned,
     /// Values of `k`.
@@ -22,7 +22,7 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// `pack(channel, lanes, panel)` writes the first so many lanes of every row of a panel of floats.
+    /// `pack(channel, lanes, panel)` must write the first `lanes` lanes of every row of the panel that starts at `channel`.
     pub(super) fn new(
         precision: Precision,
         depth: usize,
@@ -70,8 +70,8 @@ impl Packed {
         })
     }
 
-    /// From `w [co, kh, kw, ci]`, for sums over `taps` and `co` to `ci` channels.
-    pub(super) fn turned(g: &Geometry, taps: &[usize], w: &[f32]) -> Packed {
+    /// From `w [co, kh, kw, ci]`: sums over `taps`, in this order, and `co`, with results for `ci` channels.
+    pub(super) fn rotated(g: &Geometry, taps: &[usize], w: &[f32]) -> Packed {
         let width = g.precision.tile().columns;
         Packed::new(g.precision, taps.len() * g.co, g.ci, |first, lanes, panel| {
             let sums = taps.iter().flat_map(|tap| (0..g.co).map(move |o| (tap, o)));
@@ -81,14 +81,14 @@ impl Packed {
         })
     }
 
-    /// A panel from the value `k`, the first of a step, on.
+    /// A panel from `k` on, which must be the first value of a step.
     pub(super) fn from(&self, panel: usize, k: usize) -> &[f32] {
         let steps = |k: usize| k.div_ceil(self.tile.group);
         &self.panels[(panel * steps(self.depth) + steps(k)) * self.tile.columns..]
     }
 }
 
-/// Panels of `depth` rows of floats as panels of half as many rows of pairs; an odd last row is paired with zeros.
+/// Converts panels of `depth` rows of floats to panels of half as many rows of pairs; an odd last row is paired with zeros.
 fn paired(panels: &[f32], depth: usize, width: usize) -> Aligned {
     let steps = depth.div_ceil(2);
     let mut pairs = Aligned::zeros(panels.len() / depth * steps);

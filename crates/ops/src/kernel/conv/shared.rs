@@ -1,13 +1,13 @@
-//! Memory that tasks write to side by side.
+//! Memory that several tasks write to at once.
 
 use std::mem::MaybeUninit;
 
 use crate::kernel::{
-    Element,
+    element::Element,
     tile::{MAX_ROWS, Operands, TileFn},
 };
 
-/// Memory that several tasks write to, each its own part.
+/// Memory that several tasks write to, each to a part of its own.
 pub(super) struct Shared<T> {
     start: *mut T,
     len: usize,
@@ -20,7 +20,7 @@ impl<T> Clone for Shared<T> {
 }
 impl<T> Copy for Shared<T> {}
 
-// SAFETY: it is only written to by `write` and `slice`, whose callers promise that no two tasks touch the same element.
+// SAFETY: it is accessed only by `write`, `put` and `slice`, whose callers promise that no two tasks use the same element.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<T> {}
@@ -38,19 +38,19 @@ impl<T> Shared<T> {
         self.len
     }
 
-    /// Memory that holds something already.
+    /// From memory that is initialised.
     pub(super) fn written(out: &mut [T]) -> Shared<T> {
         Shared { start: out.as_mut_ptr(), len: out.len() }
     }
 
     /// # Safety
     ///
-    /// These elements have been written, and no other task touches them while the slice lives.
+    /// These elements are initialised, and no other task uses them while the slice lives.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // the caller promises that it is the only one
+    #[allow(clippy::mut_from_ref)] // the caller promises exclusive use
     pub(super) unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
         assert!(at + len <= self.len);
-        // SAFETY: within the memory, as just checked; written and exclusive, the caller says.
+        // SAFETY: within the memory, as just checked; the caller promises that it is initialised and exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }
@@ -58,27 +58,27 @@ impl<T> Shared<T> {
 impl<T: Element> Shared<T> {
     /// # Safety
     ///
-    /// No other task touches these elements meanwhile.
+    /// No other task uses these elements meanwhile.
     #[inline(always)]
     pub(super) unsafe fn put(self, at: usize, values: &[f32]) {
         assert!(at + values.len() <= self.len);
-        // SAFETY: within the memory, as just checked, and nobody else's, the caller says.
+        // SAFETY: within the memory, as just checked; the caller promises exclusive use.
         unsafe { T::put(values, self.start.add(at)) };
     }
 
-    /// The same memory, if it is of floats.
+    /// The same memory, if its elements are `f32`.
     pub(super) fn floats(self) -> Option<Shared<f32>> {
         (!T::BF16).then(|| Shared { start: self.start.cast(), len: self.len })
     }
 }
 
 impl Shared<f32> {
-    /// Computes a tile of `rows` by `width` at the places `at(row)`; one narrower than `columns` by way of `spill`.
+    /// Computes a tile of `rows` by `width` whose rows start at `at(row)`; a tile narrower than `columns` goes through `spill`.
     ///
     /// # Safety
     ///
-    /// The operands are as [`Tile`](crate::kernel::tile::Tile) asks for; no other task touches these places, and if `accumulate`, they have been
-    /// written before.
+    /// The operands are valid for [`Tile`](crate::kernel::tile::Tile); no other task uses these rows, and they are initialised
+    /// if `accumulate`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // a tile and where it goes
     pub(super) unsafe fn write(
@@ -104,7 +104,7 @@ impl Shared<f32> {
         }
         for (row, (c, spilled)) in c.iter_mut().zip(spill.chunks_exact_mut(columns)).enumerate().take(rows) {
             if operands.accumulate {
-                // SAFETY: written before, the caller says.
+                // SAFETY: the caller promises that the rows are initialised.
                 spilled[..width].copy_from_slice(unsafe { self.slice(at(row), width) });
             }
             *c = spilled.as_mut_ptr();
@@ -113,7 +113,7 @@ impl Shared<f32> {
         unsafe { tile(rows, &operands, &c) };
         for (row, spilled) in spill.chunks_exact(columns).enumerate().take(rows) {
             assert!(at(row) + width <= self.len);
-            // SAFETY: within the memory, as just checked, and nobody else's; `spill` is elsewhere.
+            // SAFETY: within the memory, as just checked, and exclusive; `spill` does not overlap it.
             unsafe { std::ptr::copy_nonoverlapping(spilled.as_ptr(), self.start.add(at(row)), width) };
         }
     }

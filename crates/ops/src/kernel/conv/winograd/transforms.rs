@@ -1,33 +1,36 @@
-//! The transforms of a tile, in registers: a vector of channels at a time.
+//! The transforms of a tile, a vector of channels at a time.
 
-use super::POINTS;
 use crate::kernel::{
-    Element,
-    conv::Change,
-    dispatch::{Form, Job, dispatch},
-    vector::Leave,
+    dispatch::{Rows, dispatch},
+    element::Element,
+    form::Form,
+    prologue::Prologue,
+    vector::Convert,
 };
 
-/// `B' d B` of the 16 pixels of a tile, `len` channels each, changed on the way in; what is outside is zero, and stays so.
-/// The points' channels are left in rows `step` floats apart.
+/// Points of a transformed tile.
+pub(super) const POINTS: usize = 16;
+
+/// Writes `B' d B` of the 16 pixels of a tile, `len` channels each, after the prologue. Pixels outside the image are zero;
+/// the prologue does not apply to them. The points are rows `step` floats apart.
 #[inline]
 pub(super) fn input<T: Element>(
     form: Form,
     pixels: [Option<&[T]>; POINTS],
     len: usize,
-    change: Option<Change>,
+    prologue: Option<Prologue>,
     to: &mut [f32],
     step: usize,
 ) {
     assert!(pixels.iter().flatten().all(|pixel| pixel.len() == len));
     check(form, len, to, step);
-    assert!(change.is_none_or(|change| change.scale.len() == len && change.shift.len() == len));
-    let job = Input { pixels: pixels.map(start), change, len, to: to.as_mut_ptr(), step };
+    assert!(prologue.is_none_or(|prologue| prologue.scale.len() == len && prologue.shift.len() == len));
+    let job = Input { pixels: pixels.map(start), prologue, len, to: to.as_mut_ptr(), step };
     // SAFETY: the slices are as long as just checked, and `to` is exclusive.
     unsafe { dispatch(form, &job) }
 }
 
-/// `A dy A'` of the 4 pixels of a tile, left as by [`input`].
+/// Writes `A dy A'` of the 4 pixels of a tile, as [`input`] does.
 #[inline]
 pub(super) fn spread<T: Element>(form: Form, pixels: [Option<&[T]>; 4], len: usize, to: &mut [f32], step: usize) {
     assert!(pixels.iter().flatten().all(|pixel| pixel.len() == len));
@@ -37,27 +40,27 @@ pub(super) fn spread<T: Element>(form: Form, pixels: [Option<&[T]>; 4], len: usi
     unsafe { dispatch(form, &job) }
 }
 
-/// Where a pixel starts; null where it is outside.
+/// The address of a pixel; null if it is outside the image.
 fn start<T>(pixel: Option<&[T]>) -> *const T {
     pixel.map_or(std::ptr::null(), <[T]>::as_ptr)
 }
 
-/// A vector of a pixel; zeros where that is outside.
+/// Loads a vector of a pixel; zeros if the pixel is outside the image.
 ///
 /// # Safety
-/// The CPU has `V`, and the pixel one at `at`, or it is null.
+/// The CPU has `V`; the pixel is null or has `V::LANES` channels from `at` on.
 #[inline(always)]
-unsafe fn load<T: Element, V: Leave>(pixel: *const T, at: usize) -> V {
+unsafe fn load<T: Element, V: Convert>(pixel: *const T, at: usize) -> V {
     // SAFETY: the caller's promise.
     unsafe { if pixel.is_null() { V::zero() } else { T::load(pixel.add(at)) } }
 }
 
-/// Whether there is room for `len` elements of each point.
+/// Panics unless `to` has room for `len` elements of each point.
 fn check(form: Form, len: usize, to: &[f32], step: usize) {
-    assert!(len <= form.room(step) && len <= form.room(to.len().saturating_sub((POINTS - 1) * step)));
+    assert!(len <= form.capacity(step) && len <= form.capacity(to.len().saturating_sub((POINTS - 1) * step)));
 }
 
-/// `A' m A` of the points of a tile, `step` floats apart in `points`, to its 4 pixels of `width` channels.
+/// Writes `A' m A` of the points of a tile, `step` floats apart in `points`, to its 4 pixels of `width` channels.
 #[inline]
 pub(super) fn output(points: &[f32], step: usize, width: usize, pixels: &mut [f32]) {
     assert!(step >= width && points.len() >= (POINTS - 1) * step + width && pixels.len() >= 4 * width);
@@ -68,7 +71,7 @@ pub(super) fn output(points: &[f32], step: usize, width: usize, pixels: &mut [f3
 
 struct Input<'a, T> {
     pixels: [*const T; POINTS],
-    change: Option<Change<'a>>,
+    prologue: Option<Prologue<'a>>,
     len: usize,
     to: *mut f32,
     step: usize,
@@ -88,43 +91,28 @@ struct Output {
     to: *mut f32,
 }
 
-impl<T: Element> Job for Input<'_, T> {
+impl<T: Element> Rows for Input<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let mut at = 0;
-        // SAFETY: `at` stays below `len` by a vector, then by one float; the rest is the caller's promise.
-        unsafe {
-            while at + V::LANES <= self.len {
-                self.lanes::<V, FORM>(at);
-                at += V::LANES;
-            }
-            while at < self.len {
-                self.lanes::<[f32; 1], FORM>(at);
-                at += 1;
-            }
-        }
+    fn row_len(&self) -> usize {
+        self.len
     }
-}
 
-impl<T: Element> Input<'_, T> {
-    /// # Safety
-    /// A vector at `at`.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, at: usize) {
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            // No closures and no `map`: what is not inlined here would not have the instructions.
+            // No closures and no `map`: a function that is not inlined is compiled without the vector instructions.
             let mut d = [V::zero(); POINTS];
-            match &self.change {
+            match &self.prologue {
                 None => {
                     for (d, pixel) in d.iter_mut().zip(&self.pixels) {
                         *d = load(*pixel, at);
                     }
                 }
-                Some(change) => {
-                    let scale = V::load(change.scale.as_ptr().add(at));
-                    let shift = V::load(change.shift.as_ptr().add(at));
-                    let floor = V::splat(&change.floor());
+                Some(prologue) => {
+                    let scale = V::load(prologue.scale.as_ptr().add(at));
+                    let shift = V::load(prologue.shift.as_ptr().add(at));
+                    let floor = V::splat(&prologue.floor());
                     for (d, pixel) in d.iter_mut().zip(&self.pixels) {
                         if !pixel.is_null() {
                             *d = T::load::<V>(pixel.add(at)).mul(scale).add(shift).at_least(floor);
@@ -142,81 +130,51 @@ impl<T: Element> Input<'_, T> {
             for column in 0..4 {
                 let (a, b, c, e) = (d[column], d[4 + column], d[8 + column], d[12 + column]);
                 let to = self.to.add(column * self.step);
-                a.sub(c).leave::<FORM>(to, at);
-                b.add(c).leave::<FORM>(to.add(4 * self.step), at);
-                c.sub(b).leave::<FORM>(to.add(8 * self.step), at);
-                b.sub(e).leave::<FORM>(to.add(12 * self.step), at);
+                a.sub(c).store_as::<FORM>(to, at);
+                b.add(c).store_as::<FORM>(to.add(4 * self.step), at);
+                c.sub(b).store_as::<FORM>(to.add(8 * self.step), at);
+                b.sub(e).store_as::<FORM>(to.add(12 * self.step), at);
             }
         }
     }
 }
 
-impl<T: Element> Job for Spread<T> {
+impl<T: Element> Rows for Spread<T> {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let mut at = 0;
-        // SAFETY: `at` stays below `len` by a vector, then by one float; the rest is the caller's promise.
-        unsafe {
-            while at + V::LANES <= self.len {
-                self.lanes::<V, FORM>(at);
-                at += V::LANES;
-            }
-            while at < self.len {
-                self.lanes::<[f32; 1], FORM>(at);
-                at += 1;
-            }
-        }
+    fn row_len(&self) -> usize {
+        self.len
     }
-}
 
-impl<T: Element> Spread<T> {
-    /// # Safety
-    /// A vector at `at`.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, at: usize) {
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let [a, b, c, d] = self.pixels;
             let (a, b, c, d): (V, V, V, V) = (load(a, at), load(b, at), load(c, at), load(d, at));
             let zero = V::zero();
-            // Along the rows, then along the columns.
+            // First along the rows, then along the columns.
             let above = [a, a.add(b), a.sub(b), zero.sub(b)];
             let below = [c, c.add(d), c.sub(d), zero.sub(d)];
             for column in 0..4 {
                 let (a, b) = (above[column], below[column]);
                 let to = self.to.add(column * self.step);
-                a.leave::<FORM>(to, at);
-                a.add(b).leave::<FORM>(to.add(4 * self.step), at);
-                a.sub(b).leave::<FORM>(to.add(8 * self.step), at);
-                zero.sub(b).leave::<FORM>(to.add(12 * self.step), at);
+                a.store_as::<FORM>(to, at);
+                a.add(b).store_as::<FORM>(to.add(4 * self.step), at);
+                a.sub(b).store_as::<FORM>(to.add(8 * self.step), at);
+                zero.sub(b).store_as::<FORM>(to.add(12 * self.step), at);
             }
         }
     }
 }
 
-impl Job for Output {
+impl Rows for Output {
     #[inline(always)]
-    unsafe fn run<V: Leave, const FORM: u8>(&self) {
-        let mut at = 0;
-        // SAFETY: `at` stays below `len` by a vector, then by one float; the rest is the caller's promise.
-        unsafe {
-            while at + V::LANES <= self.len {
-                self.lanes::<V, FORM>(at);
-                at += V::LANES;
-            }
-            while at < self.len {
-                self.lanes::<[f32; 1], FORM>(at);
-                at += 1;
-            }
-        }
+    fn row_len(&self) -> usize {
+        self.len
     }
-}
 
-impl Output {
-    /// # Safety
-    /// A vector at `at`.
     #[inline(always)]
-    unsafe fn lanes<V: Leave, const FORM: u8>(&self, at: usize) {
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut half = [[V::zero(); 2]; 4];

@@ -1,0 +1,147 @@
+//! The three passes against their definition in `f64`.
+
+use super::{Epilogue, Geometry, Precision, Weights, forward, input_grad, weight_grad};
+use crate::kernel::Source;
+
+fn plain(data: &[f32], pitch: usize) -> Source<'_, f32> {
+    Source { data, pitch, prologue: None }
+}
+
+/// Kernel tap and input pixel of every term of every output pixel.
+fn terms(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
+    for p in 0..g.n * g.oh * g.ow {
+        let (n, oy, ox) = (p / (g.oh * g.ow), p / g.ow % g.oh, p % g.ow);
+        for t in 0..g.kh * g.kw {
+            let (iy, ix) = (oy * g.stride + t / g.kw, ox * g.stride + t % g.kw);
+            if iy >= g.padding && iy < g.h + g.padding && ix >= g.padding && ix < g.w + g.padding {
+                each(p, t, (n * g.h + iy - g.padding) * g.w + ix - g.padding);
+            }
+        }
+    }
+}
+
+/// The three passes by definition, in f64.
+fn naive(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32]) -> [Vec<f64>; 3] {
+    let taps = g.kh * g.kw;
+    let mut y = vec![0.0; g.n * g.oh * g.ow * g.co];
+    let mut dx = vec![0.0; x.len()];
+    let mut dw = vec![0.0; w.len()];
+    terms(g, |p, t, q| {
+        for (o, i) in (0..g.co).flat_map(|o| (0..g.ci).map(move |i| (o, i))) {
+            let (at_x, at_y, at_w) = (q * g.ci + i, p * g.co + o, (o * taps + t) * g.ci + i);
+            y[at_y] += f64::from(x[at_x]) * f64::from(w[at_w]);
+            dx[at_x] += f64::from(dy[at_y]) * f64::from(w[at_w]);
+            dw[at_w] += f64::from(dy[at_y]) * f64::from(x[at_x]);
+        }
+    });
+    [y, dx, dw]
+}
+
+fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(next).collect()
+}
+
+fn close(what: &str, g: &Geometry, got: &[f32], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(1e-9, |most, value| value.abs().max(most));
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*got) - expected).abs() / scale;
+        assert!(error < 3e-6, "{what} of {g:?} at {index}: {got}, expected {expected}");
+    }
+}
+
+#[test]
+fn all_passes_match_their_definition() {
+    // n, h, w, ci, co, kh, kw, stride, padding
+    for [n, h, w, ci, co, kh, kw, stride, padding] in [
+        [2, 9, 9, 3, 8, 7, 7, 2, 3],
+        [1, 14, 14, 64, 64, 3, 3, 1, 1],
+        [3, 7, 7, 40, 33, 1, 1, 1, 0],
+        [2, 8, 8, 16, 70, 1, 1, 2, 0],
+        [2, 9, 12, 5, 32, 3, 3, 2, 1],
+        [1, 5, 6, 300, 7, 3, 2, 1, 0],
+        [1, 4, 4, 2, 3, 3, 3, 1, 3],
+        [2, 11, 7, 4, 6, 2, 3, 3, 1],
+        [1, 1, 1, 1, 1, 1, 1, 1, 0],
+        [4, 30, 30, 4, 5, 3, 3, 1, 1], // several parts in the weight gradient
+        [1, 6, 6, 8, 530, 3, 3, 1, 1], // several groups of channels
+        // By Winograd's algorithm:
+        [2, 7, 7, 40, 33, 3, 3, 1, 1],
+        [1, 9, 6, 300, 18, 3, 3, 1, 1], // two chunks of channels
+        [2, 5, 8, 16, 16, 3, 3, 1, 0],
+        [1, 4, 5, 17, 150, 3, 3, 1, 2],
+        [3, 30, 31, 16, 70, 3, 3, 1, 1], // several parts in the weight gradient
+    ] {
+        let out = |size: usize, kernel: usize| (size + 2 * padding - kernel) / stride + 1;
+        let g = Geometry {
+            n,
+            h,
+            w,
+            ci,
+            co,
+            kh,
+            kw,
+            stride,
+            padding,
+            oh: out(h, kh),
+            ow: out(w, kw),
+            precision: Precision::F32,
+        };
+        let x = values(n * h * w * ci, 1);
+        let weight = values(co * kh * kw * ci, 2);
+        let dy = values(n * g.oh * g.ow * co, 3);
+        let [y, dx, dw] = naive(&g, &x, &weight, &dy);
+        close("y", &g, &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), Epilogue::default()), &y);
+        close("dx", &g, &input_grad(&g, plain(&dy, co), &weight, None), &dx);
+        close("dw", &g, &weight_grad(&g, plain(&x, ci), plain(&dy, co)), &dw);
+
+        let (bias, residual) = (values(co, 4), values(y.len(), 5));
+        let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), relu: true };
+        let finished = y
+            .iter()
+            .enumerate()
+            .map(|(index, y)| (y + f64::from(bias[index % co]) + f64::from(residual[index])).max(0.0));
+        close(
+            "finished y",
+            &g,
+            &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), epilogue),
+            &finished.collect::<Vec<_>>(),
+        );
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let g = Geometry {
+        n: 3,
+        h: 28,
+        w: 28,
+        ci: 20,
+        co: 40,
+        kh: 3,
+        kw: 3,
+        stride: 1,
+        padding: 1,
+        oh: 28,
+        ow: 28,
+        precision: Precision::F32,
+    };
+    let (x, w) = (values(3 * 28 * 28 * 20, 1), values(40 * 9 * 20, 2));
+    let dy = values(3 * 28 * 28 * 40, 3);
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            (
+                forward(&g, plain(&x, 20), &Weights::new(&g, &w), Epilogue::default()),
+                input_grad(&g, plain(&dy, 40), &w, None),
+                weight_grad(&g, plain(&x, 20), plain(&dy, 40)),
+            )
+        })
+    };
+    assert!(with(1) == with(3));
+}

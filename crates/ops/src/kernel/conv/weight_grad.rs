@@ -1,0 +1,123 @@
+//! The weight gradient by blocked matrix products.
+
+use std::{mem::MaybeUninit, ops::Range};
+
+use rayon::prelude::*;
+
+use super::{
+    gather::{Gather, Patches},
+    geometry::{Geometry, Precision},
+    scratch::{DEPTH, PIXELS, SCRATCH, Scratch, reserve, round_rows},
+    shared::Shared,
+    tasks::{TASKS, balanced, summed},
+};
+use crate::{
+    buffer,
+    kernel::{
+        element::Element,
+        form::Form,
+        prologue::Source,
+        tile::{MAX_ROWS, Operands, PITCH, Tile},
+    },
+};
+
+/// The fewest pixels of a task.
+const MIN_PIXELS: usize = 4 * PIXELS;
+
+/// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
+pub(super) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
+    let gather = Gather::new(Patches::forward(g), x);
+    let grads = Gather::new(Patches::of_output(g), dy);
+    let (depth, pixels) = (gather.patches.depth(), gather.patches.pixels());
+    if pixels == 0 {
+        return vec![0.0; g.co * depth];
+    }
+    let depths = balanced(0..depth, DEPTH);
+    let channels = balanced(0..g.co, DEPTH);
+    let blocks = depths.len() * channels.len();
+    let parts = TASKS.div_ceil(blocks).min(pixels / MIN_PIXELS).max(1);
+    let parts = balanced(0..pixels, pixels.div_ceil(parts).max(1));
+    let tile = g.precision.tile();
+
+    // One gradient for each part of the pixels.
+    let len = g.co * depth;
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let out = Shared::new(out);
+        (0..parts.len() * blocks).into_par_iter().for_each(|task| {
+            let (part, block) = (task / blocks, task % blocks);
+            let (depths, channels) = (&depths[block / channels.len()], &channels[block % channels.len()]);
+            let to = Block { first: part * len, pitch: depth, rows: channels.clone(), columns: depths.clone() };
+            weight_block(&gather, &grads, g.precision, parts[part].clone(), &to, &tile, out);
+        });
+    };
+    // SAFETY: blocks cover all channels by all depths, in every part, of which there is one at least.
+    let grads: Vec<f32> = unsafe { buffer::filled(parts.len() * len, fill) };
+    summed(grads, len)
+}
+
+/// A part of a matrix in [`Shared`] memory.
+struct Block {
+    /// Where the matrix starts.
+    first: usize,
+    /// Floats from row to row.
+    pitch: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// Writes `sum over pixels of dy[p][rows] patch[p][columns]` to `to`.
+fn weight_block<T: Element>(
+    patches: &Gather<T>,
+    grads: &Gather<T>,
+    precision: Precision,
+    pixels: Range<usize>,
+    to: &Block,
+    tile: &Tile,
+    out: Shared<f32>,
+) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { left: rows, right: columns, results, spots, .. } = scratch;
+        // Rows of the sums are no power of two apart, because such rows would compete for a few cache sets.
+        let sums = Shared::written(reserve(results, to.rows.len() * PITCH));
+        let mut spill = [0.0; MAX_ROWS * 32];
+        let tiles = balanced(0..to.rows.len(), tile.rows);
+        let mut accumulate = false;
+        let mut chunks = balanced(pixels.clone(), PIXELS);
+        if chunks.is_empty() {
+            chunks.push(pixels);
+        }
+        for pixels in chunks {
+            spots.clear();
+            spots.extend(patches.patches.spots(pixels.clone()));
+            let form = if tile.group == 1 { Form::Floats } else { Form::Pairs };
+            patches.block(spots, to.columns.clone(), form, columns);
+            grads.block(spots, to.rows.clone(), form, rows);
+            if tile.group == 1 && precision == Precision::Bf16 {
+                round_rows(rows, pixels.len(), to.rows.len());
+                round_rows(columns, pixels.len(), to.columns.len());
+            }
+            for column in (0..to.columns.len()).step_by(tile.columns) {
+                for tile_rows in &tiles {
+                    let operands = Operands {
+                        depth: pixels.len().div_ceil(tile.group),
+                        a: rows[tile_rows.start..].as_ptr(),
+                        a_step: PITCH,
+                        b: columns[column..].as_ptr(),
+                        b_step: PITCH,
+                        accumulate,
+                    };
+                    let at = |row: usize| (tile_rows.start + row) * PITCH + column;
+                    let width = tile.columns;
+                    // SAFETY: `A` is `rows`, `B` is `columns`: PIXELS rows of PITCH floats, of which a tile reads at
+                    // most DEPTH + 14 from where it starts; `sums` belongs to this task.
+                    unsafe { sums.write(tile.adjacent, tile_rows.len(), width, width, operands, &mut spill, at) };
+                }
+            }
+            accumulate = true;
+        }
+        for (row, sums) in to.rows.clone().zip(results.chunks(PITCH)) {
+            // SAFETY: this task alone writes this block of `out`.
+            unsafe { out.put(to.first + row * to.pitch + to.columns.start, &sums[..to.columns.len()]) };
+        }
+    });
+}
