@@ -6,8 +6,8 @@
 use std::io::Write;
 use std::time::Instant;
 
-use cxr::OUTPUTS;
 use cxr::metrics::{Bootstrap, Ranking, Sampled};
+use cxr::{Finding, Labels, OUTPUTS};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -29,8 +29,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let branches: Vec<Vec<Vec<f32>>> = (0..3).map(|_| truths.iter().map(|truth| scores(truth)).collect()).collect();
 
+    let labels: Vec<Labels> = (0..IMAGES as usize)
+        .map(|image| Finding::ALL.into_iter().filter(|&finding| truths[finding.index()][image]).collect())
+        .collect();
+
     let clock = Instant::now();
-    let resamples = Bootstrap { draws, seed: 1 }.resample(&patients);
+    let resamples = Bootstrap { draws, seed: 1 }.resample_findings(&patients, &labels, &images);
     let measured: Vec<Vec<[Sampled; 2]>> = branches
         .iter()
         .map(|outputs| {

@@ -1,13 +1,14 @@
 //! Findings, labels, patients, splits, boxes and metrics: pure, no I/O, no tensors.
 //!
 //! The vocabulary of chest X-ray classification on NIH ChestX-ray14 that every other crate speaks:
-//! [`Finding`] and [`Labels`] (what is in the picture), [`ImageRecord`] (whose picture it is),
+//! [`Finding`] and [`Labels`] (what an image shows), [`ImageRecord`] (whose image it is),
 //! [`Split`] (what it may be used for) and [`BBox`] (where something lies in it).
 
 mod bbox;
 mod branch;
 mod finding;
 mod frame;
+pub mod heatmap;
 pub mod metrics;
 mod record;
 pub mod split;

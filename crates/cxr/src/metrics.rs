@@ -4,7 +4,8 @@
 //! - [`decision`]: sensitivity, specificity, F1, ... at a threshold that was chosen on other images;
 //! - [`calibration`]: Brier score, expected calibration error, reliability curve, temperature scaling;
 //! - [`bootstrap`]: intervals of all of these, by drawing patients;
-//! - [`delong`]: the variance of an AUROC's difference in closed form.
+//! - [`delong`]: the variance of an AUROC's difference in closed form;
+//! - [`cell`]: the names of all reported numbers.
 //!
 //! A metric that does not exist is `None`, never 0.5: one class is absent, or a score is NaN.
 //!
@@ -25,12 +26,14 @@
 
 pub mod bootstrap;
 pub mod calibration;
+pub mod cell;
 pub mod decision;
 pub mod delong;
 pub mod ranking;
 
 pub use bootstrap::{Bootstrap, Estimate, Resamples, Sampled};
-pub use ranking::{Mean, Metric, Ranking, Scores, auroc, average_precision, mean_auroc};
+pub use cell::{AgeBand, Cell, Decision, Metric, Overlap, Pair, Scope, Series, Subset, UnknownName};
+pub use ranking::{Mean, Ranking, Scores, auroc, average_precision, mean_auroc};
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,6 @@ def runs(tmp_path_factory):
     for tau in ["0.3", "0.9"]:
         for stage in STAGES[3:]:
             runs.stage(stage, "--run", f"tau-{tau}", "--base", "smoke", "--set", f"attend.threshold={tau}")
-    runs.stage("report", "--run", "smoke", "--sweep", "tau-0.3,tau-0.9")
+    runs.stage("report", "sweep", "tau-0.3", "tau-0.9", "--run", "smoke")
     runs.stage("report", "--run", "smoke")
     return runs

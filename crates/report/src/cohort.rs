@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxr::{Labels, OUTPUTS, Sex, Split, View};
+use cxr::metrics::Subset;
+use cxr::{Branch, Labels, OUTPUTS, Split};
 use tables::{images, predictions};
 
 use crate::Error;
 
-/// The branches, in the order of figures and tables.
-pub const BRANCHES: [&str; 3] = ["global", "local", "fusion"];
+/// The 15 logits of an image.
+pub type Logits = [f32; OUTPUTS];
 
 /// The images of one split with all branches' scores.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +20,8 @@ pub struct Cohort {
     pub patients: Vec<u32>,
     /// The truth, as reported.
     pub labels: Vec<Labels>,
-    /// `[branch][image]`, in the order of [`BRANCHES`].
-    pub logits: [Vec<[f32; OUTPUTS]>; 3],
+    /// `[branch][image]`, in the order of [`Branch::ALL`].
+    logits: [Vec<Logits>; 3],
 }
 
 impl Cohort {
@@ -29,47 +30,38 @@ impl Cohort {
     /// # Errors
     /// [`Error::Images`], [`Error::Labels`]: the branches are not about the same images.
     pub fn join(branches: &[Vec<predictions::Row>; 3], split: Split, limit: Option<usize>) -> Result<Self, Error> {
-        let of_split = |branch: usize| {
-            let mut rows: Vec<_> = branches[branch].iter().filter(|r| r.split == split).collect();
+        let of_split = |branch: Branch| {
+            let mut rows: Vec<_> = branches[branch as usize].iter().filter(|row| row.split == split).collect();
             rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
             rows
         };
-        let first = of_split(0);
-        for (branch, name) in BRANCHES.into_iter().enumerate().skip(1) {
+        let [first, others @ ..] = Branch::ALL;
+        let rows = of_split(first);
+        let ids: BTreeSet<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
+        for branch in others {
             let other = of_split(branch);
-            let ids = |rows: &[&predictions::Row]| -> BTreeSet<String> {
-                rows.iter().map(|row| row.image_id.clone()).collect()
-            };
-            let (ours, theirs) = (ids(&first), ids(&other));
-            let apart: Vec<&String> = ours.symmetric_difference(&theirs).collect();
+            let branches = [first, branch];
+            let other_ids: BTreeSet<&str> = other.iter().map(|row| row.image_id.as_str()).collect();
+            let apart: Vec<&str> = ids.symmetric_difference(&other_ids).copied().collect();
             if !apart.is_empty() {
-                return Err(Error::Images {
-                    split,
-                    branches: [BRANCHES[0], name],
-                    count: apart.len(),
-                    first: list(&apart),
-                });
+                return Err(Error::Images { split, branches, count: apart.len(), first: list(&apart) });
             }
             let differ = |(a, b): &(&&predictions::Row, &&predictions::Row)| {
                 a.labels != b.labels || a.patient_id != b.patient_id
             };
-            let apart: Vec<&String> = first.iter().zip(&other).filter(differ).map(|(row, _)| &row.image_id).collect();
+            let pairs = rows.iter().zip(&other);
+            let apart: Vec<&str> = pairs.filter(differ).map(|(row, _)| row.image_id.as_str()).collect();
             if !apart.is_empty() {
-                return Err(Error::Labels {
-                    split,
-                    branches: [BRANCHES[0], name],
-                    count: apart.len(),
-                    first: list(&apart),
-                });
+                return Err(Error::Labels { split, branches, count: apart.len(), first: list(&apart) });
             }
         }
-        let n = limit.unwrap_or(usize::MAX).min(first.len());
-        let first = &first[..n];
+        let n = limit.unwrap_or(usize::MAX).min(rows.len());
+        let rows = &rows[..n];
         Ok(Cohort {
-            image_ids: first.iter().map(|row| row.image_id.clone()).collect(),
-            patients: first.iter().map(|row| row.patient_id).collect(),
-            labels: first.iter().map(|row| row.labels).collect(),
-            logits: [0, 1, 2].map(|b| of_split(b)[..n].iter().map(|row| row.logits).collect()),
+            image_ids: rows.iter().map(|row| row.image_id.clone()).collect(),
+            patients: rows.iter().map(|row| row.patient_id).collect(),
+            labels: rows.iter().map(|row| row.labels).collect(),
+            logits: Branch::ALL.map(|branch| of_split(branch)[..n].iter().map(|row| row.logits).collect()),
         })
     }
 
@@ -85,63 +77,72 @@ impl Cohort {
 
     /// How many different patients.
     pub fn patient_count(&self) -> usize {
-        self.patients.iter().collect::<BTreeSet<_>>().len()
+        count_patients(&self.patients)
     }
 
     /// Which images show the output.
     pub fn truth(&self, output: usize) -> Vec<bool> {
-        self.labels.iter().map(|labels| labels.targets()[output] == 1.0).collect()
+        truth(&self.labels, output)
+    }
+
+    /// One branch's logits, an array per image.
+    pub fn logits(&self, branch: Branch) -> &[Logits] {
+        &self.logits[branch as usize]
     }
 
     /// One output's logits of one branch.
-    pub fn scores(&self, branch: usize, output: usize) -> Vec<f32> {
-        self.logits[branch].iter().map(|logits| logits[output]).collect()
+    pub fn scores(&self, branch: Branch, output: usize) -> Vec<f32> {
+        scores(self.logits(branch), output)
     }
+
+    /// Positions of all images.
+    pub fn all(&self) -> Vec<u32> {
+        (0..self.len() as u32).collect()
+    }
+}
+
+/// Which images show the output.
+pub fn truth(labels: &[Labels], output: usize) -> Vec<bool> {
+    labels.iter().map(|labels| labels.targets()[output] == 1.0).collect()
+}
+
+/// One output's logits.
+pub fn scores(logits: &[Logits], output: usize) -> Vec<f32> {
+    logits.iter().map(|logits| logits[output]).collect()
+}
+
+/// How many different patients.
+pub fn count_patients(patients: &[u32]) -> usize {
+    patients.iter().collect::<BTreeSet<_>>().len()
 }
 
 /// The first ten names, for an error.
-fn list(names: &[&String]) -> String {
-    let first: Vec<&str> = names.iter().take(10).map(|name| name.as_str()).collect();
-    first.join(", ")
+fn list(names: &[&str]) -> String {
+    names[..names.len().min(10)].join(", ")
 }
 
-/// A part of the images.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subset {
-    /// As in `metrics.parquet`: `sex=F`, `age=40-59`, `view=AP`.
-    pub name: String,
-    /// Positions in the cohort, rising.
-    pub images: Vec<u32>,
-}
-
-/// Ends of the age bands, in years, exclusive. Twenty years each, as many images as a subgroup needs; the first one holds
-/// the few children.
-const AGES: [u16; 3] = [40, 60, 80];
-
-/// The cohort by sex, age band and view position, without empty parts. Images for which the table says nothing are in none.
-pub fn subsets(cohort: &Cohort, images: &[images::Row]) -> Vec<Subset> {
+/// The cohort by sex, age band and view position, as positions of images, without empty groups. An image about which
+/// the table says nothing is in no group.
+pub fn groups(cohort: &Cohort, images: &[images::Row]) -> Vec<(Subset, Vec<u32>)> {
     let by_id: BTreeMap<&str, &images::Row> =
         images.iter().map(|image| (image.record.image_id.as_str(), image)).collect();
-    let part = |name: String, belongs: &dyn Fn(&images::Row) -> bool| Subset {
-        name,
-        images: (0..cohort.len() as u32)
-            .filter(|&i| by_id.get(cohort.image_ids[i as usize].as_str()).is_some_and(|image| belongs(image)))
-            .collect(),
+    let members = |subset: &Subset| -> Vec<u32> {
+        let belongs = |id: &String| by_id.get(id.as_str()).is_some_and(|image| subset.contains(&image.record));
+        (0..cohort.len() as u32).filter(|&image| belongs(&cohort.image_ids[image as usize])).collect()
     };
-    let mut subsets = Vec::new();
-    for sex in [Sex::Female, Sex::Male] {
-        subsets.push(part(format!("sex={}", sex.name()), &|image| image.record.sex == Some(sex)));
+    let groups = Subset::groups().into_iter().map(|subset| (members(&subset), subset));
+    groups.filter(|(images, _)| !images.is_empty()).map(|(images, subset)| (subset, images)).collect()
+}
+
+#[cfg(test)]
+impl Cohort {
+    /// Images `000.png`, ... of a patient each, with the same logits from every branch.
+    pub(crate) fn example(labels: Vec<Labels>, logits: Vec<Logits>) -> Cohort {
+        Cohort {
+            image_ids: (0..labels.len()).map(|image| format!("{image:03}.png")).collect(),
+            patients: (0..labels.len() as u32).collect(),
+            labels,
+            logits: [logits.clone(), logits.clone(), logits],
+        }
     }
-    for band in 0..=AGES.len() {
-        let from = if band == 0 { 0 } else { AGES[band - 1] };
-        let to = AGES.get(band).copied();
-        let name = to.map_or(format!("age={from}+"), |to| format!("age={from}-{}", to - 1));
-        let within = |age: u16| age >= from && to.is_none_or(|to| age < to);
-        subsets.push(part(name, &|image| image.record.age_years.is_some_and(within)));
-    }
-    for view in [View::Pa, View::Ap] {
-        subsets.push(part(format!("view={}", view.name()), &|image| image.record.view == Some(view)));
-    }
-    subsets.retain(|subset| !subset.images.is_empty());
-    subsets
 }

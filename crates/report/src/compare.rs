@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use cxr::metrics::delong::{Components, Difference};
-use cxr::metrics::{Estimate, Ranking, Sampled};
-use cxr::{Finding, OUTPUTS, Split, output_names};
+use cxr::metrics::{Estimate, Ranking, Sampled, Scope};
+use cxr::{Branch, Finding, Labels, OUTPUTS, Split};
 use tables::predictions;
 
 use crate::Error;
-use crate::cohort::Cohort;
-use crate::measure::{MEAN, Plan};
+use crate::cohort::{Logits, count_patients, scores, truth};
+use crate::plan::Plan;
 use crate::results::{p_value, title};
 
 /// One line of the comparison: a finding, or the mean over the 14.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// snake_case.
-    pub finding: String,
+    /// What it is about.
+    pub scope: Scope,
     /// Positives among the common images; for the mean, images with any finding.
     pub n_pos: usize,
     /// AUROC of the first and of the second run.
@@ -43,88 +43,111 @@ pub struct Comparison {
     pub lines: Vec<Line>,
 }
 
+/// The images that both runs have in the reported split.
+#[derive(Debug, Default)]
+struct Common {
+    patients: Vec<u32>,
+    labels: Vec<Labels>,
+    /// Of the first and of the second run.
+    logits: [Vec<Logits>; 2],
+    /// Images of the split that only one of the runs has.
+    apart: [usize; 2],
+    /// Images that the other run has in another split.
+    seen: usize,
+}
+
+impl Common {
+    fn join(runs: [&str; 2], rows: [&[predictions::Row]; 2], split: Split) -> Result<Common, Error> {
+        let by_id = rows.map(|rows| -> BTreeMap<&str, &predictions::Row> {
+            rows.iter().map(|row| (row.image_id.as_str(), row)).collect()
+        });
+        let of_split = |run: usize| by_id[run].iter().filter(|(_, row)| row.split == split);
+        let mut common = Common::default();
+        for (id, row) in of_split(0) {
+            match by_id[1].get(id) {
+                Some(other) if other.split == split => {
+                    if other.labels != row.labels || other.patient_id != row.patient_id {
+                        let runs = runs.map(str::to_owned);
+                        return Err(Error::RunLabels { runs, image_id: (*id).to_owned() });
+                    }
+                    common.patients.push(row.patient_id);
+                    common.labels.push(row.labels);
+                    common.logits[0].push(row.logits);
+                    common.logits[1].push(other.logits);
+                }
+                Some(_) => common.seen += 1,
+                None => common.apart[0] += 1,
+            }
+        }
+        for (id, _) in of_split(1) {
+            match by_id[0].get(id) {
+                Some(other) if other.split != split => common.seen += 1,
+                Some(_) => {}
+                None => common.apart[1] += 1,
+            }
+        }
+        match common.patients.is_empty() {
+            true => Err(Error::Apart { runs: runs.map(str::to_owned), split }),
+            false => Ok(common),
+        }
+    }
+
+    fn truth(&self, output: usize) -> Vec<bool> {
+        truth(&self.labels, output)
+    }
+}
+
 /// Compares the AUROCs of one branch in two runs on the images that both have in `split`.
 ///
 /// # Errors
-/// [`Error::Apart`] without common images, [`Error::RunLabels`] where the runs take an image for something else.
+/// [`Error::Apart`] without common images, [`Error::RunLabels`] where the runs disagree about an image,
+/// [`Error::Interrupted`].
 pub fn compare(
     runs: [&str; 2],
     rows: [&[predictions::Row]; 2],
     split: Split,
     plan: &Plan,
 ) -> Result<Comparison, Error> {
-    let by_id = rows.map(|rows| -> BTreeMap<&str, &predictions::Row> {
-        rows.iter().map(|row| (row.image_id.as_str(), row)).collect()
-    });
-    let mut seen = 0;
-    let mut apart = [0, 0];
-    let mut cohorts = [Cohort::default(), Cohort::default()];
-    for (id, row) in by_id[0].iter().filter(|(_, row)| row.split == split) {
-        match by_id[1].get(id) {
-            Some(other) if other.split == split => {
-                if other.labels != row.labels || other.patient_id != row.patient_id {
-                    let runs = runs.map(str::to_owned);
-                    return Err(Error::RunLabels { runs, image_id: (*id).to_owned() });
-                }
-                for (cohort, row) in cohorts.iter_mut().zip([row, other]) {
-                    cohort.image_ids.push(row.image_id.clone());
-                    cohort.patients.push(row.patient_id);
-                    cohort.labels.push(row.labels);
-                    cohort.logits[0].push(row.logits);
-                }
-            }
-            Some(_) => seen += 1,
-            None => apart[0] += 1,
-        }
+    let common = Common::join(runs, rows, split)?;
+    let images: Vec<u32> = (0..common.patients.len() as u32).collect();
+    let resamples = plan.bootstrap.resample_findings(&common.patients, &common.labels, &images);
+    let mut samples: Vec<[Sampled; 2]> = Vec::new();
+    let mut components = Vec::new();
+    for output in 0..OUTPUTS {
+        plan.check()?;
+        samples.push(common.logits.each_ref().map(|logits| {
+            let ranking = Ranking::of_output(logits, &common.labels, output);
+            let [auroc, _] = ranking.map(|ranking| resamples.ranking(&ranking, &images)).unwrap_or_default();
+            auroc
+        }));
+        let [a, b] =
+            common.logits.each_ref().map(|logits| Components::new(&scores(logits, output), &common.truth(output)));
+        components.push(a.zip(b));
     }
-    for (id, _) in by_id[1].iter().filter(|(_, row)| row.split == split) {
-        match by_id[0].get(id) {
-            Some(other) if other.split != split => seen += 1,
-            Some(_) => {}
-            None => apart[1] += 1,
-        }
-    }
-    let [first, second] = &cohorts;
-    if first.is_empty() {
-        return Err(Error::Apart { runs: runs.map(str::to_owned), split });
-    }
-    let resamples = plan.bootstrap.resample(&first.patients);
-    let images: Vec<u32> = (0..first.len() as u32).collect();
-    let sampled = |cohort: &Cohort, output: usize| -> Sampled {
-        let ranking = Ranking::of_output(&cohort.logits[0], &cohort.labels, output);
-        let [auroc, _] = ranking.map(|ranking| resamples.ranking(&ranking, &images)).unwrap_or_default();
-        auroc
-    };
-    let components = |cohort: &Cohort, output: usize| Components::new(&cohort.scores(0, output), &cohort.truth(output));
-    let samples: Vec<[Sampled; 2]> =
-        (0..OUTPUTS).map(|output| [sampled(first, output), sampled(second, output)]).collect();
-    let parts: Vec<_> = (0..OUTPUTS).map(|output| components(first, output).zip(components(second, output))).collect();
-    let line = |finding: &str, n_pos: usize, [a, b]: [&Sampled; 2], delong: Option<Difference>| Line {
-        finding: finding.to_owned(),
+    let line = |scope, n_pos, [a, b]: [&Sampled; 2], delong: Option<Difference>| Line {
+        scope,
         n_pos,
         values: [a.value, b.value],
         difference: a.minus(b).estimate(plan.confidence),
         p: delong.and_then(|difference| difference.p_value()),
     };
-    let mut lines: Vec<Line> = output_names()
-        .into_iter()
-        .enumerate()
-        .map(|(output, name)| {
-            let n_pos = first.truth(output).into_iter().filter(|&positive| positive).count();
-            let delong = parts[output].as_ref().and_then(|(a, b)| Difference::new(a, b, &first.patients));
-            line(name, n_pos, [&samples[output][0], &samples[output][1]], delong)
-        })
-        .collect();
-    let means = [0, 1].map(|run| Sampled::mean(samples[..Finding::COUNT].iter().map(|pair| &pair[run])));
-    let pairs: Vec<_> = parts[..Finding::COUNT].iter().flatten().map(|(a, b)| (a, b)).collect();
-    let any = first.labels.iter().filter(|labels| !labels.no_finding()).count();
-    lines.push(line(MEAN, any, [&means[0], &means[1]], Difference::of_means(&pairs, &first.patients)));
-    Ok(Comparison { images: first.len(), patients: first.patient_count(), apart, seen, lines })
+    let of_output = |(output, scope): (usize, Scope)| {
+        let n_pos = common.truth(output).into_iter().filter(|&positive| positive).count();
+        let delong = components[output].as_ref().and_then(|(a, b)| Difference::new(a, b, &common.patients));
+        line(scope, n_pos, samples[output].each_ref(), delong)
+    };
+    let mut lines: Vec<Line> = Scope::outputs().into_iter().enumerate().map(of_output).collect();
+    let [a, b] = [0, 1].map(|run| Sampled::mean(samples[..Finding::COUNT].iter().map(|pair| &pair[run])));
+    let pairs: Vec<_> = components[..Finding::COUNT].iter().flatten().map(|(a, b)| (a, b)).collect();
+    let any = common.labels.iter().filter(|labels| !labels.no_finding()).count();
+    lines.push(line(Scope::Mean, any, [&a, &b], Difference::of_means(&pairs, &common.patients)));
+    let patients = count_patients(&common.patients);
+    Ok(Comparison { images: images.len(), patients, apart: common.apart, seen: common.seen, lines })
 }
 
 impl Comparison {
     /// The table for the terminal.
-    pub fn text(&self, runs: [&str; 2], branch: &str, split: Split, plan: &Plan) -> String {
+    pub fn text(&self, runs: [&str; 2], branch: Branch, split: Split, plan: &Plan) -> String {
         let [a, b] = runs;
         let mut text = format!(
             "AUROC of {branch}: {a} (A) and {b} (B) on {} common {split} images of {} patients\n",
@@ -159,7 +182,7 @@ impl Comparison {
             let interval = interval.map_or(String::new(), |(low, high)| format!("[{}, {}]", signed(low), signed(high)));
             let [first, second] = line.values.map(cell);
             let p = line.p.map_or("-".to_owned(), p_value);
-            let name = if line.finding == MEAN { mean.clone() } else { title(&line.finding) };
+            let name = if line.scope == Scope::Mean { mean.clone() } else { title(line.scope) };
             let _ =
                 writeln!(text, "{name:<20}{:>7}{first:>8}{second:>8}{difference:>9}  {interval:<18}{p:>8}", line.n_pos);
         }

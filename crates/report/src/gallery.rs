@@ -1,7 +1,8 @@
-//! Cases to look at: where the fusion is right, where it is wrong, and neither.
+//! Which cases the report shows: where the fusion is right, where it is wrong, and some drawn by seed.
 
+use cxr::metrics::Scope;
 use cxr::metrics::calibration::sigmoid;
-use cxr::{Finding, OUTPUTS};
+use cxr::{Branch, Finding};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -43,11 +44,10 @@ impl Choice {
 /// Up to `n` images, a third each of best, worst and random, as positions in the cohort. Findings take turns, rare ones as
 /// often as common ones; the worst are missed findings and false alarms in turn. No image twice.
 pub fn choose(cohort: &Cohort, n: usize, seed: u64) -> Vec<(usize, Choice)> {
-    const FUSION: usize = 2;
     let mut chosen: Vec<(usize, Choice)> = Vec::new();
     let mut free = vec![true; cohort.len()];
     let extreme = |free: &[bool], finding: Finding, shown: bool, highest: bool| {
-        let logit = |image: usize| cohort.logits[FUSION][image][finding as usize];
+        let logit = |image: usize| cohort.logits(Branch::Fusion)[image][finding.index()];
         let candidates = (0..cohort.len()).filter(|&i| free[i] && cohort.labels[i].contains(finding) == shown);
         if highest {
             candidates.max_by(|&a, &b| logit(a).total_cmp(&logit(b)).then(b.cmp(&a)))
@@ -86,19 +86,21 @@ pub fn choose(cohort: &Cohort, n: usize, seed: u64) -> Vec<(usize, Choice)> {
     chosen
 }
 
-/// The `n` outputs that the fusion holds most probable, as `(output, probability)` of each branch.
-pub fn most_probable(cohort: &Cohort, image: usize, n: usize) -> Vec<(usize, [f64; 3])> {
-    let probability = |branch: usize, output: usize| sigmoid(f64::from(cohort.logits[branch][image][output]));
-    let mut outputs: Vec<(usize, [f64; 3])> =
-        (0..OUTPUTS).map(|output| (output, [0, 1, 2].map(|branch| probability(branch, output)))).collect();
-    outputs.sort_by(|a, b| b.1[2].total_cmp(&a.1[2]));
+/// The `n` outputs that the fusion holds most probable, with the probability by each branch in the order of
+/// [`Branch::ALL`].
+pub fn most_probable(cohort: &Cohort, image: usize, n: usize) -> Vec<(Scope, [f64; 3])> {
+    let probability = |branch: Branch, output: usize| sigmoid(f64::from(cohort.logits(branch)[image][output]));
+    let of_output = |(output, scope): (usize, Scope)| (scope, Branch::ALL.map(|branch| probability(branch, output)));
+    let mut outputs: Vec<(Scope, [f64; 3])> = Scope::outputs().into_iter().enumerate().map(of_output).collect();
+    let fusion = |probabilities: &[f64; 3]| probabilities[Branch::Fusion as usize];
+    outputs.sort_by(|a, b| fusion(&b.1).total_cmp(&fusion(&a.1)));
     outputs.truncate(n);
     outputs
 }
 
 #[cfg(test)]
 mod tests {
-    use cxr::Labels;
+    use cxr::{Labels, OUTPUTS};
 
     use super::*;
 
@@ -109,12 +111,7 @@ mod tests {
             findings.into_iter().flatten().collect()
         };
         let logits: Vec<[f32; OUTPUTS]> = (0..n).map(|i| [((i * 7) % n) as f32; OUTPUTS]).collect();
-        Cohort {
-            image_ids: (0..n).map(|i| format!("{i:03}.png")).collect(),
-            patients: (0..n as u32).collect(),
-            labels: (0..n).map(labels).collect(),
-            logits: [logits.clone(), logits.clone(), logits],
-        }
+        Cohort::example((0..n).map(labels).collect(), logits)
     }
 
     #[test]
@@ -128,7 +125,7 @@ mod tests {
         }
         let (first, choice) = chosen[0];
         assert_eq!(choice, Choice::Best(Finding::Mass));
-        let logit = |i: usize| cohort.logits[2][i][0];
+        let logit = |i: usize| cohort.logits(Branch::Fusion)[i][0];
         let masses = (0..50).filter(|&i| cohort.labels[i].contains(Finding::Mass));
         assert_eq!(logit(first), masses.map(logit).fold(0.0, f32::max));
         for (image, choice) in chosen {

@@ -2,40 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use cxr::metrics::{Resamples, Sampled};
-use cxr::{BBox, Finding, Split};
+use cxr::metrics::{Cell, Metric, Overlap, Sampled, Scope, Series, Subset};
+use cxr::{BBox, EvalFrame, Finding, Split};
 use tables::metrics::Row;
 use tables::{images, regions};
 
 use crate::Error;
-use crate::measure::{ALL, Plan};
-
-/// `branch` of these rows.
-pub const BRANCH: &str = "attend";
-
-/// Overlaps above which a box counts as found: T of Wang et al., CVPR 2017, section 4.2.
-pub const OVERLAPS: [&str; 7] = ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"];
+use crate::plan::Plan;
 
 /// An image that prep stored, with the region that attend found in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Attended<'a> {
-    /// From prep, without the picture.
+    /// From prep, without its pixels.
     pub image: &'a images::Row,
     /// From attend, without the crop.
     pub region: &'a regions::Row,
 }
 
 impl Attended<'_> {
-    /// Where the heat map lies in the stored picture: the centre crop of side `crop` pixels that the network saw.
-    pub fn frame(&self, crop: f32) -> BBox {
-        let (width, height) = (self.image.width_px as f32, self.image.height_px as f32);
-        let (x, y) = (((width - crop) / 2.0).max(0.0), ((height - crop) / 2.0).max(0.0));
-        BBox::new(x, y, (x + crop).min(width), (y + crop).min(height))
-    }
-
-    /// The centre of the hottest cell of the heat map, in pixels of the stored picture; of equals, the first.
-    pub fn peak(&self, crop: f32) -> (f32, f32) {
-        let frame = self.frame(crop);
+    /// The centre of the hottest cell of the heat map, in pixels of the stored image; of equals, the first.
+    pub fn peak(&self, frame: &EvalFrame) -> (f32, f32) {
+        let frame = frame.bbox();
         let (rows, columns) = (self.region.heatmap_height.max(1), self.region.heatmap_width.max(1));
         let mut hottest = 0;
         for (cell, heat) in self.region.heatmap.iter().enumerate() {
@@ -87,6 +74,28 @@ pub fn refusal(images: &[images::Row]) -> Option<String> {
     })
 }
 
+/// 1 for yes, 0 for no.
+fn whether(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+/// The metrics of one box and the region of its image; `peak` is the heat map's.
+fn of_box(attended: &Attended, peak: (f32, f32), drawn: &BBox) -> Vec<(Metric, f64)> {
+    let region = &attended.region.bbox;
+    let (iou, iobb) = (region.iou(drawn), region.iobb(drawn));
+    let mut values = vec![
+        (Metric::PointingGame, whether(drawn.contains(peak))),
+        (Metric::HitRate, whether(region.contains(drawn.center()))),
+        (Metric::Iou, f64::from(iou)),
+        (Metric::Iobb, f64::from(iobb)),
+    ];
+    for overlap in Overlap::ALL {
+        values.push((Metric::IouAt(overlap), whether(iou > overlap.value())));
+        values.push((Metric::IobbAt(overlap), whether(iobb > overlap.value())));
+    }
+    values
+}
+
 /// Rows for every finding with boxes, and for all together; without any box, only how large the regions are.
 ///
 /// - `pointing_game`: share of boxes that contain the heat map's maximum (Zhang et al., ECCV 2016, without a margin);
@@ -99,25 +108,31 @@ pub fn refusal(images: &[images::Row]) -> Option<String> {
 /// `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the
 /// finding count. No interval where all draws agree, as with one patient: it would look like certainty. Where `refusal`
 /// says why, the numbers about boxes are null.
-pub fn measure(attended: &[Attended], crop: f32, refusal: Option<&str>, split: Split, plan: &Plan) -> Vec<Row> {
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn measure(
+    attended: &[Attended],
+    frame: &EvalFrame,
+    refusal: Option<&str>,
+    split: Split,
+    plan: &Plan,
+) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
-    let mut push = |finding: &str, metric: &str, sampled: Sampled, n: usize, reason: Option<&str>| {
+    let mut push = |scope: Scope, metric: Metric, sampled: Sampled, n: usize, reason: Option<&str>| {
         let estimate = sampled.estimate(plan.confidence);
         let (low, high) = if estimate.low < estimate.high { (estimate.low, estimate.high) } else { (None, None) };
-        let certain = (low.is_none() && estimate.value.is_some() && sampled.drawn())
+        let agree = (low.is_none() && estimate.value.is_some() && sampled.drawn())
             .then_some("no interval: all draws of patients agree, or most have no box");
         rows.push(Row {
-            branch: BRANCH.to_owned(),
-            finding: finding.to_owned(),
-            metric: metric.to_owned(),
-            subset: ALL.to_owned(),
-            split,
+            cell: Cell { series: Series::Attention, scope, metric, subset: Subset::All, split },
             value: estimate.value,
             ci_low: low,
             ci_high: high,
             n_pos: n as u64,
             n_neg: 0,
-            reason: reason.or(certain).map(str::to_owned),
+            undefined_draws: estimate.undefined as u64,
+            reason: reason.or(agree).map(str::to_owned),
         });
     };
     let boxes: Vec<(&Attended, Finding, BBox)> = attended
@@ -125,39 +140,32 @@ pub fn measure(attended: &[Attended], crop: f32, refusal: Option<&str>, split: S
         .flat_map(|attended| attended.image.boxes.iter().map(move |drawn| (attended, drawn.finding, drawn.bbox)))
         .collect();
     for finding in Finding::ALL.into_iter().map(Some).chain([None]) {
+        plan.check()?;
         let boxes: Vec<_> = boxes.iter().filter(|(_, of, _)| finding.is_none_or(|finding| *of == finding)).collect();
         if boxes.is_empty() {
             continue;
         }
-        let name = finding.map_or(ALL, Finding::snake);
+        let scope = finding.map_or(Scope::All, Scope::Finding);
         let patients: Vec<u32> = boxes.iter().map(|(attended, ..)| attended.image.record.patient_id).collect();
         let resamples = plan.bootstrap.resample(&patients);
-        let mut each = |metric: &str, of: &dyn Fn(&Attended, &BBox) -> f64| {
-            let sampled = match refusal {
-                Some(_) => Sampled::default(),
-                None => resamples.mean(&boxes.iter().map(|(attended, _, bbox)| of(attended, bbox)).collect::<Vec<_>>()),
-            };
-            push(name, metric, sampled, boxes.len(), refusal);
-        };
-        let whether = |yes: bool| f64::from(u8::from(yes));
-        each("pointing_game", &|a, bbox| whether(bbox.contains(a.peak(crop))));
-        each("hit_rate", &|a, bbox| whether(a.region.bbox.contains(bbox.center())));
-        each("iou", &|a, bbox| f64::from(a.region.bbox.iou(bbox)));
-        each("iobb", &|a, bbox| f64::from(a.region.bbox.iobb(bbox)));
-        for least in OVERLAPS {
-            let t: f32 = least.parse().unwrap_or(f32::NAN);
-            each(&format!("iou_at_{least}"), &|a, bbox| whether(a.region.bbox.iou(bbox) > t));
-            each(&format!("iobb_at_{least}"), &|a, bbox| whether(a.region.bbox.iobb(bbox) > t));
+        let mean = |values: &[f64]| if refusal.is_some() { Sampled::default() } else { resamples.mean(values) };
+        let of_boxes: Vec<Vec<(Metric, f64)>> =
+            boxes.iter().map(|(attended, _, drawn)| of_box(attended, attended.peak(frame), drawn)).collect();
+        for (index, &(metric, _)) in of_boxes[0].iter().enumerate() {
+            let values: Vec<f64> = of_boxes.iter().map(|values| values[index].1).collect();
+            push(scope, metric, mean(&values), boxes.len(), refusal);
         }
         if finding.is_some() {
-            each("attention_area", &|a, _| a.area());
+            let areas: Vec<f64> = boxes.iter().map(|(attended, ..)| attended.area()).collect();
+            push(scope, Metric::AttentionArea, mean(&areas), boxes.len(), refusal);
         }
     }
-    let patients: Vec<u32> = attended.iter().map(|a| a.image.record.patient_id).collect();
-    let resamples: Resamples = plan.bootstrap.resample(&patients);
+    plan.check()?;
+    let patients: Vec<u32> = attended.iter().map(|attended| attended.image.record.patient_id).collect();
+    let resamples = plan.bootstrap.resample(&patients);
     let areas: Vec<f64> = attended.iter().map(Attended::area).collect();
-    push(ALL, "attention_area", resamples.mean(&areas), areas.len(), None);
-    let fallbacks: Vec<f64> = attended.iter().map(|a| f64::from(u8::from(a.region.fallback))).collect();
-    push(ALL, "fallback_rate", resamples.mean(&fallbacks), fallbacks.len(), None);
-    rows
+    push(Scope::All, Metric::AttentionArea, resamples.mean(&areas), areas.len(), None);
+    let fallbacks: Vec<f64> = attended.iter().map(|attended| whether(attended.region.fallback)).collect();
+    push(Scope::All, Metric::FallbackRate, resamples.mean(&fallbacks), fallbacks.len(), None);
+    Ok(rows)
 }

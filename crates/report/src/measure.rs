@@ -3,75 +3,63 @@
 use cxr::metrics::calibration::{brier, expected_calibration_error, sigmoid, temperature};
 use cxr::metrics::decision::{Criterion, threshold};
 use cxr::metrics::delong::{Components, Difference};
-use cxr::metrics::{Bootstrap, Estimate, Mean, Metric, Ranking, Resamples, Sampled};
-use cxr::{Finding, OUTPUTS, Split, output_names};
+use cxr::metrics::{
+    Bootstrap, Cell, Decision, Estimate, Mean, Metric, Pair, Ranking, Resamples, Sampled, Scope, Series, Subset,
+};
+use cxr::{Branch, Finding, OUTPUTS, Split};
 use tables::metrics::Row;
 
-use crate::cohort::{BRANCHES, Cohort, Subset};
-
-/// Paired differences: name in `metrics.parquet`, and positions in [`BRANCHES`].
-pub const DIFFERENCES: [(&str, usize, usize); 2] = [("fusion-global", 2, 0), ("fusion-local", 2, 1)];
-
-/// `finding` of the mean over the 14.
-pub const MEAN: &str = "mean";
-
-/// `subset` of all images; `finding` of numbers that belong to none.
-pub const ALL: &str = "all";
-
-/// `metric` that says how many of the 14 findings a mean is over.
-pub const DEFINED: &str = "findings_defined";
-
-/// How an interval is made.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// The draws.
-    pub bootstrap: Bootstrap,
-    /// Share of the draws inside an interval.
-    pub confidence: f64,
-}
+use crate::Error;
+use crate::cohort::Cohort;
+use crate::plan::Plan;
 
 /// Rows about one subset of one split.
-struct Rows {
+struct Rows<'p> {
     rows: Vec<Row>,
     split: Split,
-    subset: String,
-    confidence: f64,
+    subset: Subset,
+    plan: &'p Plan<'p>,
 }
 
-/// Images (or boxes) with and without.
+/// Images with and without a finding.
 type Counts = (u64, u64);
 
-impl Rows {
-    fn push(&mut self, (branch, finding, metric): (&str, &str, &str), estimate: Estimate, (n_pos, n_neg): Counts) {
+/// Whose number, about what.
+type About = (Series, Scope, Metric);
+
+impl Rows<'_> {
+    fn push(&mut self, (series, scope, metric): About, estimate: Estimate, (n_pos, n_neg): Counts) {
         let reason = match estimate {
             Estimate { value: None, .. } => Some(undefined(n_pos, n_neg).to_owned()),
             _ => None,
         };
         self.rows.push(Row {
-            branch: branch.to_owned(),
-            finding: finding.to_owned(),
-            metric: metric.to_owned(),
-            subset: self.subset.clone(),
-            split: self.split,
+            cell: Cell { series, scope, metric, subset: self.subset.clone(), split: self.split },
             value: estimate.value,
             ci_low: estimate.low,
             ci_high: estimate.high,
             n_pos,
             n_neg,
+            undefined_draws: estimate.undefined as u64,
             reason,
         });
     }
 
-    fn sampled(&mut self, names: (&str, &str, &str), sampled: &Sampled, counts: Counts) {
-        let estimate = sampled.estimate(self.confidence);
-        self.push(names, estimate, counts);
+    fn sampled(&mut self, about: About, sampled: &Sampled, counts: Counts) {
+        let estimate = sampled.estimate(self.plan.confidence);
+        self.push(about, estimate, counts);
         if estimate.value.is_some() && estimate.low.is_none() && sampled.drawn() {
-            self.because("no interval: more than a tenth of the draws have only one class");
+            self.because(match about.1 {
+                Scope::Mean => {
+                    "no interval: a finding is undefined in more than a tenth of the draws, drawn again or not"
+                }
+                _ => "no interval: more than a tenth of the draws have only one class",
+            });
         }
     }
 
-    fn value(&mut self, names: (&str, &str, &str), value: Option<f64>, counts: Counts) {
-        self.push(names, Estimate { value, ..Estimate::default() }, counts);
+    fn value(&mut self, about: About, value: Option<f64>, counts: Counts) {
+        self.push(about, Estimate { value, ..Estimate::default() }, counts);
     }
 
     /// Says why the last row has no value or interval.
@@ -92,31 +80,42 @@ fn undefined(n_pos: u64, n_neg: u64) -> &'static str {
     }
 }
 
-/// AUROC and average precision of every branch and difference, on all images and on every subset; and what a decision
-/// and a probability are worth. `tuned` are the images on which thresholds and temperatures are chosen, if any.
-pub fn measure(cohort: &Cohort, tuned: Option<&Cohort>, subsets: &[Subset], split: Split, plan: &Plan) -> Vec<Row> {
-    let resamples = plan.bootstrap.resample(&cohort.patients);
-    let everyone = Subset { name: ALL.to_owned(), images: (0..cohort.len() as u32).collect() };
-    let mut measured = Vec::new();
-    for subset in std::iter::once(&everyone).chain(subsets) {
-        let mut rows = Rows { rows: Vec::new(), split, subset: subset.name.clone(), confidence: plan.confidence };
-        rankings(&mut rows, cohort, &resamples, &subset.images);
-        if subset.name == ALL {
-            delong(&mut rows, cohort);
-            decisions(&mut rows, cohort, tuned, &resamples);
-            calibrations(&mut rows, cohort, tuned, &resamples);
-        }
-        measured.extend(rows.rows);
+/// AUROC and average precision of every branch and difference, on all images and on every group; and decisions and
+/// calibration on all images. `tuning` are the images on which thresholds and temperatures are chosen, if any.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn measure(
+    cohort: &Cohort,
+    tuning: Option<&Cohort>,
+    groups: &[(Subset, Vec<u32>)],
+    split: Split,
+    plan: &Plan,
+) -> Result<Vec<Row>, Error> {
+    let all = cohort.all();
+    let mut rows = Rows { rows: Vec::new(), split, subset: Subset::All, plan };
+    let resamples = plan.bootstrap.resample_findings(&cohort.patients, &cohort.labels, &all);
+    rankings(&mut rows, cohort, &resamples, &all)?;
+    delong(&mut rows, cohort)?;
+    decisions(&mut rows, cohort, tuning, &resamples)?;
+    calibrations(&mut rows, cohort, tuning, &resamples)?;
+    for (subset, images) in groups {
+        rows.subset = subset.clone();
+        let resamples = plan.bootstrap.resample_findings(&cohort.patients, &cohort.labels, images);
+        rankings(&mut rows, cohort, &resamples, images)?;
     }
-    measured
+    Ok(rows.rows)
 }
 
 /// The values of both ranking metrics alone, for the split that is not reported.
-pub fn values(cohort: &Cohort, split: Split) -> Vec<Row> {
-    let resamples = Bootstrap { draws: 0, seed: 0 }.resample(&cohort.patients);
-    let mut rows = Rows { rows: Vec::new(), split, subset: ALL.to_owned(), confidence: 0.95 };
-    rankings(&mut rows, cohort, &resamples, &(0..cohort.len() as u32).collect::<Vec<_>>());
-    rows.rows
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn values(cohort: &Cohort, split: Split, plan: &Plan) -> Result<Vec<Row>, Error> {
+    let plan = Plan { bootstrap: Bootstrap { draws: 0, seed: 0 }, ..*plan };
+    let mut rows = Rows { rows: Vec::new(), split, subset: Subset::All, plan: &plan };
+    rankings(&mut rows, cohort, &plan.bootstrap.resample(&cohort.patients), &cohort.all())?;
+    Ok(rows.rows)
 }
 
 /// Positives and negatives of every output among some images, and, for the mean, images with and without any finding.
@@ -133,213 +132,241 @@ fn counts(cohort: &Cohort, images: &[u32]) -> ([Counts; OUTPUTS], Counts) {
     (outputs, any)
 }
 
-fn rankings(rows: &mut Rows, cohort: &Cohort, resamples: &Resamples, images: &[u32]) {
-    let names = output_names();
+fn rankings(rows: &mut Rows, cohort: &Cohort, resamples: &Resamples, images: &[u32]) -> Result<(), Error> {
     let (counts, any) = counts(cohort, images);
     // [branch][output][metric]
-    let sampled: [Vec<[Sampled; 2]>; 3] = [0, 1, 2].map(|branch| {
-        let of_output = |output: usize| {
+    let mut sampled: [Vec<[Sampled; 2]>; 3] = Default::default();
+    for branch in Branch::ALL {
+        for output in 0..OUTPUTS {
+            rows.plan.check()?;
             let pick = |&image: &u32| {
                 let image = image as usize;
-                (cohort.logits[branch][image][output], cohort.labels[image].targets()[output] == 1.0)
+                (cohort.logits(branch)[image][output], cohort.labels[image].targets()[output] == 1.0)
             };
             let (scores, truth): (Vec<f32>, Vec<bool>) = images.iter().map(pick).unzip();
-            Ranking::new(&scores, &truth).map(|ranking| resamples.ranking(&ranking, images)).unwrap_or_default()
-        };
-        (0..OUTPUTS).map(of_output).collect()
-    });
-    for metric in Metric::ALL {
-        let of = |branch: usize, output: usize| &sampled[branch][output][metric as usize];
-        let means = [0, 1, 2].map(|branch| Sampled::mean((0..Finding::COUNT).map(|output| of(branch, output))));
-        for (output, name) in names.into_iter().enumerate() {
-            for (branch, title) in BRANCHES.into_iter().enumerate() {
-                rows.sampled((title, name, metric.name()), of(branch, output), counts[output]);
-            }
-            for (title, a, b) in DIFFERENCES {
-                rows.sampled((title, name, metric.name()), &of(a, output).minus(of(b, output)), counts[output]);
-            }
-        }
-        for (branch, title) in BRANCHES.into_iter().enumerate() {
-            rows.sampled((title, MEAN, metric.name()), &means[branch], any);
-        }
-        for (title, a, b) in DIFFERENCES {
-            rows.sampled((title, MEAN, metric.name()), &means[a].minus(&means[b]), any);
+            let ranking = Ranking::new(&scores, &truth);
+            let metrics = ranking.map(|ranking| resamples.ranking(&ranking, images)).unwrap_or_default();
+            sampled[branch as usize].push(metrics);
         }
     }
-    for (branch, title) in BRANCHES.into_iter().enumerate() {
-        let defined = sampled[branch][..Finding::COUNT].iter().filter(|[auroc, _]| auroc.value.is_some()).count();
-        rows.value((title, MEAN, DEFINED), Some(defined as f64), any);
+    for (index, metric) in Metric::RANKED.into_iter().enumerate() {
+        let of = |branch: Branch, output: usize| &sampled[branch as usize][output][index];
+        for (output, scope) in Scope::outputs().into_iter().enumerate() {
+            let of = |branch: Branch| of(branch, output).clone();
+            push_series(rows, of, (scope, metric), counts[output]);
+        }
+        let mean = |branch: Branch| Sampled::mean((0..Finding::COUNT).map(|output| of(branch, output)));
+        push_series(rows, mean, (Scope::Mean, metric), any);
+    }
+    for branch in Branch::ALL {
+        let aurocs = sampled[branch as usize][..Finding::COUNT].iter();
+        let defined = aurocs.filter(|[auroc, _]| auroc.value.is_some()).count();
+        rows.value((branch.into(), Scope::Mean, Metric::FindingsDefined), Some(defined as f64), any);
+    }
+    Ok(())
+}
+
+/// A number of every branch, and its differences.
+fn push_series(rows: &mut Rows, of: impl Fn(Branch) -> Sampled, (scope, metric): (Scope, Metric), counts: Counts) {
+    let sampled = Branch::ALL.map(of);
+    for branch in Branch::ALL {
+        rows.sampled((branch.into(), scope, metric), &sampled[branch as usize], counts);
+    }
+    for pair in Pair::ALL {
+        let difference = sampled[Branch::Fusion as usize].minus(&sampled[pair.other() as usize]);
+        rows.sampled((pair.into(), scope, metric), &difference, counts);
     }
 }
 
 /// The paired differences of AUROC with closed-form intervals and p-values, images of one patient counted as dependent.
-fn delong(rows: &mut Rows, cohort: &Cohort) {
-    let names = output_names();
-    let (counts, any) = counts(cohort, &(0..cohort.len() as u32).collect::<Vec<_>>());
-    let components: [Vec<Option<Components>>; 3] = [0, 1, 2].map(|branch| {
-        let of_output = |output| Components::new(&cohort.scores(branch, output), &cohort.truth(output));
-        (0..OUTPUTS).map(of_output).collect()
-    });
-    for (title, a, b) in DIFFERENCES {
-        let pair = |output: usize| components[a][output].as_ref().zip(components[b][output].as_ref());
-        let means: Vec<_> = (0..Finding::COUNT).filter_map(pair).collect();
+fn delong(rows: &mut Rows, cohort: &Cohort) -> Result<(), Error> {
+    const FEW: &str = "fewer than two patients of a class";
+    let (counts, any) = counts(cohort, &cohort.all());
+    let mut components: [Vec<Option<Components>>; 3] = Default::default();
+    for branch in Branch::ALL {
+        for output in 0..OUTPUTS {
+            rows.plan.check()?;
+            components[branch as usize].push(Components::new(&cohort.scores(branch, output), &cohort.truth(output)));
+        }
+    }
+    for pair in Pair::ALL {
+        let of = |branch: Branch, output: usize| components[branch as usize][output].as_ref();
+        let both = |output: usize| of(Branch::Fusion, output).zip(of(pair.other(), output));
+        let means: Vec<_> = (0..Finding::COUNT).filter_map(both).collect();
         let mean = Difference::of_means(&means, &cohort.patients);
-        let of_output = |output| Difference::new(pair(output)?.0, pair(output)?.1, &cohort.patients);
-        let all = (0..OUTPUTS).map(|output| (names[output], of_output(output), counts[output]));
-        for (name, difference, counts) in all.chain([(MEAN, mean, any)]) {
-            let interval = difference.map(|difference| difference.interval(rows.confidence));
+        let of_output = |output| Difference::new(both(output)?.0, both(output)?.1, &cohort.patients);
+        let scopes = Scope::outputs().into_iter().enumerate();
+        let all = scopes.map(|(output, scope)| (scope, of_output(output), counts[output]));
+        for (scope, difference, counts) in all.chain([(Scope::Mean, mean, any)]) {
+            let interval = difference.map(|difference| difference.interval(rows.plan.confidence));
             let estimate = Estimate {
                 value: difference.map(|difference| difference.value),
                 low: interval.map(|interval| interval.0),
                 high: interval.map(|interval| interval.1),
+                undefined: 0,
             };
             let few = difference.is_none() && counts.0 > 0 && counts.1 > 0;
-            rows.push((title, name, "auroc_delong"), estimate, counts);
+            rows.push((pair.into(), scope, Metric::AurocDelong), estimate, counts);
             if few {
-                rows.because("fewer than two patients of a class");
+                rows.because(FEW);
             }
-            rows.value((title, name, "auroc_delong_p"), difference.and_then(|d| d.p_value()), counts);
+            let p = difference.and_then(|difference| difference.p_value());
+            rows.value((pair.into(), scope, Metric::AurocDelongP), p, counts);
             match difference {
                 Some(difference) if difference.z().is_none() => rows.because("the difference does not vary"),
-                None if few => rows.because("fewer than two patients of a class"),
+                None if few => rows.because(FEW),
                 _ => {}
             }
         }
     }
+    Ok(())
 }
 
 /// Why a threshold or temperature cannot be chosen.
-fn untuned(tuned: Option<&Cohort>, output: usize) -> String {
-    match tuned {
-        None => "chosen on validation, which is reported here".to_owned(),
-        Some(tuned) => {
-            let positives = tuned.truth(output).into_iter().filter(|&positive| positive).count();
-            format!("validation has {positives} positives of {} images", tuned.len())
+fn untuned(tuning: Option<&Cohort>, output: usize) -> String {
+    match tuning {
+        None => CHOSEN_HERE.to_owned(),
+        Some(tuning) => {
+            let positives = tuning.truth(output).into_iter().filter(|&positive| positive).count();
+            format!("validation has {positives} positives of {} images", tuning.len())
         }
     }
 }
 
-/// Sensitivity, specificity, precision and F1 at the thresholds that validation prefers.
-fn decisions(rows: &mut Rows, cohort: &Cohort, tuned: Option<&Cohort>, resamples: &Resamples) {
-    const SHARES: [&str; 4] = ["sensitivity", "specificity", "precision", "f1"];
-    let names = output_names();
-    let (counts, any) = counts(cohort, &(0..cohort.len() as u32).collect::<Vec<_>>());
-    for (branch, title) in BRANCHES.into_iter().enumerate() {
+/// Why nothing is chosen on validation where validation is reported.
+const CHOSEN_HERE: &str = "chosen on validation, which is reported here";
+
+/// Sensitivity, specificity, precision and F1 at the thresholds that are best on `tuning`.
+fn decisions(rows: &mut Rows, cohort: &Cohort, tuning: Option<&Cohort>, resamples: &Resamples) -> Result<(), Error> {
+    let (counts, any) = counts(cohort, &cohort.all());
+    for branch in Branch::ALL {
         for criterion in Criterion::ALL {
-            let suffix = criterion.name();
             let mut of_findings: [Vec<Sampled>; 4] = Default::default();
-            for output in 0..OUTPUTS {
-                let chosen =
-                    tuned.and_then(|tuned| threshold(&tuned.scores(branch, output), &tuned.truth(output), criterion));
-                let names = |metric: &str| (title, names[output], format!("{metric}_{suffix}"));
-                let mut push = |metric: &str, sampled: &Sampled| {
-                    let (title, name, metric) = names(metric);
-                    rows.sampled((title, name, &metric), sampled, counts[output]);
+            for (output, scope) in Scope::outputs().into_iter().enumerate() {
+                rows.plan.check()?;
+                let best =
+                    |tuning: &Cohort| threshold(&tuning.scores(branch, output), &tuning.truth(output), criterion);
+                let chosen = tuning.and_then(best);
+                let mut push = |decision: Decision, sampled: &Sampled| {
+                    rows.sampled(
+                        (branch.into(), scope, Metric::Decision(decision, criterion)),
+                        sampled,
+                        counts[output],
+                    );
                     if chosen.is_none() {
-                        rows.because(&untuned(tuned, output));
+                        rows.because(&untuned(tuning, output));
                     }
                 };
-                let level = chosen.map(|chosen| sigmoid(f64::from(chosen)));
-                push("threshold", &Sampled::given(level));
+                let probability = chosen.map(|chosen| sigmoid(f64::from(chosen)));
+                push(Decision::Threshold, &Sampled::given(probability));
                 let sampled = match chosen {
                     None => Default::default(),
                     Some(chosen) => shares(cohort, resamples, branch, output, chosen),
                 };
-                for ((metric, sampled), of_findings) in SHARES.into_iter().zip(sampled).zip(&mut of_findings) {
-                    push(metric, &sampled);
+                for ((decision, sampled), of_findings) in
+                    Decision::SHARES.into_iter().zip(sampled).zip(&mut of_findings)
+                {
+                    push(decision, &sampled);
                     if output < Finding::COUNT {
                         of_findings.push(sampled);
                     }
                 }
             }
-            for (metric, of_findings) in SHARES.into_iter().zip(&of_findings) {
-                rows.sampled((title, MEAN, &format!("{metric}_{suffix}")), &Sampled::mean(of_findings.iter()), any);
+            for (decision, of_findings) in Decision::SHARES.into_iter().zip(&of_findings) {
+                let about = (branch.into(), Scope::Mean, Metric::Decision(decision, criterion));
+                rows.sampled(about, &Sampled::mean(of_findings), any);
             }
         }
     }
+    Ok(())
 }
 
-/// Sensitivity, specificity, precision and F1 of one output at a threshold.
-fn shares(cohort: &Cohort, resamples: &Resamples, branch: usize, output: usize, threshold: f32) -> [Sampled; 4] {
+/// [`Decision::SHARES`] of one output at a threshold.
+fn shares(cohort: &Cohort, resamples: &Resamples, branch: Branch, output: usize, threshold: f32) -> [Sampled; 4] {
     let scores = cohort.scores(branch, output);
     let truth = cohort.truth(output);
     let count = |of: &dyn Fn(bool, bool) -> f64| -> Vec<f64> {
         scores.iter().zip(&truth).map(|(&score, &positive)| of(positive, score >= threshold)).collect()
     };
     let when = |yes: bool| f64::from(u8::from(yes));
-    let tp = count(&|positive, called| when(positive && called));
+    let true_positives = count(&|positive, called| when(positive && called));
     let positives = count(&|positive, _| when(positive));
-    let tn = count(&|positive, called| when(!positive && !called));
+    let true_negatives = count(&|positive, called| when(!positive && !called));
     let negatives = count(&|positive, _| when(!positive));
     let called = count(&|_, called| when(called));
-    let twice_tp: Vec<f64> = tp.iter().map(|tp| 2.0 * tp).collect();
-    let either = count(&|positive, called| when(positive) + when(called));
+    let twice: Vec<f64> = true_positives.iter().map(|count| 2.0 * count).collect();
+    let both = count(&|positive, called| when(positive) + when(called));
     [
-        resamples.ratio(&tp, &positives),
-        resamples.ratio(&tn, &negatives),
-        resamples.ratio(&tp, &called),
-        resamples.ratio(&twice_tp, &either),
+        resamples.ratio(&true_positives, &positives),
+        resamples.ratio(&true_negatives, &negatives),
+        resamples.ratio(&true_positives, &called),
+        resamples.ratio(&twice, &both),
     ]
 }
 
-/// The temperature of each branch: one for all outputs, chosen on `tuned`.
-pub fn temperatures(tuned: Option<&Cohort>) -> [Option<f64>; 3] {
-    [0, 1, 2].map(|branch| {
-        let tuned = tuned?;
-        let logits: Vec<f64> = tuned.logits[branch].iter().flatten().map(|&logit| f64::from(logit)).collect();
-        let truth: Vec<bool> =
-            tuned.labels.iter().flat_map(|labels| labels.targets().map(|target| target == 1.0)).collect();
-        temperature(&logits, &truth)
-    })
+/// The temperature of a branch: one for all outputs, chosen on `tuning`.
+fn temperature_of(branch: Branch, tuning: Option<&Cohort>) -> Option<f64> {
+    let tuning = tuning?;
+    let logits: Vec<f64> = tuning.logits(branch).iter().flatten().map(|&logit| f64::from(logit)).collect();
+    let targets = tuning.labels.iter().flat_map(|labels| labels.targets());
+    temperature(&logits, &targets.map(|target| target == 1.0).collect::<Vec<bool>>())
 }
 
 /// Brier score and expected calibration error of every output, as it is and with the logits divided by the temperature.
-fn calibrations(rows: &mut Rows, cohort: &Cohort, tuned: Option<&Cohort>, resamples: &Resamples) {
-    let names = output_names();
-    let (counts, any) = counts(cohort, &(0..cohort.len() as u32).collect::<Vec<_>>());
-    for ((branch, title), temperature) in BRANCHES.into_iter().enumerate().zip(temperatures(tuned)) {
-        let without = || match tuned {
-            None => "chosen on validation, which is reported here",
-            Some(_) => "no temperature between 0.01 and 100 is best on validation",
-        };
-        rows.value((title, ALL, "temperature"), temperature, any);
+fn calibrations(rows: &mut Rows, cohort: &Cohort, tuning: Option<&Cohort>, resamples: &Resamples) -> Result<(), Error> {
+    let (counts, any) = counts(cohort, &cohort.all());
+    let without = match tuning {
+        None => CHOSEN_HERE,
+        Some(_) => "no temperature between 0.01 and 100 is best on validation",
+    };
+    for branch in Branch::ALL {
+        rows.plan.check()?;
+        let temperature = temperature_of(branch, tuning);
+        rows.value((branch.into(), Scope::All, Metric::Temperature), temperature, any);
         if temperature.is_none() {
-            rows.because(without());
+            rows.because(without);
         }
-        for (suffix, scale) in [("", Some(1.0)), ("_scaled", temperature)] {
+        let scaled = (temperature, [Metric::BrierScaled, Metric::EceScaled]);
+        for (scale, [brier, ece]) in [(Some(1.0), [Metric::Brier, Metric::Ece]), scaled] {
             let mut briers = Vec::new();
             let mut errors = Vec::new();
-            let metrics = [format!("brier{suffix}"), format!("ece{suffix}")];
-            for output in 0..OUTPUTS {
-                let truth = cohort.truth(output);
+            for (output, scope) in Scope::outputs().into_iter().enumerate() {
+                rows.plan.check()?;
                 let (sampled, error) = match scale {
                     None => Default::default(),
-                    Some(scale) => {
-                        let scores = cohort.scores(branch, output);
-                        let p: Vec<f64> = scores.iter().map(|&score| sigmoid(f64::from(score) / scale)).collect();
-                        let squares: Vec<f64> = p
-                            .iter()
-                            .zip(&truth)
-                            .map(|(&p, &positive)| brier(&[p], &[positive]).unwrap_or(0.0))
-                            .collect();
-                        (resamples.mean(&squares), expected_calibration_error(&p, &truth))
-                    }
+                    Some(scale) => calibration(cohort, resamples, branch, output, scale),
                 };
-                rows.sampled((title, names[output], &metrics[0]), &sampled, counts[output]);
+                rows.sampled((branch.into(), scope, brier), &sampled, counts[output]);
                 if scale.is_none() {
-                    rows.because(without());
+                    rows.because(without);
                 }
-                rows.value((title, names[output], &metrics[1]), error, counts[output]);
+                rows.value((branch.into(), scope, ece), error, counts[output]);
                 if scale.is_none() {
-                    rows.because(without());
+                    rows.because(without);
                 }
                 if output < Finding::COUNT {
                     briers.push(sampled);
                     errors.push(error);
                 }
             }
-            rows.sampled((title, MEAN, &metrics[0]), &Sampled::mean(briers.iter()), any);
-            rows.value((title, MEAN, &metrics[1]), Mean::of(errors).value, any);
+            rows.sampled((branch.into(), Scope::Mean, brier), &Sampled::mean(&briers), any);
+            rows.value((branch.into(), Scope::Mean, ece), Mean::of(errors).value, any);
         }
     }
+    Ok(())
+}
+
+/// Brier score and expected calibration error of one output whose logits are divided by `scale`.
+fn calibration(
+    cohort: &Cohort,
+    resamples: &Resamples,
+    branch: Branch,
+    output: usize,
+    scale: f64,
+) -> (Sampled, Option<f64>) {
+    let truth = cohort.truth(output);
+    let scores = cohort.scores(branch, output);
+    let probabilities: Vec<f64> = scores.iter().map(|&score| sigmoid(f64::from(score) / scale)).collect();
+    let squares = probabilities.iter().zip(&truth).map(|(&p, &positive)| brier(&[p], &[positive]).unwrap_or(0.0));
+    (resamples.mean(&squares.collect::<Vec<_>>()), expected_calibration_error(&probabilities, &truth))
 }

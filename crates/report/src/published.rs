@@ -1,12 +1,13 @@
 //! Results of others, kept in blocks by the kind of split they were measured on.
 
-use cxr::Split;
-use cxr::metrics::Metric;
-use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::str::FromStr;
 
-use crate::cohort::BRANCHES;
-use crate::measure::MEAN;
-use crate::results::Results;
+use cxr::metrics::{Metric, Scope};
+use cxr::{Branch, Split};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::results::{Results, interval, value};
 
 /// Images in NIH's whole dataset.
 pub const NIH_IMAGES: usize = 112_120;
@@ -74,10 +75,12 @@ pub struct Localisation {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// `local` or `fusion`.
-    pub branch: String,
-    /// `test` or `validation`.
-    pub split: String,
+    /// Whose AUROC.
+    #[serde(deserialize_with = "parsed")]
+    pub branch: Branch,
+    /// On which split.
+    #[serde(deserialize_with = "parsed")]
+    pub split: Split,
     /// tau.
     pub thresholds: Vec<f64>,
     /// Mean AUROC, one per threshold.
@@ -86,7 +89,12 @@ pub struct Sweep {
     pub source: String,
 }
 
-/// All that comes with this program.
+/// A value from its name.
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+/// All published results that come with this program.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Everything {
@@ -120,7 +128,8 @@ pub struct Dataset {
     /// Images reported on.
     pub reported: usize,
     /// The split reported on.
-    pub reported_split: &'static str,
+    #[serde(serialize_with = "name")]
+    pub reported_split: Split,
 }
 
 impl Dataset {
@@ -129,7 +138,7 @@ impl Dataset {
         if self.phantom {
             return Some("synthetic images, not patients".to_owned());
         }
-        if self.reported_split != Split::Test.name() {
+        if self.reported_split != Split::Test {
             return Some(format!("measured on the {} split", self.reported_split));
         }
         let (got, whole, what) = match Kind::of(&self.split) {
@@ -138,6 +147,11 @@ impl Dataset {
         };
         (got != whole).then(|| format!("a part of the dataset: {got} of {whole} {what}"))
     }
+}
+
+/// A split by its name.
+fn name<S: serde::Serializer>(split: &Split, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(split.name())
 }
 
 /// One line of the comparison.
@@ -187,13 +201,13 @@ pub fn block(
     let mut lines: Vec<Line> = theirs.collect();
     let why_not = dataset.not_comparable();
     if Kind::of(&dataset.split) == kind {
-        for branch in BRANCHES {
-            let Some(row) = results.get(branch, MEAN, Metric::Auroc.name(), split) else { continue };
+        for branch in Branch::ALL {
+            let row = results.get(branch, Scope::Mean, Metric::Auroc, split);
             lines.push(Line {
                 model: format!("this run: {branch}"),
                 mean: row.value,
-                text: crate::results::value(row),
-                spread: crate::results::interval(row).unwrap_or_default(),
+                text: value(row),
+                spread: interval(row).unwrap_or_default(),
                 input: crop.to_owned(),
                 detail: dataset.split.clone(),
                 source: if why_not.is_some() { "not comparable, see above" } else { "this report" }.to_owned(),
@@ -214,6 +228,8 @@ fn trimmed(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cxr::metrics::{Cell, Subset};
+
     use super::*;
 
     #[test]
@@ -236,29 +252,32 @@ mod tests {
             split: "official".into(),
             images: NIH_IMAGES,
             reported: NIH_OFFICIAL_TEST,
-            reported_split: "test",
+            reported_split: Split::Test,
         };
         assert_eq!(whole.not_comparable(), None);
         let part = Dataset { reported: 240, ..whole.clone() };
         assert_eq!(part.not_comparable().unwrap(), "a part of the dataset: 240 of 25596 official test images");
         assert!(Dataset { phantom: true, ..whole.clone() }.not_comparable().is_some());
-        assert!(Dataset { reported_split: "validation", ..whole.clone() }.not_comparable().is_some());
+        assert!(Dataset { reported_split: Split::Validation, ..whole.clone() }.not_comparable().is_some());
 
         // Ours take their place among the others only where they compare, and only in the block of our split.
-        let row = |branch: &str| tables::metrics::Row {
-            branch: branch.into(),
-            finding: MEAN.into(),
-            metric: Metric::Auroc.name().into(),
-            subset: "all".into(),
-            split: Split::Test,
+        let row = |branch: Branch| tables::metrics::Row {
+            cell: Cell {
+                series: branch.into(),
+                scope: Scope::Mean,
+                metric: Metric::Auroc,
+                subset: Subset::All,
+                split: Split::Test,
+            },
             value: Some(0.9),
             ci_low: None,
             ci_high: None,
             n_pos: 1,
             n_neg: 1,
+            undefined_draws: 0,
             reason: None,
         };
-        let results = Results(BRANCHES.map(row).into());
+        let results = Results::new(Branch::ALL.map(row).into()).unwrap();
         let places = |kind, dataset: &Dataset| -> Vec<usize> {
             let lines = block(&all().unwrap().results, kind, dataset, &results, Split::Test, "224");
             (0..lines.len()).filter(|&i| lines[i].ours).collect()

@@ -1,64 +1,115 @@
-//! The table of metrics: looking things up, and how its cells read.
+//! The numbers of a report: an index of them, and how they read.
 
-use cxr::{Finding, Split};
+use std::collections::HashMap;
+
+use cxr::Split;
+use cxr::metrics::{Cell, Metric, Scope, Series, Subset};
 use tables::metrics::Row;
 
-use crate::measure::{ALL, MEAN};
+use crate::Error;
 
-/// Rows of `metrics.parquet`, to look things up in.
+/// Rows of `metrics.parquet`, found by what they are about.
 #[derive(Debug, Clone, Default)]
-pub struct Results(pub Vec<Row>);
+pub struct Results {
+    rows: Vec<Row>,
+    index: HashMap<Cell, usize>,
+}
 
 impl Results {
-    /// The row on all images, if there is one.
-    pub fn get(&self, branch: &str, finding: &str, metric: &str, split: Split) -> Option<&Row> {
-        self.of_subset(branch, finding, metric, ALL, split)
-    }
-
-    /// The row, if there is one.
-    pub fn of_subset(&self, branch: &str, finding: &str, metric: &str, subset: &str, split: Split) -> Option<&Row> {
-        self.0.iter().find(|row| {
-            row.branch == branch
-                && row.finding == finding
-                && row.metric == metric
-                && row.subset == subset
-                && row.split == split
-        })
-    }
-
-    /// Names of the subsets of images, `all` first, in the order of the table.
-    pub fn subsets(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for row in self.0.iter().filter(|row| !row.subset.starts_with("attend.")) {
-            if !names.contains(&row.subset) {
-                names.push(row.subset.clone());
+    /// Indexes the rows.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where two rows are about the same.
+    pub fn new(rows: Vec<Row>) -> Result<Results, Error> {
+        let mut index = HashMap::with_capacity(rows.len());
+        for (position, row) in rows.iter().enumerate() {
+            if index.insert(row.cell.clone(), position).is_some() {
+                return Err(Error::Duplicate { cell: row.cell.clone() });
             }
         }
-        names
+        Ok(Results { rows, index })
+    }
+
+    /// All rows, in the order of the file.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The row of a cell, if there is one.
+    pub fn find(&self, cell: &Cell) -> Option<&Row> {
+        self.index.get(cell).map(|&position| &self.rows[position])
+    }
+
+    /// The row on all images of a split. A number that is undefined has a row too, which says why.
+    ///
+    /// # Panics
+    /// If there is no such row: the caller asks for a number that is never measured, which is a bug.
+    pub fn get(&self, series: impl Into<Series>, scope: impl Into<Scope>, metric: Metric, split: Split) -> &Row {
+        self.of_subset(series, scope, metric, &Subset::All, split)
+    }
+
+    /// As [`Results::get`], on a subset of the images.
+    ///
+    /// # Panics
+    /// As [`Results::get`].
+    pub fn of_subset(
+        &self,
+        series: impl Into<Series>,
+        scope: impl Into<Scope>,
+        metric: Metric,
+        subset: &Subset,
+        split: Split,
+    ) -> &Row {
+        let cell = Cell { series: series.into(), scope: scope.into(), metric, subset: subset.clone(), split };
+        self.find(&cell).unwrap_or_else(|| panic!("a bug: nothing was measured for {cell}"))
+    }
+
+    /// The row about attended regions on all images of a split, if there is one: only findings with boxes have them.
+    pub fn attention(&self, scope: impl Into<Scope>, metric: Metric, split: Split) -> Option<&Row> {
+        let (series, scope) = (Series::Attention, scope.into());
+        self.find(&Cell { series, scope, metric, subset: Subset::All, split })
+    }
+
+    /// The subsets of the split's images that were measured, all images first, in the order of the table.
+    pub fn subsets(&self, split: Split) -> Vec<&Subset> {
+        let mut subsets = vec![&Subset::All];
+        for row in self.rows.iter().filter(|row| row.cell.split == split) {
+            let subset = &row.cell.subset;
+            if !matches!(subset, Subset::Threshold(_)) && !subsets.contains(&subset) {
+                subsets.push(subset);
+            }
+        }
+        subsets
     }
 }
 
 /// How a finding reads: `Pleural Thickening`, `No Finding`, `Mean`.
-pub fn title(snake: &str) -> String {
-    match snake {
-        "no_finding" => "No Finding".to_owned(),
-        MEAN => "Mean".to_owned(),
-        ALL => "All".to_owned(),
-        _ => Finding::ALL
-            .into_iter()
-            .find(|finding| finding.snake() == snake)
-            .map_or(snake.to_owned(), |finding| finding.name().replace('_', " ")),
+pub fn title(scope: impl Into<Scope>) -> String {
+    match scope.into() {
+        Scope::Finding(finding) => finding.name().replace('_', " "),
+        Scope::NoFinding => "No Finding".to_owned(),
+        Scope::Mean => "Mean".to_owned(),
+        Scope::All => "All".to_owned(),
     }
 }
 
-/// How a subset reads: `All images`, `Women`, `40-59 years`, `AP view`.
-pub fn subset_title(subset: &str) -> String {
-    match subset.split_once('=') {
-        Some(("sex", "F")) => "Women".to_owned(),
-        Some(("sex", "M")) => "Men".to_owned(),
-        Some(("age", band)) => format!("{} years", band.replace('-', "\u{2013}")),
-        Some(("view", view)) => format!("{view} view"),
-        _ => "All images".to_owned(),
+/// How a subset reads: `All images`, `Women`, `40–59 years`, `AP view`.
+pub fn subset_title(subset: &Subset) -> String {
+    match subset {
+        Subset::All => "All images".to_owned(),
+        Subset::Sex(cxr::Sex::Female) => "Women".to_owned(),
+        Subset::Sex(cxr::Sex::Male) => "Men".to_owned(),
+        Subset::Age(band) => format!("{} years", band.to_string().replace('-', "\u{2013}")),
+        Subset::ViewPosition(position) => format!("{} view", position.name()),
+        Subset::Threshold(threshold) => format!("Threshold {threshold}"),
+    }
+}
+
+/// How a series reads: `fusion`, or `fusion − global` with a true minus sign.
+pub fn series_title(series: impl Into<Series>) -> String {
+    match series.into() {
+        Series::Pair(pair) => format!("{} \u{2212} {}", cxr::Branch::Fusion, pair.other()),
+        other => other.to_string(),
     }
 }
 
@@ -109,5 +160,35 @@ pub fn undefined(row: &Row) -> String {
     match &row.reason {
         Some(reason) if reason != "undefined" => format!("undefined ({reason})"),
         _ => "undefined".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cxr::Branch;
+
+    use super::*;
+
+    fn row(metric: Metric, value: Option<f64>) -> Row {
+        let (series, scope) = (Branch::Fusion.into(), Scope::Mean);
+        let cell = Cell { series, scope, metric, subset: Subset::All, split: Split::Test };
+        let reason = value.is_none().then(|| "no positives".to_owned());
+        Row { cell, value, ci_low: None, ci_high: None, n_pos: 0, n_neg: 3, undefined_draws: 0, reason }
+    }
+
+    #[test]
+    fn a_number_is_there_once() {
+        let results = Results::new(vec![row(Metric::Auroc, None), row(Metric::Ece, Some(0.1))]).unwrap();
+        let undefined = results.get(Branch::Fusion, Scope::Mean, Metric::Auroc, Split::Test);
+        assert_eq!((undefined.value, value(undefined).as_str()), (None, "undefined (no positives)"));
+        let twice = Results::new(vec![row(Metric::Ece, None), row(Metric::Ece, Some(0.1))]).unwrap_err().to_string();
+        assert_eq!(twice, "two rows for branch fusion, finding mean, metric ece, subset all, split test");
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing was measured for branch attend, finding mean, metric auroc")]
+    fn a_number_that_cannot_be_is_a_bug() {
+        let results = Results::new(vec![row(Metric::Auroc, Some(0.8))]).unwrap();
+        results.get(Series::Attention, Scope::Mean, Metric::Auroc, Split::Test);
     }
 }

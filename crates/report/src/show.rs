@@ -2,20 +2,21 @@
 
 use std::fmt::Write;
 
+use cxr::Branch;
+use cxr::metrics::Scope;
 use cxr::metrics::calibration::sigmoid;
-use cxr::output_names;
 use tables::{images, predictions};
 
-use crate::cohort::BRANCHES;
 use crate::localisation::Attended;
 use crate::results::title;
 
-/// What the tables know about an image: where it comes from, where attention lies, and every branch's probabilities,
-/// with a `*` where the finding is reported. `thresholds` are fusion's by Youden, where a report has them.
+/// What the tables know about an image: where it comes from, where the attended region lies, and the probabilities of
+/// every branch (`rows`, in the order of [`Branch::ALL`]), with a `*` where the finding is reported and a `-` where the
+/// branch has not run yet. `thresholds` are fusion's by Youden, where there is a report.
 pub fn text(
     attended: &Attended,
     rows: [Option<&predictions::Row>; 3],
-    thresholds: &dyn Fn(&str) -> Option<f64>,
+    thresholds: &dyn Fn(Scope) -> Option<f64>,
 ) -> String {
     let images::Row { record, split, boxes, .. } = attended.image;
     let mut text = format!("{}  ({split}, {})\n", record.image_id, attended.image.path);
@@ -38,21 +39,21 @@ pub fn text(
     let _ = writeln!(text, "attended region: {}{fallback}, threshold {}", at(&region.bbox), region.threshold);
     for drawn in boxes {
         let overlap = region.bbox.iou(&drawn.bbox);
-        let name = title(drawn.finding.snake());
+        let name = title(drawn.finding);
         let _ = writeln!(text, "drawn box: {name}, {}, IoU with the region {overlap:.2}", at(&drawn.bbox));
     }
-    let header = BRANCHES.map(|branch| format!("{branch:>9}")).concat();
+    let header = Branch::ALL.map(|branch| format!("{:>9}", branch.name())).concat();
     let _ = writeln!(text, "\n{:<22}{header}  fusion's threshold", "probability");
     let targets = record.labels.targets();
-    for (output, name) in output_names().into_iter().enumerate() {
+    for (output, scope) in Scope::outputs().into_iter().enumerate() {
         let mark = if targets[output] == 1.0 { "*" } else { " " };
         let probabilities = rows.map(|row| row.map(|row| sigmoid(f64::from(row.logits[output]))));
         let cells = probabilities.map(|p| p.map_or(format!("{:>9}", "-"), |p| format!("{p:>9.3}"))).concat();
-        let verdict = match (thresholds(name), probabilities[2]) {
+        let verdict = match (thresholds(scope), probabilities[Branch::Fusion as usize]) {
             (Some(level), Some(p)) => format!("  {level:.3}{}", if p >= level { "  called" } else { "" }),
             _ => String::new(),
         };
-        let _ = writeln!(text, "{mark} {:<20}{cells}{verdict}", title(name));
+        let _ = writeln!(text, "{mark} {:<20}{cells}{verdict}", title(scope));
     }
     text + "* reported in the label\n"
 }

@@ -2,25 +2,13 @@
 
 use std::fmt::Write;
 
-use cxr::Split;
-use cxr::metrics::Metric;
-use serde_json::Value;
+use cxr::metrics::{Cell, Metric, Scope, Series, Subset};
+use cxr::{Branch, Split};
 use tables::metrics::Row;
 
-use crate::cohort::BRANCHES;
+use crate::Error;
 use crate::figures::Swept;
-use crate::localisation;
-use crate::measure::{ALL, DIFFERENCES, MEAN};
 use crate::results::Results;
-
-/// What the sweep is: a stage of its own as far as disk and rerun rules go, without configuration.
-pub const SPEC: stage::Spec = stage::Spec { name: "sweep", version: 2, defaults: "[sweep]\n" };
-
-/// The sweep's table, with rows as in `metrics.parquet`.
-pub const TABLE: &str = "sweep.parquet";
-
-/// `subset` of a sweep's rows begins with this; the threshold follows.
-const SUBSET: &str = "attend.threshold=";
 
 /// One run's report.
 #[derive(Debug, Clone)]
@@ -29,15 +17,28 @@ pub struct Entry {
     pub threshold: String,
     /// Split reported on.
     pub split: Split,
-    /// Its `metrics.parquet`, or what the sweep kept of it.
-    pub results: Results,
+    /// The numbers that a sweep keeps of it, see [`kept`].
+    results: Results,
+}
+
+/// What a sweep keeps of a report: means, differences, and how large the regions are.
+fn kept(split: Split) -> impl Iterator<Item = Cell> {
+    let means = Series::scored().map(|series| (series, Scope::Mean, Metric::Auroc));
+    let regions = [Metric::AttentionArea, Metric::FallbackRate].map(|metric| (Series::Attention, Scope::All, metric));
+    let cells = means.chain(regions);
+    cells.map(move |(series, scope, metric)| Cell { series, scope, metric, subset: Subset::All, split })
 }
 
 impl Entry {
-    /// From a run's `attend.threshold` and `metrics.parquet`.
-    pub fn new(threshold: &Value, split: Split, rows: Vec<Row>) -> Entry {
-        let threshold = threshold.as_str().map_or(threshold.to_string(), str::to_owned);
-        Entry { threshold, split, results: Results(rows) }
+    /// From the numbers of a report on that split.
+    ///
+    /// # Errors
+    /// [`Error::NoCell`] where one that a sweep keeps is missing, [`Error::Duplicate`].
+    pub fn new(threshold: String, split: Split, report: Vec<Row>) -> Result<Entry, Error> {
+        let report = Results::new(report)?;
+        let row = |cell: Cell| report.find(&cell).cloned().ok_or(Error::NoCell { cell });
+        let rows = kept(split).map(row).collect::<Result<Vec<Row>, Error>>()?;
+        Ok(Entry { threshold, split, results: Results::new(rows)? })
     }
 
     /// The threshold, where it is a number.
@@ -45,50 +46,52 @@ impl Entry {
         self.threshold.parse().ok()
     }
 
-    fn mean(&self, branch: &str) -> Option<&Row> {
-        self.results.get(branch, MEAN, Metric::Auroc.name(), self.split)
+    /// The mean AUROC of a branch, or the difference of two.
+    pub fn mean(&self, series: impl Into<Series>) -> &Row {
+        self.results.get(series, Scope::Mean, Metric::Auroc, self.split)
+    }
+
+    /// The share of images without a region.
+    pub fn fallback_rate(&self) -> &Row {
+        self.results.get(Series::Attention, Scope::All, Metric::FallbackRate, self.split)
     }
 }
 
-/// What `sweep.parquet` keeps of each run: means, differences, and how large the regions are. `subset` names the
-/// threshold.
+/// The rows of `sweep.parquet`: what each run keeps, with the threshold for a subset.
 pub fn rows(entries: &[Entry]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for entry in entries {
-        let means = BRANCHES.into_iter().chain(DIFFERENCES.map(|(name, ..)| name)).filter_map(|name| entry.mean(name));
-        let regions = ["attention_area", "fallback_rate"]
-            .into_iter()
-            .filter_map(|metric| entry.results.get(localisation::BRANCH, ALL, metric, entry.split));
-        rows.extend(
-            means.chain(regions).map(|row| Row { subset: format!("{SUBSET}{}", entry.threshold), ..row.clone() }),
-        );
-    }
-    rows
+    let of_entry = |entry: &Entry| -> Vec<Row> {
+        let subset = Subset::Threshold(entry.threshold.clone());
+        let rows = entry.results.rows().iter();
+        rows.map(|row| Row { cell: Cell { subset: subset.clone(), ..row.cell.clone() }, ..row.clone() }).collect()
+    };
+    entries.iter().flat_map(of_entry).collect()
 }
 
 /// The entries that [`rows`] came from, by rising threshold, methods last.
-pub fn entries(rows: &[Row]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
+///
+/// # Errors
+/// As [`Entry::new`].
+pub fn entries(rows: &[Row]) -> Result<Vec<Entry>, Error> {
+    let mut runs: Vec<(String, Split, Vec<Row>)> = Vec::new();
     for row in rows {
-        let Some(threshold) = row.subset.strip_prefix(SUBSET) else { continue };
-        let row = Row { subset: ALL.to_owned(), ..row.clone() };
-        match entries.iter_mut().find(|entry| entry.threshold == threshold) {
-            Some(entry) => entry.results.0.push(row),
-            None => {
-                entries.push(Entry { threshold: threshold.to_owned(), split: row.split, results: Results(vec![row]) });
-            }
+        let Subset::Threshold(threshold) = &row.cell.subset else { continue };
+        let row = Row { cell: Cell { subset: Subset::All, ..row.cell.clone() }, ..row.clone() };
+        match runs.iter_mut().find(|(known, ..)| known == threshold) {
+            Some((_, _, rows)) => rows.push(row),
+            None => runs.push((threshold.clone(), row.cell.split, vec![row])),
         }
     }
-    entries.sort_by(|a, b| a.number().unwrap_or(2.0).total_cmp(&b.number().unwrap_or(2.0)));
-    entries
+    let entries = runs.into_iter().map(|(threshold, split, rows)| Entry::new(threshold, split, rows));
+    let mut entries = entries.collect::<Result<Vec<Entry>, Error>>()?;
+    let place = |entry: &Entry| entry.number().unwrap_or(f64::INFINITY);
+    entries.sort_by(|a, b| place(a).total_cmp(&place(b)));
+    Ok(entries)
 }
 
 /// The points of the figure, by rising threshold; runs whose threshold is no number have none.
 pub fn points(entries: &[Entry]) -> Vec<Swept> {
-    let point = |entry: &Entry| {
-        let [a, b, c] = BRANCHES.map(|branch| entry.mean(branch).cloned());
-        Some(Swept { threshold: entry.number()?, means: [a?, b?, c?] })
-    };
+    let means = |entry: &Entry| Branch::ALL.map(|branch| entry.mean(branch).clone());
+    let point = |entry: &Entry| Some(Swept { threshold: entry.number()?, means: means(entry) });
     let mut points: Vec<Swept> = entries.iter().filter_map(point).collect();
     points.sort_by(|a, b| a.threshold.total_cmp(&b.threshold));
     points
@@ -99,11 +102,11 @@ pub fn csv(entries: &[Entry]) -> String {
     let mut text = String::from("threshold,branch,split,mean_auroc,ci_low,ci_high\n");
     let cell = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
     for entry in entries {
-        for branch in BRANCHES.into_iter().chain(DIFFERENCES.map(|(name, _, _)| name)) {
-            let Some(row) = entry.mean(branch) else { continue };
+        for series in Series::scored() {
+            let row = entry.mean(series);
             let (value, low, high) = (cell(row.value), cell(row.ci_low), cell(row.ci_high));
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{},{branch},{},{value},{low},{high}", entry.threshold, entry.split);
+            let _ = writeln!(text, "{},{series},{},{value},{low},{high}", entry.threshold, entry.split);
         }
     }
     text

@@ -2,9 +2,9 @@
 
 mod scene;
 
-use cxr::metrics::auroc;
 use cxr::metrics::decision::{Confusion, Criterion, threshold};
-use cxr::{Finding, Split};
+use cxr::metrics::{Decision, Metric, Overlap, Pair, Scope, Series, Subset, auroc};
+use cxr::{Branch, Finding, Sex, Split};
 use report::results::Results;
 use scene::{Report, Scene};
 
@@ -25,84 +25,92 @@ fn a_report() {
     insta::assert_snapshot!(stdout);
     let out = report.artifacts().join("default/report");
 
-    let results = Results(tables::metrics::read(&out.join("metrics.parquet")).unwrap());
-    let get = |branch: &str, finding: &str, metric: &str| results.get(branch, finding, metric, Split::Test).unwrap();
+    let results = Results::new(tables::metrics::read(&out.join("metrics.parquet")).unwrap()).unwrap();
+    let get = |series: Series, scope: Scope, metric: Metric| results.get(series, scope, metric, Split::Test);
+    let [global, fusion] = [Branch::Global, Branch::Fusion].map(Series::Branch);
+    let pair = Series::Pair(Pair::FusionGlobal);
+    let [atelectasis, hernia] = [Finding::Atelectasis, Finding::Hernia].map(Scope::Finding);
 
     // The number is the metric of the rows that were read.
     let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Test).collect();
     let scores: Vec<f32> = rows.iter().map(|row| row.logits[0]).collect();
-    let truth: Vec<bool> = rows.iter().map(|row| row.labels.contains(Finding::ALL[0])).collect();
-    let row = get("fusion", "atelectasis", "auroc");
+    let truth: Vec<bool> = rows.iter().map(|row| row.labels.contains(Finding::Atelectasis)).collect();
+    let row = get(fusion, atelectasis, Metric::Auroc);
     assert_eq!(row.value, auroc(&scores, &truth));
     assert!(row.ci_low < row.value && row.value < row.ci_high);
     assert_eq!((row.n_pos + row.n_neg) as usize, rows.len());
 
     // A finding that no image shows is null, never 0.5; the mean says over how many findings it is.
-    let hernia = get("fusion", "hernia", "auroc");
-    assert_eq!((hernia.value, hernia.ci_low, hernia.n_pos), (None, None, 0));
-    assert_eq!(get("fusion-global", "hernia", "average_precision").value, None);
-    assert_eq!(get("fusion", "mean", "findings_defined").value, Some(4.0));
+    let row = get(fusion, hernia, Metric::Auroc);
+    assert_eq!((row.value, row.ci_low, row.n_pos), (None, None, 0));
+    assert_eq!(get(pair, hernia, Metric::AveragePrecision).value, None);
+    assert_eq!(get(fusion, Scope::Mean, Metric::FindingsDefined).value, Some(4.0));
 
     // The pair is the difference of the two, and more certain than they are.
-    let [fusion, global, pair] = ["fusion", "global", "fusion-global"].map(|b| get(b, "mean", "auroc"));
-    assert!((pair.value.unwrap() - (fusion.value.unwrap() - global.value.unwrap())).abs() < 1e-12);
+    let [a, b, difference] = [fusion, global, pair].map(|series| get(series, Scope::Mean, Metric::Auroc));
+    assert!((difference.value.unwrap() - (a.value.unwrap() - b.value.unwrap())).abs() < 1e-12);
     let width = |row: &tables::metrics::Row| row.ci_high.unwrap() - row.ci_low.unwrap();
-    assert!(width(pair) < width(fusion) + width(global));
+    assert!(width(difference) < width(a) + width(b));
 
     // Boxes: the centre is hit where it lies inside the region.
     let test = scene.images.iter().zip(&scene.regions).filter(|(image, _)| image.split == Split::Test);
     let hits: Vec<bool> =
         test.flat_map(|(image, region)| image.boxes.iter().map(|b| region.bbox.contains(b.bbox.center()))).collect();
     let hit_rate = hits.iter().filter(|&&hit| hit).count() as f64 / hits.len() as f64;
-    let row = get("attend", "all", "hit_rate");
+    let row = get(Series::Attention, Scope::All, Metric::HitRate);
     assert_eq!((row.value, row.n_pos), (Some(hit_rate), hits.len() as u64));
 
-    assert_eq!(get("attend", "all", "fallback_rate").value, Some(0.0));
+    assert_eq!(get(Series::Attention, Scope::All, Metric::FallbackRate).value, Some(0.0));
 
     // The maximum of the heat map is the cell nearest to the region's centre: found where that lies in the box.
-    let row = get("attend", "all", "pointing_game");
+    let row = get(Series::Attention, Scope::All, Metric::PointingGame);
     assert!(row.value > Some(0.0) && row.value < Some(1.0) && row.n_pos == hits.len() as u64);
-    let found = |metric: &str| get("attend", "all", metric).value.unwrap();
-    assert!(found("iou_at_0.1") >= found("iou_at_0.3") && found("iou_at_0.3") >= found("iou_at_0.7"));
+    let found = Overlap::ALL.map(|overlap| get(Series::Attention, Scope::All, Metric::IouAt(overlap)).value.unwrap());
+    assert!(found.is_sorted_by(|a, b| a >= b), "{found:?}");
 
     // DeLong's interval is the bootstrap's, about; its p says the same as the interval.
-    let delong = get("fusion-global", "mean", "auroc_delong");
-    assert!((delong.value.unwrap() - pair.value.unwrap()).abs() < 1e-12);
-    assert!((delong.ci_low.unwrap() - pair.ci_low.unwrap()).abs() < 0.1 * width(fusion) + 0.02);
-    let p = get("fusion-global", "mean", "auroc_delong_p").value.unwrap();
+    let delong = get(pair, Scope::Mean, Metric::AurocDelong);
+    assert!((delong.value.unwrap() - difference.value.unwrap()).abs() < 1e-12);
+    assert!((delong.ci_low.unwrap() - difference.ci_low.unwrap()).abs() < 0.1 * width(a) + 0.02);
+    let p = get(pair, Scope::Mean, Metric::AurocDelongP).value.unwrap();
     assert_eq!(p < 0.05, delong.ci_low.unwrap() > 0.0 || delong.ci_high.unwrap() < 0.0);
 
     // A threshold comes from validation, what it gives from test.
     let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Validation).collect();
     let [scores, others] = [&validation, &rows].map(|rows| rows.iter().map(|r| r.logits[0]).collect::<Vec<f32>>());
-    let [shown, other_truth] =
-        [&validation, &rows].map(|rows| rows.iter().map(|r| r.labels.contains(Finding::ALL[0])).collect::<Vec<bool>>());
+    let [shown, other_truth] = [&validation, &rows]
+        .map(|rows| rows.iter().map(|r| r.labels.contains(Finding::Atelectasis)).collect::<Vec<bool>>());
     let chosen = threshold(&scores, &shown, Criterion::Youden).unwrap();
-    let level = get("fusion", "atelectasis", "threshold_youden").value.unwrap();
+    let youden = |decision: Decision| Metric::Decision(decision, Criterion::Youden);
+    let level = get(fusion, atelectasis, youden(Decision::Threshold)).value.unwrap();
     assert!((level - 1.0 / (1.0 + f64::from(-chosen).exp())).abs() < 1e-9);
     let confusion = Confusion::at(chosen, &others, &other_truth);
-    let sensitivity = get("fusion", "atelectasis", "sensitivity_youden");
+    let sensitivity = get(fusion, atelectasis, youden(Decision::Sensitivity));
     assert!((sensitivity.value.unwrap() - confusion.sensitivity().unwrap()).abs() < 1e-12);
     assert!(sensitivity.ci_low <= sensitivity.value && sensitivity.value <= sensitivity.ci_high);
-    let hernia = get("fusion", "hernia", "threshold_youden");
-    assert_eq!((hernia.value, hernia.reason.as_deref()), (None, Some("validation has 0 positives of 90 images")));
-    assert!(get("global", "all", "temperature").value.unwrap() > 0.0);
-    assert!(get("fusion", "mean", "brier_scaled").value <= get("fusion", "mean", "brier").value);
+    let row = get(fusion, hernia, youden(Decision::Threshold));
+    assert_eq!((row.value, row.reason.as_deref()), (None, Some("validation has 0 positives of 90 images")));
+    assert!(get(global, Scope::All, Metric::Temperature).value.unwrap() > 0.0);
+    assert!(get(fusion, Scope::Mean, Metric::BrierScaled).value <= get(fusion, Scope::Mean, Metric::Brier).value);
 
     // Subgroups are measured on their own images.
     let women = |row: &&&tables::predictions::Row| row.patient_id.is_multiple_of(2);
     let (scores, shown): (Vec<f32>, Vec<bool>) =
-        rows.iter().filter(women).map(|row| (row.logits[0], row.labels.contains(Finding::ALL[0]))).unzip();
-    let row = results.of_subset("fusion", "atelectasis", "auroc", "sex=F", Split::Test).unwrap();
+        rows.iter().filter(women).map(|row| (row.logits[0], row.labels.contains(Finding::Atelectasis))).unzip();
+    let subset = Subset::Sex(Sex::Female);
+    let row = results.of_subset(fusion, atelectasis, Metric::Auroc, &subset, Split::Test);
     assert_eq!((row.value, (row.n_pos + row.n_neg) as usize), (auroc(&scores, &shown), scores.len()));
-    let parts = ["sex=F", "sex=M", "age=0-39", "age=40-59", "age=60-79", "age=80+", "view=PA", "view=AP"];
-    assert_eq!(results.subsets()[1..], parts);
+    let parts: Vec<String> = results.subsets(Split::Test).iter().map(|subset| subset.to_string()).collect();
+    let expected = ["all", "sex=F", "sex=M", "age=0-39", "age=40-59", "age=60-79", "age=80+", "view=PA", "view=AP"];
+    assert_eq!(parts, expected);
 
-    // Whatever has no value says why.
-    assert!(results.0.iter().all(|row| row.value.is_some() || row.reason.is_some()));
+    // Whatever has no value says why. Small groups lack findings in some draws, and say in how many.
+    assert!(results.rows().iter().all(|row| row.value.is_some() || row.reason.is_some()));
+    assert!(results.rows().iter().all(|row| row.undefined_draws <= 60));
+    assert!(results.rows().iter().any(|row| row.undefined_draws > 0 && row.ci_low.is_some()));
 
     // Validation has values and no intervals.
-    let row = results.get("global", "mean", "auroc", Split::Validation).unwrap();
+    let row = results.get(global, Scope::Mean, Metric::Auroc, Split::Validation);
     assert!(row.value.is_some() && row.ci_low.is_none());
 
     // One page without outside parts.
@@ -138,7 +146,7 @@ fn a_sweep() {
         scene.publish(&report.artifacts(), run, threshold);
         assert_eq!(report.run(&["--run", run]).0, 0);
     }
-    let (code, stdout, stderr) = report.run(&["--run", "main", "--sweep", "b,a"]);
+    let (code, stdout, stderr) = report.run(&["--run", "main", "sweep", "b", "a"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.starts_with("threshold,branch,split,mean_auroc,ci_low,ci_high\n0.8,global,test,0."));
     assert_eq!(stdout.lines().count(), 1 + 2 * 5);
@@ -146,8 +154,8 @@ fn a_sweep() {
     for file in ["sweep.csv", "sweep.parquet", "sweep.svg", "sweep.png", "manifest.json"] {
         assert!(out.join(file).exists(), "{file}");
     }
-    assert!(report.run(&["--run", "main", "--sweep", "b,a"]).2.contains("current"));
-    let (code, _, stderr) = report.run(&["--run", "main", "--sweep", "a,c"]);
+    assert!(report.run(&["--run", "main", "sweep", "b", "a"]).2.contains("current"));
+    let (code, _, stderr) = report.run(&["sweep", "a", "c", "--run", "main"]);
     assert_eq!(code, 3, "{stderr}");
 
     // The run's own report shows it, and is out of date until it does; the runs of the sweep are as they were.
@@ -156,11 +164,57 @@ fn a_sweep() {
     let page = fs_err::read_to_string(report.artifacts().join("main/report/index.html")).unwrap();
     assert!(page.contains("id=\"sweep\"") && page.contains("beside the paper"));
     let rows = tables::metrics::read(&report.artifacts().join("main/report/metrics.parquet")).unwrap();
-    let at = |threshold: &str| rows.iter().filter(|row| row.subset == format!("attend.threshold={threshold}")).count();
+    let at = |threshold: &str| {
+        let subset = Subset::Threshold(threshold.to_owned());
+        rows.iter().filter(|row| row.cell.subset == subset).count()
+    };
     assert_eq!((at("0.5"), at("0.8")), (7, 7));
     assert!(report.run(&["--run", "main"]).2.contains("current") && report.run(&["--run", "a"]).2.contains("current"));
-    let (code, _, stderr) = report.run(&["--run", "main", "--sweep", "a,main"]);
+    let (code, _, stderr) = report.run(&["sweep", "a", "main", "--run", "main"]);
     assert!(code == 2 && stderr.contains("cannot be part of it"), "{stderr}");
+
+    // Two runs with one threshold are no sweep.
+    scene.publish(&report.artifacts(), "c", 0.5);
+    assert_eq!(report.run(&["--run", "c"]).0, 0);
+    let (code, _, stderr) = report.run(&["--run", "main", "sweep", "a", "b", "c"]);
+    assert!(code == 2 && stderr.contains("runs a and c both have attend.threshold = 0.5"), "{stderr}");
+}
+
+#[test]
+fn an_input_that_is_not_right_is_an_error_and_not_a_dash() {
+    let report = Report::new();
+    let scene = Scene::new(90, 3);
+    scene.publish(&report.artifacts(), "default", 0.7);
+    let id = scene.images.iter().find(|image| image.split == Split::Test).unwrap().record.image_id.as_str();
+    let published = |file: &str| report.artifacts().join("default").join(file);
+
+    // A branch that has not run yet has no column, and no report no threshold.
+    fs_err::rename(published("local"), published("aside")).unwrap();
+    let (code, stdout, stderr) = report.run(&["show", id]);
+    assert!(code == 0 && stdout.contains("        -"), "{stderr}");
+    fs_err::rename(published("aside"), published("local")).unwrap();
+    assert_eq!(report.run(&[]).0, 0);
+
+    for (file, branch) in [("local/predictions.parquet", "local"), ("report/metrics.parquet", "report")] {
+        let before = fs_err::read(published(file)).unwrap();
+        fs_err::write(published(file), &before[..before.len() - 1]).unwrap();
+        let (code, _, stderr) = report.run(&["show", id]);
+        assert!(code == 3 && stderr.contains(&format!("was changed since {branch} published it")), "{stderr}");
+        fs_err::write(published(file), before).unwrap();
+    }
+    assert_eq!(report.run(&["show", id]).0, 0);
+
+    // A report of other predictions is stale; a branch that was published without this image is bad data.
+    let mut other = scene.clone();
+    other.predictions[1].retain(|row| row.image_id != id);
+    other.publish(&report.artifacts(), "default", 0.7);
+    let (code, _, stderr) = report.run(&["show", id]);
+    assert!(code == 4 && stderr.contains("local has no prediction for it"), "{stderr}");
+    let mut other = scene.clone();
+    other.predictions[1][0].logits[0] += 1.0;
+    other.publish(&report.artifacts(), "default", 0.7);
+    let (code, _, stderr) = report.run(&["show", id]);
+    assert!(code == 3 && stderr.contains("report is stale"), "{stderr}");
 }
 
 #[test]
@@ -221,11 +275,12 @@ fn boxes_that_were_trained_on_are_refused() {
     let (code, stdout, stderr) = report.run(&[]);
     assert_eq!(code, 0, "{stderr}");
     let out = report.artifacts().join("default/report");
-    let results = Results(tables::metrics::read(&out.join("metrics.parquet")).unwrap());
-    let row = results.get("attend", "all", "iou_at_0.3", Split::Test).unwrap();
+    let results = Results::new(tables::metrics::read(&out.join("metrics.parquet")).unwrap()).unwrap();
+    let get = |metric: Metric| results.get(Series::Attention, Scope::All, metric, Split::Test);
+    let row = get(Metric::IouAt(Overlap::THREE_TENTHS));
     let reason = row.reason.clone().unwrap();
     assert!(row.value.is_none() && reason.starts_with("1 of "), "{reason}");
-    assert!(results.get("attend", "all", "attention_area", Split::Test).unwrap().value.is_some());
+    assert!(get(Metric::AttentionArea).value.is_some());
     assert!(stdout.contains(&reason) && !out.join("figures/localisation.svg").exists());
     assert!(fs_err::read_to_string(out.join("index.html")).unwrap().contains("Boxes are not held against the regions"));
 }
@@ -263,6 +318,6 @@ fn failures_name_what_is_wrong() {
         image.png.truncate(60);
     }
     scene.publish(&report.artifacts(), "default", 0.7);
-    fails(4, &[], "stored picture cannot be decoded");
+    fails(4, &[], "stored image cannot be decoded");
     assert!(!report.artifacts().join("default/report").exists(), "nothing half-made is published");
 }

@@ -1,44 +1,42 @@
 //! One row per branch, finding, metric, subset and split: the results, in long form.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float64Array, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
-use cxr::Split;
+use cxr::metrics::{Cell, UnknownName};
 
 use crate::columns::{read_split, text};
 use crate::schema::{FieldExt, Schema, field, key_fields};
 use crate::sink::Sink;
-use crate::source::Source;
+use crate::source::{Batch, Source};
 use crate::{Error, Stamp};
 
 const TABLE: &str = "metrics";
-const VERSION: u32 = 2;
+
+/// 3: the column `undefined_draws`, and means whose intervals are over the same findings on every draw. The columns of
+/// version 2 are unchanged.
+const VERSION: u32 = 3;
 
 /// One number with its interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// `global`, `local`, `fusion`, or a difference such as `fusion-global`.
-    pub branch: String,
-    /// snake_case; `mean` is over the 14.
-    pub finding: String,
-    /// `auroc`, `average_precision`, ...
-    pub metric: String,
-    /// `all`, or a part of the images such as `sex=F`.
-    pub subset: String,
-    /// Which images.
-    pub split: Split,
+    /// What the number is; no two rows of a table have the same.
+    pub cell: Cell,
     /// The number; `None` where it is undefined.
     pub value: Option<f64>,
     /// Lower end of its interval.
     pub ci_low: Option<f64>,
     /// Upper end of its interval.
     pub ci_high: Option<f64>,
-    /// Images with the finding.
+    /// Images with the finding, or boxes.
     pub n_pos: u64,
     /// Images without it.
     pub n_neg: u64,
+    /// Draws of the bootstrap in which the number was undefined: left out, or for a mean drawn again.
+    pub undefined_draws: u64,
     /// Why there is no value, or no interval.
     pub reason: Option<String>,
 }
@@ -48,6 +46,9 @@ pub struct Row {
 /// # Errors
 /// The disk is full.
 pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
+    let names = |name: fn(&Cell) -> String| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| Some(name(&row.cell))).collect::<StringArray>())
+    };
     let maybe =
         |value: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<Float64Array>()) };
     let count =
@@ -55,16 +56,17 @@ pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
     let mut sink = Sink::create(path, schema(), stamp)?;
     sink.write_with(|| {
         Ok(vec![
-            text(rows.iter().map(|row| row.branch.as_str())),
-            text(rows.iter().map(|row| row.finding.as_str())),
-            text(rows.iter().map(|row| row.metric.as_str())),
-            text(rows.iter().map(|row| row.subset.as_str())),
-            text(rows.iter().map(|row| row.split.name())),
+            text(rows.iter().map(|row| row.cell.series.name())),
+            text(rows.iter().map(|row| row.cell.scope.name())),
+            names(|cell| cell.metric.to_string()),
+            names(|cell| cell.subset.to_string()),
+            text(rows.iter().map(|row| row.cell.split.name())),
             maybe(|row| row.value),
             maybe(|row| row.ci_low),
             maybe(|row| row.ci_high),
             count(|row| row.n_pos),
             count(|row| row.n_neg),
+            count(|row| row.undefined_draws),
             Arc::new(rows.iter().map(|row| row.reason.as_deref()).collect::<StringArray>()),
         ])
     })?;
@@ -74,40 +76,48 @@ pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
 /// Reads the table.
 ///
 /// # Errors
-/// The file is no `metrics` table or has a value that cannot be.
+/// The file is no `metrics` table or has a value that cannot be, such as an unknown metric.
 pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     let mut batches = Source::open(path, TABLE, VERSION)?.batches(&schema(), 8192, None)?;
     while let Some(batch) = batches.next()? {
-        let branch = batch.column::<StringArray>("branch")?;
-        let finding = batch.column::<StringArray>("finding")?;
-        let metric = batch.column::<StringArray>("metric")?;
-        let subset = batch.column::<StringArray>("subset")?;
         let split = batch.column::<StringArray>("split")?;
         let value = batch.nullable::<Float64Array>("value")?;
         let ci_low = batch.nullable::<Float64Array>("ci_low")?;
         let ci_high = batch.nullable::<Float64Array>("ci_high")?;
         let n_pos = batch.column::<UInt64Array>("n_pos")?;
         let n_neg = batch.column::<UInt64Array>("n_neg")?;
+        let undefined_draws = batch.column::<UInt64Array>("undefined_draws")?;
         let reason = batch.nullable::<StringArray>("reason")?;
         let maybe = |column: &Float64Array, row| column.is_valid(row).then(|| column.value(row));
         for row in 0..batch.len() {
             rows.push(Row {
-                branch: branch.value(row).to_owned(),
-                finding: finding.value(row).to_owned(),
-                metric: metric.value(row).to_owned(),
-                subset: subset.value(row).to_owned(),
-                split: read_split(&batch, split, row)?,
+                cell: Cell {
+                    series: name(&batch, "branch", row)?,
+                    scope: name(&batch, "finding", row)?,
+                    metric: name(&batch, "metric", row)?,
+                    subset: name(&batch, "subset", row)?,
+                    split: read_split(&batch, split, row)?,
+                },
                 value: maybe(value, row),
                 ci_low: maybe(ci_low, row),
                 ci_high: maybe(ci_high, row),
                 n_pos: n_pos.value(row),
                 n_neg: n_neg.value(row),
+                undefined_draws: undefined_draws.value(row),
                 reason: reason.is_valid(row).then(|| reason.value(row).to_owned()),
             });
         }
     }
     Ok(rows)
+}
+
+/// A text that is one of the known names of its column.
+fn name<T: FromStr<Err = UnknownName>>(batch: &Batch, column: &str, row: usize) -> Result<T, Error> {
+    let text = batch.column::<StringArray>(column)?.value(row);
+    text.parse().map_err(|unknown: UnknownName| {
+        batch.value(column, row, &format!("one of {}", unknown.known), &format!("{text:?}"))
+    })
 }
 
 pub(crate) fn schema() -> Schema {
@@ -123,6 +133,12 @@ pub(crate) fn schema() -> Schema {
         field("ci_high", DataType::Float64, "upper end of the interval").nullable(),
         field("n_pos", DataType::UInt64, "images with the finding, or boxes").unit("images"),
         field("n_neg", DataType::UInt64, "images without it").unit("images"),
+        field(
+            "undefined_draws",
+            DataType::UInt64,
+            "draws of patients in which the number was undefined: left out, or for a mean drawn again",
+        )
+        .unit("draws"),
         field("reason", DataType::Utf8, "why the value, or its interval, is null").nullable(),
     ];
     Schema { table: TABLE, version: VERSION, fields }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
-use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, OUTPUTS, Sex, Split, View};
+use cxr::metrics::{Cell, Metric, Overlap, Scope, Subset};
+use cxr::{BBox, Branch, Finding, FindingBox, ImageRecord, Labels, OUTPUTS, Sex, Split, View};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
@@ -151,16 +152,19 @@ fn other_tables_round_trip() {
     assert_eq!(epochs::read(&path).unwrap(), rows);
 
     let row = |value| metrics::Row {
-        branch: "fusion".into(),
-        finding: "mean".into(),
-        metric: "auroc".into(),
-        subset: "sex=F".into(),
-        split: Split::Test,
+        cell: Cell {
+            series: Branch::Fusion.into(),
+            scope: Scope::Mean,
+            metric: Metric::IouAt(Overlap::HALF),
+            subset: Subset::Threshold("0.70".into()),
+            split: Split::Test,
+        },
         value,
         ci_low: value,
         ci_high: None,
         n_pos: 3,
         n_neg: 4,
+        undefined_draws: 5,
         reason: value.is_none().then(|| "no positives".into()),
     };
     let rows = [row(Some(0.8)), row(None)];
@@ -346,4 +350,24 @@ fn unknown_findings_are_refused() {
         replace(rows, "findings", std::sync::Arc::new(lists))
     });
     check(read_images(&edited), "unknown_finding");
+}
+
+#[test]
+fn unknown_metrics_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, edited) = (folder.path().join("metrics.parquet"), folder.path().join("edited.parquet"));
+    let cell = Cell {
+        series: Branch::Local.into(),
+        scope: Scope::NoFinding,
+        metric: Metric::Auroc,
+        subset: Subset::All,
+        split: Split::Test,
+    };
+    let [value, ci_low, ci_high] = [None; 3];
+    let row = metrics::Row { cell, value, ci_low, ci_high, n_pos: 0, n_neg: 1, undefined_draws: 0, reason: None };
+    metrics::write(&path, &[row], &stamp()).unwrap();
+    edit(&path, &edited, &[], |rows| {
+        replace(rows, "branch", std::sync::Arc::new(arrow::array::StringArray::from(vec!["locale"])))
+    });
+    check(metrics::read(&edited), "unknown_branch");
 }

@@ -1,7 +1,7 @@
 //! Does a probability of 0.3 mean three in ten?
 //!
-//! [`brier`] and [`expected_calibration_error`] are one number, [`reliability`] is the curve, [`temperature`] the one
-//! parameter that mends a network which is too sure of itself.
+//! [`brier`] and [`expected_calibration_error`] are one number, [`reliability`] is the curve, [`temperature`] is the one
+//! parameter that corrects a network that is too sure of itself.
 
 /// The logistic function: a logit as a probability.
 pub fn sigmoid(logit: f64) -> f64 {
@@ -31,8 +31,8 @@ pub struct Bin {
     pub positive: f64,
 }
 
-/// Bins of [`expected_calibration_error`].
-pub const WIDTHS: usize = 15;
+/// Number of bins of [`expected_calibration_error`].
+pub const ECE_BINS: usize = 15;
 
 /// The expected calibration error: the distance between probability and share of positives, averaged over the images in
 /// 15 bins of equal width (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Eq. 3, for one output).
@@ -44,10 +44,10 @@ pub const WIDTHS: usize = 15;
 /// If the slices differ in length.
 pub fn expected_calibration_error(probabilities: &[f64], positives: &[bool]) -> Option<f64> {
     assert_eq!(probabilities.len(), positives.len(), "one probability per label is needed");
-    let mut sums = [(0.0, 0.0); WIDTHS];
+    let mut sums = [(0.0, 0.0); ECE_BINS];
     for (&probability, &positive) in probabilities.iter().zip(positives) {
         // The upper edge belongs to a bin, as in the paper: (m - 1) / M < p <= m / M.
-        let bin = ((probability * WIDTHS as f64).ceil() as usize).clamp(1, WIDTHS) - 1;
+        let bin = ((probability * ECE_BINS as f64).ceil() as usize).clamp(1, ECE_BINS) - 1;
         sums[bin].0 += probability;
         sums[bin].1 += truth(positive);
     }

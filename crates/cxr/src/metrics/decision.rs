@@ -13,7 +13,10 @@
 //! ```
 
 /// What a threshold is best at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Criterion {
     /// Youden's J = sensitivity + specificity - 1 (Youden 1950, Cancer 3:32).
     Youden,
@@ -24,14 +27,6 @@ pub enum Criterion {
 impl Criterion {
     /// Both.
     pub const ALL: [Criterion; 2] = [Criterion::Youden, Criterion::F1];
-
-    /// snake_case, as in the metrics' names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Criterion::Youden => "youden",
-            Criterion::F1 => "f1",
-        }
-    }
 
     fn of(self, confusion: &Confusion) -> Option<f64> {
         match self {
@@ -62,7 +57,12 @@ pub fn threshold(scores: &[f32], positives: &[bool], criterion: Criterion) -> Op
         let here = group.iter().filter(|(_, positive)| *positive).count() as u64;
         tp += here;
         fp += group.len() as u64 - here;
-        let confusion = Confusion { tp, fp, r#fn: with - tp, tn: without - fp };
+        let confusion = Confusion {
+            true_positives: tp,
+            false_positives: fp,
+            false_negatives: with - tp,
+            true_negatives: without - fp,
+        };
         if let Some(value) = criterion.of(&confusion)
             && best.is_none_or(|(most, _)| value > most)
         {
@@ -76,13 +76,13 @@ pub fn threshold(scores: &[f32], positives: &[bool], criterion: Criterion) -> Op
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Confusion {
     /// Positives called positive.
-    pub tp: u64,
+    pub true_positives: u64,
     /// Negatives called positive.
-    pub fp: u64,
+    pub false_positives: u64,
     /// Positives called negative.
-    pub r#fn: u64,
+    pub false_negatives: u64,
     /// Negatives called negative.
-    pub tn: u64,
+    pub true_negatives: u64,
 }
 
 impl Confusion {
@@ -95,10 +95,10 @@ impl Confusion {
         let mut confusion = Confusion::default();
         for (&score, &positive) in scores.iter().zip(positives) {
             let count = match (positive, score >= threshold) {
-                (true, true) => &mut confusion.tp,
-                (false, true) => &mut confusion.fp,
-                (true, false) => &mut confusion.r#fn,
-                (false, false) => &mut confusion.tn,
+                (true, true) => &mut confusion.true_positives,
+                (false, true) => &mut confusion.false_positives,
+                (true, false) => &mut confusion.false_negatives,
+                (false, false) => &mut confusion.true_negatives,
             };
             *count += 1;
         }
@@ -107,22 +107,22 @@ impl Confusion {
 
     /// Share of the positives that are called positive (recall).
     pub fn sensitivity(&self) -> Option<f64> {
-        share(self.tp, self.tp + self.r#fn)
+        share(self.true_positives, self.true_positives + self.false_negatives)
     }
 
     /// Share of the negatives that are called negative.
     pub fn specificity(&self) -> Option<f64> {
-        share(self.tn, self.tn + self.fp)
+        share(self.true_negatives, self.true_negatives + self.false_positives)
     }
 
     /// Share of those called positive that are (positive predictive value).
     pub fn precision(&self) -> Option<f64> {
-        share(self.tp, self.tp + self.fp)
+        share(self.true_positives, self.true_positives + self.false_positives)
     }
 
     /// Harmonic mean of precision and sensitivity.
     pub fn f1(&self) -> Option<f64> {
-        share(2 * self.tp, 2 * self.tp + self.fp + self.r#fn)
+        share(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
     }
 
     /// Youden's J.

@@ -1,7 +1,13 @@
 //! The difference of two AUROCs on the same images, with its variance in closed form.
 //!
-//! DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988; for images that come several from a patient, Obuchowski,
-//! Biometrics 53:567, 1997, which is the same where every patient has one image.
+//! DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988, as pROC computes it, where every patient has one image.
+//! Where patients have several, the sums over a patient's images take the place of single images, as in Obuchowski,
+//! Biometrics 53:567, 1997, with one other factor. Per patient, let `a` be the sum over the positives and `b` the sum
+//! over the negatives, and let `I10` of `I` patients have a positive and `I01` a negative. Both use
+//! `I10 / (I10 - 1) sum(a^2) + I01 / (I01 - 1) sum(b^2)`. For the product `2 sum(a b)` Obuchowski has the factor
+//! `I / (I - 1)`; here it is `sqrt(I10 / (I10 - 1) * I01 / (I01 - 1))`. Both tend to 1 as patients grow in number and the
+//! product is 0 where every patient has one image. With ours, the variance is a sum of squares over patients: it is
+//! never negative, and it extends to means over findings, for which nothing is published.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 

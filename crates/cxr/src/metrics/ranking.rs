@@ -65,28 +65,6 @@ impl Mean {
     }
 }
 
-/// A metric of a ranking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// See [`auroc`].
-    Auroc,
-    /// See [`average_precision`].
-    AveragePrecision,
-}
-
-impl Metric {
-    /// Both.
-    pub const ALL: [Metric; 2] = [Metric::Auroc, Metric::AveragePrecision];
-
-    /// snake_case, as `metrics.parquet` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Auroc => "auroc",
-            Metric::AveragePrecision => "average_precision",
-        }
-    }
-}
-
 /// Both metrics of one ranking.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Scores {

@@ -143,13 +143,19 @@ fn scikit_learn_decides_alike() {
         let scores: Vec<f32> = numbers(&case["scores"]).iter().map(|&score| score as f32).collect();
         let positives = flags(&case["positives"]);
         for criterion in Criterion::ALL {
-            let expected = case[criterion.name()].as_f64().unwrap() as f32;
+            let expected = case[criterion.to_string().as_str()].as_f64().unwrap() as f32;
             assert_eq!(threshold(&scores, &positives, criterion), Some(expected), "{} {criterion:?}", case["name"]);
         }
         let test = &case["test"];
         let at = case["youden"].as_f64().unwrap() as f32;
         let got = Confusion::at(at, &scores, &flags(&test["positives"]));
-        for (count, name) in [(got.tp, "tp"), (got.fp, "fp"), (got.r#fn, "fn"), (got.tn, "tn")] {
+        let counts = [
+            (got.true_positives, "tp"),
+            (got.false_positives, "fp"),
+            (got.false_negatives, "fn"),
+            (got.true_negatives, "tn"),
+        ];
+        for (count, name) in counts {
             assert_eq!(count, test[name].as_u64().unwrap());
         }
         let shares = [
@@ -164,7 +170,7 @@ fn scikit_learn_decides_alike() {
     }
     assert_eq!(threshold(&[1.0, 2.0], &[true, true], Criterion::F1), None);
     assert_eq!(threshold(&[1.0, f32::NAN], &[true, false], Criterion::F1), None);
-    let none = Confusion { fp: 3, ..Confusion::default() };
+    let none = Confusion { false_positives: 3, ..Confusion::default() };
     assert_eq!((none.sensitivity(), none.youden(), none.f1()), (None, None, Some(0.0)));
 }
 
@@ -300,11 +306,59 @@ fn bootstrap_is_paired_and_honest() {
     assert!(estimate.value.is_some() && estimate.low.is_none() && estimate.high.is_none());
     let [nothing, _] = rank(&resamples, &models[0], &labels, 2);
     assert_eq!(nothing.estimate(0.95), Estimate::default());
-    // The mean is over what is defined, on each draw.
-    let mean = Sampled::mean([&skilled, &lonely, &nothing].into_iter());
+}
+
+/// A mean over the same findings on every draw, whatever findings a draw happens to lack.
+#[test]
+fn means_keep_their_findings() {
+    let (models, labels, patients) = cohort(300);
+    let images: Vec<u32> = (0..300).collect();
+    let bootstrap = Bootstrap { draws: 300, seed: 7 };
+    let resamples = bootstrap.resample_findings(&patients, &labels, &images);
+    let [common, lonely, nothing] = [0, 1, 2].map(|output| rank(&resamples, &models[0], &labels, output)[0].clone());
+    let mean = Sampled::mean([&common, &lonely, &nothing]);
     assert_eq!(mean.value, mean_auroc(&models[0], &labels).value);
-    assert!(mean.estimate(0.95).low.is_some());
-    assert_eq!(Sampled::mean(std::iter::empty()).estimate(0.95), Estimate::default());
+    let estimate = mean.estimate(0.95);
+    assert!(estimate.low < estimate.value && estimate.value < estimate.high);
+
+    // The patient with the lonely finding is absent from about 37 % of the draws: so many are drawn again. The finding
+    // itself has no interval; the first draws are those of a bootstrap that knows no findings.
+    let absent = lonely.draws.iter().filter(|draw| draw.is_nan()).count();
+    assert_eq!((estimate.undefined, lonely.estimate(0.95).undefined), (absent, absent));
+    assert!((85..140).contains(&absent) && lonely.estimate(0.95).low.is_none(), "{absent}");
+    let [plain, _] = rank(&bootstrap.resample(&patients), &models[0], &labels, 0);
+    assert_eq!(plain.draws, common.draws);
+    for (draw, &value) in mean.draws.iter().enumerate() {
+        let again = lonely.repeated.iter().position(|&(repeated, _)| repeated as usize == draw);
+        let (a, b) = match again {
+            Some(index) => (common.repeated[index].1, lonely.repeated[index].1),
+            None => (common.draws[draw], lonely.draws[draw]),
+        };
+        assert!(close(value, (a + b) / 2.0), "draw {draw}");
+    }
+
+    // Two models lose and repeat the same draws.
+    let [other, lonely_other] = [0, 1].map(|output| rank(&resamples, &models[1], &labels, output)[0].clone());
+    let difference = mean.minus(&Sampled::mean([&other, &lonely_other])).estimate(0.95);
+    assert!(difference.undefined == absent && difference.low.is_some());
+
+    // Nothing is repeated where nothing is missing; where no draw can be complete, there is no interval.
+    let common_only: Vec<Labels> =
+        labels.iter().map(|labels| labels.findings().filter(|&finding| finding == Finding::ALL[0]).collect()).collect();
+    let complete = bootstrap.resample_findings(&patients, &common_only, &images);
+    assert!(rank(&complete, &models[0], &labels, 0)[0].repeated.is_empty());
+    let everyone_else: Vec<Labels> =
+        (0..15).map(|image| Finding::ALL.into_iter().nth(image).into_iter().collect()).collect();
+    let alone: Vec<u32> = (0..15).collect();
+    let resamples = bootstrap.resample_findings(&alone, &everyone_else, &alone);
+    let rankings = (0..Finding::COUNT).map(|output| {
+        let truth: Vec<bool> = everyone_else.iter().map(|labels| labels.targets()[output] == 1.0).collect();
+        resamples.ranking(&Ranking::new(&[0.0; 15], &truth).unwrap(), &alone)[0].clone()
+    });
+    let refused = Sampled::mean(&rankings.collect::<Vec<_>>()).estimate(0.95);
+    assert_eq!((refused.value, refused.low), (Some(0.5), None));
+    assert!(refused.undefined > 290);
+    assert_eq!(Sampled::mean([]).estimate(0.95), Estimate::default());
 }
 
 /// Weighing 16 draws in one pass gives what weighing each alone gives; a part of the images is drawn with the whole.
@@ -366,7 +420,9 @@ fn ratios_are_over_patients_too() {
     assert_eq!((mean.value, mean.low, mean.high), (Some(0.5), Some(0.0), Some(1.0)));
     // A draw without the second patient has nothing to divide by; with an eighth of such draws there is no interval.
     let second = resamples.ratio(&values, &values);
-    assert_eq!(second.estimate(0.95), Estimate { value: Some(1.0), low: None, high: None });
+    let estimate = second.estimate(0.95);
+    assert_eq!((estimate.value, estimate.low, estimate.high), (Some(1.0), None, None));
+    assert!(estimate.undefined > 20);
     assert_eq!(resamples.ratio(&values, &[0.0; 100]).estimate(0.95), Estimate::default());
     let nobody = Bootstrap { draws: 20, seed: 1 }.resample(&[]);
     assert_eq!(nobody.mean(&[]).estimate(0.95), Estimate::default());

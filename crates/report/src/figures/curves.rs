@@ -2,11 +2,11 @@
 
 use cxr::metrics::calibration::{reliability, sigmoid};
 use cxr::metrics::{Metric, Ranking};
-use cxr::{Finding, OUTPUTS, Split, output_names};
+use cxr::{Branch, Finding, OUTPUTS, Split};
 use plotters::style::Color;
 
-use super::STYLES;
-use crate::cohort::{BRANCHES, Cohort};
+use super::style::style;
+use crate::cohort::Cohort;
 use crate::drawing::{Anchor, Drawing, GREY, INK};
 use crate::results::{Results, title, undefined};
 
@@ -18,6 +18,7 @@ const COLUMNS: usize = 5;
 const SIDE: f64 = 148.0;
 const GAP: (f64, f64) = (26.0, 46.0);
 const START: (f64, f64) = (44.0, 30.0);
+
 /// Bins of the calibration curve: ten, or fewer so that each has 60 images.
 fn bins(images: usize) -> usize {
     (images / 60).clamp(3, 10)
@@ -50,10 +51,10 @@ impl Panels {
         let height = START.1 + rows * (SIDE + GAP.1) - 14.0;
         let mut drawing = Drawing::new(width as u32, height as u32);
         let (x, y) = (START.0 + 4.0 * (SIDE + GAP.0) + 14.0, START.1 + 2.0 * (SIDE + GAP.1) + 24.0);
-        for (branch, style) in STYLES.into_iter().enumerate() {
-            let y = y + 22.0 * branch as f64;
+        for (index, branch) in Branch::ALL.into_iter().enumerate() {
+            let (y, style) = (y + 22.0 * index as f64, style(branch));
             drawing.dashed(&[(x, y), (x + 28.0, y)], style.colour, 2.2, style.dash);
-            drawing.text((x + 38.0, y), BRANCHES[branch], 13.0, Anchor::Left, INK);
+            drawing.text((x + 38.0, y), branch.name(), 13.0, Anchor::Left, INK);
         }
         for (line, text) in explained.into_iter().enumerate() {
             drawing.text((x, y + 76.0 + 16.0 * line as f64), text, 11.0, Anchor::Left, GREY);
@@ -62,11 +63,12 @@ impl Panels {
     }
 
     /// Title, frame and ticks; `reason` in the middle where there is nothing to draw.
-    fn panel(&mut self, output: usize, name: &str, top: f64, reason: Option<&str>) -> Panel {
+    fn panel(&mut self, finding: Finding, top: f64, reason: Option<&str>) -> Panel {
+        let output = finding.index();
         let (column, row) = ((output % COLUMNS) as f64, (output / COLUMNS) as f64);
         let panel = Panel { from: (START.0 + column * (SIDE + GAP.0), START.1 + row * (SIDE + GAP.1)), top };
         let drawing = &mut self.0;
-        drawing.bold((panel.from.0, panel.from.1 - 12.0), title(name), 13.0, Anchor::Left, INK);
+        drawing.bold((panel.from.0, panel.from.1 - 12.0), title(finding), 13.0, Anchor::Left, INK);
         for tick in [0.0, top / 2.0, top] {
             let grid = GREY.mix(0.3);
             if reason.is_none() || tick == 0.0 || tick == top {
@@ -88,22 +90,23 @@ impl Panels {
 
     /// The branches' numbers, one above the other: in the lower right corner, or in the upper one.
     fn numbers(&mut self, panel: Panel, values: [Option<f64>; 3], low: bool) {
-        for (branch, value) in values.into_iter().enumerate() {
+        for (branch, value) in Branch::ALL.into_iter().zip(values) {
             let Some(value) = value else { continue };
             let from = if low { 0.31 } else { 0.95 };
-            let (x, y) = panel.at((0.97 * panel.top, (from - 0.115 * branch as f64) * panel.top));
-            self.0.bold((x, y), format!("{value:.3}"), 12.0, Anchor::Right, STYLES[branch].colour);
+            let line = f64::from(branch as u8);
+            let (x, y) = panel.at((0.97 * panel.top, (from - 0.115 * line) * panel.top));
+            self.0.bold((x, y), format!("{value:.3}"), 12.0, Anchor::Right, style(branch).colour);
         }
     }
 }
 
 /// ROC of every finding, the branches over one another.
-pub fn roc(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
+pub(super) fn roc(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
     ranked(cohort, results, split, Metric::Auroc)
 }
 
 /// Precision against recall of every finding, the branches over one another.
-pub fn pr(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
+pub(super) fn pr(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
     ranked(cohort, results, split, Metric::AveragePrecision)
 }
 
@@ -114,23 +117,20 @@ fn ranked(cohort: &Cohort, results: &Results, split: Split, metric: Metric) -> D
     } else {
         ["across: recall; grey: prevalence", "up: precision", "numbers: AP, as above"]
     });
-    for (output, name) in output_names().into_iter().enumerate().take(Finding::COUNT) {
-        let row = |branch: &str| results.get(branch, name, metric.name(), split);
-        let reason = row(BRANCHES[0]).filter(|row| row.value.is_none()).map(undefined);
-        let panel = panels.panel(output, name, 1.0, reason.as_deref());
+    for finding in Finding::ALL {
+        let row = |branch: Branch| results.get(branch, finding, metric, split);
+        let first = row(Branch::Global);
+        let reason = first.value.is_none().then(|| undefined(first));
+        let panel = panels.panel(finding, 1.0, reason.as_deref());
         if reason.is_some() {
             continue;
         }
-        let chance = match (is_roc, row(BRANCHES[0])) {
-            (false, Some(row)) => {
-                let prevalence = row.n_pos as f64 / (row.n_pos + row.n_neg).max(1) as f64;
-                [(0.0, prevalence), (1.0, prevalence)]
-            }
-            _ => [(0.0, 0.0), (1.0, 1.0)],
-        };
+        let prevalence = first.n_pos as f64 / (first.n_pos + first.n_neg).max(1) as f64;
+        let chance = if is_roc { [(0.0, 0.0), (1.0, 1.0)] } else { [(0.0, prevalence), (1.0, prevalence)] };
         panels.0.line(chance.map(|point| panel.at(point)).to_vec(), GREY.mix(0.6), 1.0);
-        for (branch, style) in STYLES.into_iter().enumerate() {
-            let ranking = Ranking::of_output(&cohort.logits[branch], &cohort.labels, output);
+        for branch in Branch::ALL {
+            let style = style(branch);
+            let ranking = Ranking::of_output(cohort.logits(branch), &cohort.labels, finding.index());
             let curve = ranking.and_then(|ranking| if is_roc { ranking.roc_curve() } else { ranking.pr_curve() });
             let mut curve = curve.unwrap_or_default();
             // Before the first positive there is no recall, and precision says nothing.
@@ -138,40 +138,41 @@ fn ranked(cohort: &Cohort, results: &Results, split: Split, metric: Metric) -> D
             let points: Vec<_> = thin(&curve).into_iter().map(|point| panel.at(point)).collect();
             panels.0.dashed(&points, style.colour, 1.6, style.dash);
         }
-        panels.numbers(panel, BRANCHES.map(|branch| row(branch)?.value), is_roc);
+        panels.numbers(panel, Branch::ALL.map(|branch| row(branch).value), is_roc);
     }
     panels.0
 }
 
 /// Share of positives against probability of every finding, in bins of as many images each.
-pub fn calibration(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
+pub(super) fn calibration(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
     let explained = ["across: mean probability", "up: share of positives", "numbers: ECE, as above"];
     let mut panels = Panels::new(explained);
-    for (output, name) in output_names().into_iter().enumerate().take(Finding::COUNT) {
-        let truth = cohort.truth(output);
-        let bins = [0, 1, 2].map(|branch| {
-            let scores = cohort.scores(branch, output);
+    for finding in Finding::ALL {
+        let truth = cohort.truth(finding.index());
+        let bins = Branch::ALL.map(|branch| {
+            let scores = cohort.scores(branch, finding.index());
             let probabilities: Vec<f64> = scores.iter().map(|&score| sigmoid(f64::from(score))).collect();
             reliability(&probabilities, &truth, bins(truth.len()))
         });
         let highest = bins.iter().flatten().map(|bin| bin.probability.max(bin.positive)).fold(0.0, f64::max);
         let top = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0].into_iter().find(|top| *top >= highest).unwrap_or(1.0);
-        let panel = panels.panel(output, name, top, None);
+        let panel = panels.panel(finding, top, None);
         panels.0.line(vec![panel.at((0.0, 0.0)), panel.at((top, top))], GREY.mix(0.6), 1.0);
-        for (bins, style) in bins.iter().zip(STYLES) {
+        for (bins, style) in bins.iter().zip(Branch::ALL.map(style)) {
             let points: Vec<_> = bins.iter().map(|bin| panel.at((bin.probability, bin.positive))).collect();
             panels.0.dashed(&points, style.colour, 1.4, style.dash);
             for at in points {
                 panels.0.marker(at, 2.4, style.shape, style.colour);
             }
         }
-        panels.numbers(panel, BRANCHES.map(|branch| results.get(branch, name, "ece", split)?.value), true);
+        let errors = Branch::ALL.map(|branch| results.get(branch, finding, Metric::Ece, split).value);
+        panels.numbers(panel, errors, true);
     }
     panels.0
 }
 
 /// A curve without the points that its neighbours on a grid of [`STEPS`] make invisible.
-pub(super) fn thin(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
+fn thin(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut thin: Vec<(f64, f64)> = Vec::new();
     for &(x, y) in curve {
         let point = ((x * STEPS).round() / STEPS, (y * STEPS).round() / STEPS);
@@ -187,4 +188,20 @@ pub(super) fn thin(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
         thin.push(point);
     }
     thin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_the_shape() {
+        let stairs: Vec<(f64, f64)> = (0..=10_000).map(|i| (0.0, f64::from(i) / 10_000.0)).collect();
+        assert_eq!(thin(&stairs), [(0.0, 0.0), (0.0, 1.0)]);
+        let diagonal: Vec<(f64, f64)> = (0..=10_000).map(|i| (f64::from(i) / 1e4, f64::from(i) / 1e4)).collect();
+        let thinned = thin(&diagonal);
+        assert!(thinned.len() <= 257 && thinned.first() == Some(&(0.0, 0.0)) && thinned.last() == Some(&(1.0, 1.0)));
+        // A corner survives.
+        assert_eq!(thin(&[(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]).len(), 5);
+    }
 }

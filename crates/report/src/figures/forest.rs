@@ -1,23 +1,22 @@
 //! Values with their intervals, one row per finding or subset.
 
-use cxr::metrics::Metric;
-use cxr::{Finding, Split};
+use cxr::metrics::{Metric, Pair, Scope, Series, Subset};
+use cxr::{Branch, Finding, Split};
 use plotters::style::Color;
 use tables::metrics::Row;
 
-use super::{Axis, STYLES, Style, branches, legend};
-use crate::cohort::BRANCHES;
+use super::axis::Axis;
+use super::style::{Style, branches, legend, style};
 use crate::drawing::{Anchor, Drawing, GREY, INK, Shape};
-use crate::measure::{ALL, DIFFERENCES, MEAN};
-use crate::results::{Results, subset_title, title, undefined};
+use crate::results::{Results, series_title, subset_title, title, undefined};
 
 const ROW: f64 = 34.0;
 const TOP: f64 = 58.0;
 const LABEL: f64 = 190.0;
 
-/// A difference looks like the branch it is taken to, with a shape of its own.
-fn pair_styles() -> [Style; 2] {
-    DIFFERENCES.map(|(_, _, other)| Style { shape: Shape::Diamond, dash: &[], ..STYLES[other] })
+/// A difference looks like the branch that is subtracted, with a shape of its own.
+fn pair_style(pair: Pair) -> Style {
+    Style { shape: Shape::Diamond, dash: &[], ..style(pair.other()) }
 }
 
 /// One line of a forest plot.
@@ -25,45 +24,41 @@ struct Line<'r> {
     name: String,
     positives: Option<u64>,
     bold: bool,
-    branches: Vec<&'r Row>,
-    differences: Vec<&'r Row>,
+    branches: [&'r Row; 3],
+    differences: [&'r Row; 2],
+}
+
+impl<'r> Line<'r> {
+    fn new(name: String, bold: bool, row: impl Fn(Series) -> &'r Row) -> Line<'r> {
+        let branches = Branch::ALL.map(|branch| row(branch.into()));
+        let differences = Pair::ALL.map(|pair| row(pair.into()));
+        Line { name, positives: Some(branches[0].n_pos), bold, branches, differences }
+    }
 }
 
 /// AUROC of every finding and their mean with intervals, and the paired differences beside them.
-pub fn forest(results: &Results, split: Split) -> Drawing {
-    let metric = Metric::Auroc.name();
-    let names = Finding::ALL.into_iter().map(Finding::snake).chain([MEAN, "no_finding"]);
-    let get = |branch: &str, name: &str| results.get(branch, name, metric, split);
-    let lines = names.map(|name| Line {
-        name: title(name),
-        positives: get(BRANCHES[0], name).filter(|_| name != MEAN).map(|row| row.n_pos),
-        bold: name == MEAN,
-        branches: BRANCHES.iter().filter_map(|branch| get(branch, name)).collect(),
-        differences: DIFFERENCES.iter().filter_map(|(pair, ..)| get(pair, name)).collect(),
+pub(super) fn forest(results: &Results, split: Split) -> Drawing {
+    let scopes = Finding::ALL.map(Scope::from).into_iter().chain([Scope::Mean, Scope::NoFinding]);
+    let lines = scopes.map(|scope| {
+        let row = |series: Series| results.get(series, scope, Metric::Auroc, split);
+        let line = Line::new(title(scope), scope == Scope::Mean, row);
+        Line { positives: line.positives.filter(|_| !line.bold), ..line }
     });
     draw("AUROC", &lines.collect::<Vec<_>>())
 }
 
 /// Mean AUROC of every subset with intervals, and the paired differences beside them.
-pub fn subsets(results: &Results, split: Split) -> Drawing {
-    let metric = Metric::Auroc.name();
-    let lines = results.subsets().into_iter().map(|subset| {
-        let get = |branch: &str| results.of_subset(branch, MEAN, metric, &subset, split);
-        Line {
-            name: subset_title(&subset),
-            positives: get(BRANCHES[0]).map(|row| row.n_pos),
-            bold: subset == ALL,
-            branches: BRANCHES.iter().filter_map(|branch| get(branch)).collect(),
-            differences: DIFFERENCES.iter().filter_map(|(pair, ..)| get(pair)).collect(),
-        }
+pub(super) fn subsets(results: &Results, split: Split) -> Drawing {
+    let lines = results.subsets(split).into_iter().map(|subset| {
+        let row = |series: Series| results.of_subset(series, Scope::Mean, Metric::Auroc, subset, split);
+        Line::new(subset_title(subset), *subset == Subset::All, row)
     });
     draw("Mean AUROC", &lines.collect::<Vec<_>>())
 }
 
 fn draw(what: &str, lines: &[Line]) -> Drawing {
-    let all = |rows: fn(&Line<'_>) -> Vec<Row>| lines.iter().flat_map(rows).collect::<Vec<Row>>();
-    let values = Axis::over(&all(|line| line.branches.iter().map(|&row| row.clone()).collect()), Some(1.0));
-    let changes = Axis::over(&all(|line| line.differences.iter().map(|&row| row.clone()).collect()), None);
+    let values = Axis::over(lines.iter().flat_map(|line| line.branches), Some(1.0));
+    let changes = Axis::over(lines.iter().flat_map(|line| line.differences), None);
     let (left, right) = ((LABEL, 340.0), (LABEL + 340.0 + 36.0, 250.0));
     let bottom = TOP + ROW * lines.len() as f64;
     let width = right.0 + right.1 + 24.0;
@@ -72,8 +67,7 @@ fn draw(what: &str, lines: &[Line]) -> Drawing {
     drawing.bold((left.0, 14.0), what, 13.0, Anchor::Left, INK);
     legend(&mut drawing, (left.0, 36.0), &branches(), false);
     drawing.bold((right.0, 14.0), "Paired difference", 13.0, Anchor::Left, INK);
-    let pairs = DIFFERENCES.map(|(_, a, b)| format!("{} \u{2212} {}", BRANCHES[a], BRANCHES[b]));
-    let pairs: Vec<(String, Style)> = pairs.into_iter().zip(pair_styles()).collect();
+    let pairs = Pair::ALL.map(|pair| (series_title(pair), pair_style(pair)));
     legend(&mut drawing, (right.0, 36.0), &pairs, false);
     drawing.text((LABEL - 12.0, 36.0), "(positives)", 11.0, Anchor::Right, GREY);
     values.grid(&mut drawing, left, (TOP, bottom));
@@ -93,8 +87,8 @@ fn draw(what: &str, lines: &[Line]) -> Drawing {
             true => drawing.bold(at, name, 13.0, Anchor::Right, INK),
             false => drawing.text(at, name, 13.0, Anchor::Right, INK),
         }
-        bars(&mut drawing, &line.branches, &STYLES, &values, left, y);
-        bars(&mut drawing, &line.differences, &pair_styles(), &changes, right, y);
+        bars(&mut drawing, &line.branches, &Branch::ALL.map(style), &values, left, y);
+        bars(&mut drawing, &line.differences, &Pair::ALL.map(pair_style), &changes, right, y);
     }
     drawing
 }

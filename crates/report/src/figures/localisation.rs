@@ -1,21 +1,23 @@
 //! How many boxes are found, against how much overlap is asked for.
 
-use cxr::{Finding, Split};
+use cxr::metrics::{Metric, Overlap, Scope};
+use cxr::{Branch, Finding, Split};
 use plotters::style::Color;
+use tables::metrics::Row;
 
-use super::{Axis, STYLES};
+use super::axis::Axis;
+use super::style::style;
 use crate::drawing::{Anchor, Drawing, GREY, INK};
-use crate::localisation::{BRANCH, OVERLAPS};
-use crate::measure::ALL;
 use crate::results::Results;
 
 /// Share of boxes with IoU (left) and IoBB (right) above T: all boxes with intervals, every finding in grey.
-pub fn overlaps(results: &Results, split: Split) -> Drawing {
+pub(super) fn overlaps(results: &Results, split: Split) -> Drawing {
     let (top, bottom, panel) = (40.0, 250.0, 300.0);
     let mut drawing = Drawing::new(760, 300);
     let along = Axis::new(0.1, 0.7, None);
     let up = Axis { low: 0.0, high: 1.0, step: 0.2 };
-    for (metric, name, left) in [("iou", "IoU", 50.0), ("iobb", "IoBB", 430.0)] {
+    let panels: [(fn(Overlap) -> Metric, _, _); 2] = [(Metric::IouAt, "IoU", 50.0), (Metric::IobbAt, "IoBB", 430.0)];
+    for (metric, name, left) in panels {
         drawing.bold((left, 14.0), format!("Share of boxes with {name} > T"), 13.0, Anchor::Left, INK);
         let across = (left, panel);
         let y_of = |value: f64| up.place(value, (bottom, top - bottom));
@@ -25,22 +27,19 @@ pub fn overlaps(results: &Results, split: Split) -> Drawing {
         }
         along.grid(&mut drawing, across, (top, bottom));
         drawing.text((left + panel / 2.0, bottom + 34.0), "T", 12.0, Anchor::Middle, INK);
-        let rows = |finding: &str| -> Vec<_> {
-            OVERLAPS
-                .iter()
-                .filter_map(|t| {
-                    Some((t.parse::<f64>().ok()?, results.get(BRANCH, finding, &format!("{metric}_at_{t}"), split)?))
-                })
-                .collect()
+        let rows = |scope: Scope| -> Vec<(f64, &Row)> {
+            let row = |&overlap: &Overlap| results.attention(scope, metric(overlap), split);
+            let at = |overlap: &Overlap| Some((f64::from(overlap.value()), row(overlap)?));
+            Overlap::ALL.iter().filter_map(at).collect()
         };
         for finding in Finding::ALL {
-            let points = rows(finding.snake());
+            let points = rows(finding.into());
             let points: Vec<_> =
                 points.iter().filter_map(|(t, row)| Some((along.place(*t, across), y_of(row.value?)))).collect();
             drawing.line(points, GREY.mix(0.6), 1.0);
         }
-        let all = rows(ALL);
-        let style = STYLES[0];
+        let all = rows(Scope::All);
+        let style = style(Branch::Global);
         let mut line = Vec::new();
         for (t, row) in &all {
             let Some(value) = row.value else { continue };

@@ -1,9 +1,11 @@
 //! Mean AUROC against the threshold of the attention mask.
 
+use cxr::{Branch, Split};
 use plotters::style::Color;
 use tables::metrics::Row;
 
-use super::{Axis, STYLES, Style, branches, legend};
+use super::axis::Axis;
+use super::style::{Style, branches, legend, style};
 use crate::drawing::{Anchor, Drawing, GREY, INK, Shape};
 use crate::published::Sweep;
 
@@ -12,7 +14,7 @@ use crate::published::Sweep;
 pub struct Swept {
     /// `attend.threshold`.
     pub threshold: f64,
-    /// In the order of [`crate::cohort::BRANCHES`].
+    /// Mean AUROC of each branch, in the order of [`Branch::ALL`].
     pub means: [Row; 3],
 }
 
@@ -20,23 +22,22 @@ pub struct Swept {
 /// Points are in order of threshold.
 pub fn sweep(points: &[Swept], paper: &[Sweep]) -> Drawing {
     let mut drawing = Drawing::new(900, 380);
-    let rows: Vec<Row> = points.iter().flat_map(|point| point.means.clone()).collect();
     let mut panel = Panel {
         drawing: &mut drawing,
         across: (58.0, 380.0),
         along: Axis::spanning(points.iter().map(|point| point.threshold)),
-        up: Axis::over(&rows, Some(1.0)),
+        up: Axis::over(points.iter().flat_map(|point| &point.means), Some(1.0)),
     };
     panel.frame("This run: mean AUROC over the 14 findings");
     legend(panel.drawing, (58.0, 36.0), &branches(), true);
-    for (branch, style) in STYLES.into_iter().enumerate() {
+    for branch in Branch::ALL {
         // Side by side, so that intervals of one threshold do not hide each other.
-        let shift = (branch as f64 - 1.0) * 5.0;
+        let shift = (f64::from(branch as u8) - 1.0) * 5.0;
         let series = points.iter().filter_map(|point| {
-            let row = &point.means[branch];
+            let row = &point.means[branch as usize];
             Some((point.threshold, row.value?, row.ci_low.zip(row.ci_high)))
         });
-        panel.series(series.collect(), style, shift);
+        panel.series(series.collect(), style(branch), shift);
     }
     let theirs = || paper.iter().flat_map(|series| &series.values);
     let mut panel = Panel {
@@ -48,10 +49,10 @@ pub fn sweep(points: &[Swept], paper: &[Sweep]) -> Drawing {
     panel.frame("The paper: ResNet-50, its random split, no intervals");
     let mut x = 510.0;
     for series in paper {
-        let style = match (series.branch.as_str(), series.split.as_str()) {
-            ("local", _) => STYLES[1],
-            (_, "validation") => Style { shape: Shape::Diamond, dash: &[7.0, 3.0], ..STYLES[2] },
-            _ => STYLES[2],
+        let look = style(series.branch);
+        let style = match series.split {
+            Split::Test => look,
+            _ => Style { shape: Shape::Diamond, dash: &[7.0, 3.0], ..look },
         };
         let name = format!("{}, {}", series.branch, series.split);
         legend(panel.drawing, (x, 36.0), &[(name.clone(), style)], true);

@@ -1,22 +1,23 @@
 //! Losses and validation AUROC of every epoch.
 
+use cxr::Branch;
 use plotters::style::Color;
 use tables::epochs;
 
-use super::{Axis, STYLES};
-use crate::cohort::BRANCHES;
+use super::axis::Axis;
+use super::style::style;
 use crate::drawing::{Anchor, Drawing, GREY, INK};
 
 /// A column per stage: training (dashed) and validation loss above, validation mean AUROC below; a vertical line at the
 /// epoch whose weights were published.
-pub fn training(stages: &[Vec<epochs::Row>; 3]) -> Drawing {
+pub(super) fn training(stages: &[Vec<epochs::Row>; 3]) -> Drawing {
     let (side, gap, left) = (230.0, 62.0, 54.0);
     let panels = [(56.0, 196.0), (256.0, 396.0)];
     let mut drawing = Drawing::new((left + 3.0 * side + 2.0 * gap + 16.0) as u32, 440);
-    for (stage, rows) in stages.iter().enumerate() {
-        let across = (left + stage as f64 * (side + gap), side);
-        let style = STYLES[stage];
-        drawing.bold((across.0, 14.0), BRANCHES[stage], 13.0, Anchor::Left, INK);
+    for (branch, rows) in Branch::ALL.into_iter().zip(stages) {
+        let across = (left + f64::from(branch as u8) * (side + gap), side);
+        let style = style(branch);
+        drawing.bold((across.0, 14.0), branch.name(), 13.0, Anchor::Left, INK);
         let last = rows.last().map_or(1, |row| row.epoch).max(2);
         let along = Axis::whole(f64::from(last));
         let of = |value: fn(&epochs::Row) -> Option<f64>| -> Vec<(f64, f64)> {

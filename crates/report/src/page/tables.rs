@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use cxr::metrics::Metric;
-use cxr::{Finding, output_names};
+use cxr::metrics::decision::Criterion;
+use cxr::metrics::{Decision, Metric, Overlap, Pair, Scope, Series, Subset};
+use cxr::{Branch, Finding};
 use serde::Serialize;
 use tables::metrics::Row;
 
-use super::Page;
+use super::content::Page;
 use crate::Error;
-use crate::cohort::BRANCHES;
-use crate::localisation::{self, OVERLAPS};
-use crate::measure::{ALL, DIFFERENCES, MEAN};
 use crate::published::{self, Kind};
-use crate::results::{interval, p_value, signed, signed_interval, subset_title, title, value};
+use crate::results::{interval, p_value, series_title, signed, signed_interval, subset_title, title, value};
 
 /// A table as the template draws it.
 #[derive(Debug, Clone, Serialize)]
@@ -53,9 +51,13 @@ impl Cell {
         Cell { text: text.to_owned(), class: if wide { "text wide" } else { "text" }, ..Cell::default() }
     }
 
-    /// A value with its interval; nothing where there is no row.
-    fn of(row: Option<&Row>) -> Cell {
-        let Some(row) = row else { return Cell::default() };
+    /// A p-value, or a dash where there is none.
+    fn p(p: Option<f64>) -> Cell {
+        Cell::plain(p.map_or("\u{2014}".to_owned(), p_value))
+    }
+
+    /// A value with its interval.
+    fn of(row: &Row) -> Cell {
         Cell {
             text: value(row),
             small: interval(row).unwrap_or_default(),
@@ -64,8 +66,7 @@ impl Cell {
     }
 
     /// A difference with its interval, bold where that excludes 0.
-    fn signed(row: Option<&Row>) -> Cell {
-        let Some(row) = row else { return Cell::default() };
+    fn signed(row: &Row) -> Cell {
         let clear = matches!((row.ci_low, row.ci_high), (Some(low), Some(high)) if low > 0.0 || high < 0.0);
         Cell {
             text: if row.value.is_some() { signed(row) } else { "undefined".to_owned() },
@@ -79,18 +80,17 @@ impl Cell {
     }
 }
 
-fn class(name: &str) -> &'static str {
-    match name {
-        MEAN | ALL => "mean",
-        "no_finding" => "aside",
-        _ => "",
+fn class(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Mean | Scope::All => "mean",
+        Scope::NoFinding => "aside",
+        Scope::Finding(_) => "",
     }
 }
 
 /// The 14 findings, the mean and No Finding.
-fn order() -> impl Iterator<Item = &'static str> {
-    let names = output_names();
-    (0..Finding::COUNT).map(move |output| names[output]).chain([MEAN, "no_finding"])
+fn scopes() -> impl Iterator<Item = Scope> {
+    Finding::ALL.map(Scope::from).into_iter().chain([Scope::Mean, Scope::NoFinding])
 }
 
 fn columns(names: &[&str]) -> Vec<Column> {
@@ -99,19 +99,26 @@ fn columns(names: &[&str]) -> Vec<Column> {
 }
 
 /// A first column or two, a column per branch, and one per difference.
-fn with_branches(first: &[&str]) -> Vec<Column> {
-    let pairs = DIFFERENCES.map(|(_, a, b)| format!("{} \u{2212} {}", BRANCHES[a], BRANCHES[b]));
-    let names = first.iter().copied().chain(BRANCHES).chain(pairs.iter().map(String::as_str));
-    columns(&names.collect::<Vec<_>>())
+fn with_series(first: &[&str]) -> Vec<Column> {
+    let series: Vec<String> = Series::scored().map(series_title).collect();
+    columns(&first.iter().copied().chain(series.iter().map(String::as_str)).collect::<Vec<_>>())
+}
+
+/// A number of every branch and every difference.
+fn of_series<'r>(row: impl Fn(Series) -> &'r Row) -> impl Iterator<Item = Cell> {
+    Series::scored().map(move |series| match series {
+        Series::Pair(_) => Cell::signed(row(series)),
+        _ => Cell::of(row(series)),
+    })
 }
 
 impl Page<'_> {
-    fn row(&self, branch: &str, finding: &str, metric: &str) -> Option<&Row> {
-        self.results.get(branch, finding, metric, self.split)
+    fn row(&self, series: impl Into<Series>, scope: impl Into<Scope>, metric: Metric) -> &Row {
+        self.results.get(series, scope, metric, self.split)
     }
 
-    fn positives(&self, finding: &str) -> String {
-        self.row(BRANCHES[0], finding, "auroc").map_or(String::new(), |row| row.n_pos.to_string())
+    fn positives(&self, scope: impl Into<Scope>) -> Cell {
+        Cell::plain(self.row(Branch::Global, scope, Metric::Auroc).n_pos)
     }
 
     /// All tables by the name that the template uses.
@@ -123,8 +130,8 @@ impl Page<'_> {
             ("other", self.published(&published.results, Kind::Other)),
             ("auroc", self.ranked(Metric::Auroc)),
             ("average_precision", self.ranked(Metric::AveragePrecision)),
-            ("youden", self.decisions("youden")),
-            ("f1", self.decisions("f1")),
+            ("youden", self.decisions(Criterion::Youden)),
+            ("f1", self.decisions(Criterion::F1)),
             ("calibration", self.calibration()),
             ("calibration_fusion", self.calibration_fusion()),
             ("subgroups", self.subgroups()),
@@ -133,7 +140,7 @@ impl Page<'_> {
             ("sweep", self.swept()),
             ("provenance", self.stages()),
         ]);
-        if self.row(localisation::BRANCH, ALL, "hit_rate").is_some() {
+        if self.boxed().next().is_some() {
             tables.insert("boxes", self.boxes());
             tables.insert("overlaps", self.overlaps());
         }
@@ -141,17 +148,17 @@ impl Page<'_> {
     }
 
     fn headlines(&self) -> Table {
-        let rows = BRANCHES.into_iter().enumerate().map(|(branch, name)| {
-            let mut cells = vec![Cell::plain(self.positives(MEAN))];
-            cells.extend(["auroc", "average_precision"].map(|metric| Cell::of(self.row(name, MEAN, metric))));
-            let pair = DIFFERENCES.iter().find(|(_, _, other)| *other == branch);
-            cells.push(match pair {
-                Some((pair, ..)) => Cell::signed(self.row(pair, MEAN, "auroc")),
-                None => Cell::plain("\u{2014}"),
-            });
-            let p = pair.and_then(|(pair, ..)| self.row(pair, MEAN, "auroc_delong_p")?.value);
-            cells.push(Cell::plain(p.map_or("\u{2014}".to_owned(), p_value)));
-            Line { name: name.to_owned(), class: if branch == 2 { "mean" } else { "" }, cells }
+        let rows = Branch::ALL.into_iter().map(|branch| {
+            let mut cells = vec![self.positives(Scope::Mean)];
+            cells.extend(Metric::RANKED.map(|metric| Cell::of(self.row(branch, Scope::Mean, metric))));
+            match Pair::ALL.into_iter().find(|pair| pair.other() == branch) {
+                Some(pair) => {
+                    cells.push(Cell::signed(self.row(pair, Scope::Mean, Metric::Auroc)));
+                    cells.push(Cell::p(self.row(pair, Scope::Mean, Metric::AurocDelongP).value));
+                }
+                None => cells.extend([Cell::p(None), Cell::p(None)]),
+            }
+            Line { name: branch.to_string(), class: if branch == Branch::Fusion { "mean" } else { "" }, cells }
         });
         let head = [
             "branch",
@@ -165,7 +172,7 @@ impl Page<'_> {
     }
 
     fn published(&self, results: &[published::Published], kind: Kind) -> Table {
-        let input = self.crop.to_string();
+        let input = self.frame.input_px.to_string();
         let lines = published::block(results, kind, self.dataset, self.results, self.split, &input);
         let rows = lines.into_iter().map(|line| Line {
             name: line.model,
@@ -186,57 +193,57 @@ impl Page<'_> {
     }
 
     fn ranked(&self, metric: Metric) -> Table {
-        let metric = metric.name();
-        let rows = order().map(|name| {
-            let rows = BRANCHES.map(|branch| self.row(branch, name, metric));
-            let best = rows.iter().flatten().filter_map(|row| row.value).fold(f64::NEG_INFINITY, f64::max);
-            let mut cells = vec![Cell::plain(self.positives(name))];
-            cells.extend(rows.map(|row| {
-                let mut cell = Cell::of(row);
-                if row.is_some_and(|row| row.value == Some(best)) {
-                    cell.class = "best";
-                }
-                cell
-            }));
-            for (pair, ..) in DIFFERENCES {
-                cells.push(Cell::signed(self.row(pair, name, metric)));
+        let is_auroc = metric == Metric::Auroc;
+        let rows = scopes().map(|scope| {
+            let of_branch = |branch: Branch| self.row(branch, scope, metric).value;
+            let best = Branch::ALL.into_iter().filter_map(of_branch).fold(f64::NEG_INFINITY, f64::max);
+            let mut cells = vec![self.positives(scope)];
+            cells.extend(of_series(|series| self.row(series, scope, metric)));
+            for branch in Branch::ALL.into_iter().filter(|&branch| of_branch(branch) == Some(best)) {
+                cells[1 + branch as usize].class = "best";
             }
-            if metric == "auroc" {
-                for (pair, ..) in DIFFERENCES {
-                    let p = self.row(pair, name, "auroc_delong_p").and_then(|row| row.value);
-                    cells.push(Cell::plain(p.map_or("\u{2014}".to_owned(), p_value)));
-                }
+            if is_auroc {
+                cells.extend(Pair::ALL.map(|pair| Cell::p(self.row(pair, scope, Metric::AurocDelongP).value)));
             }
-            Line { name: if name == MEAN { self.mean_title() } else { title(name) }, class: class(name), cells }
+            Line {
+                name: if scope == Scope::Mean { self.mean_title() } else { title(scope) },
+                class: class(scope),
+                cells,
+            }
         });
-        let mut head = with_branches(&["finding", "positives"]);
-        if metric == "auroc" {
+        let mut head = with_series(&["finding", "positives"]);
+        if is_auroc {
             head.extend(columns(&["p, global", "p, local"]));
         }
-        let title = if metric == "auroc" { "AUROC" } else { "Average precision" };
-        Table { title, head, rows: rows.collect() }
+        Table { title: if is_auroc { "AUROC" } else { "Average precision" }, head, rows: rows.collect() }
     }
 
-    fn decisions(&self, criterion: &str) -> Table {
-        let metrics = ["threshold", "sensitivity", "specificity", "precision", "f1"];
-        let rows = order().map(|name| {
-            let of = |metric: &str| Cell::of(self.row(BRANCHES[2], name, &format!("{metric}_{criterion}")));
-            let cells = std::iter::once(Cell::plain(self.positives(name))).chain(metrics.map(of)).collect();
-            Line { name: title(name), class: class(name), cells }
+    fn decisions(&self, criterion: Criterion) -> Table {
+        let rows = scopes().map(|scope| {
+            let of = |decision: Decision| match (decision, scope) {
+                // A mean of thresholds would mean nothing.
+                (Decision::Threshold, Scope::Mean) => Cell::default(),
+                _ => Cell::of(self.row(Branch::Fusion, scope, Metric::Decision(decision, criterion))),
+            };
+            let cells = std::iter::once(self.positives(scope)).chain(Decision::ALL.map(of)).collect();
+            Line { name: title(scope), class: class(scope), cells }
         });
         let head = ["finding", "positives", "threshold", "sensitivity", "specificity", "precision", "F1"];
-        let title = if criterion == "youden" { "Decisions by Youden's J" } else { "Decisions by F1" };
+        let title = match criterion {
+            Criterion::Youden => "Decisions by Youden's J",
+            Criterion::F1 => "Decisions by F1",
+        };
         Table { title, head: columns(&head), rows: rows.collect() }
     }
 
     fn calibration(&self) -> Table {
-        let rows = BRANCHES.into_iter().map(|branch| {
-            let of = |metric: &str| Cell::of(self.row(branch, MEAN, metric));
-            let mut cells = vec![Cell::plain(self.positives(MEAN))];
-            cells.extend(["brier", "ece"].map(of));
-            cells.push(Cell::of(self.row(branch, ALL, "temperature")));
-            cells.extend(["brier_scaled", "ece_scaled"].map(of));
-            Line { name: branch.to_owned(), class: if branch == BRANCHES[2] { "mean" } else { "" }, cells }
+        let rows = Branch::ALL.into_iter().map(|branch| {
+            let of = |metric: Metric| Cell::of(self.row(branch, Scope::Mean, metric));
+            let mut cells = vec![self.positives(Scope::Mean)];
+            cells.extend([Metric::Brier, Metric::Ece].map(of));
+            cells.push(Cell::of(self.row(branch, Scope::All, Metric::Temperature)));
+            cells.extend([Metric::BrierScaled, Metric::EceScaled].map(of));
+            Line { name: branch.to_string(), class: if branch == Branch::Fusion { "mean" } else { "" }, cells }
         });
         let head = [
             "branch",
@@ -251,103 +258,93 @@ impl Page<'_> {
     }
 
     fn calibration_fusion(&self) -> Table {
-        let rows = order().map(|name| {
-            let of = |metric: &str| Cell::of(self.row(BRANCHES[2], name, metric));
-            let mut cells = vec![Cell::plain(self.positives(name))];
-            cells.extend(["brier", "ece", "brier_scaled", "ece_scaled"].map(of));
-            Line { name: title(name), class: class(name), cells }
+        let rows = scopes().map(|scope| {
+            let of = |metric: Metric| Cell::of(self.row(Branch::Fusion, scope, metric));
+            let mut cells = vec![self.positives(scope)];
+            cells.extend([Metric::Brier, Metric::Ece, Metric::BrierScaled, Metric::EceScaled].map(of));
+            Line { name: title(scope), class: class(scope), cells }
         });
         let head = ["finding", "positives", "Brier score", "ECE", "Brier score, scaled", "ECE, scaled"];
         Table { title: "Calibration of the fusion, every finding", head: columns(&head), rows: rows.collect() }
     }
 
     fn subgroups(&self) -> Table {
-        let rows = self.results.subsets().into_iter().filter_map(|subset| {
-            let of = |branch: &str| self.results.of_subset(branch, MEAN, "auroc", &subset, self.split);
-            let first = of(BRANCHES[0])?;
-            let defined = self.results.of_subset(BRANCHES[0], MEAN, "findings_defined", &subset, self.split);
+        let rows = self.results.subsets(self.split).into_iter().map(|subset| {
+            let of = |series: Series, metric: Metric| {
+                self.results.of_subset(series, Scope::Mean, metric, subset, self.split)
+            };
+            let first = of(Branch::Global.into(), Metric::Auroc);
+            let defined = of(Branch::Global.into(), Metric::FindingsDefined);
             let mut cells = vec![
                 Cell::plain(first.n_pos + first.n_neg),
                 Cell::plain(first.n_pos),
-                Cell::plain(defined.and_then(|row| row.value).unwrap_or(0.0)),
+                Cell::plain(defined.value.unwrap_or(0.0)),
             ];
-            cells.extend(BRANCHES.map(|branch| Cell::of(of(branch))));
-            cells.extend(DIFFERENCES.map(|(pair, ..)| Cell::signed(of(pair))));
-            Some(Line { name: subset_title(&subset), class: class(&subset), cells })
+            cells.extend(of_series(|series| of(series, Metric::Auroc)));
+            let class = if *subset == Subset::All { "mean" } else { "" };
+            Line { name: subset_title(subset), class, cells }
         });
-        let head = with_branches(&["images of", "images", "with a finding", "findings defined"]);
+        let head = with_series(&["images of", "images", "with a finding", "findings defined"]);
         Table { title: "Mean AUROC of subgroups", head, rows: rows.collect() }
     }
 
     fn training(&self) -> Table {
-        let rows = BRANCHES.into_iter().zip(self.epochs).map(|(branch, epochs)| {
+        let rows = Branch::ALL.into_iter().zip(self.epochs).map(|(branch, epochs)| {
             let best = epochs.iter().find(|row| row.best);
-            let seconds: f64 = epochs.iter().map(|row| row.seconds).sum();
-            let number = |value: Option<f64>| Cell::plain(value.map_or("\u{2014}".to_owned(), |v| format!("{v:.3}")));
-            let mut speeds: Vec<f64> = epochs.iter().map(|row| row.images_per_s).collect();
-            speeds.sort_by(f64::total_cmp);
-            let speed = speeds.get(speeds.len() / 2).map_or("\u{2014}".to_owned(), |speed| format!("{speed:.0}"));
+            let dash = || "\u{2014}".to_owned();
+            let number = |value: Option<f64>| Cell::plain(value.map_or_else(dash, |value| format!("{value:.3}")));
             Line {
-                name: branch.to_owned(),
+                name: branch.to_string(),
                 class: "",
                 cells: vec![
                     Cell::plain(epochs.len()),
-                    Cell::plain(best.map_or("\u{2014}".to_owned(), |row| row.epoch.to_string())),
+                    Cell::plain(best.map_or_else(dash, |row| row.epoch.to_string())),
                     number(best.and_then(|row| row.validation_auroc)),
                     number(best.map(|row| row.train_loss)),
                     number(best.and_then(|row| row.validation_loss)),
-                    Cell::plain(format!("{seconds:.1}")),
-                    Cell::plain(speed),
                 ],
             }
         });
-        let head = [
-            "stage",
-            "epochs",
-            "published epoch",
-            "its validation AUROC",
-            "training loss",
-            "validation loss",
-            "seconds of training",
-            "images/s, median",
-        ];
+        let head = ["stage", "epochs", "published epoch", "its validation AUROC", "training loss", "validation loss"];
         Table { title: "Training", head: columns(&head), rows: rows.collect() }
     }
 
     fn swept(&self) -> Table {
         let rows = self.sweep.iter().map(|entry| {
-            let of = |branch: &str| entry.results.get(branch, MEAN, "auroc", entry.split);
-            let mut cells: Vec<Cell> = BRANCHES.map(|branch| Cell::of(of(branch))).into();
-            cells.extend(DIFFERENCES.map(|(pair, ..)| Cell::signed(of(pair))));
-            let fallback = entry.results.get(localisation::BRANCH, ALL, "fallback_rate", entry.split);
-            cells.push(Cell::of(fallback));
+            let mut cells: Vec<Cell> = of_series(|series| entry.mean(series)).collect();
+            cells.push(Cell::of(entry.fallback_rate()));
             Line { name: entry.threshold.clone(), class: "", cells }
         });
-        let mut head = with_branches(&["threshold"]);
+        let mut head = with_series(&["threshold"]);
         head.extend(columns(&["whole image"]));
         Table { title: "Mean AUROC by threshold", head, rows: rows.collect() }
     }
 
-    /// Findings that have boxes, and all of them.
-    fn boxed(&self) -> impl Iterator<Item = &'static str> {
-        order()
-            .filter(|&name| name != MEAN)
-            .chain([ALL])
-            .filter(|name| self.row(localisation::BRANCH, name, "hit_rate").is_some())
+    /// Findings that have boxes, then all of them together; nothing without boxes.
+    fn boxed(&self) -> impl Iterator<Item = Scope> {
+        let scopes = Finding::ALL.map(Scope::from).into_iter().chain([Scope::All]);
+        scopes.filter(|&scope| self.results.attention(scope, Metric::HitRate, self.split).is_some())
     }
 
     fn boxes(&self) -> Table {
-        let metrics = ["pointing_game", "hit_rate", "attention_area", "iou", "iou_at_0.3", "iou_at_0.5", "iobb"];
-        let rows = self.boxed().map(|name| {
-            let of = |metric: &str| self.row(localisation::BRANCH, name, metric);
-            let boxes = of("hit_rate").map_or(0, |row| row.n_pos);
-            let mut cells = vec![Cell::plain(boxes)];
-            cells.extend(metrics.map(|metric| match (metric, name) {
+        let metrics = [
+            Metric::PointingGame,
+            Metric::HitRate,
+            Metric::AttentionArea,
+            Metric::Iou,
+            Metric::IouAt(Overlap::THREE_TENTHS),
+            Metric::IouAt(Overlap::HALF),
+            Metric::Iobb,
+        ];
+        let rows = self.boxed().map(|scope| {
+            let of = |metric: Metric| self.row(Series::Attention, scope, metric);
+            let mut cells = vec![Cell::plain(of(Metric::HitRate).n_pos)];
+            cells.extend(metrics.map(|metric| match (metric, scope) {
                 // Of all images, not of those with boxes: said above the table.
-                ("attention_area", ALL) => Cell::default(),
+                (Metric::AttentionArea, Scope::All) => Cell::default(),
                 _ => Cell::of(of(metric)),
             }));
-            Line { name: title(name), class: class(name), cells }
+            Line { name: title(scope), class: class(scope), cells }
         });
         let head = [
             "finding",
@@ -364,14 +361,15 @@ impl Page<'_> {
     }
 
     fn overlaps(&self) -> Table {
-        let rows = self.boxed().flat_map(|name| {
-            ["iou", "iobb"].map(|overlap| {
-                let of = |t: &str| Cell::of(self.row(localisation::BRANCH, name, &format!("{overlap}_at_{t}")));
-                let label = if overlap == "iou" { "IoU" } else { "IoBB" };
-                Line { name: format!("{}, {label}", title(name)), class: class(name), cells: OVERLAPS.map(of).into() }
+        let kinds: [(&str, fn(Overlap) -> Metric); 2] = [("IoU", Metric::IouAt), ("IoBB", Metric::IobbAt)];
+        let rows = self.boxed().flat_map(|scope| {
+            kinds.map(|(label, metric)| {
+                let of = |overlap: Overlap| Cell::of(self.row(Series::Attention, scope, metric(overlap)));
+                let name = format!("{}, {label}", title(scope));
+                Line { name, class: class(scope), cells: Overlap::ALL.map(of).into() }
             })
         });
-        let names = OVERLAPS.map(|t| format!("> {t}"));
+        let names = Overlap::ALL.map(|overlap| format!("> {overlap}"));
         let head: Vec<&str> = std::iter::once("share of boxes with").chain(names.iter().map(String::as_str)).collect();
         Table { title: "Overlaps", head: columns(&head), rows: rows.collect() }
     }
@@ -389,13 +387,13 @@ impl Page<'_> {
                 ],
             })
             .collect();
-        if self.refusal.is_none() && self.row(localisation::BRANCH, ALL, "iou_at_0.3").is_some() {
-            let of = |metric: &str| Cell::of(self.row(localisation::BRANCH, ALL, metric));
+        if self.refusal.is_none() && self.boxed().next().is_some() {
+            let of = |overlap: Overlap| Cell::of(self.row(Series::Attention, Scope::All, Metric::IouAt(overlap)));
             let source = match self.dataset.not_comparable() {
                 Some(_) => "not comparable, see the top".to_owned(),
                 None => "this report; one region per image, not per finding".to_owned(),
             };
-            let cells = vec![of("iou_at_0.3"), of("iou_at_0.5"), Cell::text(&source, true)];
+            let cells = vec![of(Overlap::THREE_TENTHS), of(Overlap::HALF), Cell::text(&source, true)];
             rows.push(Line { name: "this run: attended region".to_owned(), class: "ours", cells });
         }
         let head = ["model", "IoU > 0.3", "IoU > 0.5", "source"];

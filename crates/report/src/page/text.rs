@@ -1,35 +1,24 @@
 //! The result in sentences, and the short table on stdout.
 
-use cxr::metrics::Metric;
-use cxr::{Finding, output_names};
+use cxr::metrics::{Metric, Pair, Scope, Series};
+use cxr::{Branch, Finding};
+use tables::metrics::Row;
 
-use super::{Page, percent};
-use crate::cohort::BRANCHES;
-use crate::localisation;
-use crate::measure::{ALL, DEFINED, DIFFERENCES, MEAN};
+use super::content::{Page, percent};
 use crate::results::{interval, signed, signed_interval, title, value};
 
 impl Page<'_> {
     /// The result in two sentences.
     pub(super) fn headline(&self) -> Vec<String> {
-        let metric = Metric::Auroc.name();
-        let mean = |branch: &str| self.results.get(branch, MEAN, metric, self.split);
-        let mut sentences = Vec::new();
-        if let (Some(fusion), Some(global)) = (mean("fusion"), mean("global")) {
-            let with = |row| match interval(row) {
-                Some(interval) => format!("{} ({interval})", value(row)),
-                None => value(row),
-            };
-            sentences.push(format!(
-                "Mean AUROC over {}: fusion {}, global {}.",
-                self.findings(),
-                with(fusion),
-                with(global)
-            ));
-        }
-        if let Some(row) = mean(DIFFERENCES[0].0)
-            && let (Some(low), Some(high), Some(between)) = (row.ci_low, row.ci_high, signed_interval(row))
-        {
+        let mean = |series: Series| self.results.get(series, Scope::Mean, Metric::Auroc, self.split);
+        let with = |branch: Branch| {
+            let row = mean(branch.into());
+            interval(row).map_or_else(|| value(row), |interval| format!("{} ({interval})", value(row)))
+        };
+        let [fusion, global] = [Branch::Fusion, Branch::Global].map(with);
+        let mut sentences = vec![format!("Mean AUROC over {}: fusion {fusion}, global {global}.", self.findings())];
+        let row = mean(Pair::FusionGlobal.into());
+        if let (Some(low), Some(high), Some(between)) = (row.ci_low, row.ci_high, signed_interval(row)) {
             let verdict = match (low > 0.0, high < 0.0) {
                 (true, _) => "fusion is better on these patients",
                 (_, true) => "fusion is worse on these patients",
@@ -42,7 +31,7 @@ impl Page<'_> {
 
     /// Over how many findings the mean is, where that is not all 14.
     fn defined(&self) -> Option<usize> {
-        let row = self.results.get(BRANCHES[0], MEAN, DEFINED, self.split)?;
+        let row = self.results.get(Branch::Global, Scope::Mean, Metric::FindingsDefined, self.split);
         Some(row.value? as usize).filter(|&defined| defined < Finding::COUNT)
     }
 
@@ -75,17 +64,12 @@ impl Page<'_> {
         if let Some(why) = self.dataset.not_comparable() {
             lines.push(format!("not comparable with published results: {why}"));
         }
-        let names = output_names();
-        let order = names[..Finding::COUNT].iter().copied().chain([MEAN, "no_finding"]);
-        let header = BRANCHES.map(|branch| format!("  {branch:<20}")).concat();
+        let header = Branch::ALL.map(|branch| format!("  {:<20}", branch.name())).concat();
         lines.push(format!("{:<20}{:>6}{header}", "finding", "n_pos").trim_end().to_owned());
-        for name in order {
-            let mut line = title(name);
-            for (i, branch) in BRANCHES.into_iter().enumerate() {
-                let Some(row) = self.results.get(branch, name, Metric::Auroc.name(), self.split) else { continue };
-                if i == 0 {
-                    line = format!("{line:<20}{:>6}", row.n_pos);
-                }
+        for scope in Finding::ALL.map(Scope::from).into_iter().chain([Scope::Mean, Scope::NoFinding]) {
+            let rows = Branch::ALL.map(|branch| self.results.get(branch, scope, Metric::Auroc, self.split));
+            let mut line = format!("{:<20}{:>6}", title(scope), rows[0].n_pos);
+            for row in rows {
                 let interval = interval(row).map_or(String::new(), |interval| format!(" [{interval}]"));
                 let cell = format!("{}{interval}", value(row));
                 line += &format!("  {cell:<20}");
@@ -95,16 +79,16 @@ impl Page<'_> {
             }
             lines.push(line.trim_end().to_owned());
         }
-        for (name, a, b) in DIFFERENCES {
-            let Some(row) = self.results.get(name, MEAN, Metric::Auroc.name(), self.split) else { continue };
+        for pair in Pair::ALL {
+            let row = self.results.get(pair, Scope::Mean, Metric::Auroc, self.split);
             let interval = signed_interval(row).map_or(String::new(), |interval| format!(" [{interval}]"));
-            lines.push(format!("mean {} - {}: {}{interval}", BRANCHES[a], BRANCHES[b], signed(row)));
+            lines.push(format!("mean fusion - {}: {}{interval}", pair.other(), signed(row)));
         }
         lines.push(format!("mean: over {}", self.findings()));
-        let region = |metric: &str| self.results.get(localisation::BRANCH, ALL, metric, self.split);
+        let region = |metric: Metric| -> Option<&Row> { self.results.attention(Scope::All, metric, self.split) };
         if let Some(refusal) = self.refusal {
             lines.push(format!("boxes are not held against the attended regions: {refusal}"));
-        } else if let (Some(hit), Some(area)) = (region("hit_rate"), region("attention_area")) {
+        } else if let (Some(hit), Some(area)) = (region(Metric::HitRate), region(Metric::AttentionArea)) {
             lines.push(format!(
                 "attention hits the centre of {} of {} drawn boxes; it takes {} of an image",
                 value(hit),

@@ -1,4 +1,4 @@
-//! A run as the upstream stages would have published it, with made-up pictures and scores.
+//! A run as the upstream stages would have published it, with made-up images and scores.
 
 #![allow(unreachable_pub)] // a module of a test
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use stage::{Common, Run, Spec};
 use tables::{Stamp, epochs, images, predictions, regions};
 
-/// Side of the pictures, pixels.
+/// Side of the images, pixels.
 const SIZE: u32 = 64;
 
 /// What the upstream stages found.
@@ -141,9 +141,8 @@ impl Scene {
                     train_loss: 0.5 / f64::from(epoch),
                     validation_loss: Some(0.6 / f64::from(epoch)),
                     validation_auroc: Some(1.0 - 0.4 / f64::from(epoch)),
-                    seconds: 2.0,
-                    images_per_s: 40.0,
                     best: epoch == 3,
+                    ..Default::default()
                 };
                 epochs::write(&out.join("epochs.parquet"), &[1, 2, 3, 4].map(epoch), stamp).unwrap();
             });

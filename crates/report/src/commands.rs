@@ -1,0 +1,14 @@
+//! What the program does, one function per command; each is the whole story from flags to outcome.
+
+mod compare;
+mod ending;
+mod inputs;
+mod report;
+mod show;
+mod sweep;
+mod swept;
+
+pub use compare::compare;
+pub use report::report;
+pub use show::show;
+pub use sweep::sweep;

@@ -1,0 +1,131 @@
+//! `report`: the numbers, the figures and the page.
+
+use cxr::metrics::{Bootstrap, Metric, Scope};
+use cxr::{Branch, EvalFrame, Split};
+use serde_json::json;
+use stage::{Common, Outcome, Run, Work};
+use tables::{Stamp, metrics};
+
+use super::ending::{fail, keep_going};
+use super::inputs::{Data, Inputs};
+use crate::cases::{self, Case, file_name};
+use crate::cohort::groups;
+use crate::config::{Config, SPEC};
+use crate::localisation::{self, Attended};
+use crate::page::Page;
+use crate::plan::{Plan, check};
+use crate::provenance::Provenance;
+use crate::published::{self, Dataset};
+use crate::results::Results;
+use crate::{Error, figures, gallery, measure, overlay, sweep};
+
+/// Measures the three branches on patients they have not seen, and publishes numbers, figures and page.
+///
+/// # Errors
+/// A setting is out of range; an input is missing, stale, edited or corrupt; the disk is full.
+pub fn report(common: &Common) -> anyhow::Result<Outcome> {
+    let mut run = Run::open(&SPEC, common)?;
+    let config: Config = run.config()?;
+    let splits = config.check().map_err(fail)?;
+    if run.printed_config()? {
+        return Ok(Outcome::Nothing);
+    }
+    let inputs = Inputs::open(&mut run)?;
+    if let stage::Plan::Stop(outcome) = run.plan()? {
+        return Ok(outcome);
+    }
+    let mut work = run.begin()?;
+
+    let data = inputs.read(splits, run.limit()).map_err(fail)?;
+    let [split, _] = splits;
+    let [cohort, _] = &data.cohorts;
+    let frame = data.region_facts.frame;
+    let attended = localisation::join(&data.images, &data.regions, split).map_err(fail)?;
+    let refusal = localisation::refusal(&data.images);
+
+    let bootstrap = Bootstrap { draws: config.draws, seed: run.seed() };
+    let plan = Plan { bootstrap, confidence: config.confidence, keep_going: &keep_going };
+    let results = numbers(&data, &attended, refusal.as_deref(), splits, &plan).map_err(fail)?;
+    let stamp = Stamp { stage: SPEC.name.to_owned(), key: run.key() };
+    metrics::write(&work.out().join("metrics.parquet"), results.rows(), &stamp).map_err(fail)?;
+    work.rows("metrics.parquet", results.rows().len() as u64);
+
+    let paper = published::all().map_err(fail)?.sweeps;
+    let swept = sweep::points(&data.swept);
+    let shown = figures::Shown { cohort, results: &results, epochs: &data.epochs, swept: &swept, paper: &paper, split };
+    let figures = figures::draw(&shown, &keep_going).map_err(fail)?;
+    for figure in &figures {
+        check(&keep_going).map_err(fail)?;
+        figure.save(&work.out().join("figures"))?;
+    }
+    let chosen = gallery::choose(cohort, config.cases, run.seed());
+    let cases = cases::read(&inputs.prep, &inputs.attend, cohort, &attended, &chosen, &keep_going).map_err(fail)?;
+    draw_overlays(&work, &cases, &frame)?;
+
+    let mut provenance: Vec<Provenance> = inputs.stages().map(Provenance::of).collect();
+    provenance.push(Provenance::of_report(&run, &common.run, &config));
+    let page = Page {
+        run: &common.run,
+        results: &results,
+        dataset: &Dataset {
+            phantom: inputs.image_facts.synthetic,
+            split: inputs.image_facts.split.clone(),
+            images: data.images.len(),
+            reported: cohort.len(),
+            reported_split: split,
+        },
+        cohort,
+        split,
+        draws: config.draws,
+        confidence: config.confidence,
+        frame,
+        epochs: &data.epochs,
+        refusal: refusal.as_deref(),
+        sweep: &data.swept,
+        figures: &figures,
+        cases: &cases,
+        provenance: &provenance,
+    };
+    fs_err::write(work.out().join("index.html"), page.html().map_err(fail)?)?;
+    let mean = |branch: Branch| results.get(branch, Scope::Mean, Metric::Auroc, split).value;
+    let means = Branch::ALL.map(|branch| (branch.name().to_owned(), json!(mean(branch))));
+    let outcome = work.publish(json!({
+        "split": split.name(),
+        "mean_auroc": serde_json::Map::from_iter(means),
+        "attend_threshold": data.region_facts.threshold,
+    }))?;
+    stage::print(&page.text())?;
+    Ok(outcome)
+}
+
+/// All numbers: of the reported split, of attended regions, of the other split, and of a sweep.
+fn numbers(
+    data: &Data,
+    attended: &[Attended],
+    refusal: Option<&str>,
+    [split, other]: [Split; 2],
+    plan: &Plan,
+) -> Result<Results, Error> {
+    let [cohort, other_cohort] = &data.cohorts;
+    let tuning = (split == Split::Test).then_some(other_cohort);
+    let mut rows = measure::measure(cohort, tuning, &groups(cohort, &data.images), split, plan)?;
+    rows.extend(localisation::measure(attended, &data.region_facts.frame, refusal, split, plan)?);
+    rows.extend(measure::values(other_cohort, other, plan)?);
+    rows.extend(sweep::rows(&data.swept));
+    Results::new(rows)
+}
+
+/// Writes the overlay of every case.
+fn draw_overlays(work: &Work, cases: &[Case], frame: &EvalFrame) -> anyhow::Result<()> {
+    let folder = work.out().join("overlays");
+    fs_err::create_dir(&folder)?;
+    for case in cases {
+        check(&keep_going).map_err(fail)?;
+        let id = &case.attended.image.record.image_id;
+        let decode = |png: &[u8]| overlay::decode(id, png).map_err(fail);
+        let (image, crop) = (decode(&case.stored.image_png)?, decode(&case.stored.crop_png)?);
+        let png = overlay::draw(&image, &crop, &case.attended, frame).map_err(fail)?;
+        fs_err::write(folder.join(file_name(id, ".png")), png)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! `report sweep`: mean AUROC of several runs against `attend.threshold`.
+
+use stage::{Common, Outcome};
+
+use super::ending::fail;
+use super::swept::Sweep;
+use crate::Error;
+use crate::figures::{self, Figure};
+use crate::published;
+use crate::sweep::{self, Entry};
+
+/// Draws the sweep over the reports of `runs`, for the run that `common` names.
+///
+/// # Errors
+/// A run has no report, or its report cannot be used; the disk is full.
+pub fn sweep(common: &Common, runs: &[String]) -> anyhow::Result<Outcome> {
+    let sweep = match Sweep::plan(common, runs)? {
+        Ok(sweep) => sweep,
+        Err(outcome) => return Ok(outcome),
+    };
+    let mut entries: Vec<Entry> = Vec::new();
+    for (name, facts, rows) in sweep.reports().map_err(fail)? {
+        if let Some(same) = entries.iter().position(|entry| entry.threshold == facts.threshold) {
+            let runs = [&runs[same], name].map(str::to_owned);
+            return Err(fail(Error::SameThreshold { runs, threshold: facts.threshold }).into());
+        }
+        let entry = Entry::new(facts.threshold, facts.split, rows).map_err(fail)?;
+        if entry.number().is_none() {
+            stage::warn!("{name}: attend.threshold = {} has no place in the figure", entry.threshold);
+        }
+        entries.push(entry);
+    }
+    let csv = sweep::csv(&entries);
+    let paper = published::all().map_err(fail)?.sweeps;
+    let drawing = figures::sweep(&sweep::points(&entries), &paper);
+    let outcome = sweep.publish(&sweep::rows(&entries), |folder| {
+        fs_err::write(folder.join("sweep.csv"), &csv)?;
+        Figure { name: "sweep", alt: "", drawing }.save(folder)
+    })?;
+    stage::print(&csv)?;
+    Ok(outcome)
+}

@@ -1,0 +1,193 @@
+//! What can go wrong with a report.
+
+use std::io::ErrorKind;
+
+use cxr::metrics::Cell;
+use cxr::{Branch, Split};
+
+use crate::drawing;
+
+/// Why a report cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting out of its range.
+    #[error("report.{key} = {got}, expected {expected}")]
+    Setting {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        got: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// Two branches scored different images.
+    #[error("{} and {} scored different {split} images: {count} are in one only, the first: {first}", branches[0], branches[1])]
+    Images {
+        /// Of which images.
+        split: Split,
+        /// Which branches.
+        branches: [Branch; 2],
+        /// How many images.
+        count: usize,
+        /// The first ten.
+        first: String,
+    },
+    /// Two branches disagree about an image.
+    #[error("{} and {} differ in label or patient of {count} {split} images, the first: {first}", branches[0], branches[1])]
+    Labels {
+        /// Of which images.
+        split: Split,
+        /// Which branches.
+        branches: [Branch; 2],
+        /// How many images.
+        count: usize,
+        /// The first ten.
+        first: String,
+    },
+    /// Nothing to report on.
+    #[error("no {split} images among the predictions")]
+    Empty {
+        /// The split asked for.
+        split: Split,
+    },
+    /// attend has no region of an image.
+    #[error("{image_id}: prep has the image, attend has no region for it")]
+    NoRegion {
+        /// The image.
+        image_id: String,
+    },
+    /// No such image.
+    #[error("{image_id}: no such image in prep")]
+    NoImage {
+        /// The image.
+        image_id: String,
+        /// How many images there are.
+        images: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A branch did not score an image that prep has.
+    #[error("{image_id}: {branch} has no prediction for it")]
+    NoPrediction {
+        /// The image.
+        image_id: String,
+        /// The branch.
+        branch: Branch,
+    },
+    /// Two runs disagree about an image.
+    #[error("{image_id}: runs {} and {} differ in its label or patient", runs[0], runs[1])]
+    RunLabels {
+        /// The runs.
+        runs: [String; 2],
+        /// The image.
+        image_id: String,
+    },
+    /// Two runs have no image in common.
+    #[error("runs {} and {} have no {split} image in common", runs[0], runs[1])]
+    Apart {
+        /// The runs.
+        runs: [String; 2],
+        /// Of which images.
+        split: Split,
+    },
+    /// Two runs of a sweep have the same threshold.
+    #[error("runs {} and {} both have attend.threshold = {threshold}", runs[0], runs[1])]
+    SameThreshold {
+        /// The runs.
+        runs: [String; 2],
+        /// The threshold.
+        threshold: String,
+    },
+    /// A run cannot be part of the sweep that its own report shows.
+    #[error("{run} shows the sweep in its own report, so it cannot be part of it")]
+    SweepOfItself {
+        /// The run.
+        run: String,
+    },
+    /// A table of metrics says the same thing twice.
+    #[error("two rows for {cell}")]
+    Duplicate {
+        /// What both are about.
+        cell: Cell,
+    },
+    /// A table of metrics lacks a number that every report has.
+    #[error("no row for {cell}")]
+    NoCell {
+        /// What is missing.
+        cell: Cell,
+    },
+    /// A stage does not say what the report must know of it.
+    #[error("{stage}: {what} is {got}, expected {expected}")]
+    Fact {
+        /// The stage.
+        stage: String,
+        /// What it must say.
+        what: &'static str,
+        /// What it says.
+        got: String,
+        /// What it may say.
+        expected: &'static str,
+    },
+    /// A stored image cannot be decoded.
+    #[error("{image_id}: stored image cannot be decoded")]
+    Decode {
+        /// The image.
+        image_id: String,
+        /// Why.
+        source: picture::Error,
+    },
+    /// A stored image has another size than the others.
+    #[error("{image_id}: stored image has {width} x {height} px, expected {expected} x {expected}")]
+    Size {
+        /// The image.
+        image_id: String,
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+        /// The side that all images have.
+        expected: usize,
+    },
+    /// Stopped on request.
+    #[error("interrupted")]
+    Interrupted,
+    /// See [`drawing::Error`].
+    #[error(transparent)]
+    Drawing(#[from] drawing::Error),
+    /// A table cannot be read.
+    #[error(transparent)]
+    Table(#[from] tables::Error),
+    /// The page cannot be filled in, a bug.
+    #[error("page")]
+    Page(#[from] minijinja::Error),
+    /// The embedded table of published results is malformed, a bug.
+    #[error("published.toml")]
+    Published(#[from] toml::de::Error),
+}
+
+impl Error {
+    /// What kind of failure it is: wrong usage, bad data, interrupted, or another one.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Setting { .. } | Error::SameThreshold { .. } | Error::SweepOfItself { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Error::Interrupted => ErrorKind::Interrupted,
+            Error::Drawing(_) | Error::Page(_) | Error::Published(_) => ErrorKind::Other,
+            Error::Table(tables::Error::Io(error)) => error.kind(),
+            _ => ErrorKind::InvalidData,
+        }
+    }
+
+    /// What the user can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoImage { images, first, .. } => Some(format!("the first of this run's {images} images is {first}")),
+            Error::SweepOfItself { .. } => Some("name another run with --run".to_owned()),
+            Error::SameThreshold { .. } => Some("name one of them".to_owned()),
+            Error::Interrupted => Some("run the same command again to continue".to_owned()),
+            _ => None,
+        }
+    }
+}
