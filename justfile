@@ -143,7 +143,7 @@ test:
 [group('check')]
 test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
-    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test -p prep --quiet -- --ignored
+    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test -p prep --tests --quiet -- --ignored
 
 # Our weights load into torchvision, torchvision's load here; installs PyTorch into .torch (4 GB)
 [group('check')]
