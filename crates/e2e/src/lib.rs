@@ -3,6 +3,7 @@
 //! [`Pipeline`] is a private folder in which the real binaries run as a user would run them.
 //! [`Ran`] is what one of them did; printed, it says everything that explains a failure.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
@@ -91,6 +92,16 @@ impl Pipeline {
         self.run(self.command(stage, args))
     }
 
+    /// Runs the program that lists and cleans up the store: `runs`, `gc`, ...
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    pub fn store(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(binaries().join("store"));
+        command.current_dir(self.path()).args(args).env("NO_COLOR", "1");
+        self.run(command)
+    }
+
     /// Runs a command in this folder, mostly one that [`Pipeline::command`] made.
     ///
     /// # Panics
@@ -107,6 +118,39 @@ impl Pipeline {
     pub fn all(&self, args: &[&str]) -> Vec<&'static str> {
         STAGES.into_iter().filter(|stage| !self.stage(stage, args).expect(0).current()).collect()
     }
+}
+
+/// All files below `folder` with their bytes, by their path in it, but the manifest, which says when and where.
+///
+/// # Panics
+/// Where one cannot be read.
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("a folder") {
+            let path = entry.expect("an entry of a folder").path();
+            let name = path.strip_prefix(folder).expect("a path below the folder").to_path_buf();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name != Path::new("manifest.json") {
+                files.insert(name, fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    files
+}
+
+/// Overwrites a file, as a user does who makes it writable first.
+///
+/// # Panics
+/// Where it cannot be written.
+pub fn edit(path: &Path, bytes: &[u8]) {
+    let mut permissions = fs::metadata(path).expect("a file").permissions();
+    #[expect(clippy::permissions_set_readonly_false, reason = "a file of a test, removed at its end")]
+    permissions.set_readonly(false);
+    fs::set_permissions(path, permissions).expect("a file of ours");
+    fs::write(path, bytes).expect("a writable file");
 }
 
 /// What one stage's process did.
