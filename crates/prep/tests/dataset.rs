@@ -16,8 +16,9 @@ fn said(root: &Path, config: &Config) -> String {
 }
 
 #[test]
+#[ignore = "needs NIH's files: just test-nih"]
 fn nihs_complete_tables() {
-    let Some(root) = nih_folder() else { return };
+    let root = nih_folder();
     let dataset = Dataset::read(&root, &config(Kind::Official), 1).unwrap();
     let summary = &dataset.summary;
     assert_eq!((summary.rows, summary.patients, summary.impossible_ages), (112_120, 30_805, 0));
@@ -52,8 +53,9 @@ fn nihs_complete_tables() {
 }
 
 #[test]
+#[ignore = "needs NIH's files: just test-nih"]
 fn nihs_table_in_the_other_splits() {
-    let Some(root) = nih_folder() else { return };
+    let root = nih_folder();
     let random = Dataset::read(&root, &config(Kind::Random), 1).unwrap();
     let [train, validation, test] = random.summary.splits;
     assert_eq!([train.patients, validation.patients, test.patients], [21_563, 3_081, 6_161]);
@@ -63,8 +65,9 @@ fn nihs_table_in_the_other_splits() {
 }
 
 #[test]
+#[ignore = "needs NIH's files: just test-nih"]
 fn variants_found_in_the_wild() {
-    let Some(root) = nih_folder() else { return };
+    let root = nih_folder();
     let full = nih::entries(Path::new("v2020"), &fs::read(root.join("Data_Entry_2017_v2020.csv")).unwrap()).unwrap();
     let boxes = nih::boxes(Path::new("boxes"), &fs::read(root.join("BBox_List_2017.csv")).unwrap()).unwrap();
     let (mut tables, mut lists) = (0, 0);

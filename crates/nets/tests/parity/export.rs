@@ -1,17 +1,11 @@
-//! What we write loads into torchvision, and what torchvision saves loads here. By hand, as it needs PyTorch:
-//!
-//! ```text
-//! AGCNN_TORCH_PYTHON=python cargo test -p nets --test parity export -- --nocapture
-//! ```
+//! Our weights load into torchvision, and torchvision's load here.
 
 use super::*;
 
 #[test]
+#[ignore = "needs PyTorch: just test-torch"]
 fn torchvision_and_we_read_each_other() {
-    let Some(python) = std::env::var_os("AGCNN_TORCH_PYTHON") else {
-        println!("skipped: AGCNN_TORCH_PYTHON names no Python with torch");
-        return;
-    };
+    let python = std::env::var_os("AGCNN_TORCH_PYTHON").expect("AGCNN_TORCH_PYTHON names a Python with torchvision");
     for backbone in Backbone::ALL.into_iter().filter(|&backbone| backbone != Backbone::Mini) {
         let folder = TempDir::new().unwrap();
         let ours = folder.path().join("ours.safetensors");

@@ -70,3 +70,6 @@ library("curand", 10, [cudarc / "curand/sys/mod.rs"], r"curand[A-Za-z0-9_]+", ow
 library("nvrtc", 13, [cudarc / "nvrtc/sys/mod.rs"], r"nvrtc[A-Za-z0-9_]+")
 # candle-kernels links the runtime for kernels of its own, which are not built here.
 library("cudart", 13, [sources("candle-kernels") / "ffi.rs"], r"\w+")
+# And it names the library of C++, for the same kernels: an empty one, so that no C++ compiler need be installed.
+(WORK / "stdc++.c").write_text("")
+subprocess.check_call(["cc", "-shared", "-o", LIB / "libstdc++.so", WORK / "stdc++.c"])

@@ -1,10 +1,10 @@
 //! What the tests of this crate share.
 
-#![allow(clippy::print_stdout, dead_code, unreachable_pub)] // each test uses a part
+#![allow(dead_code, unreachable_pub)] // each test uses a part
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use fs_err as fs;
 use picture::Grey;
 use prep::Config;
 use prep::config::Kind;
@@ -16,15 +16,14 @@ pub fn config(split: Kind) -> Config {
     Config { split, ..config }
 }
 
-/// NIH's own files, which lie beside the repository; `None`, with a message, where they do not.
-pub fn nih_folder() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/nih");
-    let folder = std::env::var_os("AGCNN_NIH").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: {} is not there (AGCNN_NIH names another folder)", folder.display());
-    None
+/// The folder with NIH's own files, for the tests that `just test-nih` runs.
+///
+/// # Panics
+/// Where `AGCNN_NIH` names no folder.
+pub fn nih_folder() -> PathBuf {
+    let folder = std::env::var_os("AGCNN_NIH").map(PathBuf::from).expect("AGCNN_NIH names the folder with NIH's files");
+    assert!(folder.is_dir(), "AGCNN_NIH: {} is not a folder", folder.display());
+    folder
 }
 
 /// A small dataset: patients 1 to 10, two pictures each, the later five patients on the test list.
