@@ -1,12 +1,22 @@
 //! What this stage is, and what can be set.
 
+use std::ops::Bound;
+
 use cxr::Split;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use stage::{Fail, Section, Settings, Spec};
 
 /// What this stage is.
-pub const SPEC: stage::Spec = stage::Spec { name: "report", version: 4, defaults: include_str!("../default.toml") };
+pub const SPEC: Spec = Spec {
+    name: "report",
+    version: 5,
+    seeded: true,
+    defaults: include_str!("../default.toml"),
+    about: "Metrics with patient-level intervals, figures and one HTML page
+
+Reads prep, global, attend, local and fusion of the run; writes metrics.parquet, index.html, figures/ and overlays/. A short table goes to stdout.",
+};
 
 /// Configuration, see `default.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,31 +27,31 @@ pub struct Config {
     /// Share of draws inside an interval.
     pub confidence: f64,
     /// `test` or `validation`.
-    pub split: String,
+    pub split: Split,
     /// Number of cases in the gallery.
     pub cases: usize,
 }
 
+impl Settings for Config {
+    const EXECUTION: &'static [&'static str] = &[];
+
+    fn check(&self, section: Section) -> Result<(), Fail> {
+        section.within("draws", self.draws, 0..=20_000)?;
+        section.within("confidence", self.confidence, (Bound::Excluded(0.0), Bound::Excluded(1.0)))?;
+        section.within("cases", self.cases, 0..=300)?;
+        match self.split {
+            Split::Train => Err(section.refuse("split", &"\"train\"", "\"test\" or \"validation\"")),
+            Split::Validation | Split::Test => Ok(()),
+        }
+    }
+}
+
 impl Config {
-    /// Checks the ranges; returns the split that is reported, and the other one.
-    ///
-    /// # Errors
-    /// [`Error::Setting`].
-    pub fn check(&self) -> Result<[Split; 2], Error> {
-        let setting = |key, got: String, expected| Err(Error::Setting { key, got, expected });
-        if self.draws > 20_000 {
-            return setting("draws", self.draws.to_string(), "0 to 20000");
-        }
-        if !(self.confidence > 0.0 && self.confidence < 1.0) {
-            return setting("confidence", self.confidence.to_string(), "above 0 and below 1");
-        }
-        if self.cases > 300 {
-            return setting("cases", self.cases.to_string(), "0 to 300");
-        }
-        match self.split.as_str() {
-            "test" => Ok([Split::Test, Split::Validation]),
-            "validation" => Ok([Split::Validation, Split::Test]),
-            other => setting("split", format!("{other:?}"), "\"test\" or \"validation\""),
+    /// The split that is reported, and the other one.
+    pub fn splits(&self) -> [Split; 2] {
+        match self.split {
+            Split::Validation => [Split::Validation, Split::Test],
+            _ => [Split::Test, Split::Validation],
         }
     }
 }

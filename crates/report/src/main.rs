@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use cxr::Branch;
-use report::commands;
-use stage::Common;
+use report::{SPEC, commands};
+use stage::{Common, EXIT_CODES};
 
 /// Metrics with patient-level intervals, figures and one HTML page.
 ///
@@ -69,7 +69,7 @@ fn branches() -> impl TypedValueParser<Value = Branch> {
 
 fn main() -> ExitCode {
     let Args { command, common } = Args::parse();
-    stage::main(|| match command {
+    stage::exit(|| match command {
         None => commands::report(&common),
         Some(Command::Show { image_id, output }) => commands::show(&common, &image_id, output.as_deref()),
         Some(Command::Compare { run_a, run_b, branch }) => commands::compare(&common, [&run_a, &run_b], branch),

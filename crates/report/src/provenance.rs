@@ -1,4 +1,5 @@
-//! Where the numbers come from, stage by stage.
+//! Where the numbers come from, stage by stage. Dates and durations are in the manifests: the page depends on what it
+//! shows and on nothing else.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,24 +12,18 @@ use crate::config::{Config, SPEC};
 pub struct Provenance {
     /// Name.
     pub stage: String,
-    /// Run it was taken from.
-    pub run: String,
     /// Key.
     pub key: String,
     /// Stage version.
     pub version: u32,
-    /// Seed.
-    pub seed: u64,
-    /// `--device`.
+    /// Seed, where the stage uses one.
+    pub seed: Option<u64>,
+    /// What it was computed on.
     pub device: String,
     /// Worker threads.
     pub threads: usize,
-    /// Git commit, if known.
-    pub git: Option<String>,
-    /// When it started.
-    pub started: String,
-    /// Duration as it is to be read; empty for this report, which is not finished yet.
-    pub seconds: String,
+    /// Commit that its program was built from, if known.
+    pub build: Option<String>,
     /// Effective configuration, `key = value` lines.
     pub config: Vec<(String, String)>,
 }
@@ -39,32 +34,26 @@ impl Provenance {
         let manifest = input.manifest();
         Provenance {
             stage: manifest.stage.clone(),
-            run: input.run_name().to_owned(),
             key: manifest.key.clone(),
             version: manifest.version,
             seed: manifest.seed,
-            device: manifest.device.clone(),
+            device: manifest.computed.device.clone(),
             threads: manifest.threads,
-            git: manifest.git.clone(),
-            started: manifest.started.clone(),
-            seconds: format!("{:.1} s", manifest.seconds),
+            build: manifest.build.clone(),
             config: settings(&manifest.config),
         }
     }
 
-    /// Of this report itself, in the run of that name.
-    pub fn of_report(run: &Run, name: &str, config: &Config) -> Provenance {
+    /// Of this report itself.
+    pub fn of_report(run: &Run, config: &Config) -> Provenance {
         Provenance {
             stage: SPEC.name.to_owned(),
-            run: name.to_owned(),
             key: run.key(),
             version: SPEC.version,
-            seed: run.seed(),
-            device: run.device().to_owned(),
-            threads: std::thread::available_parallelism().map_or(1, Into::into),
-            git: None,
-            started: String::new(),
-            seconds: String::new(),
+            seed: Some(run.seed()),
+            device: "CPU".to_owned(),
+            threads: stage::threads(),
+            build: stage::build(),
             config: settings(&serde_json::json!(config)),
         }
     }

@@ -28,7 +28,7 @@ pub use args::{Common, EXIT_CODES, STAGES, Spec};
 pub use fail::{Fail, Outcome, Problem, exit_code};
 pub use input::Input;
 pub use log::{Progress, print, progress};
-pub use manifest::{Computed, Manifest};
+pub use manifest::{Computed, Manifest, build, threads};
 pub use program::{exit, main};
 pub use run::{Begin, Run, Step};
 pub use scalars::Scalars;

@@ -145,7 +145,7 @@ impl Manifest {
     }
 
     /// `made by run demo on 2026-11-28`.
-    pub(crate) fn made_by(&self) -> String {
+    pub fn made_by(&self) -> String {
         format!("made by run {} on {}", self.run, self.started.split('T').next().unwrap_or_default())
     }
 
@@ -169,13 +169,13 @@ pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The commit that this program was built from; see `build.rs`.
-pub(crate) fn build() -> Option<String> {
+/// The commit that this program was built from, if known.
+pub fn build() -> Option<String> {
     option_env!("AGCNN_BUILD").filter(|build| !build.is_empty()).map(str::to_owned)
 }
 
-/// Worker threads: rayon's own rule.
-pub(crate) fn threads() -> usize {
+/// Worker threads, by rayon's own rule.
+pub fn threads() -> usize {
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }

@@ -14,11 +14,11 @@ use crate::plan::Plan;
 ///
 /// # Errors
 /// A run lacks the branch, or the two have nothing in common.
-pub fn compare(common: &Common, runs: [&str; 2], branch: Branch) -> anyhow::Result<Outcome> {
-    let config: Config = Run::open(&SPEC, common)?.config()?;
-    let [split, _] = config.check().map_err(fail)?;
+pub fn compare(common: &Common, runs: [&str; 2], branch: Branch) -> Result<Outcome, Fail> {
+    let (_, config) = Run::open::<Config>(&SPEC, common)?;
+    let [split, _] = config.splits();
     let read = |name: &str| -> Result<Vec<predictions::Row>, Fail> {
-        let mut run = Run::open(&SPEC, &Common { run: name.to_owned(), ..common.clone() })?;
+        let (mut run, _) = Run::open::<Config>(&SPEC, &Common { run: name.to_owned(), ..common.clone() })?;
         let input = run.input(branch.name(), &["predictions.parquet"])?;
         predictions::read(&input.file("predictions.parquet")).map_err(fail)
     };

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 
-use stage::Fail;
+use stage::{Fail, Problem};
 
 use crate::Error;
 
@@ -14,17 +14,15 @@ pub(super) fn keep_going() -> ControlFlow<()> {
 
 /// The failure that an error is to the user.
 pub(super) fn fail(error: impl Into<Error>) -> Fail {
-    let error = error.into();
-    let hint = error.hint();
-    let fail = match error.kind() {
-        ErrorKind::Interrupted => Fail::interrupted(),
-        ErrorKind::InvalidInput => Fail::usage(error),
-        ErrorKind::NotFound => Fail::missing(error),
-        ErrorKind::InvalidData => Fail::bad_data(error),
-        _ => Fail::failed(error),
-    };
-    match hint {
-        Some(hint) => fail.hint(hint),
-        None => fail,
+    error.into().into()
+}
+
+impl Problem for Error {
+    fn kind(&self) -> ErrorKind {
+        Error::kind(self)
+    }
+
+    fn hint(&self) -> Option<String> {
+        Error::hint(self)
     }
 }

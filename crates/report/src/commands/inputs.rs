@@ -8,7 +8,6 @@ use super::ending::fail;
 use super::swept;
 use crate::Error;
 use crate::cohort::Cohort;
-use crate::facts;
 use crate::sweep::{self, Entry};
 
 /// The files of the stages that a report stands on.
@@ -19,14 +18,14 @@ pub(super) struct Inputs {
     /// In the order of [`Branch::ALL`].
     pub(super) branches: [Input; 3],
     pub(super) swept: Option<Input>,
-    pub(super) image_facts: facts::Images,
+    pub(super) image_facts: images::Facts,
 }
 
 /// Their contents, without pixels.
 pub(super) struct Data {
     pub(super) images: Vec<images::Row>,
     pub(super) regions: Vec<regions::Row>,
-    pub(super) region_facts: facts::Regions,
+    pub(super) region_facts: regions::Facts,
     /// The images of the split that is reported, and of the other one.
     pub(super) cohorts: [Cohort; 2],
     /// In the order of [`Branch::ALL`].
@@ -39,7 +38,7 @@ impl Inputs {
     pub(super) fn open(run: &mut Run) -> Result<Inputs, Fail> {
         let prep = run.input("prep", &["images/"])?;
         let attend = run.input("attend", &["regions"])?;
-        let image_facts = facts::images(&prep).map_err(fail)?;
+        let image_facts = images::facts(&prep.files("images/")).map_err(fail)?;
         let phantom = image_facts.synthetic.then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
         let files = ["predictions.parquet", "epochs.parquet"];
         let [global, local, fusion] = Branch::ALL.map(|branch| run.input(branch.name(), &files));
@@ -52,9 +51,7 @@ impl Inputs {
     pub(super) fn read(&self, splits: [Split; 2], limit: Option<usize>) -> Result<Data, Error> {
         let images = images::read_meta(&self.prep.files("images/"))?;
         let regions = regions::read_meta(&self.attend.files("regions"))?;
-        let image_px = images.first().map_or(0, |image| image.width_px as usize);
-        let [global, ..] = &self.branches;
-        let region_facts = facts::regions(&self.attend, global, image_px)?;
+        let region_facts = regions::facts(&self.attend.files("regions"))?;
         let read = |input: &Input| predictions::read(&input.file("predictions.parquet"));
         let [global, local, fusion] = self.branches.each_ref().map(read);
         let predictions = [global?, local?, fusion?];

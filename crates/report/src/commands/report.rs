@@ -3,8 +3,8 @@
 use cxr::metrics::{Bootstrap, Metric, Scope};
 use cxr::{Branch, EvalFrame, Split};
 use serde_json::json;
-use stage::{Common, Outcome, Run, Work};
-use tables::{Stamp, metrics};
+use stage::{Begin, Common, Computed, Fail, Outcome, Run, Work};
+use tables::metrics;
 
 use super::ending::{fail, keep_going};
 use super::inputs::{Data, Inputs};
@@ -23,18 +23,17 @@ use crate::{Error, figures, gallery, measure, overlay, sweep};
 ///
 /// # Errors
 /// A setting is out of range; an input is missing, stale, edited or corrupt; the disk is full.
-pub fn report(common: &Common) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(&SPEC, common)?;
-    let config: Config = run.config()?;
-    let splits = config.check().map_err(fail)?;
+pub fn report(common: &Common) -> Result<Outcome, Fail> {
+    let (mut run, config) = Run::open::<Config>(&SPEC, common)?;
+    let splits = config.splits();
     if run.printed_config()? {
         return Ok(Outcome::Nothing);
     }
     let inputs = Inputs::open(&mut run)?;
-    if let stage::Plan::Stop(outcome) = run.plan()? {
-        return Ok(outcome);
-    }
-    let mut work = run.begin()?;
+    let mut work = match run.begin()? {
+        Begin::Work(work) => work,
+        Begin::Stop(outcome) => return Ok(outcome),
+    };
 
     let data = inputs.read(splits, run.limit()).map_err(fail)?;
     let [split, _] = splits;
@@ -46,8 +45,7 @@ pub fn report(common: &Common) -> anyhow::Result<Outcome> {
     let bootstrap = Bootstrap { draws: config.draws, seed: run.seed() };
     let plan = Plan { bootstrap, confidence: config.confidence, keep_going: &keep_going };
     let results = numbers(&data, &attended, refusal.as_deref(), splits, &plan).map_err(fail)?;
-    let stamp = Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    metrics::write(&work.out().join("metrics.parquet"), results.rows(), &stamp).map_err(fail)?;
+    metrics::write(&work.out().join("metrics.parquet"), results.rows(), SPEC.name).map_err(fail)?;
     work.rows("metrics.parquet", results.rows().len() as u64);
 
     let paper = published::all().map_err(fail)?.sweeps;
@@ -63,13 +61,13 @@ pub fn report(common: &Common) -> anyhow::Result<Outcome> {
     draw_overlays(&work, &cases, &frame)?;
 
     let mut provenance: Vec<Provenance> = inputs.stages().map(Provenance::of).collect();
-    provenance.push(Provenance::of_report(&run, &common.run, &config));
+    provenance.push(Provenance::of_report(&run, &config));
     let page = Page {
-        run: &common.run,
+        key: &run.key(),
         results: &results,
         dataset: &Dataset {
             phantom: inputs.image_facts.synthetic,
-            split: inputs.image_facts.split.clone(),
+            split: inputs.image_facts.split.to_string(),
             images: data.images.len(),
             reported: cohort.len(),
             reported_split: split,
@@ -89,7 +87,10 @@ pub fn report(common: &Common) -> anyhow::Result<Outcome> {
     fs_err::write(work.out().join("index.html"), page.html().map_err(fail)?)?;
     let mean = |branch: Branch| results.get(branch, Scope::Mean, Metric::Auroc, split).value;
     let means = Branch::ALL.map(|branch| (branch.name().to_owned(), json!(mean(branch))));
+    let fusion = mean(Branch::Fusion).map_or("undefined".to_owned(), |value| format!("{value:.4}"));
+    work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
     let outcome = work.publish(json!({
+        "headline": format!("fusion: mean AUROC {fusion} on {split}"),
         "split": split.name(),
         "mean_auroc": serde_json::Map::from_iter(means),
         "attend_threshold": data.region_facts.threshold,
@@ -116,7 +117,7 @@ fn numbers(
 }
 
 /// Writes the overlay of every case.
-fn draw_overlays(work: &Work, cases: &[Case], frame: &EvalFrame) -> anyhow::Result<()> {
+fn draw_overlays(work: &Work, cases: &[Case], frame: &EvalFrame) -> Result<(), Fail> {
     let folder = work.out().join("overlays");
     fs_err::create_dir(&folder)?;
     for case in cases {

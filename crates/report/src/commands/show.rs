@@ -11,20 +11,19 @@ use tables::{images, metrics, predictions, regions};
 
 use super::ending::{fail, keep_going};
 use crate::cases::{file_name, stored};
-use crate::config::SPEC;
+use crate::config::{Config, SPEC};
 use crate::localisation::Attended;
 use crate::results::Results;
-use crate::{Error, facts, overlay, show};
+use crate::{Error, overlay, show};
 
 /// Prints what the tables know about an image, and writes its overlay to `output` or here.
 ///
 /// # Errors
 /// An input is missing, stale, edited or corrupt; there is no such image.
-pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(&SPEC, common)?;
+pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Outcome, Fail> {
+    let (mut run, _) = Run::open::<Config>(&SPEC, common)?;
     let prep = run.input("prep", &["images/"])?;
     let attend = run.input("attend", &["regions"])?;
-    let global = run.input(Branch::Global.name(), &["predictions.parquet"])?;
     let images = images::read_meta(&prep.files("images/")).map_err(fail)?;
     let regions = regions::read_meta(&attend.files("regions")).map_err(fail)?;
     let attended = find(&images, &regions, image_id).map_err(fail)?;
@@ -42,7 +41,7 @@ pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> anyhow::R
     };
     stage::print(&show::text(&attended, rows.each_ref().map(Option::as_ref), &threshold))?;
 
-    let facts = facts::regions(&attend, &global, attended.image.width_px as usize).map_err(fail)?;
+    let facts = regions::facts(&attend.files("regions")).map_err(fail)?;
     let stored = stored(&prep, &attend, &[&attended], &keep_going).map_err(fail)?;
     let stored = &stored[image_id];
     let decode = |png: &[u8]| overlay::decode(image_id, png).map_err(fail);
@@ -69,7 +68,7 @@ fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<pr
     let files = ["predictions.parquet"];
     let input = match branch {
         Branch::Global => Some(run.input(branch.name(), &files)?),
-        _ => run.own_input(branch.name(), &files)?,
+        _ => run.optional_input(branch.name(), &files)?,
     };
     let Some(input) = input else { return Ok(None) };
     let rows = predictions::read(&input.file(files[0])).map_err(fail)?;
@@ -80,7 +79,7 @@ fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<pr
 
 /// The numbers of the run's report; `None` where there is no report yet.
 fn results(run: &mut Run) -> Result<Option<Results>, Fail> {
-    let Some(report) = run.own_input(SPEC.name, &["metrics.parquet"])? else { return Ok(None) };
+    let Some(report) = run.optional_input(SPEC.name, &["metrics.parquet"])? else { return Ok(None) };
     let rows = metrics::read(&report.file("metrics.parquet")).map_err(fail)?;
     Results::new(rows).map(Some).map_err(fail)
 }

@@ -1,6 +1,6 @@
 //! `report sweep`: mean AUROC of several runs against `attend.threshold`.
 
-use stage::{Common, Outcome};
+use stage::{Begin, Common, Fail, Outcome};
 
 use super::ending::fail;
 use super::swept::Sweep;
@@ -13,16 +13,17 @@ use crate::sweep::{self, Entry};
 ///
 /// # Errors
 /// A run has no report, or its report cannot be used; the disk is full.
-pub fn sweep(common: &Common, runs: &[String]) -> anyhow::Result<Outcome> {
-    let sweep = match Sweep::plan(common, runs)? {
-        Ok(sweep) => sweep,
-        Err(outcome) => return Ok(outcome),
+pub fn sweep(common: &Common, runs: &[String]) -> Result<Outcome, Fail> {
+    let sweep = Sweep::open(common, runs)?;
+    let work = match sweep.begin()? {
+        Begin::Work(work) => work,
+        Begin::Stop(outcome) => return Ok(outcome),
     };
     let mut entries: Vec<Entry> = Vec::new();
     for (name, facts, rows) in sweep.reports().map_err(fail)? {
         if let Some(same) = entries.iter().position(|entry| entry.threshold == facts.threshold) {
             let runs = [&runs[same], name].map(str::to_owned);
-            return Err(fail(Error::SameThreshold { runs, threshold: facts.threshold }).into());
+            return Err(fail(Error::SameThreshold { runs, threshold: facts.threshold }));
         }
         let entry = Entry::new(facts.threshold, facts.split, rows).map_err(fail)?;
         if entry.number().is_none() {
@@ -33,9 +34,9 @@ pub fn sweep(common: &Common, runs: &[String]) -> anyhow::Result<Outcome> {
     let csv = sweep::csv(&entries);
     let paper = published::all().map_err(fail)?.sweeps;
     let drawing = figures::sweep(&sweep::points(&entries), &paper);
-    let outcome = sweep.publish(&sweep::rows(&entries), |folder| {
+    let outcome = sweep.publish(work, &sweep::rows(&entries), |folder| {
         fs_err::write(folder.join("sweep.csv"), &csv)?;
-        Figure { name: "sweep", alt: "", drawing }.save(folder)
+        Figure { name: "sweep", alt: "", drawing }.save(folder).map_err(fail)
     })?;
     stage::print(&csv)?;
     Ok(outcome)

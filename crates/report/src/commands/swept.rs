@@ -4,24 +4,38 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stage::{Common, Fail, Input, Outcome, Plan, Run, Spec};
-use tables::{Stamp, metrics};
+use stage::{Begin, Common, Computed, Fail, Input, Outcome, Run, Section, Settings, Spec, Work};
+use tables::metrics;
 
 use super::ending::fail;
 use crate::Error;
 use crate::config::SPEC;
 use crate::facts::{self, Reported};
 
-/// How a sweep is published; it has no settings of its own.
-const SWEEP: Spec = Spec { name: "sweep", version: 3, defaults: "[sweep]\n" };
+/// How a sweep is published.
+const SWEEP: Spec = Spec { name: "sweep", version: 4, seeded: false, defaults: "[sweep]\n", about: "" };
+
+/// A sweep has no settings of its own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct None {}
+
+impl Settings for None {
+    const EXECUTION: &'static [&'static str] = &[];
+
+    fn check(&self, _: Section) -> Result<(), Fail> {
+        Ok(())
+    }
+}
 
 /// Rows as in `metrics.parquet`.
 const TABLE: &str = "sweep.parquet";
 
 /// The sweep of a run, where it has one.
 pub(super) fn of_run(run: &mut Run) -> Result<Option<Input>, Fail> {
-    run.own_input(SWEEP.name, &[TABLE])
+    run.optional_input(SWEEP.name, &[TABLE])
 }
 
 /// The rows of a sweep.
@@ -37,30 +51,29 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// Finds the reports of `runs`, for the sweep of the run that `common` names; `None` where there is nothing to do.
-    pub(super) fn plan(common: &Common, runs: &[String]) -> anyhow::Result<Result<Sweep, Outcome>> {
-        let mut run = Run::open(&SWEEP, common)?;
-        if run.printed_config()? {
-            return Ok(Err(Outcome::Nothing));
-        }
+    /// Finds the reports of `runs`, for the sweep of the run that `common` names.
+    pub(super) fn open(common: &Common, runs: &[String]) -> Result<Sweep, Fail> {
+        let (mut run, None {}) = Run::open(&SWEEP, common)?;
         if runs.contains(&common.run) {
-            return Err(fail(Error::SweepOfItself { run: common.run.clone() }).into());
+            return Err(fail(Error::SweepOfItself { run: common.run.clone() }));
         }
         let mut reports = Vec::new();
         for name in runs {
-            let common = Common { run: name.clone(), base: Some(common.run.clone()), ..common.clone() };
-            let report = Run::open(&SWEEP, &common)?.own_input(SPEC.name, &["metrics.parquet"])?;
+            let (mut other, None {}) = Run::open(&SWEEP, &Common { run: name.clone(), ..common.clone() })?;
+            let report = other.optional_input(SPEC.name, &["metrics.parquet"])?;
             let report = report.ok_or_else(|| {
                 let missing = anyhow::anyhow!("run {name} has no report");
                 Fail::missing(missing).hint(format!("run just report --run {name} first"))
             })?;
-            run.outside(name, report.manifest().key.clone());
+            run.outside(name, report.digest("metrics.parquet"), Option::None);
             reports.push(report);
         }
-        match run.plan()? {
-            Plan::Go => Ok(Ok(Sweep { run, runs: runs.to_vec(), reports })),
-            Plan::Stop(outcome) => Ok(Err(outcome)),
-        }
+        Ok(Sweep { run, runs: runs.to_vec(), reports })
+    }
+
+    /// Whether there is anything to do.
+    pub(super) fn begin(&self) -> Result<Begin<'_>, Fail> {
+        self.run.begin()
     }
 
     /// Every run with the facts and rows of its report.
@@ -77,8 +90,8 @@ impl Sweep {
     pub(super) fn publish(
         &self,
         rows: &[metrics::Row],
-        write: impl FnOnce(&Path) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Outcome> {
+        write: impl FnOnce(&Path) -> Result<(), Fail>,
+    ) -> Result<Outcome, Fail> {
         let mut work = self.run.begin()?;
         let stamp = Stamp { stage: SWEEP.name.to_owned(), key: self.run.key() };
         metrics::write(&work.out().join(TABLE), rows, &stamp).map_err(fail)?;

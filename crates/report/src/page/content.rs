@@ -13,8 +13,8 @@ use crate::sweep::Entry;
 
 /// All that a page shows.
 pub struct Page<'a> {
-    /// Name of the run.
-    pub run: &'a str,
+    /// The report's key: run names and dates are no part of the page, which several runs may share.
+    pub key: &'a str,
     /// The numbers.
     pub results: &'a Results,
     /// What they were measured on.

@@ -84,7 +84,7 @@ impl Page<'_> {
             Some(format!("{:.1} %", 100.0 * row.value?))
         };
         let page = serde_json::json!({
-            "run": self.run,
+            "key": &self.key[..8.min(self.key.len())],
             "dataset": self.dataset,
             "not_comparable": self.dataset.not_comparable(),
             "patients": self.cohort.patient_count(),

@@ -401,26 +401,19 @@ impl Page<'_> {
     }
 
     fn stages(&self) -> Table {
-        let last = self.provenance.len().saturating_sub(1);
-        let rows = self.provenance.iter().enumerate().map(|(i, stage)| {
-            let git = stage.git.as_deref().unwrap_or("unknown");
-            Line {
-                name: stage.stage.clone(),
-                class: "",
-                cells: vec![
-                    Cell::text(&stage.run, false),
-                    Cell::plain(&stage.key[..12.min(stage.key.len())]),
-                    Cell::plain(stage.version),
-                    Cell::plain(stage.seed),
-                    Cell::plain(&stage.device),
-                    Cell::plain(stage.threads),
-                    Cell::plain(if i == last { "manifest.json" } else { git }),
-                    Cell::plain(&stage.started),
-                    Cell::plain(&stage.seconds),
-                ],
-            }
+        let rows = self.provenance.iter().map(|stage| Line {
+            name: stage.stage.clone(),
+            class: "",
+            cells: vec![
+                Cell::plain(&stage.key[..12.min(stage.key.len())]),
+                Cell::plain(stage.version),
+                Cell::plain(stage.seed.map_or("none".to_owned(), |seed| seed.to_string())),
+                Cell::plain(&stage.device),
+                Cell::plain(stage.threads),
+                Cell::plain(stage.build.as_deref().unwrap_or("unknown")),
+            ],
         });
-        let head = ["stage", "run", "key", "version", "seed", "device", "threads", "commit", "started", "took"];
+        let head = ["stage", "key", "version", "seed", "device", "threads", "commit"];
         Table { title: "Provenance", head: columns(&head), rows: rows.collect() }
     }
 }
