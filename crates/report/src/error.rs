@@ -11,16 +11,6 @@ use crate::drawing;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting out of its range.
-    #[error("report.{key} = {got}, expected {expected}")]
-    Setting {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        got: String,
-        /// What is allowed.
-        expected: &'static str,
-    },
     /// Two branches scored different images.
     #[error("{} and {} scored different {split} images: {count} are in one only, the first: {first}", branches[0], branches[1])]
     Images {
@@ -158,6 +148,9 @@ pub enum Error {
     /// A table cannot be read.
     #[error(transparent)]
     Table(#[from] tables::Error),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     /// The page cannot be filled in, a bug.
     #[error("page")]
     Page(#[from] minijinja::Error),
@@ -170,12 +163,11 @@ impl Error {
     /// What kind of failure it is: wrong usage, bad data, interrupted, or another one.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Setting { .. } | Error::SameThreshold { .. } | Error::SweepOfItself { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Error::SameThreshold { .. } | Error::SweepOfItself { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Drawing(_) | Error::Page(_) | Error::Published(_) => ErrorKind::Other,
-            Error::Table(tables::Error::Io(error)) => error.kind(),
+            Error::Table(error) => error.kind(),
+            Error::Io(_) => ErrorKind::Other,
             _ => ErrorKind::InvalidData,
         }
     }

@@ -40,7 +40,7 @@ impl Figure {
     ///
     /// # Errors
     /// The disk is full; a drawing fails, a bug.
-    pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
+    pub fn save(&self, folder: &Path) -> Result<(), crate::Error> {
         fs_err::create_dir_all(folder)?;
         fs_err::write(folder.join(format!("{}.svg", self.name)), self.drawing.svg()?)?;
         fs_err::write(folder.join(format!("{}.png", self.name)), self.drawing.png()?)?;

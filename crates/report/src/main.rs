@@ -9,15 +9,13 @@ use cxr::Branch;
 use report::{SPEC, commands};
 use stage::{Common, EXIT_CODES};
 
-/// Metrics with patient-level intervals, figures and one HTML page.
-///
-/// Reads prep, global, attend, local and fusion of the run; writes metrics.parquet, index.html, figures/ and overlays/.
-/// A short table goes to stdout.
 #[derive(Debug, Parser)]
 #[command(
     version,
+    about = SPEC.about.lines().next().unwrap_or_default(),
+    long_about = SPEC.about,
     subcommand_precedence_over_arg = true,
-    after_help = "Exit codes: 0 done or current, 1 failed, 2 usage or configuration, 3 input missing or stale, 4 bad data."
+    after_help = EXIT_CODES
 )]
 struct Args {
     #[command(subcommand)]

@@ -89,14 +89,14 @@ impl Sweep {
     /// Publishes the rows, and whatever `write` writes to the folder it is given.
     pub(super) fn publish(
         &self,
+        mut work: Box<Work<'_>>,
         rows: &[metrics::Row],
         write: impl FnOnce(&Path) -> Result<(), Fail>,
     ) -> Result<Outcome, Fail> {
-        let mut work = self.run.begin()?;
-        let stamp = Stamp { stage: SWEEP.name.to_owned(), key: self.run.key() };
-        metrics::write(&work.out().join(TABLE), rows, &stamp).map_err(fail)?;
+        metrics::write(&work.out().join(TABLE), rows, SWEEP.name).map_err(fail)?;
         work.rows(TABLE, rows.len() as u64);
         write(work.out())?;
-        Ok(work.publish(json!({ "runs": self.runs }))?)
+        work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
+        work.publish(json!({ "headline": format!("{} runs", self.runs.len()), "runs": self.runs }))
     }
 }
