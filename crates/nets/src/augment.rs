@@ -1,21 +1,21 @@
-//! How a stored picture becomes a network input.
+//! How a stored image becomes a network input.
 //!
-//! A stored picture is `[size, size]` grey, an input `[side, side, 3]`: the grey value in each channel, scaled to 0..1,
+//! A stored image is `[size, size]` grey, an input `[side, side, 3]`: the grey value in each channel, scaled to 0..1,
 //! less ImageNet's mean, over its standard deviation. Training inputs follow torchvision's transforms (resized crop with
 //! antialiased bilinear resampling, horizontal flip, rotation, brightness, contrast), without their rounding to whole
-//! grey values in between. What is drawn for a picture depends on seed, epoch and its index alone, never on the order
-//! of work.
+//! grey values in between. The augmentation parameters of an image depend on seed, epoch and its index alone, never on
+//! the order of work.
 
 use std::ops::Range;
 
+use cxr::EvalFrame;
 use ops::{Colours, Draw};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use crate::params::unit;
-use crate::{Pictures, Recipe};
+use crate::data::Images;
+use crate::random::{random, unit};
+use crate::recipe::ImageRecipe;
 
 /// Mean and standard deviation of ImageNet's red, green and blue, of 1 (torchvision's reference recipes).
 pub(crate) const COLOURS: Colours = Colours { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
@@ -23,38 +23,15 @@ pub(crate) const COLOURS: Colours = Colours { mean: [0.485, 0.456, 0.406], devia
 /// Aspect ratios of a random resized crop (torchvision's `RandomResizedCrop`; Szegedy et al., CVPR 2015).
 const RATIO: Range<f64> = 3.0 / 4.0..4.0 / 3.0;
 
-/// How an evaluation input is taken from a stored picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum View {
-    /// The central square of the input's side, pixel for pixel: the paper's resize 256, centre crop 224.
-    Centre,
-    /// The whole picture, resized.
-    Whole,
+/// The parameters of an image's evaluation input.
+pub(crate) fn evaluation(index: usize, frame: EvalFrame) -> Draw {
+    let (offset, side) = (frame.offset_px(), frame.side_px());
+    Draw::plain(index, [offset, offset, side, side])
 }
 
-/// Draws for one purpose: `what` (at most 8 bytes) at `a`, `b` of a run with `seed`.
-pub(crate) fn random(what: &[u8], seed: u64, a: u64, b: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..what.len()].copy_from_slice(what);
-    for (part, value) in key[8..].chunks_exact_mut(8).zip([seed, a, b]) {
-        part.copy_from_slice(&value.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
-}
-
-/// How a picture of `size` px is seen in evaluation.
-pub(crate) fn evaluation(size: usize, index: usize, side: usize, view: View) -> Draw {
-    let window = match view {
-        View::Centre => [(size.saturating_sub(side)) / 2, (size.saturating_sub(side)) / 2, side, side],
-        View::Whole => [0, 0, size, size],
-    };
-    Draw::plain(index, window)
-}
-
-/// How a picture of `size` px is seen in an epoch of training.
-pub(crate) fn training(size: usize, index: usize, recipe: &Recipe, epoch: u64) -> Draw {
-    let mut rng = random(b"augment", recipe.seed, epoch, index as u64);
+/// The augmentation parameters of an image of `size` px in an epoch of training.
+pub(crate) fn training(size: usize, index: usize, recipe: &ImageRecipe, seed: u64, epoch: u64) -> Draw {
+    let mut rng = random(b"augment", seed, epoch, index as u64);
     // Every value is drawn whether used or not, so that one setting does not change another's draws.
     let window = window(size, recipe.scale_min, &mut rng);
     let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(&mut rng));
@@ -67,11 +44,11 @@ pub(crate) fn training(size: usize, index: usize, recipe: &Recipe, epoch: u64) -
     }
 }
 
-/// The inputs `[N, side, side, 3]` that `draws` make of pictures.
-pub(crate) fn inputs(pictures: &Pictures, draws: &[Draw], side: usize) -> Vec<f32> {
+/// The inputs `[N, side, side, 3]` that `draws` make of images.
+pub(crate) fn inputs(images: &Images, draws: &[Draw], side: usize) -> Vec<f32> {
     let mut inputs = vec![0.0; draws.len() * side * side * 3];
     inputs.par_chunks_exact_mut(side * side * 3).zip(draws).for_each(|(input, draw)| {
-        let grey = seen(pictures.picture(draw.index), pictures.size, draw, side);
+        let grey = seen(images.image(draw.index), images.size, draw, side);
         for (pixel, value) in input.chunks_exact_mut(3).zip(grey) {
             for (channel, out) in pixel.iter_mut().enumerate() {
                 *out = (value / 255.0 - COLOURS.mean[channel]) / COLOURS.deviation[channel];
@@ -264,8 +241,9 @@ mod tests {
 
     #[test]
     fn inputs_are_normalised_like_imagenet() {
-        let pictures = Pictures { size: 4, pixels: vec![255; 16], targets: vec![[0.0; cxr::OUTPUTS]] };
-        let input = inputs(&pictures, &[evaluation(4, 0, 2, View::Centre)], 2);
+        let images = Images { size: 4, pixels: vec![255; 16], labels: vec![cxr::Labels::default()] };
+        let frame = EvalFrame { crop: cxr::EvalCrop::Centre, image_px: 4, input_px: 2 };
+        let input = inputs(&images, &[evaluation(0, frame)], 2);
         assert_eq!(input.len(), 12);
         for (got, expected) in input.iter().zip([2.2489083, 2.4285715, 2.64]) {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}"); // (1 - mean) / std

@@ -2,10 +2,7 @@
 
 use candle_core::Device;
 
-use crate::{Error, Result};
-
-/// What helps whoever asked for a device that is not there.
-pub const DEVICE_HINT: &str = "--device cpu computes without a GPU; for one, its driver must be there and the stages built by `just device=cuda build`";
+use crate::error::{Error, Result};
 
 /// The device called `auto`, `cpu`, `cuda` or `cuda:N`.
 ///

@@ -4,6 +4,8 @@
 //! AGCNN_TORCH_PYTHON=python cargo test -p nets --test parity export -- --nocapture
 //! ```
 
+use strum::VariantArray;
+
 use super::*;
 
 #[test]
@@ -12,14 +14,14 @@ fn torchvision_and_we_read_each_other() {
         println!("skipped: AGCNN_TORCH_PYTHON names no Python with torch");
         return;
     };
-    for backbone in Backbone::ALL.into_iter().filter(|&backbone| backbone != Backbone::Mini) {
+    for backbone in Backbone::VARIANTS.iter().copied().filter(|&backbone| backbone != Backbone::Mini) {
         let folder = TempDir::new().unwrap();
         let ours = folder.path().join("ours.safetensors");
         let source = network(backbone, Pool::Avg, 0);
-        source.save(&ours, "").unwrap();
-        let (pictures, _) = example(0);
-        let logits = source.forward_eval(&pictures).unwrap().logits;
-        pictures.write_npy(folder.path().join("pictures.npy")).unwrap();
+        source.save(&ours, None).unwrap();
+        let (images, _) = example(0);
+        let logits = source.forward_eval(&images).unwrap().logits;
+        images.write_npy(folder.path().join("pictures.npy")).unwrap();
 
         let script = super::folder().join("export.py");
         let mut command = std::process::Command::new(&python);
@@ -32,8 +34,8 @@ fn torchvision_and_we_read_each_other() {
         for file in ["zip.pth", "legacy.pth", "theirs.safetensors"] {
             let mut network = Network::new(backbone, Pool::Avg, 1, &Device::Cpu).unwrap();
             network.load_imagenet(&folder.path().join(file)).unwrap();
-            let got = network.forward_eval(&pictures).unwrap().pool;
-            let expected = source.forward_eval(&pictures).unwrap().pool;
+            let got = network.forward_eval(&images).unwrap().pool;
+            let expected = source.forward_eval(&images).unwrap().pool;
             assert_eq!(values(&got), values(&expected), "{backbone} {file}");
         }
     }
