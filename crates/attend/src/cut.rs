@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use branch::Key;
+use branch::ImageKey;
 use cxr::BBox;
 use picture::Grey;
 use rayon::prelude::*;
@@ -107,7 +107,7 @@ pub fn cut(
     })
 }
 
-fn original<'a>(originals: &'a Originals, key: &Key) -> Result<&'a str, Error> {
+fn original<'a>(originals: &'a Originals, key: &ImageKey) -> Result<&'a str, Error> {
     originals.paths.get(&key.image_id).map(String::as_str).ok_or_else(|| Error::Unmatched {
         image_id: key.image_id.clone(),
         present: "the pictures".to_owned(),

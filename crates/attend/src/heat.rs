@@ -1,11 +1,13 @@
-//! The heat map of every image: by the network, or as stored.
+//! The heat map of every image: computed by the network, or stored by an earlier run.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use branch::{Images, Key};
-use cxr::Split;
-use nets::{Evaluated, Network, View};
+use branch::{ImageKey, Images};
+use candle_core::Tensor;
+use cxr::{EvalFrame, Split};
+use nets::{Maps, Network};
 use tables::regions;
 
 use crate::heatmap::{check, on_device};
@@ -14,8 +16,8 @@ use crate::{Config, Error, normalise};
 /// The images in the order of the table to be written: by `image_id`.
 pub struct Subjects<'a> {
     /// Key and grey values `[size, size]` of each.
-    pub images: Vec<(&'a Key, &'a [u8])>,
-    /// Side of all pictures, px.
+    pub images: Vec<(&'a ImageKey, &'a [u8])>,
+    /// Side of all images, px.
     pub size: usize,
     /// By split, where its images are in `images`.
     places: [Vec<usize>; 3],
@@ -24,7 +26,7 @@ pub struct Subjects<'a> {
 impl<'a> Subjects<'a> {
     /// Sorts all images of all splits.
     pub fn of(all: &'a Images) -> Subjects<'a> {
-        let mut order: Vec<(&Key, Split, usize)> = Vec::new();
+        let mut order: Vec<(&ImageKey, Split, usize)> = Vec::new();
         for split in Split::ALL {
             order.extend(all.keys(split).iter().enumerate().map(|(index, key)| (key, split, index)));
         }
@@ -33,7 +35,7 @@ impl<'a> Subjects<'a> {
         for (place, &(_, split, index)) in order.iter().enumerate() {
             places[split as usize][index] = place;
         }
-        let images = order.iter().map(|&(key, split, index)| (key, all.pictures(split).picture(index)));
+        let images = order.iter().map(|&(key, split, index)| (key, all.of(split).image(index)));
         Subjects { images: images.collect(), size: all.size(), places }
     }
 }
@@ -50,52 +52,40 @@ pub struct Heat {
 }
 
 impl Heat {
-    /// Shows every image to the network, as the centre crop of `crop` px.
+    /// Computes the map of every image, of which the network sees the part under `frame`.
     ///
     /// # Errors
-    /// A crop that does not fit into the pictures; a feature map that is not finite; [`Error::Interrupted`].
+    /// A frame that does not fit into the images; a feature map that is not finite; [`Error::Interrupted`].
     pub fn computed(
         network: &Network,
         all: &Images,
         subjects: &Subjects,
-        crop: usize,
+        frame: EvalFrame,
         config: &Config,
     ) -> Result<Heat, Error> {
-        let side = network.backbone().map_side(crop);
+        let side = network.backbone().map_side(frame.input_px);
         let cells = side * side;
         let count = subjects.images.len();
         let mut heat = Heat { shape: (side, side), maps: vec![0.0; count * cells], peaks: vec![0.0; count] };
         let mut progress = stage::progress(count as u64, "heat maps");
         for split in Split::ALL {
-            let mut failed = None;
-            let pictures = all.pictures(split);
-            let what = |evaluated: &Evaluated| Ok(on_device(&evaluated.map, config.statistic)?.into());
-            nets::score(network, pictures, crop, View::Centre, config.eval_batch, &what, &mut |first, values| {
-                if failed.is_some() || stage::interrupted() {
-                    return Ok(());
+            let map = |map: &Tensor| on_device(map, config.statistic);
+            nets::evaluate_maps(network, all.of(split), frame, config.eval_batch, &map, &mut |batch: Maps<2>| {
+                if stage::interrupted() {
+                    return Err(Error::Interrupted);
                 }
-                let (raw, sums) = (&values[0], &values[1]);
-                match check(sums, cells) {
-                    Ok(()) => {
-                        for (index, raw) in raw.chunks_exact(cells).enumerate() {
-                            let place = subjects.places[split as usize][first + index];
-                            heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
-                            if let Some(map) = normalise(raw, config.normalise) {
-                                heat.maps[place * cells..][..cells].copy_from_slice(&map);
-                            }
-                        }
-                        progress.inc((raw.len() / cells) as u64);
+                let [raw, sums] = &batch.values;
+                check(sums, cells)?;
+                for (index, raw) in raw.chunks_exact(cells).enumerate() {
+                    let place = subjects.places[split as usize][batch.first + index];
+                    heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
+                    if let Some(map) = normalise(raw, config.normalise) {
+                        heat.maps[place * cells..][..cells].copy_from_slice(&map);
                     }
-                    Err(error) => failed = Some(error),
                 }
-                Ok(())
+                progress.inc((raw.len() / cells) as u64);
+                Ok(ControlFlow::Continue(()))
             })?;
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            if stage::interrupted() {
-                return Err(Error::Interrupted);
-            }
         }
         progress.finish();
         Ok(heat)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use attend::{Config, Error, Heat, Originals, SPEC, Source, Subjects};
 use clap::Parser;
+use cxr::{EvalCrop, EvalFrame};
 use nets::Network;
 use serde_json::{Value, json};
 use stage::{Fail, Input, Outcome, Plan, Run, info, warn};
@@ -71,6 +72,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
             let device = nets::device(run.device()).map_err(Error::from).map_err(Fail::from)?;
             let weights = global.file("weights.safetensors");
             let (network, _) = Network::open(&weights, &device).map_err(Error::from).map_err(Fail::from)?;
+            let frame = EvalFrame { crop: EvalCrop::Centre, image_px: subjects.size, input_px: frame };
             Heat::computed(&network, &images, &subjects, frame, &config).map_err(Fail::from)?
         }
     };

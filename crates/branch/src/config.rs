@@ -1,7 +1,8 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use nets::{Backbone, OptimizerKind, Pool, Precision, Recipe, Schedule, View};
+use cxr::EvalCrop;
+use nets::{Backbone, ImageRecipe, OptimizerKind, Pool, Precision, Recipe, Schedule};
 use serde::Deserialize;
 
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
@@ -14,7 +15,7 @@ pub struct Config {
     pub init: String,
     pub crop: usize,
     #[serde(default = "centre")]
-    pub view: View,
+    pub view: EvalCrop,
     pub epochs: usize,
     pub batch: usize,
     pub optimizer: OptimizerKind,
@@ -22,7 +23,7 @@ pub struct Config {
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: LrSchedule,
-    pub lr_step_epochs: usize,
+    pub lr_milestones: Vec<usize>,
     pub lr_factor: f64,
     pub warmup_epochs: usize,
     pub scale_min: f64,
@@ -38,14 +39,14 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
-    /// By `lr_factor` after every `lr_step_epochs`.
+    /// By `lr_factor` once after each of the `lr_milestones`.
     Step,
     /// Half a cosine, to 0.
     Cosine,
 }
 
-fn centre() -> View {
-    View::Centre
+fn centre() -> EvalCrop {
+    EvalCrop::Centre
 }
 
 impl Config {
@@ -59,7 +60,10 @@ impl Config {
         within(&key("batch"), self.batch, 1..=4096)?;
         within(&key("eval_batch"), self.eval_batch, 1..=4096)?;
         within(&key("crop"), self.crop, self.backbone.min_side()..=2048)?;
-        within(&key("lr_step_epochs"), self.lr_step_epochs, 1..=10_000)?;
+        if !self.lr_milestones.is_sorted_by(|a, b| a < b) || self.lr_milestones.first() == Some(&0) {
+            let (key, got) = (key("lr_milestones"), &self.lr_milestones);
+            return Err(format!("{key} = {got:?}, expected ascending numbers of epochs, at least 1"));
+        }
         within(&key("warmup_epochs"), self.warmup_epochs, 0..=self.epochs)?;
         within(&key("weight_decay"), self.weight_decay, 0.0..=1.0)?;
         within(&key("rotate_deg"), self.rotate_deg, 0.0..=180.0)?;
@@ -86,19 +90,27 @@ impl Config {
             weight_decay: self.weight_decay,
             optimizer: self.optimizer,
             schedule: match self.schedule {
-                LrSchedule::Step => Schedule::Step { every: self.lr_step_epochs, factor: self.lr_factor },
+                LrSchedule::Step => {
+                    Schedule::Step { milestones: self.lr_milestones.clone(), factor: self.lr_factor }
+                }
                 LrSchedule::Cosine => Schedule::Cosine,
             },
             warmup_epochs: self.warmup_epochs,
-            crop: self.crop,
-            view: self.view,
+            seed,
+        }
+    }
+
+    /// How the network is shown images.
+    pub fn image_recipe(&self) -> ImageRecipe {
+        ImageRecipe {
+            input_px: self.crop,
+            crop: self.view,
             scale_min: self.scale_min,
             flip: self.flip,
             rotate_deg: self.rotate_deg,
             brightness: self.brightness,
             contrast: self.contrast,
             precision: self.precision,
-            seed,
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::io::ErrorKind;
+
 use stage::Fail;
 
 /// Why a branch was not trained.
@@ -7,9 +9,9 @@ pub enum Error {
     /// A table.
     #[error(transparent)]
     Table(#[from] tables::Error),
-    /// A picture in a table that is not what the table promises.
-    #[error("picture of image {image_id}: expected {expected}, got {got}")]
-    Picture {
+    /// A stored image that is not what the table promises.
+    #[error("stored image {image_id}: expected {expected}, got {got}")]
+    Image {
         /// The row's key.
         image_id: String,
         /// What would have been right.
@@ -20,14 +22,17 @@ pub enum Error {
     /// Nothing to train on.
     #[error("no images in the split `train`: expected at least 1")]
     Empty,
-    /// An input larger than the pictures it is cut from.
-    #[error("crop = {crop}, expected at most {size}, the side of the stored pictures in px")]
+    /// An input larger than the images it is cut from.
+    #[error("crop = {crop}, expected at most {size}, the side of the stored images in px")]
     Crop {
         /// The network's input side, px.
         crop: usize,
-        /// The pictures' side, px.
+        /// The images' side, px.
         size: usize,
     },
+    /// Ctrl-C or SIGTERM while images were loaded or scored.
+    #[error("interrupted")]
+    Interrupted,
     /// The network.
     #[error(transparent)]
     Network(#[from] nets::Error),
@@ -36,24 +41,43 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
+impl Error {
+    /// Whose fault it is, hence the exit code; see [`nets::Error::kind`].
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => ErrorKind::Other,
+            Error::Table(_) | Error::Image { .. } | Error::Empty => ErrorKind::InvalidData,
+            Error::Crop { .. } => ErrorKind::InvalidInput,
+            Error::Interrupted => ErrorKind::Interrupted,
+            Error::Network(error) => error.kind(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Empty => Some("prep's log says how the images were split".to_owned()),
+            Error::Crop { .. } => Some("larger images need prep.size set and prep run again".to_owned()),
+            Error::Interrupted => nets::Error::Stopped.hint(),
+            Error::Network(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 impl From<Error> for Fail {
     fn from(error: Error) -> Fail {
-        match error {
-            Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => Fail::failed(error),
-            Error::Table(_) | Error::Picture { .. } => Fail::bad_data(error),
-            Error::Empty => Fail::bad_data(error).hint("prep's log says how the images were split"),
-            Error::Crop { .. } => Fail::usage(error).hint("larger pictures need prep.size set and prep run again"),
-            Error::Network(error) => match error {
-                nets::Error::Interrupted { epoch } => {
-                    Fail::interrupted().hint(format!("run the same command again to continue from epoch {epoch}"))
-                }
-                nets::Error::Device { .. } => Fail::usage(error).hint(nets::DEVICE_HINT),
-                nets::Error::UnknownName { .. } | nets::Error::Setting { .. } => Fail::usage(error),
-                nets::Error::Mismatch { .. } | nets::Error::Keys { .. } | nets::Error::Malformed { .. } => {
-                    Fail::bad_data(error)
-                }
-                _ => Fail::failed(error),
-            },
+        let hint = error.hint();
+        let fail = match error.kind() {
+            ErrorKind::InvalidInput => Fail::usage(error),
+            ErrorKind::NotFound => Fail::missing(error),
+            ErrorKind::InvalidData => Fail::bad_data(error),
+            ErrorKind::Interrupted => Fail::interrupted(),
+            _ => Fail::failed(error),
+        };
+        match hint {
+            Some(hint) => fail.hint(hint),
+            None => fail,
         }
     }
 }

@@ -10,48 +10,65 @@ use crate::{Config, Error};
 /// Folder of ImageNet weights, `<backbone>.safetensors` or `<backbone>.pth`; `data/README.md` says how to fill it.
 const PRETRAINED: &str = "data/pretrained";
 
-/// Where the weights start.
+/// The initial weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Init {
     /// Anew, by seed.
     Random,
     /// The trunk of a torchvision or timm file.
-    ImageNet(PathBuf),
+    ImageNet(WeightsFile),
     /// A weights file of ours, with its head.
-    Ours(PathBuf),
+    Ours(WeightsFile),
+}
+
+/// A file of initial weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightsFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// BLAKE3 of its content, 64 hex digits.
+    pub blake3: String,
 }
 
 impl Init {
-    /// Finds what `init` of the configuration names, and makes the file's content part of the run's key.
+    /// Finds the file that `init` of the configuration names, and makes the file's content part of the run's key.
     ///
     /// # Errors
     /// Exit code 3 where there is no such file.
     pub fn find(run: &mut Run, section: &str, config: &Config) -> Result<Init, Fail> {
-        let init = match config.init.as_str() {
-            "random" => Init::Random,
-            "imagenet" => Init::ImageNet(pretrained(Path::new(PRETRAINED), section, config)?),
+        let (path, imagenet) = match config.init.as_str() {
+            "random" => return Ok(Init::Random),
+            "imagenet" => (pretrained(Path::new(PRETRAINED), section, config)?, true),
             text => match text.strip_prefix("imagenet:") {
-                Some(path) => Init::ImageNet(path.into()),
-                None => Init::Ours(text.into()),
+                Some(path) => (path.into(), true),
+                None => (text.into(), false),
             },
         };
-        if let Init::ImageNet(path) | Init::Ours(path) = &init {
-            let fingerprint = fingerprint(path).map_err(|error| {
-                Fail::missing(anyhow!(error).context(format!("{section}.init = {:?}", config.init)))
-                    .hint("expected \"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file")
-            })?;
-            run.outside("init", fingerprint);
-        }
-        Ok(init)
+        let blake3 = content_digest(&path).map_err(|error| {
+            Fail::missing(anyhow!(error).context(format!("{section}.init = {:?}", config.init)))
+                .hint("expected \"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file")
+        })?;
+        run.outside("init", blake3.clone());
+        let file = WeightsFile { path, blake3 };
+        Ok(if imagenet { Init::ImageNet(file) } else { Init::Ours(file) })
     }
 
-    /// A network that starts there.
+    /// The initial weights, for the identity of a training; random ones follow from its seed.
+    pub fn digest(&self) -> String {
+        match self {
+            Init::Random => "random".to_owned(),
+            Init::ImageNet(file) => format!("imagenet {}", file.blake3),
+            Init::Ours(file) => format!("weights {}", file.blake3),
+        }
+    }
+
+    /// A network with these weights.
     pub(crate) fn network(&self, config: &Config, seed: u64, device: &Device) -> Result<Network, Error> {
         let mut network = Network::new(config.backbone, config.pool, seed, device)?;
         match self {
             Init::Random => {}
-            Init::ImageNet(path) => network.load_imagenet(path)?,
-            Init::Ours(path) => drop(network.load(path)?),
+            Init::ImageNet(file) => network.load_imagenet(&file.path)?,
+            Init::Ours(file) => drop(network.load(&file.path)?),
         }
         Ok(network)
     }
@@ -68,7 +85,7 @@ fn pretrained(folder: &Path, section: &str, config: &Config) -> Result<PathBuf, 
     })
 }
 
-fn fingerprint(path: &Path) -> std::io::Result<String> {
+fn content_digest(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs_err::File::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())

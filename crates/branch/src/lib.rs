@@ -1,11 +1,12 @@
-//! What `global` and `local` have in common: rows become pictures, pictures train a network, its answers become rows.
+//! What `global` and `local` have in common: images are loaded from tables, a network is trained on them and scores them
+//! all, and weights, features, predictions and learning curve are written.
 //!
-//! The two stages differ only in what they look at, so each tells its own story over these words: [`images`] or
-//! [`regions`] loads pictures, [`train`] fits a network to them, [`score`] asks it about all of them, and [`write()`]
-//! leaves weights, features, predictions and learning curve in a folder. [`Config`] is the recipe.
+//! The two stages differ in their images only: [`images`] loads whole images, [`regions`] attended regions. [`train`] fits
+//! a network to them, [`score`] applies it to all of them; [`write_training`] and [`write_scores`] write the results.
+//! [`Config`] is the recipe. `fusion` shares [`Watch`], [`write_epochs`] and [`headline`].
 //!
-//! A picture is decoded once; the grey values of all of them stay in memory (7.3 GB for 112,120 pictures of
-//! 256 x 256) and are augmented on the fly.
+//! An image is decoded once; the grey values of all images stay in memory (7.3 GB for 112,120 images of 256 x 256 px) and
+//! are augmented on the fly.
 
 mod config;
 mod error;
@@ -13,10 +14,15 @@ mod init;
 mod load;
 mod score;
 mod train;
+mod watch;
+mod write;
 
 pub use config::{Config, LrSchedule};
 pub use error::Error;
-pub use init::Init;
-pub use load::{Images, Key, images, regions};
-pub use score::{Scores, score, write};
-pub use train::train;
+pub use init::{Init, WeightsFile};
+pub use nets::Checkpoints;
+pub use load::{ImageKey, Images, images, regions};
+pub use score::{Scores, frame, score};
+pub use train::{identity, train};
+pub use watch::Watch;
+pub use write::{headline, write_epochs, write_scores, write_training};

@@ -4,17 +4,16 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use cxr::{Labels, Split};
-use nets::Pictures;
 use rayon::prelude::*;
 
 use crate::Error;
 
-/// Pictures decoded at a time, in parallel.
+/// Images decoded at a time, in parallel.
 const CHUNK: usize = 256;
 
-/// Whose picture it is.
+/// Whose image it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Key {
+pub struct ImageKey {
     /// The key of every table.
     pub image_id: String,
     /// NIH's Patient ID.
@@ -25,44 +24,73 @@ pub struct Key {
     pub labels: Labels,
 }
 
-/// All pictures of a branch, by split.
+/// All images of a branch, by split.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
-    keys: [Vec<Key>; 3],
-    pictures: [Pictures; 3],
+    keys: [Vec<ImageKey>; 3],
+    images: [nets::Images; 3],
 }
 
 impl Images {
-    /// The keys of a split, in the order of its pictures.
-    pub fn keys(&self, split: Split) -> &[Key] {
+    /// The keys of a split, in the order of its images.
+    pub fn keys(&self, split: Split) -> &[ImageKey] {
         &self.keys[split as usize]
     }
 
-    /// The pictures of a split.
-    pub fn pictures(&self, split: Split) -> &Pictures {
-        &self.pictures[split as usize]
+    /// The grey values and labels of a split.
+    pub fn of(&self, split: Split) -> &nets::Images {
+        &self.images[split as usize]
     }
 
-    /// Side of all pictures, px.
+    /// Side of all images, px.
     pub fn size(&self) -> usize {
-        self.pictures.iter().map(|pictures| pictures.size).max().unwrap_or(0)
+        self.images.iter().map(|images| images.size).max().unwrap_or(0)
     }
 
-    /// Decodes pictures and appends them to their splits.
-    fn extend(&mut self, chunk: &mut Vec<(Key, Vec<u8>)>) -> Result<(), Error> {
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.keys.iter().map(Vec::len).sum()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// 64 hex digits over ids, labels and grey values of some splits, in order: what a training learns from them.
+    pub fn digest(&self, splits: &[Split]) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for &split in splits {
+            let (keys, images) = (self.keys(split), self.of(split));
+            let header = format!("{split} {} images of {} px\n", keys.len(), images.size);
+            hasher.update(header.as_bytes());
+            for (index, key) in keys.iter().enumerate() {
+                hasher.update(format!("{} {}\n", key.image_id, key.labels).as_bytes());
+                hasher.update(images.image(index));
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Decodes images and appends them to their splits, of which each gets at most `most`.
+    fn extend(&mut self, chunk: &mut Vec<(ImageKey, Vec<u8>)>, most: &[usize; 3]) -> Result<(), Error> {
         let decoded: Vec<(usize, Vec<u8>)> =
             chunk.par_iter().map(|(key, png)| decode(&key.image_id, png)).collect::<Result<_, Error>>()?;
         for ((key, _), (side, pixels)) in chunk.drain(..).zip(decoded) {
             let size = if self.size() == 0 { side } else { self.size() };
             if side != size {
                 let (expected, got) = (format!("{size} x {size} px as the first"), format!("{side} x {side} px"));
-                return Err(Error::Picture { image_id: key.image_id, expected, got });
+                return Err(Error::Image { image_id: key.image_id, expected, got });
             }
-            let pictures = &mut self.pictures[key.split as usize];
-            pictures.size = size;
-            pictures.pixels.extend_from_slice(&pixels);
-            pictures.targets.push(key.labels.targets());
-            self.keys[key.split as usize].push(key);
+            let split = key.split as usize;
+            let images = &mut self.images[split];
+            if images.is_empty() {
+                images.size = size;
+                images.pixels.reserve_exact(most[split] * size * size);
+            }
+            images.pixels.extend_from_slice(&pixels);
+            images.labels.push(key.labels);
+            self.keys[split].push(key);
         }
         Ok(())
     }
@@ -71,13 +99,14 @@ impl Images {
 /// Loads whole images, at most `limit` per split.
 ///
 /// # Errors
-/// A file that is no `images` table; a picture that is no square 8-bit grey PNG or of another size than the first.
+/// A file that is no `images` table; an image that is no square 8-bit grey PNG or of another size than the first;
+/// [`Error::Interrupted`].
 pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, |each| {
+    load(limit, tables::images::rows(files)?, |each| {
         tables::images::read(files, |row| {
             let record = row.record;
             let (split, labels) = (row.split, record.labels);
-            each(Key { image_id: record.image_id, patient_id: record.patient_id, split, labels }, row.png)
+            each(ImageKey { image_id: record.image_id, patient_id: record.patient_id, split, labels }, row.png)
         })
     })
 }
@@ -87,30 +116,39 @@ pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> 
 /// # Errors
 /// As [`images`], for `regions`.
 pub fn regions(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, |each| {
+    load(limit, tables::regions::rows(files)?, |each| {
         tables::regions::read(files, |row| {
             let (split, labels) = (row.split, row.labels);
-            each(Key { image_id: row.image_id, patient_id: row.patient_id, split, labels }, row.crop_png)
+            each(ImageKey { image_id: row.image_id, patient_id: row.patient_id, split, labels }, row.crop_png)
         })
     })
 }
 
-type Each<'a> = &'a mut dyn FnMut(Key, Vec<u8>) -> Result<(), Error>;
+type Each<'a> = &'a mut dyn FnMut(ImageKey, Vec<u8>) -> Result<(), Error>;
 
-fn load(limit: Option<usize>, read: impl FnOnce(Each) -> Result<(), Error>) -> Result<Images, Error> {
+/// `rows` says how many images each split has.
+fn load(
+    limit: Option<usize>,
+    rows: [usize; 3],
+    read: impl FnOnce(Each) -> Result<(), Error>,
+) -> Result<Images, Error> {
+    let most = rows.map(|rows| rows.min(limit.unwrap_or(rows)));
     let mut images = Images::default();
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut taken = [0; 3];
     read(&mut |key, png| {
-        let taken = &mut taken[key.split as usize];
-        if limit.is_some_and(|limit| *taken >= limit) {
+        let split = key.split as usize;
+        if taken[split] == most[split] {
             return Ok(());
         }
-        *taken += 1;
+        taken[split] += 1;
         chunk.push((key, png));
-        if chunk.len() == CHUNK { images.extend(&mut chunk) } else { Ok(()) }
+        if chunk.len() < CHUNK {
+            return Ok(());
+        }
+        if stage::interrupted() { Err(Error::Interrupted) } else { images.extend(&mut chunk, &most) }
     })?;
-    images.extend(&mut chunk)?;
+    images.extend(&mut chunk, &most)?;
     Ok(images)
 }
 
@@ -118,7 +156,7 @@ fn load(limit: Option<usize>, read: impl FnOnce(Each) -> Result<(), Error>) -> R
 fn decode(image_id: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Error> {
     let wrong = |got: String| {
         let expected = "a square 8-bit grey PNG".to_owned();
-        Error::Picture { image_id: image_id.to_owned(), expected, got }
+        Error::Image { image_id: image_id.to_owned(), expected, got }
     };
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(|error| wrong(error.to_string()))?;
     let info = reader.info();

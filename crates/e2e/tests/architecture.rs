@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("global", &["branch", "cxr", "nets", "ops", "stage", "tables"]),
     ("attend", &["branch", "cxr", "nets", "ops", "picture", "stage", "tables"]),
     ("local", &["branch", "cxr", "nets", "ops", "stage", "tables"]),
-    ("fusion", &["cxr", "nets", "ops", "stage", "tables"]),
+    ("fusion", &["branch", "cxr", "nets", "ops", "stage", "tables"]),
     ("report", &["cxr", "picture", "stage", "tables"]),
 ];
 

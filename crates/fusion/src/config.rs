@@ -14,8 +14,9 @@ pub struct Config {
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: LrSchedule,
-    pub lr_step_epochs: usize,
+    pub lr_milestones: Vec<usize>,
     pub lr_factor: f64,
+    pub warmup_epochs: usize,
     pub standardise: bool,
 }
 
@@ -33,7 +34,7 @@ pub enum Init {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
-    /// By `lr_factor` after every `lr_step_epochs`.
+    /// By `lr_factor` once after each of the `lr_milestones`.
     Step,
     /// Half a cosine, to 0.
     Cosine,
@@ -45,7 +46,7 @@ impl Config {
     /// # Errors
     /// A message with key, value and allowed range.
     pub fn check(&self) -> Result<(), String> {
-        let Config { epochs, batch, lr, momentum, weight_decay, lr_step_epochs, lr_factor, .. } = self;
+        let Config { epochs, batch, lr, momentum, weight_decay, lr_milestones, lr_factor, warmup_epochs, .. } = self;
         let count = |value: &usize, most| ((1..=most).contains(value), format!("1 to {most}"));
         let above_zero = |value: &f64, most| (*value > 0.0 && *value <= most, format!("above 0, at most {most}"));
         let checks = [
@@ -54,23 +55,20 @@ impl Config {
             ("lr", lr.to_string(), above_zero(lr, 10.0)),
             ("momentum", momentum.to_string(), ((0.0..1.0).contains(momentum), "at least 0, below 1".to_owned())),
             ("weight_decay", weight_decay.to_string(), ((0.0..=1.0).contains(weight_decay), "0 to 1".to_owned())),
-            ("lr_step_epochs", lr_step_epochs.to_string(), count(lr_step_epochs, 10_000)),
+            (
+                "lr_milestones",
+                format!("{lr_milestones:?}"),
+                (
+                    lr_milestones.is_sorted_by(|a, b| a < b) && lr_milestones.first() != Some(&0),
+                    "ascending numbers of epochs, at least 1".to_owned(),
+                ),
+            ),
+            ("warmup_epochs", warmup_epochs.to_string(), (warmup_epochs <= epochs, format!("0 to {epochs}"))),
             ("lr_factor", lr_factor.to_string(), above_zero(lr_factor, 1.0)),
         ];
         match checks.into_iter().find(|(_, _, (fine, _))| !fine) {
             Some((key, value, (_, expected))) => Err(format!("fusion.{key} = {value}, expected {expected}")),
             None => Ok(()),
-        }
-    }
-
-    /// The learning rate of `step` of `epoch`, both from 0.
-    pub(crate) fn rate(&self, epoch: usize, step: usize, steps: usize) -> f64 {
-        match self.schedule {
-            LrSchedule::Step => self.lr * self.lr_factor.powi((epoch / self.lr_step_epochs) as i32),
-            LrSchedule::Cosine => {
-                let part = (epoch * steps + step) as f64 / (self.epochs * steps) as f64;
-                self.lr * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
-            }
         }
     }
 }

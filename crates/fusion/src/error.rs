@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use stage::Fail;
@@ -35,25 +36,10 @@ pub enum Error {
     /// Nothing to train on.
     #[error("no images in the split `train`: expected at least 1")]
     Empty,
-    /// The loss is NaN or infinite.
-    #[error("the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr}: training diverged")]
-    Diverged {
-        /// The loss.
-        loss: f32,
-        /// Epoch, from 1.
-        epoch: u32,
-        /// Step in the epoch, from 1.
-        step: usize,
-        /// Learning rate of that step.
-        lr: f64,
-    },
-    /// Ctrl-C or SIGTERM.
-    #[error("interrupted in epoch {epoch}")]
-    Interrupted {
-        /// Epoch, from 1.
-        epoch: u32,
-    },
-    /// Weights, optimiser or device.
+    /// What fusion shares with the branches.
+    #[error(transparent)]
+    Branch(#[from] branch::Error),
+    /// Weights, training or device.
     #[error(transparent)]
     Network(#[from] nets::Error),
     /// A tensor operation.
@@ -79,21 +65,50 @@ pub struct Difference {
     pub expected: String,
 }
 
+impl Error {
+    /// Whose fault it is, hence the exit code; see [`nets::Error::kind`].
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => ErrorKind::Other,
+            Error::Table(_) | Error::Head { .. } | Error::Missing { .. } | Error::Differs(_) | Error::Empty => {
+                ErrorKind::InvalidData
+            }
+            Error::Branch(error) => error.kind(),
+            Error::Network(error) => error.kind(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Missing { .. } | Error::Differs(_) => {
+                "run just global, just attend and just local with the same --limit, or none, then fusion again"
+            }
+            Error::Empty => "prep's log says how the images were split",
+            Error::Network(nets::Error::Diverged { .. }) => {
+                "try --set fusion.standardise=true or a lower --set fusion.lr"
+            }
+            Error::Branch(error) => return error.hint(),
+            Error::Network(error) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
 impl From<Error> for Fail {
     fn from(error: Error) -> Fail {
-        match error {
-            Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => Fail::failed(error),
-            Error::Table(_) | Error::Head { .. } => Fail::bad_data(error),
-            Error::Missing { .. } | Error::Differs(_) => Fail::bad_data(error)
-                .hint("run just global, just attend and just local with the same --limit, or none, then fusion again"),
-            Error::Empty => Fail::bad_data(error).hint("prep's log says how the images were split"),
-            Error::Diverged { .. } => {
-                Fail::failed(error).hint("try --set fusion.standardise=true or a lower --set fusion.lr")
-            }
-            Error::Interrupted { .. } => Fail::interrupted().hint("run the same command again; it takes seconds"),
-            Error::Network(nets::Error::Device { .. }) => Fail::usage(error).hint(nets::DEVICE_HINT),
-            Error::Network(nets::Error::Mismatch { .. } | nets::Error::Malformed { .. }) => Fail::bad_data(error),
-            Error::Network(_) => Fail::failed(error),
+        let hint = error.hint();
+        let fail = match error.kind() {
+            ErrorKind::InvalidInput => Fail::usage(error),
+            ErrorKind::NotFound => Fail::missing(error),
+            ErrorKind::InvalidData => Fail::bad_data(error),
+            ErrorKind::Interrupted => Fail::interrupted(),
+            _ => Fail::failed(error),
+        };
+        match hint {
+            Some(hint) => fail.hint(hint),
+            None => fail,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Two branches' tables become one sample per image.
+//! Joining two branches' tables: one sample per image.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tables::{features, predictions};
 
 use crate::{Difference, Error};
 
-/// What a branch published about every image, and where.
+/// The tables of a branch, and where they are.
 #[derive(Debug, Clone)]
 pub struct Branch {
     features: Features,
@@ -33,7 +33,7 @@ impl Branch {
     }
 }
 
-/// All images that both branches know, with what they see in them, sorted by `image_id`.
+/// All images that both branches know, with the features of both, sorted by `image_id`.
 #[derive(Debug, Clone)]
 pub struct Samples {
     rows: Vec<Row>,
@@ -93,7 +93,7 @@ fn same_images<'a>(
 }
 
 impl Samples {
-    /// Whose image it is, and the truth. The logits are those of the global branch.
+    /// Keys and labels. The logits are those of the global branch.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -146,8 +146,27 @@ impl Samples {
     }
 
     /// The targets `[indices, 15]` of some images.
-    pub(crate) fn targets(&self, indices: &[usize], device: &Device) -> Result<Tensor, Error> {
+    pub(crate) fn targets(&self, indices: &[usize], device: &Device) -> candle_core::Result<Tensor> {
         let targets = indices.iter().flat_map(|&index| self.rows[index].labels.targets()).collect();
-        Ok(Tensor::from_vec(targets, (indices.len(), OUTPUTS), device)?)
+        Tensor::from_vec(targets, (indices.len(), OUTPUTS), device)
+    }
+
+    /// 64 hex digits over ids, labels and features of some splits, in order: what a training learns from them.
+    pub fn digest(&self, splits: &[Split]) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = Vec::new();
+        for &split in splits {
+            let indices = self.of(split);
+            let header = format!("{split} {} images of {:?} features\n", indices.len(), self.dims());
+            hasher.update(header.as_bytes());
+            for index in indices {
+                let row = &self.rows[index];
+                hasher.update(format!("{} {}\n", row.image_id, row.labels).as_bytes());
+                bytes.clear();
+                bytes.extend(self.features(index).into_iter().flatten().flat_map(|value| value.to_le_bytes()));
+                hasher.update(&bytes);
+            }
+        }
+        hasher.finalize().to_hex().to_string()
     }
 }

@@ -1,18 +1,18 @@
 //! `fusion` trains the third branch of AG-CNN (Guan et al., arXiv 1801.09927, section III-A): one linear layer on the
 //! concatenated pooled features of the global and the local branch, both of which stay as they are.
 //!
-//! [`join`] brings the tables of two branches together by image, [`start`] makes the first weights, [`train`] fits them,
-//! [`score`] applies them to every image, and [`write`](fn@write) leaves weights, predictions and learning curve in a
-//! folder. [`Config`] is the recipe.
+//! [`join`] joins the tables of two branches by image, [`start`] makes the initial weights, [`train`] fits them, [`score`]
+//! applies them to every image, and [`write`](fn@write) writes weights, predictions and learning curve. [`Config`] is the
+//! recipe.
 //!
-//! No backbone runs here: 50 epochs over thousands of images take seconds. Hence there are no checkpoints; an
-//! interrupted run starts over.
+//! No backbone runs here: 50 epochs over thousands of images take seconds.
 //!
 //! Letters in shapes: `N` images, `K` features of a branch, `D` = `K` of global + `K` of local, in this order.
 
 mod config;
 mod error;
 mod join;
+mod layer;
 mod score;
 mod standard;
 mod start;
@@ -23,7 +23,7 @@ pub use error::{Difference, Error};
 pub use join::{Branch, Samples, join};
 pub use score::{score, write};
 pub use start::start;
-pub use train::train;
+pub use train::{identity, train};
 
 /// What this stage is.
 pub const SPEC: stage::Spec = stage::Spec { name: "fusion", version: 1, defaults: include_str!("../default.toml") };

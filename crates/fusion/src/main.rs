@@ -1,17 +1,18 @@
 //! Trains the fusion layer on the features of both branches, then scores every image.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::Parser;
 use fusion::{Branch, Config, Error, SPEC};
-use stage::{Fail, Input, Outcome, Plan, Run};
+use nets::Checkpoints;
+use stage::{Fail, Input, Outcome, Plan, Run, Work};
 
 /// Train the fusion layer on the features of both branches
 ///
 /// Reads features, predictions and weights of global and local; writes weights.safetensors, predictions.parquet and
-/// epochs.parquet. It takes seconds; after Ctrl-C, the same command starts over.
+/// epochs.parquet. It takes seconds; after Ctrl-C, the same command continues.
 #[derive(Parser)]
 #[command(name = "fusion", version)]
 struct Args {
@@ -44,11 +45,11 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
 
     let work = run.begin()?;
-    let metrics = fuse(&run, &config, &global, &local, work.out()).map_err(Fail::from)?;
+    let metrics = fuse(&run, &config, &global, &local, &work).map_err(Fail::from)?;
     Ok(work.publish(metrics)?)
 }
 
-fn fuse(run: &Run, config: &Config, global: &Input, local: &Input, out: &Path) -> Result<serde_json::Value, Error> {
+fn fuse(run: &Run, config: &Config, global: &Input, local: &Input, work: &Work) -> Result<serde_json::Value, Error> {
     let device = nets::device(run.device())?;
     let read = |branch: &Input| Branch::read(&branch.file(FEATURES), &branch.file(PREDICTIONS));
     let mut samples = fusion::join(read(global)?, read(local)?)?;
@@ -57,8 +58,10 @@ fn fuse(run: &Run, config: &Config, global: &Input, local: &Input, out: &Path) -
     }
     let weights = [global, local].map(|branch| branch.file(WEIGHTS));
     let start = fusion::start(config, &samples, weights.each_ref().map(PathBuf::as_path), run.seed(), &device)?;
-    let (layer, fit) = fusion::train(&samples, config, &start, run.seed(), &mut run.scalars())?;
+    let identity = fusion::identity(&samples, config, &start, run.seed())?;
+    let checkpoints = Checkpoints { folder: work.scratch(), others: &[], minutes: 10.0 };
+    let (layer, fit) = fusion::train(&samples, config, &start, &identity, &checkpoints, &mut run.scalars())?;
     let predictions = fusion::score(&layer, &samples)?;
     let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    fusion::write(out, &layer, &fit, &predictions, &stamp)
+    fusion::write(work.out(), &layer, &fit, &predictions, &stamp)
 }

@@ -1,13 +1,15 @@
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::{Module, Tensor};
 use candle_nn::Linear;
-use cxr::{Labels, OUTPUTS, Split, metrics};
+use cxr::OUTPUTS;
 use nets::Fit;
 use nets::weights::{self, Meta};
 use tables::predictions::Row;
-use tables::{Stamp, epochs, predictions};
+use tables::{Stamp, predictions};
 
+use crate::layer::{BIAS, WEIGHT};
 use crate::{Error, Samples};
 
 /// Images scored at a time.
@@ -16,40 +18,32 @@ const BATCH: usize = 1024;
 /// Scores all images of all splits, sorted by `image_id`.
 ///
 /// # Errors
-/// A layer of another shape than `[15, D]`.
+/// A layer of another shape than `[15, D]`; an interruption.
 pub fn score(layer: &Linear, samples: &Samples) -> Result<Vec<Row>, Error> {
     let all: Vec<usize> = (0..samples.rows().len()).collect();
-    let logits = logits_of(layer, samples, &all)?;
+    let go_on = &mut |_| if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let logits = logits_of(layer, samples, &all, go_on)?;
     Ok(samples.rows().iter().zip(logits).map(|(row, logits)| Row { logits, ..row.clone() }).collect())
 }
 
-/// The logits of some images.
-pub(crate) fn logits_of(layer: &Linear, samples: &Samples, indices: &[usize]) -> Result<Vec<[f32; OUTPUTS]>, Error> {
+/// The logits of some images; `go_on` gets the number of images that are done.
+pub(crate) fn logits_of(
+    layer: &Linear,
+    samples: &Samples,
+    indices: &[usize],
+    go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> nets::Result<Vec<[f32; OUTPUTS]>> {
     let mut logits = Vec::with_capacity(indices.len());
     for batch in indices.chunks(BATCH) {
         let shape = (batch.len(), samples.dim());
         let inputs = Tensor::from_vec(samples.inputs(batch), shape, layer.weight().device())?;
         let values = layer.forward(&inputs)?.flatten_all()?.to_vec1::<f32>()?;
         logits.extend(values.as_chunks::<OUTPUTS>().0);
+        if go_on(logits.len()).is_break() {
+            return Err(nets::Error::Stopped);
+        }
     }
     Ok(logits)
-}
-
-/// Binary cross-entropy, averaged over images and outputs.
-pub(crate) fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> f64 {
-    let targets = labels.iter().flat_map(|labels| labels.targets());
-    let terms = logits.as_flattened().iter().zip(targets).map(|(&logit, target)| {
-        let (logit, target) = (f64::from(logit), f64::from(target));
-        logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p()
-    });
-    terms.sum::<f64>() / (logits.len() * OUTPUTS) as f64
-}
-
-/// Mean AUROC over the findings of a split; `None` where none is defined.
-fn mean_auroc(rows: &[Row], split: Split) -> Option<f64> {
-    let rows = rows.iter().filter(|row| row.split == split);
-    let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.labels)).unzip();
-    metrics::mean_auroc(&logits, &labels).value
 }
 
 /// Writes `weights.safetensors` (`fc.weight [15, D]`, `fc.bias [15]`), `predictions.parquet` and `epochs.parquet` into
@@ -64,33 +58,11 @@ pub fn write(
     rows: &[Row],
     stamp: &Stamp,
 ) -> Result<serde_json::Value, Error> {
-    let mut tensors = vec![("fc.weight".to_owned(), layer.weight().clone())];
-    tensors.extend(layer.bias().map(|bias| ("fc.bias".to_owned(), bias.clone())));
-    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), key: stamp.key.clone() };
+    let mut tensors = vec![(WEIGHT.to_owned(), layer.weight().clone())];
+    tensors.extend(layer.bias().map(|bias| (BIAS.to_owned(), bias.clone())));
+    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None };
     weights::write(&folder.join("weights.safetensors"), &tensors, &meta)?;
     predictions::write(&folder.join("predictions.parquet"), rows, stamp)?;
-    let curve = fit.epochs.iter().map(|stats| epochs::Row {
-        epoch: stats.epoch,
-        lr: stats.lr,
-        train_loss: stats.train_loss,
-        validation_loss: stats.validation_loss,
-        validation_auroc: stats.validation_auroc,
-        seconds: stats.seconds,
-        images_per_s: stats.images_per_s,
-        best: stats.epoch == fit.best_epoch,
-    });
-    epochs::write(&folder.join("epochs.parquet"), &curve.collect::<Vec<_>>(), stamp)?;
-
-    let [validation, test] = [Split::Validation, Split::Test].map(|split| mean_auroc(rows, split));
-    let show = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.4}"));
-    stage::info!("mean AUROC {} on validation, {} on test", show(validation), show(test));
-    let count = fit.epochs.len().max(1) as f64;
-    Ok(serde_json::json!({
-        "best_epoch": fit.best_epoch,
-        "validation_mean_auroc": validation,
-        "test_mean_auroc": test,
-        "train_seconds": fit.epochs.iter().map(|stats| stats.seconds).sum::<f64>(),
-        "train_images_per_s": fit.epochs.iter().map(|stats| stats.images_per_s).sum::<f64>() / count,
-        "images": rows.len(),
-    }))
+    branch::write_epochs(folder, fit, stamp)?;
+    Ok(branch::headline(fit, rows))
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use candle_nn::Linear;
 use rayon::prelude::*;
 
-use crate::{Error, Samples};
+use crate::Samples;
 
 /// Images per partial sum; fixed, so that the result does not depend on the number of threads.
 const PART: usize = 1024;
@@ -53,21 +53,21 @@ impl Standard {
         }
     }
 
-    /// The layer that says of plain features what `layer` says of standardised ones:
+    /// The layer whose outputs for plain features are those of `layer` for standardised ones:
     /// `w · (x - m) / s + b = (w / s) · x + (b - (w / s) · m)`.
-    pub(crate) fn to_plain(&self, layer: &Linear) -> Result<Linear, Error> {
+    pub(crate) fn to_plain(&self, layer: &Linear) -> candle_core::Result<Linear> {
         change(layer, |weight, feature| weight / f64::from(self.deviation[feature]), |feature| -self.mean[feature])
     }
 
     /// The reverse: `w · x + b = (w s) · (x - m) / s + (b + w · m)`.
-    pub(crate) fn of_plain(&self, layer: &Linear) -> Result<Linear, Error> {
+    pub(crate) fn of_plain(&self, layer: &Linear) -> candle_core::Result<Linear> {
         let shift = |feature: usize| self.mean[feature] / self.deviation[feature];
         change(layer, |weight, feature| weight * f64::from(self.deviation[feature]), shift)
     }
 }
 
 /// New weights by weight and feature; each adds to the bias what it has times `shift` of the feature.
-fn change(layer: &Linear, scale: impl Fn(f64, usize) -> f64, shift: impl Fn(usize) -> f32) -> Result<Linear, Error> {
+fn change(layer: &Linear, scale: impl Fn(f64, usize) -> f64, shift: impl Fn(usize) -> f32) -> candle_core::Result<Linear> {
     let mut weight = layer.weight().to_vec2::<f32>()?;
     let mut bias = match layer.bias() {
         Some(bias) => bias.to_vec1::<f32>()?,

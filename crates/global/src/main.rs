@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use branch::{Config, Init};
+use branch::{Checkpoints, Config, Init};
 use clap::Parser;
 use global::SPEC;
 use stage::{Fail, Outcome, Plan, Run};
@@ -39,9 +39,15 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
 
     let work = run.begin()?;
     let images = branch::images(&prep.files("images/"), run.limit()).map_err(Fail::from)?;
-    let (network, fit) = branch::train(&images, &config, &init, &run, work.scratch()).map_err(Fail::from)?;
+    let identity = branch::identity(&images, &config, &init, run.seed());
+    let checkpoints = Checkpoints { folder: work.scratch(), others: &[], minutes: 10.0 };
+    let trained = branch::train(&images, &config, &init, &identity, &checkpoints, &run);
+    let (network, fit) = trained.map_err(Fail::from)?;
     let scores = branch::score(&network, &images, &config).map_err(Fail::from)?;
     let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    let metrics = branch::write(work.out(), &network, &fit, &scores, &stamp).map_err(Fail::from)?;
+    let frame = branch::frame(&images, &config);
+    branch::write_training(work.out(), &network, frame, &fit, &stamp).map_err(Fail::from)?;
+    branch::write_scores(work.out(), &scores, &stamp).map_err(Fail::from)?;
+    let metrics = branch::headline(&fit, &scores.predictions);
     Ok(work.publish(metrics)?)
 }

@@ -1,6 +1,6 @@
 //! Whole epochs, data included: how many images per second the training loop learns from.
 //!
-//! Arguments: backbone, batch, side in pixels, precision, device, steps per epoch, epochs. The pictures are noise, a
+//! Arguments: backbone, batch, side in pixels, precision, device, steps per epoch, epochs. The images are noise, a
 //! seventh larger than the crops, and are augmented as in the profile `paper`. Prints the images per second of every
 //! epoch.
 //!
@@ -12,7 +12,11 @@
 
 use std::ops::ControlFlow;
 
-use nets::{Event, Network, OptimizerKind, Pictures, Pool, Precision, Recipe, Schedule, View, fit};
+use cxr::{EvalCrop, Labels};
+use nets::{
+    Checkpoints, Event, Identity, ImageRecipe, Images, Network, OptimizerKind, Pool, Precision, Recipe, Schedule,
+    fit_network,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
@@ -28,18 +32,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (state >> 24) as u8
     };
     let pixels = (0..count * size * size).map(|_| grey()).collect();
-    let pictures = Pictures { size, pixels, targets: vec![[0.0; cxr::OUTPUTS]; count] };
-    let recipe = Recipe {
-        epochs: epochs.parse()?,
-        batch,
-        lr: 1e-3,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        optimizer: OptimizerKind::Sgd,
-        schedule: Schedule::Cosine,
-        warmup_epochs: 0,
-        crop: side,
-        view: View::Centre,
+    let images = Images { size, pixels, labels: vec![Labels::default(); count] };
+    let image_recipe = ImageRecipe {
+        input_px: side,
+        crop: EvalCrop::Centre,
         scale_min: 0.5,
         flip: true,
         rotate_deg: 7.0,
@@ -50,14 +46,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "tf32" => Precision::Tf32,
             _ => Precision::F32,
         },
+    };
+    let recipe = Recipe {
+        epochs: epochs.parse()?,
+        batch,
+        lr: 1e-3,
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        optimizer: OptimizerKind::Sgd,
+        schedule: Schedule::Cosine,
+        warmup_epochs: 0,
         seed: 1,
     };
     let device = nets::device(device)?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
-    let scratch = tempfile::tempdir()?;
-    let nothing = Pictures { size, ..Default::default() };
-    println!("{precision}, {}, {count} pictures of {size} px", nets::describe(&device));
-    fit(&mut network, &pictures, &nothing, &recipe, scratch.path(), &mut |event| {
+    let folder = tempfile::tempdir()?;
+    let checkpoints = Checkpoints { folder: folder.path(), others: &[], minutes: 10.0 };
+    let (data, start) = ("noise".to_owned(), "random".to_owned());
+    let identity = Identity { model: image_recipe.model(backbone, "max"), data, start, recipe };
+    let nothing = Images { size, ..Default::default() };
+    println!("{precision}, {}, {count} images of {size} px", nets::describe(&device));
+    fit_network(&mut network, &images, &nothing, &image_recipe, &identity, &checkpoints, &mut |event| {
         if let Event::Epoch { stats, .. } = event {
             println!("{}", stats.images_per_s);
         }

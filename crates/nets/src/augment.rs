@@ -1,20 +1,19 @@
-//! How a stored picture becomes a network input.
+//! How a stored image becomes a network input.
 //!
-//! A stored picture is `[size, size]` grey, an input `[side, side, 3]`: the grey value in each channel, scaled to 0..1,
+//! A stored image is `[size, size]` grey, an input `[side, side, 3]`: the grey value in each channel, scaled to 0..1,
 //! less ImageNet's mean, over its standard deviation. Training inputs follow torchvision's transforms (resized crop with
 //! antialiased bilinear resampling, horizontal flip, rotation, brightness, contrast), without their rounding to whole
-//! grey values in between. What is drawn for a picture depends on seed, epoch and its index alone, never on the order
-//! of work.
+//! grey values in between. The augmentation parameters of an image depend on seed, epoch and its index alone, never on
+//! the order of work.
 
 use std::ops::Range;
 
+use cxr::EvalFrame;
 use ops::augment::{AugmentParams, Colours};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-use serde::{Deserialize, Serialize};
 
-use crate::Recipe;
-use crate::params::unit;
+use crate::random::{random, unit};
+use crate::recipe::ImageRecipe;
 
 /// Mean and standard deviation of ImageNet's red, green and blue, of 1 (torchvision's reference recipes).
 pub(crate) const COLOURS: Colours = Colours { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
@@ -22,44 +21,21 @@ pub(crate) const COLOURS: Colours = Colours { mean: [0.485, 0.456, 0.406], devia
 /// Aspect ratios of a random resized crop (torchvision's `RandomResizedCrop`; Szegedy et al., CVPR 2015).
 const RATIO: Range<f64> = 3.0 / 4.0..4.0 / 3.0;
 
-/// How an evaluation input is taken from a stored picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum View {
-    /// The central square of the input's side, pixel for pixel: the paper's resize 256, centre crop 224.
-    Centre,
-    /// The whole picture, resized.
-    Whole,
+/// The parameters of an image's evaluation input.
+pub(crate) fn evaluation(index: usize, frame: EvalFrame) -> AugmentParams {
+    let (offset, side) = (frame.offset_px(), frame.side_px());
+    AugmentParams::crop(index, [offset, offset, side, side])
 }
 
-/// Draws for one purpose: `what` (at most 8 bytes) at `a`, `b` of a run with `seed`.
-pub(crate) fn random(what: &[u8], seed: u64, a: u64, b: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..what.len()].copy_from_slice(what);
-    for (part, value) in key[8..].chunks_exact_mut(8).zip([seed, a, b]) {
-        part.copy_from_slice(&value.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
-}
-
-/// How a picture of `size` px is seen in evaluation.
-pub(crate) fn evaluation(size: usize, index: usize, side: usize, view: View) -> AugmentParams {
-    let window = match view {
-        View::Centre => [(size.saturating_sub(side)) / 2, (size.saturating_sub(side)) / 2, side, side],
-        View::Whole => [0, 0, size, size],
-    };
-    AugmentParams::crop(index, window)
-}
-
-/// How a picture of `size` px is seen in an epoch of training.
-pub(crate) fn training(size: usize, index: usize, recipe: &Recipe, epoch: u64) -> AugmentParams {
-    let mut rng = random(b"augment", recipe.seed, epoch, index as u64);
+/// The augmentation parameters of an image of `size` px in an epoch of training.
+pub(crate) fn training(size: usize, index: usize, recipe: &ImageRecipe, seed: u64, epoch: u64) -> AugmentParams {
+    let mut rng = random(b"augment", seed, epoch, index as u64);
     // Every value is drawn whether used or not, so that one setting does not change another's draws.
     let window = window(size, recipe.scale_min, &mut rng);
     let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(&mut rng));
     AugmentParams {
         degrees: (2.0 * angle - 1.0) * recipe.rotate_deg,
-        flip: recipe.flip && flip < 0.5,
+        mirrored: recipe.flip && flip < 0.5,
         brightness: if recipe.brightness > 0.0 { factor(recipe.brightness, brightness) } else { 1.0 },
         contrast: if recipe.contrast > 0.0 { factor(recipe.contrast, contrast) } else { 1.0 },
         ..AugmentParams::crop(index, window)

@@ -1,88 +1,184 @@
-//! What a training must remember to continue: one file, replaced after every epoch.
+//! The state of a training on disk: one file, which every checkpoint replaces.
 //!
-//! A safetensors file with the weights (`net.NAME`), the optimiser's state (`optimizer.INDEX`) and the best epoch's
-//! weights (`best.NAME`). Its metadata say of which training it is, and hold the figures so far. Random draws need no
-//! memory: they follow from seed, epoch and picture.
+//! A safetensors file with the model's tensors (`model.NAME`), the optimiser's state (`optimizer.INDEX`) and, after the
+//! first epoch, the tensors of the best epoch (`best.NAME`). Its metadata are the [`Identity`] of the training and its
+//! [`Progress`]. Random streams need no memory: they follow from seed, epoch and example.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
-use crate::train::Best;
-use crate::{EpochStats, Error, Network, Optimizer, Recipe, Result, weights};
+use crate::canonical::canonical;
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+use crate::layers::params::Params;
+use crate::optimizer::Optimizer;
+use crate::progress::Progress;
+use crate::weights::safetensors::{read_metadata, read_safetensors, write_safetensors};
 
-const NAME: &str = "checkpoint.safetensors";
-const FORMAT: &str = "agcnn-checkpoint-1";
+/// Name of the checkpoint in the folder of a training.
+pub const NAME: &str = "checkpoint.safetensors";
 
-/// Where a training's checkpoint is, and of which training it must be.
-pub(crate) struct Checkpoint {
+const FORMAT: &str = "agcnn-checkpoint-2";
+
+/// Where to continue.
+#[derive(Debug)]
+pub(crate) struct Resumed {
+    pub(crate) progress: Progress,
+    /// The tensors of the best epoch; none before the first epoch is finished.
+    pub(crate) best: Vec<Tensor>,
+    /// The checkpoint of another training, if it is one.
+    pub(crate) from: Option<PathBuf>,
+}
+
+/// Writes the state of a training, atomically.
+///
+/// # Errors
+/// The disk, with the path; `path` then is as it was.
+pub(crate) fn write(
+    path: &Path,
+    identity: &Identity,
+    progress: &Progress,
+    params: &Params,
+    optimizer: &Optimizer,
+    best: &[Tensor],
+) -> Result<()> {
+    let (steps, state) = optimizer.state();
+    let metadata = BTreeMap::from([
+        ("format", FORMAT.to_owned()),
+        ("identity", canonical(&json!(identity))),
+        ("optimizer_steps", steps.to_string()),
+        ("progress", json!(progress).to_string()),
+    ]);
+    let mut tensors: Vec<(String, &Tensor)> = Vec::new();
+    tensors.extend(params.iter().map(|(name, tensor)| (format!("model.{name}"), tensor)));
+    tensors.extend(state.iter().enumerate().map(|(index, tensor)| (format!("optimizer.{index}"), tensor)));
+    tensors.extend(params.iter().zip(best).map(|((name, _), tensor)| (format!("best.{name}"), tensor)));
+    write_safetensors(path, tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)), &metadata)
+}
+
+/// Continues the training `identity`, whose epochs have `steps` steps: from the checkpoint `own` if there is one, else
+/// from that of `others` which has the most steps in common with it; `None` if it must start anew.
+///
+/// A damaged `own` is renamed to `*.damaged`, and damaged `others` are ignored.
+///
+/// # Errors
+/// `own` is of another training; the disk.
+pub(crate) fn resume(
+    own: &Path,
+    others: &[PathBuf],
+    identity: &Identity,
+    steps: usize,
+    params: &mut Params,
+    optimizer: &mut Optimizer,
+) -> Result<Option<Resumed>> {
+    if own.exists() {
+        match Header::read(own).and_then(|header| header.load_own(identity, steps, params, optimizer)) {
+            Ok(resumed) => return Ok(Some(resumed)),
+            Err(error @ (Error::Malformed { .. } | Error::Shape { .. })) => set_aside(own, &error)?,
+            Err(error) => return Err(error),
+        }
+    }
+    let mut candidates = Vec::new();
+    for path in others.iter().filter(|path| *path != own) {
+        match Header::read(path) {
+            Ok(header) if header.continues_as(identity, steps) => candidates.push(header),
+            Ok(_) => tracing::debug!("{}: checkpoint of another training", path.display()),
+            Err(error) => tracing::debug!("no checkpoint to continue from: {error}"),
+        }
+    }
+    candidates.sort_by_key(|header| std::cmp::Reverse(header.progress.done(steps)));
+    for header in candidates {
+        match header.load(params, optimizer) {
+            Ok(resumed) => return Ok(Some(Resumed { from: Some(header.path), ..resumed })),
+            Err(error) => tracing::debug!("no checkpoint to continue from: {error}"),
+        }
+    }
+    Ok(None)
+}
+
+fn set_aside(path: &Path, error: &Error) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    fs_err::rename(path, &name)?;
+    tracing::warn!("{error}; it is now {}, and the training starts anew", Path::new(&name).display());
+    Ok(())
+}
+
+/// The metadata of a checkpoint.
+struct Header {
     path: PathBuf,
-    training: String,
+    identity: Identity,
+    progress: Progress,
+    optimizer_steps: u64,
 }
 
-/// What is not a tensor.
-#[derive(Serialize, Deserialize)]
-struct Progress {
-    steps: u64,
-    epochs: Vec<EpochStats>,
-    best_epoch: u32,
-    best_auroc: Option<f64>,
-}
-
-impl Checkpoint {
-    pub(crate) fn new(scratch: &Path, recipe: &Recipe, pictures: usize, net: &Network) -> Result<Checkpoint> {
-        let (backbone, pool) = (net.backbone(), net.pool());
-        let training = serde_json::json!({
-            "backbone": backbone, "pool": pool, "pictures": pictures, "recipe": recipe,
-        });
-        Ok(Checkpoint { path: scratch.join(NAME), training: training.to_string() })
+impl Header {
+    fn read(path: &Path) -> Result<Header> {
+        let metadata = read_metadata(path)?;
+        let format = metadata.get("format").map_or("", String::as_str);
+        if format != FORMAT {
+            return Err(Error::malformed(path, format!("format {format:?}, expected {FORMAT:?}")));
+        }
+        Ok(Header {
+            path: path.to_owned(),
+            identity: field(path, &metadata, "identity")?,
+            progress: field(path, &metadata, "progress")?,
+            optimizer_steps: field(path, &metadata, "optimizer_steps")?,
+        })
     }
 
-    /// Writes the state after the last of `epochs`, atomically.
-    pub(crate) fn write(&self, net: &Network, optimizer: &Optimizer, epochs: &[EpochStats], best: &Best) -> Result<()> {
-        let (steps, state) = optimizer.state();
-        let progress = Progress { steps, epochs: epochs.to_vec(), best_epoch: best.epoch, best_auroc: best.auroc };
-        let metadata = BTreeMap::from([
-            ("format", FORMAT.to_owned()),
-            ("training", self.training.clone()),
-            ("progress", serde_json::json!(progress).to_string()),
-        ]);
-        let named = |prefix: &str, name: &str| format!("{prefix}.{name}");
-        let mut tensors: Vec<(String, &Tensor)> = Vec::new();
-        tensors.extend(net.tensors().map(|(name, tensor)| (named("net", name), tensor)));
-        tensors.extend(state.iter().enumerate().map(|(index, tensor)| (format!("optimizer.{index}"), tensor)));
-        tensors.extend(net.tensors().zip(&best.weights).map(|((name, _), tensor)| (named("best", name), tensor)));
-        weights::write_safetensors(&self.path, tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)), &metadata)
+    /// Whether training `identity` would have come to the same state.
+    fn continues_as(&self, identity: &Identity, steps: usize) -> bool {
+        self.identity.lineage() == identity.lineage()
+            && self.progress.is_sound(identity.recipe.epochs, steps)
+            && self.identity.recipe.same_rates(&identity.recipe, self.progress.done(steps), steps)
     }
 
-    /// Restores network and optimiser, and returns the epochs so far; `None` where there is no checkpoint.
-    pub(crate) fn read(&self, net: &mut Network, optimizer: &mut Optimizer) -> Result<Option<(Vec<EpochStats>, Best)>> {
-        if !self.path.exists() {
-            return Ok(None);
+    fn load_own(
+        &self,
+        identity: &Identity,
+        steps: usize,
+        params: &mut Params,
+        optimizer: &mut Optimizer,
+    ) -> Result<Resumed> {
+        if self.identity.key() != identity.key() {
+            let [got, expected] = [&self.identity, identity].map(|identity| canonical(&json!(identity)));
+            return Err(Error::ForeignCheckpoint { path: self.path.clone(), got, expected });
         }
-        let (tensors, metadata) = weights::read_safetensors(&self.path, net.device())?;
-        for (what, expected) in [("format", FORMAT), ("training", &self.training)] {
-            let got = metadata.get(what).map_or("", String::as_str);
-            if got != expected {
-                let (got, expected) = (got.to_owned(), expected.to_owned());
-                let (path, what) = (self.path.clone(), what.to_owned());
-                return Err(Error::ForeignCheckpoint { path, what, got, expected });
-            }
+        if !self.progress.is_sound(identity.recipe.epochs, steps) {
+            return Err(Error::malformed(&self.path, "metadata \"progress\" is not that of such a training"));
         }
-        let progress = metadata.get("progress").map_or("", String::as_str);
-        let progress: Progress = serde_json::from_str(progress)
-            .map_err(|error| Error::malformed(&self.path, format!("metadata \"progress\": {error}")))?;
-        let (weights, state) = (net.tensors().count(), optimizer.state().1.len());
-        if tensors.len() != 2 * weights + state {
-            let reason = format!("expected {} tensors, got {}", 2 * weights + state, tensors.len());
+        self.load(params, optimizer)
+    }
+
+    /// Restores model and optimiser; where this fails, they are as they were.
+    fn load(&self, params: &mut Params, optimizer: &mut Optimizer) -> Result<Resumed> {
+        let (tensors, _) = read_safetensors(&self.path, params.device())?;
+        let (count, state) = (params.len(), optimizer.state().1.len());
+        let best = if self.progress.best_epoch > 0 { count } else { 0 };
+        if tensors.len() != count + state + best {
+            let reason = format!("expected {} tensors, got {}", count + state + best, tensors.len());
             return Err(Error::malformed(&self.path, reason));
         }
         let mut tensors = tensors.into_iter().map(|(_, tensor)| tensor);
-        net.restore(tensors.by_ref().take(weights).collect())?;
-        optimizer.restore(progress.steps, tensors.by_ref().take(state).collect());
-        let best = Best { epoch: progress.best_epoch, auroc: progress.best_auroc, weights: tensors.collect() };
-        Ok(Some((progress.epochs, best)))
+        let model: Vec<Tensor> = tensors.by_ref().take(count).collect();
+        let state = tensors.by_ref().take(state).collect();
+        let best: Vec<Tensor> = tensors.collect();
+        params.check(&model)?;
+        if !best.is_empty() {
+            params.check(&best)?;
+        }
+        optimizer.restore(self.optimizer_steps, state)?;
+        params.replace(model)?;
+        Ok(Resumed { progress: self.progress.clone(), best, from: None })
     }
+}
+
+fn field<T: DeserializeOwned>(path: &Path, metadata: &HashMap<String, String>, name: &str) -> Result<T> {
+    let text = metadata.get(name).map_or("", String::as_str);
+    serde_json::from_str(text).map_err(|error| Error::malformed(path, format!("metadata {name:?}: {error}")))
 }

@@ -2,10 +2,7 @@
 
 use candle_core::Device;
 
-use crate::{Error, Result};
-
-/// What helps whoever asked for a device that is not there.
-pub const DEVICE_HINT: &str = "--device cpu computes without a GPU; for one, its driver must be there and the stages built by `just device=cuda build`";
+use crate::error::{Error, Result};
 
 /// The device called `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
@@ -78,10 +75,10 @@ mod tests {
 
     #[test]
     fn names() {
-        assert!(device("cpu").unwrap().is_Device::Cpu);
+        assert!(device("cpu").unwrap().is_cpu());
         let message = |name| device(name).unwrap_err().to_string();
         if cfg!(not(feature = "cuda")) {
-            assert!(device("auto").unwrap().is_Device::Cpu);
+            assert!(device("auto").unwrap().is_cpu());
             assert_eq!(message("cuda:1"), "no device \"cuda:1\": this build has no CUDA");
         }
         assert!(message("cuda:99").starts_with("no device \"cuda:99\": "));
@@ -94,7 +91,7 @@ mod tests {
     fn without_a_gpu_the_cpu_computes() {
         const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
         if std::env::var_os(VISIBLE).is_some_and(|devices| devices.is_empty()) {
-            assert!(device("auto").unwrap().is_Device::Cpu);
+            assert!(device("auto").unwrap().is_cpu());
             let message = device("cuda").unwrap_err().to_string();
             assert!(message.starts_with("no device \"cuda\": "), "{message}");
             assert!(message.contains("NO_DEVICE") && !message.contains('\n'), "{message}");

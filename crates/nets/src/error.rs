@@ -1,5 +1,6 @@
 //! What can go wrong, with path, value, expected and got.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Result of this crate.
@@ -37,7 +38,10 @@ pub enum Error {
         /// The values allowed.
         expected: String,
     },
-    /// Pictures, targets or tensors of another shape than the rest.
+    /// Nothing to train on.
+    #[error("no training examples: expected at least 1")]
+    Empty,
+    /// Images, labels or tensors of another shape than the rest.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {
         /// What has the shape.
@@ -48,10 +52,7 @@ pub enum Error {
         got: String,
     },
     /// The loss is NaN or infinite.
-    #[error(
-        "the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr}: \
-         training diverged; a lower learning rate or some warm-up epochs usually help"
-    )]
+    #[error("the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr}: training diverged")]
     Diverged {
         /// The loss.
         loss: f32,
@@ -62,22 +63,25 @@ pub enum Error {
         /// Learning rate of that step.
         lr: f64,
     },
-    /// The watcher asked to stop; the last epoch's checkpoint is on disk.
-    #[error("interrupted in epoch {epoch}")]
+    /// The watcher asked a training to stop; the checkpoint of the very step is on disk.
+    #[error("interrupted after {finished} finished epochs and {step} steps")]
     Interrupted {
-        /// Epoch, from 1.
-        epoch: u32,
+        /// Finished epochs.
+        finished: u32,
+        /// Finished steps of the epoch after them.
+        step: usize,
     },
-    /// A checkpoint of another training.
-    #[error("{}: checkpoint of another training: {what} is {got}, expected {expected}", path.display())]
+    /// The caller asked an evaluation to stop.
+    #[error("interrupted")]
+    Stopped,
+    /// The folder of a training has the checkpoint of another one.
+    #[error("{}: checkpoint of another training: {got}, expected {expected}", path.display())]
     ForeignCheckpoint {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs.
-        what: String,
-        /// Its value there.
+        /// Its training.
         got: String,
-        /// Its value here.
+        /// The training of the folder.
         expected: String,
     },
     /// A weights file for another network.
@@ -119,6 +123,37 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whose fault it is, hence the exit code of a program: `InvalidInput` is a wrong setting, `NotFound` a missing file,
+    /// `InvalidData` a file that is not what it should be, `Interrupted` a request to stop, `Other` anything else.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::UnknownName { .. } | Error::Device { .. } | Error::Setting { .. } => ErrorKind::InvalidInput,
+            Error::Io(error) if error.kind() == ErrorKind::NotFound => ErrorKind::NotFound,
+            Error::Empty
+            | Error::ForeignCheckpoint { .. }
+            | Error::Mismatch { .. }
+            | Error::Keys { .. }
+            | Error::Malformed { .. } => ErrorKind::InvalidData,
+            Error::Interrupted { .. } | Error::Stopped => ErrorKind::Interrupted,
+            Error::Shape { .. } | Error::Diverged { .. } | Error::Io(_) | Error::Tensor(_) => ErrorKind::Other,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Device { .. } => {
+                "--device cpu computes without a GPU; for one, its driver must be there and the stages built by \
+                 `just device=cuda build`"
+            }
+            Error::Empty => "prep's log says how the images were split",
+            Error::Diverged { .. } => "a lower learning rate or some warm-up epochs usually help",
+            Error::Interrupted { .. } | Error::Stopped => "run the same command again to continue",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
     pub(crate) fn malformed(path: &Path, reason: impl ToString) -> Error {
         Error::Malformed { path: path.to_owned(), reason: reason.to_string() }
     }

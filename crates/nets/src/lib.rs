@@ -1,46 +1,64 @@
-//! Backbones, heads, optimiser, augmentation, the one training loop, checkpoints, device.
+//! Networks, weights files, data loader, augmentation, optimisers, the one training loop, checkpoints, evaluation.
 //!
 //! A [`Network`] is a convolutional trunk ([`Backbone`]), a global pool ([`Pool`]) and a linear layer to the
-//! [`OUTPUTS`](cxr::OUTPUTS) logits. [`fit`] trains it on [`Pictures`] by a [`Recipe`]; [`score`] runs it over pictures.
+//! [`OUTPUTS`](cxr::OUTPUTS) logits. [`fit_network`] trains it on [`Images`], [`evaluate()`] runs it over images.
+//! [`fit`] trains anything that is [`Trainable`].
 //!
 //! | question | module |
 //! |---|---|
-//! | what is computed, and its gradient | [`network`], [`backbone`] |
-//! | a weights file of ours, or of torchvision or timm | [`weights`], [`import`] |
-//! | how a step changes the weights | [`optim`] |
-//! | how a stored picture becomes a network input | [`augment`] |
-//! | the loop | [`train`] |
+//! | what a layer computes, and its gradient | `layers` |
+//! | which networks there are | [`models`] |
+//! | a weights file of ours, or of torchvision or timm | [`weights`] |
+//! | images in memory; how they become batches of inputs | `data`, `augment`, `loader` |
+//! | learning rates and other settings | [`recipe`] |
+//! | the training loop; what it trains | [`train`], `train_network` |
+//! | when two trainings are the same, or one continues another | [`identity`], `checkpoint` |
+//! | outputs of a network for many images | [`mod@evaluate`] |
 //!
-//! Letters in shapes: `N` images in a batch, `S` side of a stored picture in px, `H W` side of a map, `K` channels of the
+//! Files import from those below them only, in this order: `train_network`, `train`, `checkpoint`, `identity`,
+//! `evaluate`, `loader`, `augment`, `data`, `models`, `optimizer`, `weights`, `layers`, `recipe`, and what has no layer
+//! of its own.
+//!
+//! Letters in shapes: `N` images in a batch, `S` side of a stored image in px, `H W` side of a map, `K` channels of the
 //! last map ([`Backbone::channels`]), 15 outputs. Activations are `[N, H, W, C]`, f32, contiguous; convolution weights
 //! are `[out, height, width, in]` in memory and torchvision's `[out, in, height, width]` on disk.
 //!
-//! Nothing here depends on the number of threads or on the order in which they finish: the same seed gives the same
-//! bits on the CPU.
+//! No result depends on the number of threads or on the order in which they finish: the same seed gives the same bits on
+//! the CPU.
 
-pub mod augment;
-pub mod backbone;
-
-pub mod import;
-pub mod network;
-pub mod optim;
+pub mod evaluate;
+pub mod identity;
+pub mod models;
+pub mod recipe;
 pub mod train;
 pub mod weights;
 
+mod augment;
+mod canonical;
 mod checkpoint;
-mod densenet;
+mod data;
+mod deferred;
 mod device;
 mod error;
-mod feed;
-mod params;
-mod resnet;
-mod units;
+mod layers;
+mod loader;
+mod optimizer;
+mod progress;
+mod random;
+mod train_network;
 
-pub use augment::View;
-pub use backbone::{Backbone, Pool};
-pub use device::{DEVICE_HINT, describe, device};
+pub use checkpoint::NAME as CHECKPOINT;
+pub use data::Images;
+pub use device::{describe, device};
 pub use error::{Error, Result};
-pub use network::{Evaluated, Grads, Network};
 pub use ops::memory::keep_freed_memory;
-pub use optim::{Optimizer, OptimizerKind, Schedule};
-pub use train::{EpochStats, Event, Fit, Pictures, Precision, Recipe, fit, score};
+pub use evaluate::{Maps, Scores, evaluate, evaluate_maps};
+pub use identity::Identity;
+pub use layers::params::Params;
+pub use models::backbone::{Backbone, Pool};
+pub use models::network::{Evaluated, Grads, Network};
+pub use optimizer::Optimizer;
+pub use progress::EpochStats;
+pub use recipe::{ImageRecipe, OptimizerKind, Precision, Recipe, Schedule};
+pub use train::{Checkpoints, Event, Examples, Fit, Trainable, Validation, fit};
+pub use train_network::fit_network;

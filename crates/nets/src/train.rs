@@ -1,173 +1,109 @@
 //! The one training loop.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
-use cxr::{OUTPUTS, metrics};
-use ops::augment::AugmentParams;
-use ops::transfer::Readback;
-use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
+use candle_core::Tensor;
+use cxr::{Labels, OUTPUTS, metrics};
 
-use crate::augment::{evaluation, random, training};
-use crate::checkpoint::Checkpoint;
-use crate::feed::Feed;
-use crate::optim::rate;
-use crate::{Error, Evaluated, Network, Optimizer, OptimizerKind, Result, Schedule, View};
+use crate::checkpoint;
+use crate::deferred::DeferredReadback;
+use crate::error::{Error, Result};
+use crate::evaluate::mean_loss;
+use crate::identity::Identity;
+use crate::layers::params::Params;
+use crate::optimizer::Optimizer;
+use crate::progress::{EpochStats, Progress};
+use crate::random::order;
 
-/// How to train.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recipe {
-    /// Passes over the training pictures.
-    pub epochs: usize,
-    /// Images per step; the last step of an epoch takes what remains.
-    pub batch: usize,
-    /// Learning rate.
-    pub lr: f64,
-    /// Momentum of SGD; AdamW's first beta.
-    pub momentum: f64,
-    /// Weight decay: added to the gradient by SGD, decoupled in AdamW.
-    pub weight_decay: f64,
-    /// The update rule.
-    pub optimizer: OptimizerKind,
-    /// How the learning rate falls.
-    pub schedule: Schedule,
-    /// Epochs in which the learning rate rises linearly, step by step.
-    pub warmup_epochs: usize,
-    /// Side of the network's input in px.
-    pub crop: usize,
-    /// How an evaluation input is taken from a picture.
-    pub view: View,
-    /// Smallest area of a random resized crop, as a share of the picture; 1 turns cropping off.
-    pub scale_min: f64,
-    /// Whether half the inputs are mirrored.
-    pub flip: bool,
-    /// Largest rotation in degrees, to both sides.
-    pub rotate_deg: f64,
-    /// Largest change of brightness: the factor is in `1 - b ..= 1 + b`.
-    pub brightness: f64,
-    /// Largest change of contrast: the factor is in `1 - c ..= 1 + c`.
-    pub contrast: f64,
-    /// In what numbers a training step computes.
-    pub precision: Precision,
-    /// Seed of the order of the pictures and of their augmentation.
-    pub seed: u64,
+/// The end of an epoch gets a checkpoint unless writing them would take more than one part in so many of the time.
+const TIMES_AS_LONG: u32 = 20;
+
+/// Training examples, in batches.
+pub trait Examples {
+    /// Inputs and targets of some examples, on the model's device.
+    type Batch;
+
+    /// The number of training examples.
+    fn count(&self) -> usize;
+
+    /// Makes batches of `batch` examples for an epoch, counted from 0, in the `order` given, and passes them to `take`.
+    ///
+    /// # Errors
+    /// What `take` returns, at once; if a batch cannot be made.
+    fn batches(
+        &self,
+        epoch: usize,
+        order: &[usize],
+        batch: usize,
+        take: &mut dyn FnMut(Self::Batch) -> Result<()>,
+    ) -> Result<()>;
 }
 
-/// In what numbers a training step stores activations and their gradients, and multiplies. Weights, statistics and sums
-/// are `f32`. Evaluation computes in `f32` on a CPU, and in the same numbers as training on CUDA.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// `f32`.
-    #[default]
-    F32,
-    /// `f32`, with factors rounded to three digits by the tensor cores of a CUDA device; `F32` on a CPU.
-    Tf32,
-    /// bf16, with three digits: half the memory, and faster on CUDA and on a CPU that has instructions for it
-    /// (AVX512-BF16), slower on other CPUs.
-    Bf16,
-    /// `Bf16` where it is fast: on CUDA, and on a CPU that has instructions for it; `F32` elsewhere.
-    Auto,
+/// A model that [`fit`] can train on `D`.
+pub trait Trainable<D: Examples> {
+    /// Its tensors.
+    fn params(&self) -> &Params;
+
+    /// Its tensors, to be changed: whatever the model has derived from them is stale.
+    fn params_mut(&mut self) -> &mut Params;
+
+    /// The mean loss of a batch, a scalar on the model's device, and the gradients of the trained tensors in their order.
+    ///
+    /// # Errors
+    /// Inputs of another shape than the model's.
+    fn loss_and_grads(&mut self, batch: D::Batch) -> Result<(Tensor, Vec<Tensor>)>;
+
+    /// The model's logits for the validation examples. `go_on` gets the number of examples that are done, now and then.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if `go_on` breaks.
+    fn validate(&self, data: &D, go_on: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Validation>;
 }
 
-impl Precision {
-    /// What it means on a device.
-    pub fn on(self, device: &Device) -> Precision {
-        match self {
-            Precision::Auto if device.is_cuda() || ops::has_bf16() => Precision::Bf16,
-            Precision::Auto => Precision::F32,
-            Precision::Tf32 if !device.is_cuda() => Precision::F32,
-            chosen => chosen,
-        }
-    }
+/// Logits and labels of the validation examples; both are empty where there are no such examples.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Validation {
+    /// By example.
+    pub logits: Vec<[f32; OUTPUTS]>,
+    /// By example.
+    pub labels: Vec<Labels>,
+}
 
-    /// The name in configurations.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
-            Precision::Auto => "auto",
-        }
+impl Validation {
+    /// Mean loss and mean AUROC, where they are defined.
+    fn metrics(&self) -> (Option<f64>, Option<f64>) {
+        let loss = (!self.labels.is_empty()).then(|| mean_loss(&self.logits, &self.labels));
+        (loss, metrics::mean_auroc(&self.logits, &self.labels).value)
     }
 }
 
-/// Pictures in memory with their targets.
-#[derive(Debug, Clone, Default)]
-pub struct Pictures {
-    /// Side in px.
-    pub size: usize,
-    /// `[N, size, size]` grey.
-    pub pixels: Vec<u8>,
-    /// 0 or 1 per output, by picture.
-    pub targets: Vec<[f32; OUTPUTS]>,
+/// Where checkpoints are.
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoints<'a> {
+    /// The folder of this training, for [`CHECKPOINT`](crate::CHECKPOINT).
+    pub folder: &'a Path,
+    /// Checkpoint files of other trainings, which are only read.
+    pub others: &'a [PathBuf],
+    /// Minutes between two checkpoints inside an epoch; 0 writes one after every step.
+    pub minutes: f64,
 }
 
-impl Pictures {
-    /// The grey values of one picture, `[size, size]`.
-    pub fn picture(&self, index: usize) -> &[u8] {
-        let pixels = self.size * self.size;
-        &self.pixels[index * pixels..][..pixels]
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.targets.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.targets.is_empty()
-    }
-
-    pub(crate) fn check(&self, what: &str) -> Result<()> {
-        let expected = self.len() * self.size * self.size;
-        if self.pixels.len() == expected {
-            return Ok(());
-        }
-        let shape = format!("{} bytes of {} pictures of {} px", expected, self.len(), self.size);
-        Err(Error::shape(format!("{what} pictures"), shape, self.pixels.len()))
-    }
-}
-
-/// One epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochStats {
-    /// From 1.
-    pub epoch: u32,
-    /// Learning rate of its last step.
-    pub lr: f64,
-    /// Mean loss over the training pictures as they were seen.
-    pub train_loss: f64,
-    /// Mean loss over the validation pictures; `None` without any.
-    pub validation_loss: Option<f64>,
-    /// Mean AUROC over those of the 14 findings where it is defined; `None` if nowhere.
-    pub validation_auroc: Option<f64>,
-    /// Wall-clock seconds of training (validation not included).
-    pub seconds: f64,
-    /// Training pictures per second.
-    pub images_per_s: f64,
-}
-
-impl EpochStats {
-    /// The figures by their TensorBoard names, without those that are undefined.
-    pub fn scalars(&self) -> Vec<(&'static str, f64)> {
-        let sure = [("loss/train", self.train_loss), ("lr", self.lr), ("images_per_s", self.images_per_s)];
-        let maybe = [("loss/validation", self.validation_loss), ("auroc/validation", self.validation_auroc)];
-        sure.into_iter().chain(maybe.into_iter().filter_map(|(tag, value)| Some((tag, value?)))).collect()
-    }
-}
-
-/// What [`fit`] tells its watcher.
+/// News of a training, for its watcher.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A checkpoint was found; these epochs are done.
-    Resumed(&'a [EpochStats]),
+    /// A checkpoint was found.
+    Resumed {
+        /// The finished epochs.
+        epochs: &'a [EpochStats],
+        /// Finished steps of the epoch after them.
+        step: usize,
+        /// Finished steps in all.
+        done: usize,
+        /// The checkpoint, where it is that of another training.
+        from: Option<&'a Path>,
+    },
     /// A step is done.
     Step {
         /// Epoch, from 1.
@@ -176,279 +112,213 @@ pub enum Event<'a> {
         step: usize,
         /// Steps per epoch.
         steps: usize,
+        /// Examples of the step.
+        examples: usize,
         /// Loss of the step.
         loss: f32,
         /// Its learning rate.
         lr: f64,
     },
-    /// An epoch is done and its checkpoint is on disk.
+    /// Some validation examples are done.
+    Validation {
+        /// Epoch, from 1.
+        epoch: u32,
+        /// Validation examples done in this epoch.
+        examples: usize,
+    },
+    /// An epoch is done.
     Epoch {
         /// Its figures.
         stats: &'a EpochStats,
+        /// Steps per epoch.
+        steps: usize,
         /// Whether it is the best so far.
         best: bool,
     },
 }
 
-/// What a training was.
+/// The result of a training, beside the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     /// All epochs.
     pub epochs: Vec<EpochStats>,
-    /// The epoch whose weights the network now has, from 1.
+    /// The epoch whose weights the model now has, from 1.
     pub best_epoch: u32,
 }
 
-/// Trains `net`; at the end it has the weights of the best epoch: that with the highest mean AUROC on `validation`, the
-/// first of equals; the last epoch where none has one.
+/// Trains `model` by the recipe of `identity`; at the end it has the weights of the best epoch: that with the highest
+/// mean AUROC on validation, the first of equals; the last epoch where none is defined.
 ///
-/// A checkpoint is written to the folder `scratch` after every epoch. Called again with the same arguments, it continues
-/// after the last one and ends with the weights, bit for bit, of an uninterrupted call. `watch` may stop it after any
-/// step.
+/// The model must have the initial weights that `identity` names. A checkpoint is written at the end of epochs, every
+/// [`Checkpoints::minutes`], and when `watch` asks to stop, which it may do after any step and any part of a validation.
+/// Called again with the same arguments, `fit` continues after the last finished step and ends with the weights and the
+/// learning curve, bit for bit, of an uninterrupted call.
+///
+/// Without a checkpoint of its own it continues from that of [`Checkpoints::others`] which has come furthest as this
+/// training would have: of the same [`Identity::lineage`], with the same learning rate in every step done.
 ///
 /// # Errors
-/// No pictures; a recipe that cannot be; a loss that is not finite; [`Error::Interrupted`] if `watch` said so; a
-/// checkpoint of another training in `scratch`; the disk.
-pub fn fit(
-    net: &mut Network,
-    train: &Pictures,
-    validation: &Pictures,
-    recipe: &Recipe,
-    scratch: &Path,
+/// No examples; a recipe that cannot be; a loss that is not finite; [`Error::Interrupted`] if `watch` broke; a checkpoint
+/// of another training in the folder; the disk.
+pub fn fit<D: Examples, M: Trainable<D>>(
+    model: &mut M,
+    data: &D,
+    identity: &Identity,
+    checkpoints: &Checkpoints,
     watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Fit> {
-    train.check("training")?;
-    validation.check("validation")?;
-    recipe.check(net, train)?;
-    net.set_precision(recipe.precision)?;
-    let mut optimizer = net.optimizer(recipe.optimizer, recipe.momentum, recipe.weight_decay)?;
-    let mut best = Best { epoch: 0, auroc: None, weights: Vec::new() };
-    let mut epochs: Vec<EpochStats> = Vec::new();
-    let checkpoint = Checkpoint::new(scratch, recipe, train.len(), net)?;
-    if let Some(saved) = checkpoint.read(net, &mut optimizer)? {
-        (epochs, best) = saved;
-        if watch(Event::Resumed(&epochs)).is_break() {
-            return Err(Error::Interrupted { epoch: epochs.len() as u32 });
-        }
+    let recipe = &identity.recipe;
+    recipe.check()?;
+    if data.count() == 0 {
+        return Err(Error::Empty);
     }
-
-    let feeds = [train, validation].map(|pictures| Feed::new(pictures, net.device()));
-    let [train_feed, validation_feed] = feeds;
-    let (train_feed, validation_feed) = (train_feed?, validation_feed?);
-    for epoch in epochs.len()..recipe.epochs {
-        let (train_loss, lr, seconds) = train_epoch(net, &mut optimizer, &train_feed, recipe, epoch, watch)?;
-        let (validation_loss, validation_auroc) = validate(net, &validation_feed, recipe)?;
-        let stats = EpochStats {
-            epoch: epoch as u32 + 1,
-            lr,
-            train_loss,
-            validation_loss,
-            validation_auroc,
-            seconds,
-            images_per_s: train.len() as f64 / seconds.max(1e-9),
-        };
-        let improved = match (validation_auroc, best.auroc) {
-            (Some(new), Some(old)) => new > old,
-            (None, Some(_)) => false,
-            (_, None) => true,
-        };
-        if improved {
-            best = Best { epoch: stats.epoch, auroc: validation_auroc, weights: net.snapshot()? };
-        }
-        epochs.push(stats);
-        checkpoint.write(net, &optimizer, &epochs, &best)?;
-        let stats = &epochs[epoch];
-        let last = epoch + 1 == recipe.epochs;
-        if watch(Event::Epoch { stats, best: improved }).is_break() && !last {
-            return Err(Error::Interrupted { epoch: stats.epoch });
-        }
+    let optimizer = Optimizer::new(recipe.optimizer, recipe.momentum, recipe.weight_decay, model.params())?;
+    let mut training = Training {
+        steps: data.count().div_ceil(recipe.batch),
+        model,
+        data,
+        identity,
+        optimizer,
+        progress: Progress::default(),
+        best: Vec::new(),
+        path: checkpoints.folder.join(checkpoint::NAME),
+        between: Duration::try_from_secs_f64(60.0 * checkpoints.minutes).unwrap_or(Duration::MAX),
+        saved: Instant::now(),
+        writing: Duration::ZERO,
+        watch,
+        stop: false,
+    };
+    training.resume(checkpoints.others)?;
+    while training.progress.epochs.len() < recipe.epochs {
+        training.epoch()?;
     }
-    net.restore(best.weights)?;
-    Ok(Fit { epochs, best_epoch: best.epoch })
+    let Training { model, progress, best, .. } = training;
+    model.params_mut().replace(best)?;
+    Ok(Fit { epochs: progress.epochs, best_epoch: progress.best_epoch })
 }
 
-/// The best epoch so far.
-#[derive(Debug)]
-pub(crate) struct Best {
-    pub(crate) epoch: u32,
-    pub(crate) auroc: Option<f64>,
-    pub(crate) weights: Vec<Tensor>,
+/// A training under way.
+struct Training<'a, M, D> {
+    model: &'a mut M,
+    data: &'a D,
+    identity: &'a Identity,
+    optimizer: Optimizer,
+    /// Steps per epoch.
+    steps: usize,
+    progress: Progress,
+    /// The tensors of the best epoch.
+    best: Vec<Tensor>,
+    /// The checkpoint.
+    path: PathBuf,
+    /// Time between two checkpoints inside an epoch.
+    between: Duration,
+    /// When the last checkpoint was written.
+    saved: Instant,
+    /// How long that took.
+    writing: Duration,
+    watch: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    /// Whether the watcher asked to stop.
+    stop: bool,
 }
 
-impl Recipe {
-    fn check(&self, net: &Network, train: &Pictures) -> Result<()> {
-        let wrong = |key, got: String, expected: &str| {
-            let expected = expected.to_owned();
-            Err(Error::Setting { key, got, expected })
-        };
-        if train.is_empty() {
-            return Err(Error::shape("training pictures", "at least 1", 0));
+impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
+    fn resume(&mut self, others: &[PathBuf]) -> Result<()> {
+        let (params, optimizer) = (self.model.params_mut(), &mut self.optimizer);
+        let resumed = checkpoint::resume(&self.path, others, self.identity, self.steps, params, optimizer)?;
+        if let Some(resumed) = resumed {
+            (self.progress, self.best) = (resumed.progress, resumed.best);
+            let (step, done) = (self.progress.step, self.progress.done(self.steps));
+            let event = Event::Resumed { epochs: &self.progress.epochs, step, done, from: resumed.from.as_deref() };
+            self.stop = (self.watch)(event).is_break();
         }
-        if self.epochs == 0 {
-            return wrong("epochs", "0".into(), "at least 1");
-        }
-        if self.batch == 0 {
-            return wrong("batch", "0".into(), "at least 1");
-        }
-        if self.warmup_epochs > self.epochs {
-            return wrong("warmup_epochs", self.warmup_epochs.to_string(), "at most the epochs");
-        }
-        if !(self.scale_min > 0.0 && self.scale_min <= 1.0) {
-            return wrong("scale_min", self.scale_min.to_string(), "above 0, at most 1");
-        }
-        let least = net.backbone().min_side();
-        if self.crop < least {
-            return wrong("crop", self.crop.to_string(), &format!("at least {least}, what {} needs", net.backbone()));
-        }
-        Ok(())
+        // The state is on disk already.
+        if self.stop { Err(self.interrupted()) } else { Ok(()) }
     }
-}
 
-/// Mean loss, last learning rate and seconds of one pass, `epoch` from 0.
-fn train_epoch(
-    net: &mut Network,
-    optimizer: &mut Optimizer,
-    feed: &Feed,
-    recipe: &Recipe,
-    epoch: usize,
-    watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
-) -> Result<(f64, f64, f64)> {
-    let start = Instant::now();
-    let pictures = feed.pictures();
-    let mut order: Vec<usize> = (0..pictures.len()).collect();
-    order.shuffle(&mut random(b"order", recipe.seed, epoch as u64, 0));
-    let draws: Vec<AugmentParams> =
-        order.iter().map(|&index| training(pictures.size, index, recipe, epoch as u64)).collect();
-    let steps = order.len().div_ceil(recipe.batch);
-    let (mut sum, mut lr) = (0.0, recipe.lr);
-    let mut seen = |step: usize, (count, lr): (usize, f64), loss: Vec<f32>| {
-        let (epoch, step, loss) = (epoch as u32 + 1, step + 1, loss[0]);
+    /// Trains the rest of an epoch, and validates.
+    fn epoch(&mut self) -> Result<()> {
+        let (data, recipe) = (self.data, &self.identity.recipe);
+        let epoch = self.progress.epochs.len();
+        let order = order(data.count(), recipe.seed, epoch);
+        let first = self.progress.step;
+        let (before, clock) = (self.progress.seconds, Instant::now());
+        let mut losses = DeferredReadback::new(self.model.params().device());
+        let mut started = first;
+        let rest = order.get(first * recipe.batch..).unwrap_or_default();
+        data.batches(epoch, rest, recipe.batch, &mut |batch| {
+            let lr = recipe.rate(epoch, started, self.steps);
+            let (loss, grads) = self.model.loss_and_grads(batch)?;
+            self.optimizer.step(self.model.params_mut(), &grads, lr)?;
+            losses.push((started, lr), [loss], &mut |step, [loss]| self.finished(step, loss[0]))?;
+            started += 1;
+            if self.stop || self.saved.elapsed() >= self.between {
+                losses.drain(&mut |step, [loss]| self.finished(step, loss[0]))?;
+                self.progress.seconds = before + clock.elapsed().as_secs_f64();
+                self.save_or_stop()?;
+            }
+            Ok(())
+        })?;
+        losses.drain(&mut |step, [loss]| self.finished(step, loss[0]))?;
+        self.progress.seconds = before + clock.elapsed().as_secs_f64();
+        if self.stop {
+            self.save_or_stop()?;
+        }
+        self.validate()
+    }
+
+    /// The loss of a step, counted from 0, has arrived.
+    fn finished(&mut self, (step, lr): (usize, f64), loss: f32) -> Result<()> {
+        let (epoch, steps, batch) = (self.progress.epochs.len() as u32 + 1, self.steps, self.identity.recipe.batch);
+        let (examples, step) = (batch.min(self.data.count() - step * batch), step + 1);
         if !loss.is_finite() {
             return Err(Error::Diverged { loss, epoch, step, lr });
         }
-        sum += f64::from(loss) * count as f64;
-        if watch(Event::Step { epoch, step, steps, loss, lr }).is_break() {
-            return Err(Error::Interrupted { epoch: epoch - 1 });
+        self.progress.loss_sum += f64::from(loss) * examples as f64;
+        (self.progress.step, self.progress.lr) = (step, lr);
+        self.stop |= (self.watch)(Event::Step { epoch, step, steps, examples, loss, lr }).is_break();
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<()> {
+        let epoch = self.progress.epochs.len() as u32 + 1;
+        let watch = &mut self.watch;
+        let validation =
+            self.model.validate(self.data, &mut |examples| watch(Event::Validation { epoch, examples }));
+        let validation = match validation {
+            Err(Error::Stopped) => {
+                self.stop = true;
+                return self.save_or_stop();
+            }
+            validation => validation?,
+        };
+        let (loss, auroc) = validation.metrics();
+        let best = self.progress.end_epoch(self.data.count(), loss, auroc);
+        if best {
+            self.best = self.model.params().snapshot()?;
+        }
+        let last = epoch as usize == self.identity.recipe.epochs;
+        if let Some(stats) = self.progress.epochs.last() {
+            self.stop = (self.watch)(Event::Epoch { stats, steps: self.steps, best }).is_break() && !last;
+        }
+        if self.stop || last || self.saved.elapsed() >= (TIMES_AS_LONG * self.writing).min(self.between) {
+            self.save_or_stop()?;
         }
         Ok(())
-    };
-    let mut losses = Behind::new(net.device());
-    feed.each(&draws, recipe.crop, recipe.batch, net.activations(), &mut |step, x, targets| {
-        lr = rate(recipe, epoch, step, steps);
-        let (loss, grads) = net.loss_and_grads(&x, &targets)?;
-        net.update(optimizer, &grads, lr)?;
-        losses.push((x.dim(0)?, lr), &[loss], &mut |step, of, mut loss| seen(step, of, loss.swap_remove(0)))
-    })?;
-    losses.finish(&mut |step, of, mut loss| seen(step, of, loss.swap_remove(0)))?;
-    Ok((sum / order.len() as f64, lr, start.elapsed().as_secs_f64()))
-}
-
-/// Mean loss and mean AUROC on the validation pictures.
-fn validate(net: &Network, feed: &Feed, recipe: &Recipe) -> Result<(Option<f64>, Option<f64>)> {
-    let pictures = feed.pictures();
-    if pictures.is_empty() {
-        return Ok((None, None));
-    }
-    let mut logits: Vec<[f32; OUTPUTS]> = Vec::with_capacity(pictures.len());
-    let what = |evaluated: &Evaluated| Ok(vec![evaluated.logits.clone()]);
-    score_feed(net, feed, recipe.crop, recipe.view, recipe.batch, &what, &mut |_, values| {
-        logits.extend(values[0].as_chunks().0);
-        Ok(())
-    })?;
-    let terms = logits.as_flattened().iter().zip(pictures.targets.as_flattened()).map(|(&logit, &target)| {
-        let (logit, target) = (f64::from(logit), f64::from(target));
-        logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p()
-    });
-    let loss = terms.sum::<f64>() / (logits.len() * OUTPUTS) as f64;
-    let findings = (0..OUTPUTS - 1).map(|output| {
-        let scores: Vec<f32> = logits.iter().map(|row| row[output]).collect();
-        let positives: Vec<bool> = pictures.targets.iter().map(|row| row[output] == 1.0).collect();
-        metrics::auroc(&scores, &positives)
-    });
-    Ok((Some(loss), metrics::Mean::of(findings).value))
-}
-
-/// Runs `net` over `pictures` in order, in batches of `batch`; `each` gets the index of the batch's first picture and the
-/// values of the tensors, of `f32`, that `what` takes from the network's answer.
-///
-/// # Errors
-/// A `crop` that [`View::Centre`] cannot cut from the pictures; what `what` and `each` return.
-pub fn score(
-    net: &Network,
-    pictures: &Pictures,
-    crop: usize,
-    view: View,
-    batch: usize,
-    what: &dyn Fn(&Evaluated) -> Result<Vec<Tensor>>,
-    each: &mut dyn FnMut(usize, Vec<Vec<f32>>) -> Result<()>,
-) -> Result<()> {
-    score_feed(net, &Feed::new(pictures, net.device())?, crop, view, batch, what, each)
-}
-
-fn score_feed(
-    net: &Network,
-    feed: &Feed,
-    crop: usize,
-    view: View,
-    batch: usize,
-    what: &dyn Fn(&Evaluated) -> Result<Vec<Tensor>>,
-    each: &mut dyn FnMut(usize, Vec<Vec<f32>>) -> Result<()>,
-) -> Result<()> {
-    let pictures = feed.pictures();
-    pictures.check("evaluated")?;
-    if view == View::Centre && crop > pictures.size && !pictures.is_empty() {
-        let expected = format!("at most {}, the side of the pictures", pictures.size);
-        return Err(Error::Setting { key: "crop", got: crop.to_string(), expected });
-    }
-    let draws: Vec<AugmentParams> =
-        (0..pictures.len()).map(|index| evaluation(pictures.size, index, crop, view)).collect();
-    let mut answers = Behind::new(net.device());
-    let mut first = 0;
-    feed.each(&draws, crop, batch.max(1), net.activations(), &mut |_, x, _| {
-        let of = first;
-        first += x.dim(0)?;
-        answers.push(of, &what(&net.forward_eval(&x)?)?, &mut |_, first, values| each(first, values))
-    })?;
-    answers.finish(&mut |_, first, values| each(first, values))
-}
-
-/// Values on their way from the device: they are read while it computes the next ones.
-struct Behind<T> {
-    /// How many steps may be on their way when another one has been started: a CPU has computed them already.
-    most: usize,
-    started: usize,
-    waiting: VecDeque<(usize, T, Vec<Readback>)>,
-}
-
-impl<T> Behind<T> {
-    fn new(device: &Device) -> Self {
-        Behind { most: usize::from(device.is_cuda()), started: 0, waiting: VecDeque::new() }
     }
 
-    /// Starts reading `tensors`; gives `take` what has arrived of earlier ones, counted from 0.
-    fn push(
-        &mut self,
-        of: T,
-        tensors: &[Tensor],
-        take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>,
-    ) -> Result<()> {
-        let readings = tensors.iter().map(Readback::start).collect::<candle_core::Result<_>>()?;
-        self.waiting.push_back((self.started, of, readings));
-        self.started += 1;
-        self.arrive(self.most, take)
+    /// Writes a checkpoint of the last finished step.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the watcher asked to stop; the disk.
+    fn save_or_stop(&mut self) -> Result<()> {
+        let Training { path, identity, progress, model, optimizer, best, .. } = self;
+        let clock = Instant::now();
+        checkpoint::write(path, identity, progress, model.params(), optimizer, best)?;
+        (self.saved, self.writing) = (Instant::now(), clock.elapsed());
+        if self.stop { Err(self.interrupted()) } else { Ok(()) }
     }
 
-    fn finish(mut self, take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>) -> Result<()> {
-        self.arrive(0, take)
-    }
-
-    fn arrive(&mut self, most: usize, take: &mut dyn FnMut(usize, T, Vec<Vec<f32>>) -> Result<()>) -> Result<()> {
-        while self.waiting.len() > most
-            && let Some((index, of, readings)) = self.waiting.pop_front()
-        {
-            let values = readings.into_iter().map(Readback::wait).collect::<candle_core::Result<_>>()?;
-            take(index, of, values)?;
-        }
-        Ok(())
+    fn interrupted(&self) -> Error {
+        Error::Interrupted { finished: self.progress.epochs.len() as u32, step: self.progress.step }
     }
 }

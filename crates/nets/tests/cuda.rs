@@ -2,12 +2,14 @@
 
 #![cfg(feature = "cuda")]
 
+mod common;
+
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use cxr::OUTPUTS;
-use nets::{Error, Event, Fit, Network, OptimizerKind, Pictures, Pool, Precision, Recipe, Schedule, View, fit, score};
+use common::{Training, frame, images, recipe};
+use cxr::{EvalCrop, OUTPUTS};
+use nets::{Error, Network, OptimizerKind, Pool, Precision, Recipe, Scores};
 
 fn cuda() -> Device {
     nets::device("cuda").unwrap()
@@ -82,58 +84,11 @@ fn steps_in_bf16_are_as_close_to_f32_as_the_cpus() {
     }
 }
 
-/// Noise with bright squares at the left (output 0) or at the right (output 1).
-fn pictures(count: usize, size: usize) -> Pictures {
-    let mut state = 1u32;
-    let mut pictures = Pictures { size, ..Default::default() };
-    for index in 0..count {
-        let mut targets = [0.0; OUTPUTS];
-        targets[0] = f32::from(u8::from(index % 2 == 0));
-        targets[1] = f32::from(u8::from(index % 3 == 0));
-        for y in 0..size {
-            for x in 0..size {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let left = targets[0] == 1.0 && x < size / 3 && y < size / 2;
-                let right = targets[1] == 1.0 && x > 2 * size / 3 && y < size / 2;
-                pictures.pixels.push((state >> 26) as u8 + if left || right { 180 } else { 40 });
-            }
-        }
-        pictures.targets.push(targets);
-    }
-    pictures
-}
-
-fn recipe() -> Recipe {
-    Recipe {
-        epochs: 2,
-        batch: 5,
-        lr: 0.01,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        optimizer: OptimizerKind::Sgd,
-        schedule: Schedule::Step { every: 20, factor: 0.1 },
-        warmup_epochs: 0,
-        crop: 20,
-        view: View::Centre,
-        scale_min: 0.5,
-        flip: true,
-        rotate_deg: 15.0,
-        brightness: 0.2,
-        contrast: 0.3,
-        precision: Precision::F32,
-        seed: 7,
-    }
-}
-
-/// Trains, and is interrupted after so many steps; the network, and what became of it.
-fn train(device: &Device, folder: &Path, recipe: &Recipe, stop_after: usize) -> (Network, Result<Fit, Error>) {
-    let mut network = Network::new("mini".parse().unwrap(), Pool::Max, 3, device).unwrap();
-    let mut left = stop_after;
-    let fitted = fit(&mut network, &pictures(22, 24), &pictures(8, 24), recipe, folder, &mut |event| {
-        left -= usize::from(matches!(event, Event::Step { .. }) && left > 0);
-        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    (network, fitted)
+fn training(device: &Device) -> Training {
+    let mut training = Training::new(Recipe { epochs: 2, batch: 5, lr: 0.01, warmup_epochs: 0, ..recipe(OptimizerKind::Sgd) });
+    training.device = device.clone();
+    (training.images.scale_min, training.images.rotate_deg) = (0.5, 15.0);
+    training
 }
 
 /// The device augments as the CPU does; that shows in the losses of every epoch.
@@ -141,26 +96,26 @@ fn train(device: &Device, folder: &Path, recipe: &Recipe, stop_after: usize) -> 
 fn trainings_agree_with_the_cpu() {
     let losses = |device: &Device| -> Vec<f32> {
         let folder = tempfile::tempdir().unwrap();
-        let (_, fitted) = train(device, folder.path(), &recipe(), usize::MAX);
-        fitted.unwrap().epochs.iter().flat_map(|e| [e.train_loss as f32, e.validation_loss.unwrap() as f32]).collect()
+        let (_, fitted) = training(device).finish(folder.path());
+        fitted.epochs.iter().flat_map(|e| [e.train_loss as f32, e.validation_loss.unwrap() as f32]).collect()
     };
     let (got, expected) = (losses(&cuda()), losses(&Device::Cpu));
     assert!(distance(&got, &expected) < 1e-3, "{got:?}, expected {expected:?}");
 }
 
-/// Weights are f32 on disk, whatever computed them: what one device began, another ends.
+/// Weights are f32 on disk, whatever computed them: one device ends what another began.
 #[test]
 fn checkpoints_move_between_devices() {
-    let weights = |network: &Network| network.trained().flat_map(|(_, tensor)| values(tensor)).collect::<Vec<_>>();
+    let weights = |network: &Network| network.trained().unwrap().iter().flat_map(|(_, t)| values(t)).collect::<Vec<_>>();
     let whole = tempfile::tempdir().unwrap();
-    let (expected, fitted) = train(&Device::Cpu, whole.path(), &recipe(), usize::MAX);
-    fitted.unwrap();
+    let (expected, _) = training(&Device::Cpu).finish(whole.path());
     for [first, second] in [[cuda(), Device::Cpu], [Device::Cpu, cuda()]] {
         let folder = tempfile::tempdir().unwrap();
-        let (_, interrupted) = train(&first, folder.path(), &recipe(), 7); // in the second epoch
-        assert!(matches!(interrupted, Err(Error::Interrupted { epoch: 1 })));
-        let (got, fitted) = train(&second, folder.path(), &recipe(), usize::MAX);
-        assert_eq!(fitted.unwrap().epochs.len(), 2);
+        let (finished, step) = training(&first).stop_after(folder.path(), 11); // in the second epoch, of 9 steps
+        // CUDA has begun another step before the watcher hears of one.
+        assert_eq!((finished, step), (1, 2 + usize::from(first.is_cuda())));
+        let (got, fitted) = training(&second).finish(folder.path());
+        assert_eq!(fitted.epochs.len(), 2);
         let off = distance(&weights(&got), &weights(&expected));
         assert!(off < 1e-3, "{off:e}");
     }
@@ -168,15 +123,14 @@ fn checkpoints_move_between_devices() {
 
 #[test]
 fn scores_come_in_order() {
-    let pictures = pictures(23, 24);
+    let images = images(23, 1);
     let run = |device: &Device| {
         let network = Network::new("mini".parse().unwrap(), Pool::Max, 3, device).unwrap();
         let (mut firsts, mut rows) = (Vec::new(), Vec::new());
-        let what = |evaluated: &nets::Evaluated| Ok(vec![evaluated.logits.clone()]);
-        score(&network, &pictures, 20, View::Whole, 5, &what, &mut |first, values| {
-            firsts.push(first);
-            rows.extend_from_slice(&values[0]);
-            Ok(())
+        nets::evaluate(&network, &images, frame(EvalCrop::Whole), 5, &mut |batch: Scores| {
+            firsts.push(batch.first);
+            rows.extend_from_slice(batch.logits.as_flattened());
+            Ok::<_, Error>(ControlFlow::Continue(()))
         })
         .unwrap();
         assert_eq!(firsts, [0, 5, 10, 15, 20]);

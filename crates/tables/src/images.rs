@@ -12,7 +12,7 @@ use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, Sex, Split, View};
 use crate::columns::{Pictures, f32_column, labels, pictures, read_labels, read_split, text};
 use crate::schema::{FieldExt, Schema, field, key_fields, label_fields, picture_type};
 use crate::sink::Sink;
-use crate::source::{Batch, Source};
+use crate::source::{Batch, Source, split_rows};
 use crate::{Error, Stamp};
 
 const TABLE: &str = "images";
@@ -95,6 +95,14 @@ impl Writer {
         self.bytes = 0;
         Ok(())
     }
+}
+
+/// The number of rows of each split, in the order of [`Split::ALL`].
+///
+/// # Errors
+/// A file that is no such table.
+pub fn rows(files: &[PathBuf]) -> Result<[usize; 3], Error> {
+    split_rows(files, TABLE, VERSION)
 }
 
 /// Reads all rows with their pictures, file by file; at most one row group is in memory.

@@ -14,7 +14,7 @@ use crate::columns::{
 use crate::images::{BYTES_PER_GROUP, ROWS_PER_BATCH, ROWS_PER_GROUP};
 use crate::schema::{FieldExt, Schema, f32_list, field, key_fields, label_fields, picture_type};
 use crate::sink::Sink;
-use crate::source::{Batch, Source};
+use crate::source::{Batch, Source, split_rows};
 use crate::{Error, Stamp};
 
 const TABLE: &str = "regions";
@@ -124,6 +124,14 @@ impl Writer {
         self.bytes = 0;
         Ok(())
     }
+}
+
+/// The number of rows of each split, in the order of [`Split::ALL`].
+///
+/// # Errors
+/// A file that is no such table.
+pub fn rows(files: &[PathBuf]) -> Result<[usize; 3], Error> {
+    split_rows(files, TABLE, VERSION)
 }
 
 /// Reads all rows with their crops, file by file; at most one row group is in memory.

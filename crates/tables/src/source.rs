@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::Error;
+use crate::columns::read_split;
 use crate::schema::Schema;
 use crate::sink::ascending;
 
@@ -84,6 +85,32 @@ impl Source {
         let reader = reader.map_err(|error| Error::parquet(&self.path, error))?;
         Ok(Batches { path: self.path, table: self.table, reader, row: 0, last_id: None })
     }
+
+    /// The number of rows of each split; reads no other column.
+    pub(crate) fn split_rows(self) -> Result<[usize; 3], Error> {
+        let mask = ProjectionMask::columns(self.builder.parquet_schema(), ["split"]);
+        let reader = self.builder.with_batch_size(8192).with_projection(mask).build();
+        let reader = reader.map_err(|error| Error::parquet(&self.path, error))?;
+        let mut batches = Batches { path: self.path, table: self.table, reader, row: 0, last_id: None };
+        let mut rows = [0; 3];
+        while let Some(batch) = batches.next()? {
+            let splits = batch.column::<StringArray>("split")?;
+            for row in 0..batch.len() {
+                rows[read_split(&batch, splits, row)? as usize] += 1;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// The number of rows of each split in all `files` of a table.
+pub(crate) fn split_rows(files: &[PathBuf], table: &'static str, version: u32) -> Result<[usize; 3], Error> {
+    let mut rows = [0; 3];
+    for path in files {
+        let file = Source::open(path, table, version)?.split_rows()?;
+        rows.iter_mut().zip(file).for_each(|(sum, rows)| *sum += rows);
+    }
+    Ok(rows)
 }
 
 /// The rows of one file, some at a time.

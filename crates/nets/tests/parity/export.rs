@@ -1,19 +1,21 @@
 //! Our weights load into torchvision, and torchvision's load here.
 
+use strum::VariantArray;
+
 use super::*;
 
 #[test]
 #[ignore = "needs PyTorch: just test-torch"]
 fn torchvision_and_we_read_each_other() {
     let python = std::env::var_os("AGCNN_TORCH_PYTHON").expect("AGCNN_TORCH_PYTHON names a Python with torchvision");
-    for backbone in Backbone::ALL.into_iter().filter(|&backbone| backbone != Backbone::Mini) {
+    for backbone in Backbone::VARIANTS.iter().copied().filter(|&backbone| backbone != Backbone::Mini) {
         let folder = TempDir::new().unwrap();
         let ours = folder.path().join("ours.safetensors");
         let source = network(backbone, Pool::Avg, 0);
-        source.save(&ours, "").unwrap();
-        let (pictures, _) = example(0);
-        let logits = source.forward_eval(&pictures).unwrap().logits;
-        pictures.write_npy(folder.path().join("pictures.npy")).unwrap();
+        source.save(&ours, None).unwrap();
+        let (images, _) = example(0);
+        let logits = source.forward_eval(&images).unwrap().logits;
+        images.write_npy(folder.path().join("pictures.npy")).unwrap();
 
         let script = super::folder().join("export.py");
         let mut command = std::process::Command::new(&python);
@@ -26,8 +28,8 @@ fn torchvision_and_we_read_each_other() {
         for file in ["zip.pth", "legacy.pth", "theirs.safetensors"] {
             let mut network = Network::new(backbone, Pool::Avg, 1, &Device::Cpu).unwrap();
             network.load_imagenet(&folder.path().join(file)).unwrap();
-            let got = network.forward_eval(&pictures).unwrap().pool;
-            let expected = source.forward_eval(&pictures).unwrap().pool;
+            let got = network.forward_eval(&images).unwrap().pool;
+            let expected = source.forward_eval(&images).unwrap().pool;
             assert_eq!(values(&got), values(&expected), "{backbone} {file}");
         }
     }

@@ -1,6 +1,6 @@
 //! Our networks against PyTorch's, and against candle-transformers' for evaluation.
 //!
-//! `make.py` wrote the fixtures and says why the example is what it is. Weights, pictures and targets are not stored but
+//! `make.py` wrote the fixtures and says why the example is what it is. Weights, images and targets are not stored but
 //! made from their names by [`uniform`], there and here bit for bit.
 
 #![expect(clippy::print_stdout, reason = "the figures, for `cargo test -- --nocapture`")]
@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use nets::{Backbone, Network, Optimizer, OptimizerKind, Pool, weights};
+use nets::{Backbone, Network, OptimizerKind, Pool, weights};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -45,28 +45,25 @@ fn compare(backbone: Backbone, salt: u64) {
     let path = folder().join(backbone.name()).join("expected.safetensors");
     let expected = Expected(fs_err::read(path).unwrap());
     let mut network = network(backbone, Pool::Max, salt);
-    let (pictures, targets) = example(salt);
-    let [pictures, targets] = [pictures, targets].map(|tensor| tensor.to_device(network.device()).unwrap());
+    let (images, targets) = example(salt);
+    let [images, targets] = [images, targets].map(|tensor| tensor.to_device(network.device()).unwrap());
 
-    let logits = network.forward_eval(&pictures).unwrap().logits;
+    let logits = network.forward_eval(&images).unwrap().logits;
     close("eval logits", &values(&logits), &expected.values("eval_logits"), LOGITS);
 
-    let mut parameters: Vec<Tensor> = Vec::new();
-    let mut optimizer: Option<Optimizer> = None;
+    let mut optimizer = network.optimizer(OptimizerKind::Sgd, MOMENTUM, WEIGHT_DECAY).unwrap();
     for (step, expected_loss) in expected.values("losses").into_iter().enumerate() {
-        let (loss, grads) = network.loss_and_grads(&pictures, &targets).unwrap();
+        let (loss, grads) = network.loss_and_grads(&images, &targets).unwrap();
         let loss = loss.to_scalar::<f32>().unwrap();
         if step == 0 {
             close("train logits", &values(grads.logits()), &expected.values("train_logits"), LOGITS);
             gradients(&network, grads.tensors(), &expected, salt);
-            parameters = network.trained().map(|(_, tensor)| tensor.clone()).collect();
-            optimizer = Some(Optimizer::new(OptimizerKind::Sgd, MOMENTUM, WEIGHT_DECAY, &parameters).unwrap());
         }
         close(&format!("loss of step {step}"), &[loss.into()], &[expected_loss], LOSSES);
-        optimizer.as_mut().unwrap().step(&parameters, grads.tensors(), LR).unwrap();
+        network.update(&mut optimizer, &grads, LR).unwrap();
     }
     // the loss's last forward pass came before the last step, and evaluation adds the running statistics
-    let logits = network.forward_eval(&pictures).unwrap().logits;
+    let logits = network.forward_eval(&images).unwrap().logits;
     close("eval logits after training", &values(&logits), &expected.values("logits_after"), LOSSES);
 }
 
@@ -74,7 +71,7 @@ fn compare(backbone: Backbone, salt: u64) {
 fn gradients(network: &Network, grads: &[Tensor], expected: &Expected, salt: u64) {
     let mut failures = Vec::new();
     let (mut worst, mut sum, mut sum_torch) = (0.0f64, 0.0, 0.0);
-    let names: Vec<&str> = network.trained().map(|(name, _)| name).collect();
+    let names: Vec<&str> = network.trained().unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), grads.len());
     for (name, grad) in names.iter().zip(grads) {
         let grad = match grad.rank() {
@@ -168,7 +165,7 @@ fn network(backbone: Backbone, pool: Pool, salt: u64) -> Network {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
     let mut network = Network::new(backbone, pool, 0, &device()).unwrap();
-    network.save(&path, "").unwrap();
+    network.save(&path, None).unwrap();
     let (tensors, meta) = weights::read(&path, &Device::Cpu).unwrap();
     let tensors: Vec<_> = tensors
         .into_iter()
@@ -182,12 +179,12 @@ fn network(backbone: Backbone, pool: Pool, salt: u64) -> Network {
     network
 }
 
-/// Pictures `[N, S, S, 3]` and targets.
+/// Images `[N, S, S, 3]` and targets.
 fn example(salt: u64) -> (Tensor, Tensor) {
-    let pictures = uniform("pictures", &[BATCH, SIDE, SIDE, 3], -2.0, 2.0, salt);
+    let images = uniform("pictures", &[BATCH, SIDE, SIDE, 3], -2.0, 2.0, salt);
     let chances = uniform("targets", &[BATCH, cxr::OUTPUTS], 0.0, 1.0, salt);
     let targets = chances.lt(0.3f32).unwrap().to_dtype(candle_core::DType::F32).unwrap();
-    (pictures, targets)
+    (images, targets)
 }
 
 /// A parameter or running statistic by its name and shape.

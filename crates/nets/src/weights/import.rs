@@ -1,13 +1,13 @@
-//! Weights that others trained: torchvision's and timm's ImageNet files.
+//! ImageNet weights of torchvision and timm.
 //!
 //! | file | read by |
 //! |---|---|
 //! | `.safetensors` | the crate `safetensors` |
-//! | `.pth`, a zip of a pickle and its storages (PyTorch since 1.6) | `import/pth.rs` |
-//! | `.pth`, pickles followed by storages (before; torchvision's DenseNet-121 still is) | `import/pth.rs` |
+//! | `.pth`, a zip of a pickle and its storages (PyTorch since 1.6) | `pth.rs` |
+//! | `.pth`, pickles followed by storages (before; torchvision's DenseNet-121 still is) | `pth.rs` |
 //!
-//! The kind is told from the first bytes, not from the name. A pickle is a program; ours is run by a machine that knows
-//! how to make a tensor and nothing else (`import/pickle.rs`), so a hostile file gets an error, not a shell.
+//! The first bytes tell the kind, not the name. A pickle is a program; `pickle.rs` runs it on a machine that can make
+//! tensors and nothing else, so a hostile file gets an error, not a shell.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -15,13 +15,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use crate::weights::read_safetensors;
-use crate::{Backbone, Error, Result};
+use crate::error::{Error, Result};
+use crate::weights::pth;
+use crate::weights::safetensors::{Tensors, read_safetensors};
 
-mod pickle;
-mod pth;
-
-/// So many problems are named, the rest is counted.
+/// The number of problems that an error names; it counts the rest.
 const NAMED: usize = 10;
 
 /// Reads an ImageNet file of torchvision or timm: f32 tensors by torchvision's names, OIHW, in the order of the file.
@@ -33,7 +31,7 @@ const NAMED: usize = 10;
 /// # Errors
 /// The disk; a file that is neither safetensors nor PyTorch's, cut short or damaged; a pickle that calls for anything
 /// but tensors.
-pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+pub fn read(path: &Path) -> Result<Tensors> {
     let mut start = Vec::with_capacity(pth::SNIFF);
     fs_err::File::open(path)?.take(pth::SNIFF as u64).read_to_end(&mut start)?;
     let tensors = if pth::is_pth(&start) {
@@ -64,35 +62,6 @@ fn today(name: &str) -> String {
     name.to_owned()
 }
 
-/// Little-endian `data` as f32; `None` for integers, which no weight is.
-///
-/// `dtype` is safetensors' name, e.g. `BF16`.
-///
-/// # Errors
-/// A type that is no number, or a number of bytes that is no multiple of its size.
-pub(crate) fn floats(data: &[u8], dtype: &str) -> std::result::Result<Option<Vec<f32>>, String> {
-    fn each<const B: usize>(
-        data: &[u8],
-        dtype: &str,
-        value: impl Fn([u8; B]) -> f32,
-    ) -> std::result::Result<Vec<f32>, String> {
-        let (values, rest) = data.as_chunks::<B>();
-        if rest.is_empty() {
-            Ok(values.iter().copied().map(value).collect())
-        } else {
-            Err(format!("{} bytes of {dtype}, expected a multiple of {B}", data.len()))
-        }
-    }
-    Ok(Some(match dtype {
-        "F32" => each(data, dtype, f32::from_le_bytes)?,
-        "F16" => each(data, dtype, |bytes| half::f16::from_le_bytes(bytes).to_f32())?,
-        "BF16" => each(data, dtype, |bytes| half::bf16::from_le_bytes(bytes).to_f32())?,
-        "F64" => each(data, dtype, |bytes| f64::from_le_bytes(bytes) as f32)?,
-        "BOOL" | "U8" | "I8" | "U16" | "I16" | "U32" | "I32" | "U64" | "I64" => return Ok(None),
-        other => return Err(format!("type {other}, expected F32, F16, BF16 or F64")),
-    }))
-}
-
 /// The tensors of a file in the order of `layout`, names and shapes as on disk, every one checked.
 ///
 /// Tensors whose name is `ignored` may be there or not.
@@ -102,9 +71,9 @@ pub(crate) fn floats(data: &[u8], dtype: &str) -> std::result::Result<Option<Vec
 /// another shape, not finite, or a negative variance.
 pub(crate) fn matched<'a>(
     path: &Path,
-    backbone: Backbone,
+    backbone: &str,
     layout: impl Iterator<Item = (&'a str, Vec<usize>)>,
-    tensors: Vec<(String, Tensor)>,
+    tensors: Tensors,
     ignored: impl Fn(&str) -> bool,
 ) -> Result<Vec<Tensor>> {
     let mut problems = Vec::new();
@@ -145,8 +114,5 @@ pub(crate) fn matched<'a>(
     if problems.len() > NAMED {
         text += &format!("; … ({} problems)", problems.len());
     }
-    Err(Error::Keys { path: path.to_owned(), backbone: backbone.to_string(), problems: text })
+    Err(Error::Keys { path: path.to_owned(), backbone: backbone.to_owned(), problems: text })
 }
-
-#[cfg(test)]
-mod tests;

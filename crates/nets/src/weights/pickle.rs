@@ -16,12 +16,12 @@ const MAX_ARGS: usize = 16;
 const MAX_RANK: usize = 8;
 
 /// Index of a value in the arena.
-pub(super) type Id = usize;
+pub(crate) type Id = usize;
 
-/// What a pickle can make; texts are borrowed from it.
+/// A value that a pickle can make; texts are borrowed from it.
 #[derive(Debug, Clone)]
-pub(super) enum Value<'a> {
-    /// `None`, numbers that are no integers, whatever is built and not looked at.
+pub(crate) enum Value<'a> {
+    /// `None`, a number that is no integer, or anything else that no tensor needs.
     Other,
     Bool(bool),
     Int(i64),
@@ -34,9 +34,9 @@ pub(super) enum Value<'a> {
     Tensor(View<'a>),
 }
 
-/// What a pickle may name.
+/// A function or class that a pickle may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
+pub(crate) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
@@ -72,33 +72,34 @@ impl Global {
 
 /// A flat array in another part of the file.
 #[derive(Debug, Clone)]
-pub(super) struct Storage<'a> {
-    pub(super) key: &'a str,
+pub(crate) struct Storage<'a> {
+    pub(crate) key: &'a str,
     /// safetensors' name of the type.
-    pub(super) dtype: &'static str,
+    pub(crate) dtype: &'static str,
     /// Bytes of one element.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// Number of elements.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
-/// A tensor: a strided view of a storage, in elements. It has elements, all inside the storage, and no more than that.
+/// A tensor: a strided view of a storage, in elements. All its elements, at least one, are inside the storage, and it
+/// has no more elements than the storage.
 #[derive(Debug, Clone)]
-pub(super) struct View<'a> {
-    pub(super) storage: Storage<'a>,
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    pub(super) stride: Vec<usize>,
+pub(crate) struct View<'a> {
+    pub(crate) storage: Storage<'a>,
+    pub(crate) offset: usize,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) stride: Vec<usize>,
 }
 
 impl View<'_> {
     /// Number of elements; the product was checked.
-    pub(super) fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// Whether the elements follow each other in row-major order.
-    pub(super) fn is_contiguous(&self) -> bool {
+    pub(crate) fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.stride).rev().all(|(&side, &step)| {
             let fits = side == 1 || step == expected;
@@ -108,32 +109,32 @@ impl View<'_> {
     }
 }
 
-/// A pickle that has run.
+/// The values of a pickle that has run.
 #[derive(Debug)]
-pub(super) struct Unpickled<'a> {
+pub(crate) struct Unpickled<'a> {
     values: Vec<Value<'a>>,
     root: Id,
 }
 
 impl<'a> Unpickled<'a> {
-    /// What the pickle is of.
-    pub(super) fn root(&self) -> &Value<'a> {
+    /// The outermost value.
+    pub(crate) fn root(&self) -> &Value<'a> {
         &self.values[self.root]
     }
 
-    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+    pub(crate) fn get(&self, id: Id) -> &Value<'a> {
         &self.values[id]
     }
 
     /// The value under a text key of a dict.
-    pub(super) fn entry(&self, dict: &Value<'a>, key: &str) -> Option<&Value<'a>> {
+    pub(crate) fn entry(&self, dict: &Value<'a>, key: &str) -> Option<&Value<'a>> {
         let Value::Dict(entries) = dict else { return None };
         let found = entries.iter().rev().find(|(id, _)| matches!(self.get(*id), Value::Text(text) if *text == key));
         found.map(|(_, id)| self.get(*id))
     }
 
     /// Every storage that is named.
-    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
+    pub(crate) fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
         self.values.iter().filter_map(|value| match value {
             Value::Storage(storage) => Some(storage),
             _ => None,
@@ -141,8 +142,8 @@ impl<'a> Unpickled<'a> {
     }
 }
 
-/// Runs the pickle at the start of `bytes`; gives what it made, and the bytes behind it.
-pub(super) fn unpickle(bytes: &[u8]) -> Result<(Unpickled<'_>, &[u8]), String> {
+/// Runs the pickle at the start of `bytes`; returns its values, and the bytes after it.
+pub(crate) fn unpickle(bytes: &[u8]) -> Result<(Unpickled<'_>, &[u8]), String> {
     let mut machine =
         Machine { rest: bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     for _ in 0..MAX_STEPS {
@@ -165,27 +166,25 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// One instruction; the result at the end.
+    /// Runs one instruction; returns the result at the end of the pickle.
     fn step(&mut self) -> Result<Option<Id>, String> {
         let [op] = self.array()?;
         match op {
+            b'.' => return self.pop().map(Some),
             // PROTO, FRAME
             0x80 => drop(self.array::<1>()?),
             0x95 => drop(self.array::<8>()?),
-            b'.' => return self.pop().map(Some),
-            // GLOBAL, STACK_GLOBAL
-            b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
-                self.push(Value::Global(Global::find(module, name)?));
-            }
-            0x93 => {
-                let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
-                    return Err("a global whose name is no text".to_owned());
-                };
-                let global = Global::find(module, name)?;
-                self.push(Value::Global(global));
-            }
+            b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo_instruction(op)?,
+            b'(' | b')' | 0x85..=0x87 | b't' | b']' | b'a' | b'e' | b'}' | b's' | b'u' => self.container(op)?,
+            b'c' | 0x93 | b'Q' | b'R' | b'b' => self.object(op)?,
+            op => self.literal(op)?,
+        }
+        Ok(None)
+    }
+
+    /// Pushes a constant.
+    fn literal(&mut self, op: u8) -> Result<(), String> {
+        match op {
             // NONE, NEWTRUE, NEWFALSE, BINFLOAT
             b'N' => self.push(Value::Other),
             0x88 => self.push(Value::Bool(true)),
@@ -221,6 +220,14 @@ impl<'a> Machine<'a> {
                 let [length] = self.array()?;
                 self.text(length.into())?;
             }
+            op => return Err(refused(op)),
+        }
+        Ok(())
+    }
+
+    /// Stores or recalls a value.
+    fn memo_instruction(&mut self, op: u8) -> Result<(), String> {
+        match op {
             // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
             b'q' => {
                 let [slot] = self.array()?;
@@ -239,6 +246,14 @@ impl<'a> Machine<'a> {
                 let slot = u32::from_le_bytes(self.array()?);
                 self.recall(slot)?;
             }
+            op => return Err(refused(op)),
+        }
+        Ok(())
+    }
+
+    /// Makes or fills a tuple, list or dict.
+    fn container(&mut self, op: u8) -> Result<(), String> {
+        match op {
             // MARK, EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE
             b'(' => self.marks.push(self.stack.len()),
             b')' => self.push(Value::Tuple(Vec::new())),
@@ -270,6 +285,27 @@ impl<'a> Machine<'a> {
                 let items = self.pop_marked()?;
                 self.extend_dict(&items)?;
             }
+            op => return Err(refused(op)),
+        }
+        Ok(())
+    }
+
+    /// Names a global, calls one, or makes a storage.
+    fn object(&mut self, op: u8) -> Result<(), String> {
+        match op {
+            // GLOBAL, STACK_GLOBAL
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Value::Global(Global::find(module, name)?));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
+                    return Err("a global whose name is no text".to_owned());
+                };
+                let global = Global::find(module, name)?;
+                self.push(Value::Global(global));
+            }
             // BINPERSID
             b'Q' => {
                 let id = self.pop()?;
@@ -296,9 +332,9 @@ impl<'a> Machine<'a> {
                     return Err("attributes on what is no dict".to_owned());
                 }
             }
-            op => return Err(format!("instruction {op:#04x} is refused")),
+            op => return Err(refused(op)),
         }
-        Ok(None)
+        Ok(())
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
@@ -481,6 +517,10 @@ impl<'a> Machine<'a> {
             )),
         }
     }
+}
+
+fn refused(op: u8) -> String {
+    format!("instruction {op:#04x} is refused")
 }
 
 /// A little-endian two's complement integer.

@@ -2,11 +2,16 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::params::{Builder, Params};
-use crate::units::{Act, Behind, Collect, ConvNorm, Folded, Saved, stem_pool};
-use crate::{Backbone, Result};
+use crate::error::Result;
+use crate::layers::activation::Activation;
+use crate::layers::builder::Builder;
+use crate::layers::conv_norm::{AfterNorm, ConvNorm, Folded, Saved};
+use crate::layers::gradients::Gradients;
+use crate::layers::params::Params;
+use crate::layers::stem_pool;
+use crate::models::backbone::Backbone;
 
-/// What tells one ResNet from another.
+/// The numbers in which ResNets differ.
 struct Shape {
     /// Channels of the stem.
     stem: usize,
@@ -49,7 +54,7 @@ pub(crate) struct Resnet {
     blocks: Vec<Block<ConvNorm>>,
 }
 
-/// A residual block, or what is kept for one, in the order of its convolutions.
+/// Something for each convolution of a residual block: the layer, or what its backward pass needs.
 #[derive(Debug)]
 struct Block<T> {
     /// Two (basic) or three (bottleneck); the last adds the shortcut.
@@ -63,7 +68,7 @@ struct Block<T> {
 pub(crate) struct Tape {
     stem: Saved,
     pool: stem_pool::Saved,
-    /// And what the block gave.
+    /// With each block, its output.
     blocks: Vec<(Block<Saved>, Tensor)>,
 }
 
@@ -77,7 +82,7 @@ pub(crate) struct FoldedResnet {
 impl Resnet {
     pub(crate) fn new(backbone: Backbone, build: &mut Builder) -> Result<Resnet> {
         let shape = Shape::of(backbone);
-        let stem = unit(build, "conv1", "bn1", (3, shape.stem), 7, 2, true)?;
+        let stem = conv_norm(build, "conv1", "bn1", (3, shape.stem), 7, 2, true)?;
         let mut blocks = Vec::new();
         let mut input = shape.stem;
         for stage in 0..4 {
@@ -95,7 +100,7 @@ impl Resnet {
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<(Tensor, Tape)> {
-        let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
+        let (x, stem) = self.stem.forward(params, Activation::plain(x.clone()), true)?;
         let (mut x, pool) = stem_pool::forward(&x)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
@@ -107,7 +112,7 @@ impl Resnet {
     }
 
     /// `dy` is the gradient of the last map.
-    pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Collect) -> Result<()> {
+    pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Gradients) -> Result<()> {
         let mut dy = dy;
         let mut saved = tape.blocks;
         for block in self.blocks.iter().rev() {
@@ -120,8 +125,8 @@ impl Resnet {
 
     pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<FoldedResnet> {
         let block = |block: &Block<ConvNorm>| -> Result<Block<Folded>> {
-            let main = block.main.iter().map(|unit| unit.fold(params, dtype));
-            let downsample = block.downsample.as_ref().map(|unit| unit.fold(params, dtype));
+            let main = block.main.iter().map(|layer| layer.fold(params, dtype));
+            let downsample = block.downsample.as_ref().map(|layer| layer.fold(params, dtype));
             Ok(Block { main: main.collect::<Result<_>>()?, downsample: downsample.transpose()? })
         };
         Ok(FoldedResnet {
@@ -134,15 +139,15 @@ impl Resnet {
 impl FoldedResnet {
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = stem_pool::forward(&Act::plain(self.stem.forward(x, None)?))?;
+        let (mut x, _) = stem_pool::forward(&Activation::plain(self.stem.forward(x, None)?))?;
         for block in &self.blocks {
             let shortcut = match &block.downsample {
-                Some(unit) => unit.forward(&x, None)?,
+                Some(layer) => layer.forward(&x, None)?,
                 None => x.clone(),
             };
             let last = block.main.len() - 1;
-            for (index, unit) in block.main.iter().enumerate() {
-                x = unit.forward(&x, (index == last).then_some(&shortcut))?;
+            for (index, layer) in block.main.iter().enumerate() {
+                x = layer.forward(&x, (index == last).then_some(&shortcut))?;
             }
         }
         Ok(x)
@@ -151,18 +156,18 @@ impl FoldedResnet {
 
 impl Block<ConvNorm> {
     fn forward(&self, params: &Params, x: Tensor) -> Result<(Tensor, Block<Saved>)> {
-        let x = Act::plain(x);
+        let x = Activation::plain(x);
         let last = self.main.len() - 1;
         let mut main = Vec::with_capacity(self.main.len());
         let mut y = x.clone();
-        for (index, unit) in self.main.iter().enumerate() {
-            let (next, saved) = unit.forward(params, y, index < last)?;
+        for (index, layer) in self.main.iter().enumerate() {
+            let (next, saved) = layer.forward(params, y, index < last)?;
             main.push(saved);
             y = next;
         }
         let (shortcut, downsample) = match &self.downsample {
-            Some(unit) => {
-                let (shortcut, saved) = unit.forward(params, x, false)?;
+            Some(layer) => {
+                let (shortcut, saved) = layer.forward(params, x, false)?;
                 (shortcut, Some(saved))
             }
             None => (x, None),
@@ -171,33 +176,33 @@ impl Block<ConvNorm> {
         Ok((y, Block { main, downsample }))
     }
 
-    /// `y` is what the block gave, `dy` its gradient.
+    /// `y` is the block's output, `dy` its gradient.
     fn backward(
         &self,
         params: &Params,
         saved: Block<Saved>,
         y: &Tensor,
         dy: Tensor,
-        grads: &mut Collect,
+        grads: &mut Gradients,
     ) -> Result<Tensor> {
         let Block { mut main, downsample } = saved;
         let (Some(last), Some(join)) = (self.main.last(), main.pop()) else { return Ok(dy) }; // no block is empty
-        let (unnormed, dshortcut) = last.backward_norm(params, join, Behind::Join(y), &dy, grads)?;
+        let (unnormed, dshortcut) = last.backward_norm(params, join, AfterNorm::Join(y), &dy, grads)?;
         drop(dy);
         let mut dx = last.backward_conv(params, unnormed, None, grads)?;
         // The two paths meet in the gradient of the first convolution's input.
         let mut plus = match (&self.downsample, downsample, dshortcut) {
-            (Some(unit), Some(saved), Some(dshortcut)) => Some(unit.backward(params, saved, &dshortcut, None, grads)?),
+            (Some(layer), Some(saved), Some(dshortcut)) => Some(layer.backward(params, saved, &dshortcut, None, grads)?),
             (_, _, dshortcut) => dshortcut,
         };
-        for (index, (unit, saved)) in self.main.iter().zip(main).enumerate().rev() {
-            dx = unit.backward(params, saved, &dx, if index == 0 { plus.take() } else { None }, grads)?;
+        for (index, (layer, saved)) in self.main.iter().zip(main).enumerate().rev() {
+            dx = layer.backward(params, saved, &dx, if index == 0 { plus.take() } else { None }, grads)?;
         }
         Ok(dx)
     }
 }
 
-fn unit(
+fn conv_norm(
     build: &mut Builder,
     conv: &str,
     norm: &str,
@@ -230,11 +235,11 @@ fn block(
     let mut main = Vec::with_capacity(convs.len());
     for (index, (channels, kernel, stride)) in convs.into_iter().enumerate() {
         let (conv, norm) = (format!("{name}.conv{}", index + 1), format!("{name}.bn{}", index + 1));
-        main.push(unit(build, &conv, &norm, channels, kernel, stride, true)?);
+        main.push(conv_norm(build, &conv, &norm, channels, kernel, stride, true)?);
     }
     let downsample = if stride != 1 || input != output {
         let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
-        Some(unit(build, &conv, &norm, (input, output), 1, stride, false)?)
+        Some(conv_norm(build, &conv, &norm, (input, output), 1, stride, false)?)
     } else {
         None
     };

@@ -1,79 +1,27 @@
-//! Convolution and batch norm with hand-written gradients: the pieces of every trunk.
+//! Convolution and batch norm with hand-written gradients: the layers of every trunk.
 //!
 //! There is no graph. A forward pass returns what its backward pass needs ([`Saved`]), the backward pass consumes it, so
-//! an activation lives exactly until its last use. What a batch norm gives is never stored: it is an [`Act`], computed
-//! again by everything that reads it.
+//! an activation lives exactly until its last use. The output of a batch norm is never stored: it is an [`Activation`],
+//! which every reader normalises again.
 
 use candle_core::{DType, Tensor};
 use ops::{Affine, BatchStats, Input, Weights};
 
-use crate::Result;
-use crate::params::{Id, Params};
+use crate::error::Result;
+use crate::layers::activation::Activation;
+use crate::layers::gradients::Gradients;
+use crate::layers::params::{ParamId, Params};
 
 /// Added to the variance under the root (PyTorch's `BatchNorm2d`).
 pub(crate) const EPS: f64 = 1e-5;
 
 /// Weight of the newest batch in a running statistic (PyTorch's `BatchNorm2d`).
-const RUNNING: f64 = 0.1;
-
-/// Gradients under construction, by parameter.
-#[derive(Debug)]
-pub(crate) struct Collect(Vec<(Id, Tensor)>);
-
-impl Collect {
-    pub(crate) fn new() -> Self {
-        Collect(Vec::new())
-    }
-
-    pub(crate) fn put(&mut self, id: Id, grad: Tensor) {
-        self.0.push((id, grad));
-    }
-
-    /// The gradients in the order of [`Params::trained`]; every parameter must have got one.
-    pub(crate) fn finish(mut self, params: &Params) -> Vec<Tensor> {
-        params
-            .trained()
-            .map(|(id, name, _)| {
-                let at = self.0.iter().position(|(other, _)| *other == id);
-                let at = at.unwrap_or_else(|| panic!("{name} has no gradient")); // a trunk that forgot a unit
-                self.0.swap_remove(at).1
-            })
-            .collect()
-    }
-}
-
-/// What flows from unit to unit: a tensor, and the batch norm that whoever reads it applies on the way in.
-#[derive(Debug, Clone)]
-pub(crate) struct Act {
-    pub(crate) x: Tensor,
-    pub(crate) norm: Option<Affine>,
-}
-
-impl Act {
-    /// A tensor that is read as it is.
-    pub(crate) fn plain(x: Tensor) -> Act {
-        Act { x, norm: None }
-    }
-
-    /// As a convolution in training reads it: cuDNN cannot normalise on the way in, so on CUDA what is read is stored.
-    pub(crate) fn read(self) -> Result<Act> {
-        Ok(if self.x.device().is_cuda() { Act::plain(ops::normalised_sum(self.input(), None, false)?) } else { self })
-    }
-
-    pub(crate) fn input(&self) -> Input<'_> {
-        Input { x: &self.x, affine: self.norm.as_ref() }
-    }
-}
-
-/// A part of the channels as a convolution in the backward pass reads it: cuDNN wants it without gaps.
-pub(crate) fn dense(x: Tensor) -> Result<Tensor> {
-    Ok(Act::plain(x).read()?.x)
-}
+const BN_MOMENTUM: f64 = 0.1;
 
 /// A square convolution without bias.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conv {
-    pub(crate) weight: Id,
+    pub(crate) weight: ParamId,
     pub(crate) kernel: usize,
     pub(crate) stride: usize,
     pub(crate) padding: usize,
@@ -85,7 +33,7 @@ impl Conv {
     }
 
     /// `x [N, H, W, C]` to `[N, H', W', C']`.
-    pub(crate) fn forward(&self, params: &Params, x: &Act) -> Result<Tensor> {
+    pub(crate) fn forward(&self, params: &Params, x: &Activation) -> Result<Tensor> {
         let weight = params.weights(self.weight);
         Ok(ops::conv2d_forward(x.input(), weight, self.over(params))?)
     }
@@ -96,13 +44,13 @@ impl Conv {
     }
 
     /// As [`Conv::forward`]; the result's statistics go to `into`.
-    pub(crate) fn forward_stats(&self, params: &Params, x: &Act, into: &BatchStats) -> Result<Tensor> {
+    pub(crate) fn forward_stats(&self, params: &Params, x: &Activation, into: &BatchStats) -> Result<Tensor> {
         let weight = params.weights(self.weight);
         Ok(ops::conv2d_stats(x.input(), weight, self.over(params), EPS, Some(into))?.0)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(&self, params: &Params, x: &Act, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+    pub(crate) fn backward_weight(&self, params: &Params, x: &Activation, dy: &Tensor, grads: &mut Gradients) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
         let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(params), kernel)?;
         grads.put(self.weight, grad);
@@ -126,10 +74,10 @@ impl Conv {
 /// A batch norm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Norm {
-    pub(crate) gamma: Id,
-    pub(crate) beta: Id,
-    pub(crate) mean: Id,
-    pub(crate) var: Id,
+    pub(crate) gamma: ParamId,
+    pub(crate) beta: ParamId,
+    pub(crate) mean: ParamId,
+    pub(crate) var: ParamId,
 }
 
 /// What a batch norm's backward pass needs.
@@ -139,9 +87,9 @@ pub(crate) struct NormSaved {
     stats: BatchStats,
 }
 
-/// What stands behind a batch norm.
+/// What follows a batch norm.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Behind<'a> {
+pub(crate) enum AfterNorm<'a> {
     Nothing,
     Relu,
     /// The sum with a block's shortcut, then a ReLU; its result.
@@ -152,20 +100,20 @@ impl Norm {
     /// With its running statistics, to be moved.
     fn training<'a>(&self, params: &'a Params) -> ops::BatchNorm<'a> {
         let [gamma, beta, mean, var] = [self.gamma, self.beta, self.mean, self.var].map(|id| params.get(id));
-        ops::BatchNorm { gamma, beta, mean, var, momentum: RUNNING, eps: EPS }
+        ops::BatchNorm { gamma, beta, mean, var, momentum: BN_MOMENTUM, eps: EPS }
     }
 
-    /// The norm of `x` by the batch's `stats`, to be applied by whoever reads `x`; moves the running statistics.
+    /// `x` with the norm by the batch's `stats`, which its readers apply; moves the running statistics.
     pub(crate) fn forward(
         &self,
         params: &Params,
         x: Tensor,
         stats: BatchStats,
         relu: bool,
-    ) -> Result<(Act, NormSaved)> {
+    ) -> Result<(Activation, NormSaved)> {
         let count = x.elem_count() / stats.mean.elem_count();
         let norm = stats.train(&self.training(params), count, relu)?;
-        Ok((Act { x: x.clone(), norm: Some(norm) }, NormSaved { x, stats }))
+        Ok((Activation { x: x.clone(), norm: Some(norm) }, NormSaved { x, stats }))
     }
 
     /// The gradients with respect to the input and, at a join, the shortcut; puts those of gamma and beta.
@@ -173,14 +121,14 @@ impl Norm {
         &self,
         params: &Params,
         saved: NormSaved,
-        behind: Behind,
+        after: AfterNorm,
         dy: &Tensor,
-        grads: &mut Collect,
+        grads: &mut Gradients,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let (relu, y) = match behind {
-            Behind::Nothing => (false, None),
-            Behind::Relu => (true, None),
-            Behind::Join(y) => (true, Some(y)),
+        let (relu, y) = match after {
+            AfterNorm::Nothing => (false, None),
+            AfterNorm::Relu => (true, None),
+            AfterNorm::Join(y) => (true, Some(y)),
         };
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
         let got = ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, &saved.stats, y.is_some(), relu)?;
@@ -189,14 +137,14 @@ impl Norm {
         Ok((got.dx, got.dresidual))
     }
 
-    /// As [`Norm::backward`] with a ReLU behind it; the gradient with respect to the input is added to `into`.
+    /// As [`Norm::backward`] with a ReLU after it; the gradient with respect to the input is added to `into`.
     pub(crate) fn backward_add(
         &self,
         params: &Params,
         saved: &NormSaved,
         dy: &Tensor,
         into: &Tensor,
-        grads: &mut Collect,
+        grads: &mut Gradients,
     ) -> Result<()> {
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
         let (dgamma, dbeta) = ops::batch_norm_backward_add(dy, &saved.x, gamma, beta, &saved.stats, into)?;
@@ -223,17 +171,17 @@ pub(crate) struct ConvNorm {
 /// What a [`ConvNorm`]'s backward pass needs.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    input: Act,
+    input: Activation,
     norm: NormSaved,
 }
 
 impl ConvNorm {
-    /// `norm(conv(x))`, with ReLU if `relu`; a ReLU behind a join is for the join.
-    pub(crate) fn forward(&self, params: &Params, x: Act, relu: bool) -> Result<(Act, Saved)> {
+    /// `norm(conv(x))`, with ReLU if `relu`; a ReLU after a join belongs to the join.
+    pub(crate) fn forward(&self, params: &Params, x: Activation, relu: bool) -> Result<(Activation, Saved)> {
         let (x, norm) = (x.read()?, self.norm.training(params));
         let weight = params.weights(self.conv.weight);
         let (z, stats, affine) = ops::conv2d_norm(x.input(), weight, self.conv.over(params), &norm, relu)?;
-        let y = Act { x: z.clone(), norm: Some(affine) };
+        let y = Activation { x: z.clone(), norm: Some(affine) };
         Ok((y, Saved { input: x, norm: NormSaved { x: z, stats } }))
     }
 
@@ -242,11 +190,11 @@ impl ConvNorm {
         &self,
         params: &Params,
         saved: Saved,
-        behind: Behind,
+        after: AfterNorm,
         dy: &Tensor,
-        grads: &mut Collect,
+        grads: &mut Gradients,
     ) -> Result<(Unnormed, Option<Tensor>)> {
-        let (dz, dshortcut) = self.norm.backward(params, saved.norm, behind, dy, grads)?;
+        let (dz, dshortcut) = self.norm.backward(params, saved.norm, after, dy, grads)?;
         Ok((Unnormed { input: saved.input, dz }, dshortcut))
     }
 
@@ -256,7 +204,7 @@ impl ConvNorm {
         params: &Params,
         unnormed: Unnormed,
         plus: Option<Tensor>,
-        grads: &mut Collect,
+        grads: &mut Gradients,
     ) -> Result<Tensor> {
         let Unnormed { input, dz } = unnormed;
         self.conv.backward_weight(params, &input, &dz, grads)?;
@@ -265,23 +213,23 @@ impl ConvNorm {
         self.conv.backward_input(params, &dz, shape, plus)
     }
 
-    /// Both, where nothing but a ReLU may follow.
+    /// [`ConvNorm::backward_norm`], then [`ConvNorm::backward_conv`], where nothing but a ReLU may follow.
     pub(crate) fn backward(
         &self,
         params: &Params,
         saved: Saved,
         dy: &Tensor,
         plus: Option<Tensor>,
-        grads: &mut Collect,
+        grads: &mut Gradients,
     ) -> Result<Tensor> {
-        let behind = if self.relu { Behind::Relu } else { Behind::Nothing };
-        let (unnormed, _) = self.backward_norm(params, saved, behind, dy, grads)?;
+        let after = if self.relu { AfterNorm::Relu } else { AfterNorm::Nothing };
+        let (unnormed, _) = self.backward_norm(params, saved, after, dy, grads)?;
         self.backward_conv(params, unnormed, plus, grads)
     }
 
-    /// As [`ConvNorm::backward`] for the first unit, whose input is the picture.
-    pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
-        let (unnormed, _) = self.backward_norm(params, saved, Behind::Relu, dy, grads)?;
+    /// As [`ConvNorm::backward`] for the first layer, whose input is the image.
+    pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Gradients) -> Result<()> {
+        let (unnormed, _) = self.backward_norm(params, saved, AfterNorm::Relu, dy, grads)?;
         self.conv.backward_weight(params, &unnormed.input, &unnormed.dz, grads)
     }
 
@@ -297,10 +245,10 @@ impl ConvNorm {
     }
 }
 
-/// Half-way through a [`ConvNorm`]'s backward pass.
+/// A [`ConvNorm`]'s backward pass between its norm and its convolution.
 #[derive(Debug)]
 pub(crate) struct Unnormed {
-    input: Act,
+    input: Activation,
     /// The gradient with respect to what the convolution gave.
     dz: Tensor,
 }
@@ -316,33 +264,5 @@ pub(crate) struct Folded {
 impl Folded {
     pub(crate) fn forward<'a>(&self, x: impl Into<Input<'a>>, residual: Option<&Tensor>) -> Result<Tensor> {
         Ok(ops::conv2d_bias_act(x, &self.weights, Some(&self.bias), residual, self.relu)?)
-    }
-}
-
-/// The 3x3 max-pool at stride 2 behind the first convolution of every backbone.
-pub(crate) mod stem_pool {
-    use super::*;
-
-    const KERNEL: usize = 3;
-    const STRIDE: usize = 2;
-    const PADDING: usize = 1;
-
-    /// What the backward pass needs.
-    #[derive(Debug)]
-    pub(crate) struct Saved {
-        index: Tensor,
-        side: (usize, usize),
-    }
-
-    pub(crate) fn forward(x: &Act) -> Result<(Tensor, Saved)> {
-        let (_, height, width, _) = x.x.dims4()?;
-        let (y, index) = ops::max_pool_forward(x.input(), KERNEL, STRIDE, PADDING)?;
-        let side = (height, width);
-        Ok((y, Saved { index, side }))
-    }
-
-    pub(crate) fn backward(saved: &Saved, dy: &Tensor) -> Result<Tensor> {
-        let Saved { index, side } = saved;
-        Ok(ops::max_pool_backward(dy, index, KERNEL, STRIDE, PADDING, *side)?)
     }
 }

@@ -1,15 +1,29 @@
-//! The trunks and pools there are, by name.
+//! The trunks and pools, by name.
 
-use std::fmt;
-use std::str::FromStr;
+use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
-use crate::{Error, Result};
+use crate::error::Error;
 
 /// A convolutional trunk, as torchvision has it (ResNet v1.5: the stride of a bottleneck is in its 3x3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = unknown_backbone)]
 pub enum Backbone {
     /// ResNet-18 (He et al., CVPR 2016).
     Resnet18,
@@ -26,16 +40,6 @@ pub enum Backbone {
 }
 
 impl Backbone {
-    /// All backbones.
-    pub const ALL: [Backbone; 6] = [
-        Backbone::Resnet18,
-        Backbone::Resnet34,
-        Backbone::Resnet50,
-        Backbone::Resnet101,
-        Backbone::Densenet121,
-        Backbone::Mini,
-    ];
-
     /// Channels `K` of the last map, hence the length of the pooled vector.
     pub fn channels(self) -> usize {
         match self {
@@ -48,14 +52,7 @@ impl Backbone {
 
     /// The name in configurations and files.
     pub fn name(self) -> &'static str {
-        match self {
-            Backbone::Resnet18 => "resnet18",
-            Backbone::Resnet34 => "resnet34",
-            Backbone::Resnet50 => "resnet50",
-            Backbone::Resnet101 => "resnet101",
-            Backbone::Densenet121 => "densenet121",
-            Backbone::Mini => "mini",
-        }
+        self.into()
     }
 
     /// Side of the last map for an input of `side` px.
@@ -74,23 +71,23 @@ impl Backbone {
     }
 }
 
-impl fmt::Display for Backbone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Backbone {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        find("backbone", &Backbone::ALL, text)
-    }
-}
-
 /// How a map `[N, H, W, K]` becomes a vector `[N, K]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = unknown_pool)]
 pub enum Pool {
     /// The maximum over positions, the paper's choice; the gradient goes to the first one in row-major order.
     Max,
@@ -101,40 +98,23 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// All pools.
-    pub const ALL: [Pool; 3] = [Pool::Max, Pool::Avg, Pool::Lse];
-
     /// The name in configurations and files.
     pub fn name(self) -> &'static str {
-        match self {
-            Pool::Max => "max",
-            Pool::Avg => "avg",
-            Pool::Lse => "lse",
-        }
+        self.into()
     }
 }
 
-impl fmt::Display for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+fn unknown_backbone(got: &str) -> Error {
+    unknown::<Backbone>("backbone", got)
 }
 
-impl FromStr for Pool {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        find("pool", &Pool::ALL, text)
-    }
+fn unknown_pool(got: &str) -> Error {
+    unknown::<Pool>("pool", got)
 }
 
-/// The one of `all` called `text`.
-fn find<T: Copy + fmt::Display>(what: &'static str, all: &[T], text: &str) -> Result<T> {
-    all.iter().copied().find(|item| item.to_string() == text).ok_or_else(|| Error::UnknownName {
-        what,
-        got: text.to_owned(),
-        expected: all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    })
+fn unknown<T: VariantArray + Display>(what: &'static str, got: &str) -> Error {
+    let names: Vec<String> = T::VARIANTS.iter().map(ToString::to_string).collect();
+    Error::UnknownName { what, got: got.to_owned(), expected: names.join(", ") }
 }
 
 #[cfg(test)]
@@ -143,7 +123,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for backbone in Backbone::ALL {
+        for &backbone in Backbone::VARIANTS {
             assert_eq!(backbone.name().parse::<Backbone>().unwrap(), backbone);
         }
         assert_eq!(

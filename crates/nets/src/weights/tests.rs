@@ -1,11 +1,15 @@
 use std::io::Write;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::DType;
+use candle_core::{DType, Device, Tensor};
 use tempfile::TempDir;
 
-use super::*;
-use crate::{Network, Pool};
+use crate::error::{Error, Result};
+use crate::models::backbone::{Backbone, Pool};
+use crate::models::network::Network;
+use crate::weights::import::{matched, read};
+use crate::weights::{Meta, file, pth};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)
@@ -227,10 +231,10 @@ fn every_key_is_checked() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("mini.safetensors");
     let source = Network::new(Backbone::Mini, Pool::Max, 1, &Device::Cpu).unwrap();
-    source.save(&path, "").unwrap();
+    source.save(&path, None).unwrap();
     let mut network = Network::new(Backbone::Mini, Pool::Max, 2, &Device::Cpu).unwrap();
     network.load_imagenet(&path).unwrap();
-    for ((name, got), (_, expected)) in network.trained().zip(source.trained()) {
+    for ((name, got), (_, expected)) in network.trained().unwrap().iter().zip(&source.trained().unwrap()) {
         assert_eq!(values(got) == values(expected), !name.starts_with("fc."), "{name}");
     }
 
@@ -239,7 +243,7 @@ fn every_key_is_checked() {
         let tensors = tensors.iter().map(|(name, values)| {
             ((*name).to_owned(), Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap())
         });
-        matched(&path, Backbone::Mini, layout(), tensors.collect(), |name| name.starts_with("fc."))
+        matched(&path, "mini", layout(), tensors.collect(), |name| name.starts_with("fc."))
     };
     let order = [
         ("c", [3.0, 3.0].as_slice()),
@@ -267,4 +271,28 @@ fn every_key_is_checked() {
     let many: Vec<(&str, &[f32])> = many.iter().map(|name| (name.as_str(), [].as_slice())).collect();
     let text = problems(&many);
     assert!(text.starts_with("a.weight is missing; ") && text.ends_with("x6 is unknown; … (23 problems)"), "{text}");
+}
+
+#[test]
+fn the_frame_is_kept_and_old_files_have_none() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let frame = cxr::EvalFrame { crop: cxr::EvalCrop::Centre, image_px: 256, input_px: 224 };
+    let tensors = [("fc.bias".to_owned(), Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap())];
+    for frame in [Some(frame), None] {
+        let meta = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame };
+        file::write(&path, &tensors, &meta).unwrap();
+        assert_eq!(file::read(&path, &Device::Cpu).unwrap().1, meta);
+    }
+    // Version 1 had a key, and no frame; version 3 does not exist yet. Texts of equal length keep the header's length.
+    let bytes = fs_err::read(&path).unwrap();
+    let changed = |to: &str| {
+        let (from, to) = (br#""agcnn.version":"2""#, to.as_bytes());
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        fs_err::write(&path, [&bytes[..at], to, &bytes[at + from.len()..]].concat()).unwrap();
+        file::read(&path, &Device::Cpu)
+    };
+    assert_eq!(changed(r#""agcnn.version":"1""#).unwrap().1.frame, None);
+    let message = changed(r#""agcnn.version":"3""#).unwrap_err().to_string();
+    assert!(message.ends_with("format version is 3, expected at most 2"), "{message}");
 }

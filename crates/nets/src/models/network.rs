@@ -1,23 +1,29 @@
-//! A trunk, a pool and a linear layer: what `global` and `local` train.
+//! A trunk, a pool and a linear layer: the networks of `global` and `local`.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
-use cxr::OUTPUTS;
+use cxr::{EvalFrame, OUTPUTS};
 
-use crate::augment::random;
-use crate::densenet::{self, Densenet, FoldedDensenet};
-use crate::params::{Builder, Id, Init, Params};
-use crate::resnet::{self, FoldedResnet, Resnet};
-use crate::units::Collect;
-use crate::weights::{self, Meta};
-use crate::{Backbone, Error, Optimizer, OptimizerKind, Pool, Precision, Result, import};
+use crate::error::{Error, Result};
+use crate::layers::builder::{Builder, Init};
+use crate::layers::gradients::Gradients;
+use crate::layers::params::{ParamId, Params};
+use crate::models::backbone::{Backbone, Pool};
+use crate::models::densenet::{self, Densenet, FoldedDensenet};
+use crate::models::resnet::{self, FoldedResnet, Resnet};
+use crate::optimizer::Optimizer;
+use crate::random::random;
+use crate::recipe::{OptimizerKind, Precision};
+use crate::weights::file::{self, Meta};
+use crate::weights::import;
+use crate::weights::safetensors::Tensors;
 
 /// Sharpness of [`Pool::Lse`] (Wang et al., CVPR 2017: the best of their sweep).
 const LSE_R: f32 = 10.0;
 
-/// What a network says about a batch, in evaluation mode.
+/// A network's outputs for a batch, in evaluation mode.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
     /// The last map `[N, h, w, K]`, after the last ReLU.
@@ -53,12 +59,12 @@ pub struct Network {
     backbone: Backbone,
     pool: Pool,
     device: Device,
-    /// What activations and their gradients are stored in while training, and on CUDA in evaluation too.
+    /// The type of activations and their gradients in training, and on CUDA in evaluation too.
     activations: DType,
     params: Params,
     trunk: Trunk,
     /// Weight `[15, K]` and bias of the linear layer.
-    head: (Id, Id),
+    head: (ParamId, ParamId),
     /// The trunk for evaluation, made at its first use after a change of the weights.
     folded: OnceLock<Folded>,
 }
@@ -140,19 +146,22 @@ impl Network {
         Ok(())
     }
 
-    /// What inputs are best made in.
+    /// The type that inputs are best made in.
     pub(crate) fn activations(&self) -> DType {
         self.activations
     }
 
-    /// What evaluation computes in.
+    /// The type that evaluation computes in.
     fn evaluated_in(&self) -> DType {
         if self.device.is_cuda() { self.activations } else { DType::F32 }
     }
 
-    /// torchvision's name and the value of every trained parameter; a convolution's is `[out, height, width, in]`.
-    pub fn trained(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.params.trained().map(|(_, name, tensor)| (name, tensor))
+    /// torchvision's name and a copy of every trained parameter; a convolution's is `[out, height, width, in]`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn trained(&self) -> Result<Vec<(&str, Tensor)>> {
+        self.params.trained().map(|(_, name, tensor)| Ok((name, tensor.copy()?))).collect()
     }
 
     /// The network in evaluation mode: by the running statistics, with batch norms folded into the convolutions.
@@ -210,7 +219,7 @@ impl Network {
         let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
         let logits = self.head(&pool)?;
         let (loss, dlogits) = ops::bce_with_logits(&logits, targets)?;
-        let mut grads = Collect::new();
+        let mut grads = Gradients::new();
         grads.put(self.head.0, dlogits.t()?.matmul(&pool)?);
         grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?);
         let dpool = dlogits.matmul(self.params.get(self.head.0))?;
@@ -230,16 +239,15 @@ impl Network {
         Ok((loss, grads))
     }
 
-    /// Writes all weights in torchvision's names and layout, atomically; `key` says which run made them.
+    /// Writes all weights in torchvision's names and layout, atomically; `frame` says how evaluation inputs are cut.
     ///
     /// The file loads with `model.load_state_dict(safetensors.torch.load_file(path))` into torchvision's model with 15
     /// outputs.
     ///
     /// # Errors
     /// The disk, with the path.
-    pub fn save(&self, path: &Path, key: &str) -> Result<()> {
-        let meta =
-            Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), key: key.to_owned() };
+    pub fn save(&self, path: &Path, frame: Option<EvalFrame>) -> Result<()> {
+        let meta = Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), frame };
         let tensors = self.params.iter().map(|(name, tensor)| {
             let tensor = match tensor.rank() {
                 4 => tensor.permute((0, 3, 1, 2))?.contiguous()?,
@@ -247,7 +255,7 @@ impl Network {
             };
             Ok((name.to_owned(), tensor))
         });
-        weights::write(path, &tensors.collect::<Result<Vec<_>>>()?, &meta)
+        file::write(path, &tensors.collect::<Result<Vec<_>>>()?, &meta)
     }
 
     /// Reads what [`Network::save`] wrote into this network.
@@ -256,7 +264,7 @@ impl Network {
     /// Another backbone, pool or finding order; a tensor that is missing, unknown or of another shape; a damaged file.
     /// The network is then as it was.
     pub fn load(&mut self, path: &Path) -> Result<Meta> {
-        let (tensors, meta) = weights::read(path, &Device::Cpu)?;
+        let (tensors, meta) = file::read(path, &Device::Cpu)?;
         self.adopt(path, tensors, meta)
     }
 
@@ -265,7 +273,7 @@ impl Network {
     /// # Errors
     /// As [`Network::load`].
     pub fn open(path: &Path, device: &Device) -> Result<(Network, Meta)> {
-        let (tensors, meta) = weights::read(path, &Device::Cpu)?;
+        let (tensors, meta) = file::read(path, &Device::Cpu)?;
         let foreign = |error: Error| Error::malformed(path, error);
         let backbone = meta.backbone.parse().map_err(foreign)?;
         let pool = meta.pool.parse().map_err(foreign)?;
@@ -274,7 +282,7 @@ impl Network {
         Ok((network, meta))
     }
 
-    fn adopt(&mut self, path: &Path, tensors: Vec<(String, Tensor)>, meta: Meta) -> Result<Meta> {
+    fn adopt(&mut self, path: &Path, tensors: Tensors, meta: Meta) -> Result<Meta> {
         for (what, got, expected) in
             [("backbone", &meta.backbone, self.backbone.name()), ("pool", &meta.pool, self.pool.name())]
         {
@@ -287,7 +295,7 @@ impl Network {
                 });
             }
         }
-        let tensors = import::matched(path, self.backbone, self.layout(), tensors, |_| false)?;
+        let tensors = import::matched(path, self.backbone.name(), self.layout(), tensors, |_| false)?;
         self.assign(tensors)?;
         Ok(meta)
     }
@@ -301,7 +309,7 @@ impl Network {
         let tensors = import::read(path)?;
         let head = |name: &str| name.starts_with("fc.") || name.starts_with("classifier.");
         let trunk = self.layout().filter(|(name, _)| !head(name));
-        let taken = import::matched(path, self.backbone, trunk, tensors, head)?;
+        let taken = import::matched(path, self.backbone.name(), trunk, tensors, head)?;
         let kept = self.params.iter().filter(|(name, _)| head(name));
         let kept = kept.map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
         // the head is last in every network
@@ -333,7 +341,7 @@ impl Network {
             }
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        self.restore(tensors)
+        self.params_mut().replace(tensors)
     }
 
     /// An update rule for its trained parameters; `momentum` is AdamW's first beta.
@@ -341,8 +349,7 @@ impl Network {
     /// # Errors
     /// If the device fails.
     pub fn optimizer(&self, kind: OptimizerKind, momentum: f64, weight_decay: f64) -> Result<Optimizer> {
-        let trained: Vec<Tensor> = self.trained().map(|(_, tensor)| tensor.clone()).collect();
-        Optimizer::new(kind, momentum, weight_decay, &trained)
+        Optimizer::new(kind, momentum, weight_decay, &self.params)
     }
 
     /// Changes the weights by one step of `optimizer`.
@@ -350,25 +357,17 @@ impl Network {
     /// # Errors
     /// Gradients or an optimiser of another network.
     pub fn update(&mut self, optimizer: &mut Optimizer, grads: &Grads, lr: f64) -> Result<()> {
+        optimizer.step(self.params_mut(), &grads.tensors, lr)
+    }
+
+    pub(crate) fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The tensors, to be changed.
+    pub(crate) fn params_mut(&mut self) -> &mut Params {
         self.folded = OnceLock::new();
-        let trained: Vec<Tensor> = self.trained().map(|(_, tensor)| tensor.clone()).collect();
-        optimizer.step_with(&trained, &self.params.copies(), &grads.tensors, lr)
-    }
-
-    /// Copies of every tensor in memory layout.
-    pub(crate) fn snapshot(&self) -> Result<Vec<Tensor>> {
-        self.params.snapshot()
-    }
-
-    /// Takes what [`Network::snapshot`] gave.
-    pub(crate) fn restore(&mut self, tensors: Vec<Tensor>) -> Result<()> {
-        self.folded = OnceLock::new();
-        self.params.replace(tensors)
-    }
-
-    /// Every name and tensor in memory layout, in the order of [`Network::snapshot`].
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.params.iter()
+        &mut self.params
     }
 
     fn fold(&self) -> Result<Folded> {

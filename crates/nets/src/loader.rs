@@ -1,7 +1,7 @@
-//! From stored pictures to batches on the network's device.
+//! The data loader: from stored images to batches on the network's device.
 //!
 //! On a CPU a thread makes the inputs of a step while the step before it runs. On CUDA the device makes them, in one
-//! launch per batch, from pictures that it holds; where it cannot hold all of them, those of the next batch are gathered
+//! launch per batch, from images that it holds; where it cannot hold all of them, those of the next batch are gathered
 //! in memory that it reads by itself.
 
 use std::sync::mpsc;
@@ -11,75 +11,72 @@ use cxr::OUTPUTS;
 use ops::augment::{self, AugmentParams};
 
 use crate::augment::COLOURS;
-use crate::{Pictures, Result};
+use crate::data::Images;
+use crate::error::Result;
 
-/// Gets the number of a batch, its inputs `[n, side, side, 3]` and its targets `[n, 15]`.
+/// Gets a batch: its number from 0, its inputs `[n, side, side, 3]` and its targets `[n, 15]`.
 pub(crate) type Take<'a> = &'a mut dyn FnMut(usize, Tensor, Tensor) -> Result<()>;
 
-/// Pictures, and where batches are made of them.
-pub(crate) struct Feed<'a> {
-    pictures: &'a Pictures,
+/// Images, and where batches are made of them.
+pub(crate) struct Loader<'a> {
+    images: &'a Images,
     device: Device,
     #[cfg(feature = "cuda")]
     resident: Option<cuda::Resident>,
 }
 
-impl<'a> Feed<'a> {
-    /// On CUDA, the pictures move to the device if they take at most half of what is free there.
-    pub(crate) fn new(pictures: &'a Pictures, device: &Device) -> Result<Feed<'a>> {
+impl<'a> Loader<'a> {
+    /// On CUDA, the images move to the device if they take at most half of what is free there.
+    pub(crate) fn new(images: &'a Images, device: &Device) -> Result<Loader<'a>> {
         #[cfg(feature = "cuda")]
-        let resident = if device.is_cuda() && pictures.pixels.len() <= ops::device::free_memory(device)? / 2 {
-            Some(cuda::Resident::new(pictures, device)?)
+        let resident = if device.is_cuda() && images.pixels.len() <= ops::device::free_memory(device)? / 2 {
+            Some(cuda::Resident::new(images, device)?)
         } else {
             None
         };
-        Ok(Feed {
-            pictures,
+        Ok(Loader {
+            images,
             device: device.clone(),
             #[cfg(feature = "cuda")]
             resident,
         })
     }
 
-    pub(crate) fn pictures(&self) -> &'a Pictures {
-        self.pictures
+    pub(crate) fn images(&self) -> &'a Images {
+        self.images
     }
 
     /// Makes batches of what `draws` say, in order; inputs are of `dtype` on CUDA, of `f32` on a CPU.
-    pub(crate) fn each(
-        &self,
-        draws: &[AugmentParams],
-        side: usize,
-        batch: usize,
-        dtype: DType,
-        take: Take,
-    ) -> Result<()> {
+    pub(crate) fn each(&self, draws: &[AugmentParams], side: usize, batch: usize, dtype: DType, take: Take) -> Result<()> {
+        if draws.is_empty() {
+            return Ok(());
+        }
         #[cfg(feature = "cuda")]
         if self.device.is_cuda() {
             return match &self.resident {
                 Some(resident) => resident.each(draws, side, batch, dtype, &self.device, take),
-                None => cuda::streamed(self.pictures, draws, side, batch, dtype, &self.device, take),
+                None => cuda::streamed(self.images, draws, side, batch, dtype, &self.device, take),
             };
         }
         let _ = dtype;
         let inputs = |draws: &[AugmentParams]| {
-            Ok(augment::inputs(&self.pictures.pixels, self.pictures.size, draws, side, &COLOURS)?)
+            Ok(augment::inputs(&self.images.pixels, self.images.size, draws, side, &COLOURS)?)
         };
         ahead(draws.chunks(batch), &inputs, &mut |step, draws, pixels| {
             let x = Tensor::from_vec(pixels, (draws.len(), side, side, 3), &self.device)?;
-            take(step, x, targets(self.pictures, draws, &self.device)?)
+            take(step, x, targets(self.images, draws, &self.device)?)
         })
     }
 }
 
-/// The targets `[n, 15]` of some pictures.
-fn targets(pictures: &Pictures, draws: &[AugmentParams], device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = draws.iter().flat_map(|draw| pictures.targets[draw.index]).collect();
+/// The targets `[n, 15]` of some images.
+fn targets(images: &Images, draws: &[AugmentParams], device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = draws.iter().flat_map(|draw| images.labels[draw.index].targets()).collect();
     Ok(Tensor::from_vec(values, (draws.len(), OUTPUTS), device)?)
 }
 
-/// Gives each item to `take`, in order and counted, with what `make` makes of it on a thread of its own: what a step
-/// needs is made while the step before it runs, at most two steps ahead.
+/// Gives each item, with its number and what `make` returns for it, to `take`, in order. `make` runs on a thread of its
+/// own, at most two items ahead.
 fn ahead<I: Clone + Send, B: Send>(
     items: impl Iterator<Item = I> + Send,
     make: &(dyn Fn(I) -> Result<B> + Sync),
@@ -108,8 +105,7 @@ pub(crate) mod cuda {
     use rayon::prelude::*;
 
     use super::*;
-
-    /// Pictures on the device.
+    /// Images on the device.
     pub(crate) struct Resident {
         /// `[N, size, size]` grey.
         pixels: Tensor,
@@ -118,11 +114,12 @@ pub(crate) mod cuda {
     }
 
     impl Resident {
-        pub(crate) fn new(pictures: &Pictures, device: &Device) -> Result<Resident> {
-            let shape = (pictures.len(), pictures.size, pictures.size);
+        pub(crate) fn new(images: &Images, device: &Device) -> Result<Resident> {
+            let shape = (images.len(), images.size, images.size);
+            let targets: Vec<f32> = images.labels.iter().flat_map(|labels| labels.targets()).collect();
             Ok(Resident {
-                pixels: Tensor::from_slice(&pictures.pixels, shape, device)?,
-                targets: Tensor::from_slice(pictures.targets.as_flattened(), (pictures.len(), OUTPUTS), device)?,
+                pixels: Tensor::from_slice(&images.pixels, shape, device)?,
+                targets: Tensor::from_vec(targets, (images.len(), OUTPUTS), device)?,
             })
         }
 
@@ -135,11 +132,8 @@ pub(crate) mod cuda {
             device: &Device,
             take: Take,
         ) -> Result<()> {
-            if draws.is_empty() {
-                return Ok(());
-            }
-            let (pictures, size, _) = self.pixels.dims3()?;
-            let plan = AugmentPlan::new(draws, pictures, size, device)?;
+            let (images, size, _) = self.pixels.dims3()?;
+            let plan = AugmentPlan::new(draws, images, size, device)?;
             for (step, draws) in draws.chunks(batch).enumerate() {
                 let which = (step * batch, draws.len());
                 let (x, targets) = augment(&self.pixels, &plan, which, Some(&self.targets), side, &COLOURS, dtype)?;
@@ -152,9 +146,9 @@ pub(crate) mod cuda {
     /// Batches that are being gathered, on their way, or being read.
     const STAGED: usize = 3;
 
-    /// Makes batches of pictures that are not on the device.
+    /// Makes batches of images that are not on the device.
     pub(crate) fn streamed(
-        pictures: &Pictures,
+        images: &Images,
         draws: &[AugmentParams],
         side: usize,
         batch: usize,
@@ -162,7 +156,7 @@ pub(crate) mod cuda {
         device: &Device,
         take: Take,
     ) -> Result<()> {
-        let (size, bytes) = (pictures.size, pictures.size * pictures.size);
+        let (size, bytes) = (images.size, images.size * images.size);
         let (back, free) = mpsc::channel();
         for _ in 0..STAGED {
             // Into a channel whose other end is here.
@@ -173,67 +167,60 @@ pub(crate) mod cuda {
             let staging = free.lock().ok().and_then(|free| free.recv().ok());
             let Some(mut staging) = staging else { return Ok(None) }; // `take` has failed
             let rows = staging.bytes()?.par_chunks_exact_mut(bytes).zip(draws);
-            rows.for_each(|(row, draw)| row.copy_from_slice(pictures.picture(draw.index)));
+            rows.for_each(|(row, draw)| row.copy_from_slice(images.image(draw.index)));
             Ok(Some(staging))
         };
         ahead(draws.chunks(batch), &gather, &mut |step, draws, staging| {
             let Some(staging) = staging else { return Ok(()) };
             let pixels = staging.upload((draws.len(), size, size), device)?;
             let _ = back.send(staging); // into a channel whose other end is here
-            let here: Vec<AugmentParams> =
-                draws.iter().enumerate().map(|(index, draw)| AugmentParams { index, ..*draw }).collect();
+            let here: Vec<AugmentParams> = draws.iter().enumerate().map(|(index, draw)| AugmentParams { index, ..*draw }).collect();
             let plan = AugmentPlan::new(&here, draws.len(), size, device)?;
             let (x, _) = augment(&pixels, &plan, (0, draws.len()), None, side, &COLOURS, dtype)?;
-            take(step, x, targets(pictures, draws, device)?)
+            take(step, x, targets(images, draws, device)?)
         })
     }
 }
 
 #[cfg(all(test, feature = "cuda"))]
 mod tests {
+    use cxr::{EvalCrop, EvalFrame, Finding, Labels};
+
     use super::*;
     use crate::augment::{evaluation, training};
-    use crate::{OptimizerKind, Precision, Recipe, Schedule, View};
+    use crate::recipe::{ImageRecipe, Precision};
 
-    /// What the device makes of a picture is what the CPU makes of it, to a tenth of a grey level.
+    /// The device and the CPU make the same inputs, to a tenth of a grey level.
     #[test]
-    fn the_device_sees_what_the_cpu_sees() {
+    fn the_device_makes_the_inputs_that_the_cpu_makes() {
         let (count, size, side) = (11, 37, 32);
-        let mut pictures = Pictures { size, ..Default::default() };
+        let mut images = Images { size, ..Default::default() };
         for index in 0..count {
             let grey = |at: usize| ((at * at * 31 + at * 7 + index * 53) % 251) as u8;
-            pictures.pixels.extend((0..size * size).map(grey));
-            pictures.targets.push([index as f32; OUTPUTS]);
+            images.pixels.extend((0..size * size).map(grey));
+            images.labels.push(Labels::from_iter([Finding::ALL[index]]));
         }
-        let recipe = Recipe {
-            epochs: 1,
-            batch: 4,
-            lr: 0.1,
-            momentum: 0.9,
-            weight_decay: 0.0,
-            optimizer: OptimizerKind::Sgd,
-            schedule: Schedule::Cosine,
-            warmup_epochs: 0,
-            crop: side,
-            view: View::Centre,
+        let recipe = ImageRecipe {
+            input_px: side,
+            crop: EvalCrop::Centre,
             scale_min: 0.2,
             flip: true,
             rotate_deg: 30.0,
             brightness: 0.4,
             contrast: 0.4,
             precision: Precision::F32,
-            seed: 5,
         };
-        let mut draws: Vec<AugmentParams> = (0..count).rev().map(|index| training(size, index, &recipe, 3)).collect();
-        draws.extend((0..count).map(|index| evaluation(size, index, side, View::Centre)));
-        draws.extend((0..count).map(|index| evaluation(size, index, side, View::Whole)));
-        let (expected, device) =
-            (augment::inputs(&pictures.pixels, size, &draws, side, &COLOURS).unwrap(), crate::device("cuda").unwrap());
+        let mut draws: Vec<AugmentParams> = (0..count).rev().map(|index| training(size, index, &recipe, 5, 3)).collect();
+        for crop in [EvalCrop::Centre, EvalCrop::Whole] {
+            let frame = EvalFrame { crop, image_px: size, input_px: side };
+            draws.extend((0..count).map(|index| evaluation(index, frame)));
+        }
+        let (expected, device) = (augment::inputs(&images.pixels, size, &draws, side, &COLOURS).unwrap(), crate::device::device("cuda").unwrap());
         let check = |which: &str, run: &dyn Fn(Take) -> Result<()>| {
             let (mut seen, mut targets) = (Vec::new(), Vec::new());
             run(&mut |_, x, y| {
                 seen.extend(x.flatten_all()?.to_vec1::<f32>()?);
-                targets.extend(y.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<f32>()?);
+                targets.extend(y.flatten_all()?.to_vec1::<f32>()?);
                 Ok(())
             })
             .unwrap();
@@ -243,11 +230,12 @@ mod tests {
                 let draw = draws[at / (side * side * 3)];
                 assert!(grey < 0.1, "{which}: {got}, expected {expected}, value {at}, {draw:?}");
             }
-            assert_eq!(targets, draws.iter().map(|draw| draw.index as f32).collect::<Vec<_>>(), "{which}");
+            let rows = draws.iter().flat_map(|draw| images.labels[draw.index].targets());
+            assert_eq!(targets, rows.collect::<Vec<_>>(), "{which}");
         };
-        let feed = Feed::new(&pictures, &device).unwrap();
-        assert!(feed.resident.is_some());
-        check("resident", &|take| feed.each(&draws, side, 4, DType::F32, take));
-        check("streamed", &|take| cuda::streamed(&pictures, &draws, side, 4, DType::F32, &device, take));
+        let loader = Loader::new(&images, &device).unwrap();
+        assert!(loader.resident.is_some());
+        check("resident", &|take| loader.each(&draws, side, 4, DType::F32, take));
+        check("streamed", &|take| cuda::streamed(&images, &draws, side, 4, DType::F32, &device, take));
     }
 }

@@ -3,9 +3,13 @@
 use candle_core::{D, DType, Tensor};
 use ops::{Affine, BatchStats, Input, Weights};
 
-use crate::Result;
-use crate::params::{Builder, Params};
-use crate::units::{Act, Behind, Collect, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved, dense, stem_pool};
+use crate::error::Result;
+use crate::layers::activation::{Activation, dense};
+use crate::layers::builder::Builder;
+use crate::layers::conv_norm::{AfterNorm, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved};
+use crate::layers::gradients::Gradients;
+use crate::layers::params::Params;
+use crate::layers::stem_pool;
 
 /// Channels of the stem.
 const STEM: usize = 64;
@@ -23,7 +27,7 @@ pub(crate) struct Densenet {
     blocks: Vec<Vec<Layer>>,
     /// Between the blocks.
     transitions: Vec<Transition>,
-    /// Behind the last block, with ReLU.
+    /// AfterNorm the last block, with ReLU.
     last: Norm,
 }
 
@@ -31,7 +35,7 @@ pub(crate) struct Densenet {
 #[derive(Debug)]
 struct Layer {
     norm1: Norm,
-    /// `conv1`, `norm2` and its ReLU: a unit that folds in evaluation.
+    /// `conv1`, `norm2` and its ReLU: they fold in evaluation.
     squeeze: ConvNorm,
     conv2: Conv,
     /// Channels of `x`.
@@ -45,7 +49,7 @@ struct Transition {
     conv: Conv,
 }
 
-/// A block's tensor, wide enough for all its layers; each reads the channels before its own, and fills its own.
+/// A block's tensor, wide enough for all its layers; each layer reads the channels before its own and fills its own.
 ///
 /// The statistics of a channel are the same for all layers that normalise it, so they are taken once.
 #[derive(Debug)]
@@ -60,13 +64,13 @@ struct Growing {
 struct LayerSaved {
     norm1: NormSaved,
     squeeze: Saved,
-    squeezed: Act,
+    squeezed: Activation,
 }
 
 #[derive(Debug)]
 struct TransitionSaved {
     norm: NormSaved,
-    normed: Act,
+    normed: Activation,
     side: (usize, usize),
 }
 
@@ -80,7 +84,7 @@ pub(crate) struct Tape {
     last: NormSaved,
 }
 
-/// What is folded for evaluation; the rest is read from the parameters.
+/// The folded layers for evaluation.
 #[derive(Debug)]
 pub(crate) struct FoldedDensenet {
     stem: Folded,
@@ -129,7 +133,7 @@ impl Densenet {
 
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<(Tensor, Tape)> {
-        let (x, stem) = self.stem.forward(params, Act::plain(x.clone()), true)?;
+        let (x, stem) = self.stem.forward(params, Activation::plain(x.clone()), true)?;
         let (x, pool) = stem_pool::forward(&x)?;
         let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
         let mut growing = Growing::new(&x, self.blocks[0].len())?;
@@ -152,8 +156,8 @@ impl Densenet {
     }
 
     /// `dy` is the gradient of the last map.
-    pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Collect) -> Result<()> {
-        let (mut dy, _) = self.last.backward(params, tape.last, Behind::Relu, &dy, grads)?;
+    pub(crate) fn backward(&self, params: &Params, tape: Tape, dy: Tensor, grads: &mut Gradients) -> Result<()> {
+        let (mut dy, _) = self.last.backward(params, tape.last, AfterNorm::Relu, &dy, grads)?;
         let mut transitions = tape.transitions;
         for (index, (layers, saved)) in self.blocks.iter().zip(tape.blocks).enumerate().rev() {
             if index < self.transitions.len()
@@ -189,7 +193,7 @@ impl Densenet {
 impl FoldedDensenet {
     /// `x [N, S, S, 3]` to the last map `[N, h, w, K]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = stem_pool::forward(&Act::plain(self.stem.forward(x, None)?))?;
+        let (mut x, _) = stem_pool::forward(&Activation::plain(self.stem.forward(x, None)?))?;
         for (index, layers) in self.blocks.iter().enumerate() {
             let mut filled = x.dim(D::Minus1)?;
             let wide = widened(&x, layers.len())?;
@@ -236,7 +240,7 @@ impl Layer {
 
     /// `dy` is the gradient of the block's tensor, that of the channels up to this layer's own; the layer adds its part
     /// to that of the channels before.
-    fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Collect) -> Result<()> {
+    fn backward(&self, params: &Params, saved: LayerSaved, dy: &Tensor, grads: &mut Gradients) -> Result<()> {
         let dnew = dense(dy.narrow(D::Minus1, self.input, GROWTH)?)?;
         self.conv2.backward_weight(params, &saved.squeezed, &dnew, grads)?;
         let shape = saved.squeezed.x.dims4()?;
@@ -276,13 +280,13 @@ impl Transition {
         Ok((ops::avg_pool_forward(&z, 2)?, saved))
     }
 
-    fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Collect) -> Result<Tensor> {
+    fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Gradients) -> Result<Tensor> {
         let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
         self.conv.backward_weight(params, &saved.normed, &dz, grads)?;
         let shape = saved.normed.x.dims4()?;
         drop(saved.normed);
         let dnormed = self.conv.backward_input(params, &dz, shape, None)?;
-        let (dx, _) = self.norm.backward(params, saved.norm, Behind::Relu, &dnormed, grads)?;
+        let (dx, _) = self.norm.backward(params, saved.norm, AfterNorm::Relu, &dnormed, grads)?;
         Ok(dx)
     }
 }

@@ -1,4 +1,4 @@
-//! The two kinds of file that `torch.save` has written: where the pickle is, and where the storages are.
+//! The two kinds of file that `torch.save` has written: both hold pickles and the storages of tensors.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -6,11 +6,11 @@ use std::io::{Cursor, Read};
 use candle_core::{Device, Tensor};
 use zip::ZipArchive;
 
-use super::floats;
-use super::pickle::{Storage, Unpickled, Value, View, unpickle};
+use crate::weights::pickle::{Storage, Unpickled, Value, View, unpickle};
+use crate::weights::safetensors::{Tensors, floats};
 
-/// So many first bytes tell the kind.
-pub(super) const SNIFF: usize = 16;
+/// The number of first bytes that tell the kind.
+pub(crate) const SNIFF: usize = 16;
 
 /// Since PyTorch 1.6.
 const ZIP: &[u8] = b"PK\x03\x04";
@@ -18,16 +18,16 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// Before: the pickle of the number 0x1950a86a20f9469cfc6c.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-/// Where a checkpoint that is more than a state_dict has it.
+/// Keys under which a checkpoint that is more than a state_dict has its state_dict.
 const WRAPPERS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
 /// Whether a file that starts so is for [`read`].
-pub(super) fn is_pth(start: &[u8]) -> bool {
+pub(crate) fn is_pth(start: &[u8]) -> bool {
     start.starts_with(ZIP) || start.starts_with(LEGACY)
 }
 
 /// The tensors of floats in the order of the file.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, String> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Tensors, String> {
     match bytes.strip_prefix(LEGACY) {
         Some(rest) => read_legacy(rest),
         None => read_zip(bytes),
@@ -35,7 +35,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, String> {
 }
 
 /// `NAME/data.pkl`, `NAME/byteorder`, `NAME/data/KEY` per storage; nothing is compressed.
-fn read_zip(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, String> {
+fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
     let damaged = |error| format!("no whole PyTorch file: {error}");
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     let names = zip.file_names().map(|name| name.map(|name| name.into_owned()));
@@ -66,7 +66,7 @@ fn read_zip(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, String> {
 
 /// Pickles of the version, of the machine, of the tensors, of the storages' keys; then each storage's number of elements
 /// and its elements.
-fn read_legacy(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, String> {
+fn read_legacy(bytes: &[u8]) -> Result<Tensors, String> {
     let (version, rest) = unpickle(bytes)?;
     if !matches!(version.root(), Value::Int(1001)) {
         return Err("another version of PyTorch's old format than 1001".to_owned());
@@ -116,7 +116,7 @@ fn tensors<'a>(
     pickle: &Unpickled<'a>,
     mut left: usize,
     mut load: impl FnMut(&Storage<'a>) -> Result<Option<Vec<f32>>, String>,
-) -> Result<Vec<(String, Tensor)>, String> {
+) -> Result<Tensors, String> {
     let Value::Dict(entries) = state_dict(pickle)? else {
         return Err("no state_dict: a dict of tensors by name".to_owned());
     };

@@ -1,0 +1,150 @@
+//! A network's outputs for many images, in order.
+//!
+//! On a CPU the outputs of an image do not depend on the batch that it is in.
+
+use std::ops::ControlFlow;
+
+use candle_core::Tensor;
+use cxr::{EvalFrame, Labels, OUTPUTS};
+use ops::augment::AugmentParams;
+
+use crate::augment::evaluation;
+use crate::data::Images;
+use crate::deferred::DeferredReadback;
+use crate::error::{Error, Result};
+use crate::loader::Loader;
+use crate::models::network::{Evaluated, Network};
+
+/// Features and logits of a batch of `n` images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Index of its first image.
+    pub first: usize,
+    /// The pooled vectors, `[n, K]`.
+    pub pool: Vec<f32>,
+    /// The logits, in the order of [`cxr::output_names`].
+    pub logits: Vec<[f32; OUTPUTS]>,
+}
+
+/// `K` values that were computed on the device from the last maps of a batch of images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Maps<const K: usize> {
+    /// Index of its first image.
+    pub first: usize,
+    /// The elements of each value's tensor.
+    pub values: [Vec<f32>; K],
+}
+
+/// Runs `network` over `images` in batches of `batch`; `each` gets the features and logits of every batch, in order, and
+/// may stop.
+///
+/// # Errors
+/// [`Error::Stopped`] if `each` breaks; a `frame` of other images or one that they do not hold; what `each` returns.
+pub fn evaluate<E: From<Error>>(
+    network: &Network,
+    images: &Images,
+    frame: EvalFrame,
+    batch: usize,
+    each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
+    let loader = Loader::new(images, network.device())?;
+    let take = |evaluated: Evaluated| Ok([evaluated.pool, evaluated.logits]);
+    run(network, &loader, frame, batch, &take, &mut |first, [pool, logits]| {
+        each(Scores { first, pool, logits: logits.as_chunks().0.to_vec() })
+    })
+}
+
+/// As [`evaluate()`]; `each` gets what `map` makes of the last maps `[n, h, w, K]` on the device: `f32` tensors.
+///
+/// # Errors
+/// As [`evaluate()`]; what `map` returns.
+pub fn evaluate_maps<const K: usize, E: From<Error>>(
+    network: &Network,
+    images: &Images,
+    frame: EvalFrame,
+    batch: usize,
+    map: &dyn Fn(&Tensor) -> candle_core::Result<[Tensor; K]>,
+    each: &mut dyn FnMut(Maps<K>) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
+    let loader = Loader::new(images, network.device())?;
+    let take = |evaluated: Evaluated| Ok(map(&evaluated.map)?);
+    run(network, &loader, frame, batch, &take, &mut |first, values| each(Maps { first, values }))
+}
+
+/// The logits of all images of a loader; `go_on` gets the number of images after every batch.
+pub(crate) fn logits(
+    network: &Network,
+    loader: &Loader,
+    frame: EvalFrame,
+    batch: usize,
+    go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<[f32; OUTPUTS]>> {
+    let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(loader.images().len());
+    let take = |evaluated: Evaluated| Ok([evaluated.logits]);
+    run(network, loader, frame, batch, &take, &mut |_, [logits]| -> Result<_> {
+        all.extend(logits.as_chunks().0);
+        Ok(go_on(all.len()))
+    })?;
+    Ok(all)
+}
+
+/// The binary cross-entropy in f64, averaged over images and outputs: the validation loss.
+pub fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> f64 {
+    let targets = labels.iter().flat_map(|labels| labels.targets());
+    let terms = logits.as_flattened().iter().zip(targets).map(|(&logit, target)| {
+        let (logit, target) = (f64::from(logit), f64::from(target));
+        logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p()
+    });
+    terms.sum::<f64>() / (logits.len() * OUTPUTS) as f64
+}
+
+/// `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and their values.
+fn run<const K: usize, E: From<Error>>(
+    network: &Network,
+    loader: &Loader,
+    frame: EvalFrame,
+    batch: usize,
+    take: &dyn Fn(Evaluated) -> Result<[Tensor; K]>,
+    each: &mut dyn FnMut(usize, [Vec<f32>; K]) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
+    let images = loader.images();
+    check(images, frame)?;
+    let draws: Vec<AugmentParams> = (0..images.len()).map(|index| evaluation(index, frame)).collect();
+    let mut failed = None;
+    let mut arrived = |first, values| match each(first, values) {
+        Ok(ControlFlow::Continue(())) => Ok(()),
+        Ok(ControlFlow::Break(())) => Err(Error::Stopped),
+        Err(error) => {
+            failed = Some(error);
+            Err(Error::Stopped)
+        }
+    };
+    let mut answers = DeferredReadback::new(network.device());
+    let mut first = 0;
+    let input_px = frame.input_px;
+    let ran = loader.each(&draws, input_px, batch.max(1), network.activations(), &mut |_, x, _| {
+        answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;
+        first += x.dim(0)?;
+        Ok(())
+    });
+    let ran = ran.and_then(|()| answers.drain(&mut arrived));
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(ran?),
+    }
+}
+
+pub(crate) fn check(images: &Images, frame: EvalFrame) -> Result<()> {
+    images.check("evaluated")?;
+    if images.is_empty() {
+        return Ok(());
+    }
+    if frame.image_px != images.size {
+        return Err(Error::shape("evaluated images", format!("{} px", frame.image_px), format!("{} px", images.size)));
+    }
+    if !frame.fits() {
+        let expected = format!("at most {}, the side of the images", images.size);
+        return Err(Error::Setting { key: "crop", got: frame.input_px.to_string(), expected });
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Backbones, and networks made of them.
+
+pub mod backbone;
+mod densenet;
+pub mod network;
+mod resnet;

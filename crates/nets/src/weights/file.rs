@@ -1,0 +1,91 @@
+//! Our weights files: safetensors with metadata.
+//!
+//! | metadata | value |
+//! |---|---|
+//! | `agcnn.format` | `agcnn-weights` |
+//! | `agcnn.version` | [`VERSION`] |
+//! | `agcnn.backbone`, `agcnn.pool` | names of the network's parts |
+//! | `agcnn.frame` | how evaluation inputs are cut, [`EvalFrame`] as JSON; absent where the inputs are no images |
+//! | `agcnn.findings` | the outputs in order, snake_case, separated by commas |
+//!
+//! Version 1, which is still read, has no frame. Equal tensors and metadata give equal bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use cxr::EvalFrame;
+
+use crate::error::{Error, Result};
+use crate::weights::safetensors::{Tensors, read_safetensors, write_safetensors};
+
+/// Version of the format; a file of a newer one is refused.
+pub const VERSION: u32 = 2;
+
+const FORMAT: &str = "agcnn-weights";
+
+/// The metadata of a weights file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// The backbone's name, or `fusion`.
+    pub backbone: String,
+    /// The pool's name; empty where there is none.
+    pub pool: String,
+    /// How evaluation inputs are cut from stored images; `None` for `fusion` and in files of version 1.
+    pub frame: Option<EvalFrame>,
+}
+
+/// Writes named f32 tensors atomically, in the order given, with format version and finding order.
+///
+/// # Errors
+/// The disk, with the path; `path` then is as it was.
+pub fn write(path: &Path, tensors: &[(String, Tensor)], meta: &Meta) -> Result<()> {
+    let mut metadata = BTreeMap::from([
+        ("agcnn.format", FORMAT.to_owned()),
+        ("agcnn.version", VERSION.to_string()),
+        ("agcnn.backbone", meta.backbone.clone()),
+        ("agcnn.pool", meta.pool.clone()),
+        ("agcnn.findings", cxr::output_names().join(",")),
+    ]);
+    if let Some(frame) = meta.frame {
+        metadata.insert("agcnn.frame", serde_json::json!(frame).to_string());
+    }
+    let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    write_safetensors(path, tensors, &metadata)
+}
+
+/// Reads what [`write`](fn@write) wrote, in its order.
+///
+/// # Errors
+/// No file of ours, a newer version, another finding order, a damaged file.
+pub fn read(path: &Path, device: &Device) -> Result<(Tensors, Meta)> {
+    let (tensors, mut metadata) = read_safetensors(path, device)?;
+    let mut field = |name: &str| {
+        metadata
+            .remove(name)
+            .ok_or_else(|| Error::malformed(path, format!("no weights file of this pipeline: no metadata {name:?}")))
+    };
+    let mismatch = |what: &str, got: String, expected: String| Error::Mismatch {
+        path: path.to_owned(),
+        what: what.to_owned(),
+        got,
+        expected,
+    };
+    let format = field("agcnn.format")?;
+    if format != FORMAT {
+        return Err(mismatch("format", format, FORMAT.to_owned()));
+    }
+    let version = field("agcnn.version")?;
+    if !version.parse().is_ok_and(|version| (1..=VERSION).contains(&version)) {
+        return Err(mismatch("format version", version, format!("at most {VERSION}")));
+    }
+    let (findings, expected) = (field("agcnn.findings")?, cxr::output_names().join(","));
+    if findings != expected {
+        return Err(mismatch("finding order", findings, expected));
+    }
+    let (backbone, pool) = (field("agcnn.backbone")?, field("agcnn.pool")?);
+    let frame = metadata.remove("agcnn.frame").map(|text| serde_json::from_str(&text)).transpose();
+    let frame = frame.map_err(|error| Error::malformed(path, format!("metadata \"agcnn.frame\": {error}")))?;
+    let meta = Meta { backbone, pool, frame };
+    Ok((tensors, meta))
+}

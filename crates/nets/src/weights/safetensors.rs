@@ -1,0 +1,157 @@
+//! Safetensors files: named tensors and texts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+use serde_json::json;
+
+use crate::canonical::canonical;
+use crate::error::{Error, Result};
+
+/// Named tensors, in order.
+pub type Tensors = Vec<(String, Tensor)>;
+
+/// The largest header that is read, in bytes: the limit of the crate `safetensors`.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// Writes a safetensors file of f32 tensors by way of a temporary file.
+///
+/// The crate `safetensors` writes metadata in an order that changes from run to run; this does not.
+pub(crate) fn write_safetensors<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    metadata: &BTreeMap<&str, String>,
+) -> Result<()> {
+    let tensors: Vec<_> = tensors.collect();
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_owned(), json!(metadata));
+    let mut offset = 0;
+    for (name, tensor) in &tensors {
+        let end = offset + tensor.elem_count() * DType::F32.size_in_bytes();
+        let entry = json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [offset, end]});
+        header.insert((*name).to_owned(), entry);
+        offset = end;
+    }
+    let mut header = canonical(&serde_json::Value::Object(header)).into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' '); // the data begin aligned
+
+    write_atomic(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for (_, tensor) in &tensors {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}
+
+/// The metadata of a safetensors file; reads nothing but the header.
+///
+/// # Errors
+/// The disk; a file whose header is damaged, or that does not hold the data that its header lists.
+pub(crate) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
+    let damaged = |error: &dyn std::fmt::Display| Error::malformed(path, format!("no whole safetensors file: {error}"));
+    let mut file = fs_err::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut length = [0; 8];
+    let mut header = Vec::new();
+    file.read_exact(&mut length).map_err(|error| damaged(&error))?;
+    let length = u64::from_le_bytes(length);
+    if length > size.min(MAX_HEADER) {
+        return Err(damaged(&format!("a header of {length} bytes")));
+    }
+    file.take(length).read_to_end(&mut header)?;
+    let (end, metadata) = parse_header(&header).map_err(|error| damaged(&error))?;
+    if size != 8 + length + end {
+        return Err(damaged(&format!("{size} bytes, expected {}", 8 + length + end)));
+    }
+    Ok(metadata)
+}
+
+/// Where the data end, and the metadata.
+fn parse_header(header: &[u8]) -> serde_json::Result<(u64, HashMap<String, String>)> {
+    let mut entries: HashMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    let metadata = entries.remove("__metadata__").map(serde_json::from_value).transpose()?.unwrap_or_default();
+    let ends = entries.values().filter_map(|entry| entry["data_offsets"][1].as_u64());
+    Ok((ends.max().unwrap_or(0), metadata))
+}
+
+/// Reads a safetensors file: tensors as f32 in the order of their data, metadata.
+pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
+    let bytes = fs_err::read(path)?;
+    let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let mut tensors = Vec::with_capacity(file.len());
+    for name in header.offset_keys() {
+        let view = file.tensor(&name).map_err(damaged)?;
+        let values = floats(view.data(), &format!("{:?}", view.dtype()))
+            .map_err(|reason| Error::malformed(path, format!("{name}: {reason}")))?;
+        if let Some(values) = values {
+            tensors.push((name, Tensor::from_vec(values, view.shape(), device)?));
+        }
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+/// Writes `path` whole or not at all: a temporary file beside it, synced, renamed, the folder synced.
+fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::BufWriter<fs_err::File>) -> Result<()>,
+) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = (|| -> Result<()> {
+        let mut file = std::io::BufWriter::new(fs_err::File::create(&part)?);
+        write(&mut file)?;
+        let file = file.into_inner().map_err(|error| error.into_error())?;
+        file.sync_all()?;
+        fs_err::rename(&part, path)?;
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => {
+                fs_err::File::open(folder)?.sync_all()?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })();
+    if written.is_err() {
+        let _ = fs_err::remove_file(&part); // the first error matters
+    }
+    written
+}
+
+/// Little-endian `data` as f32; `None` for integers, which no weight is.
+///
+/// `dtype` is safetensors' name, e.g. `BF16`.
+///
+/// # Errors
+/// A type that is no number, or a number of bytes that is no multiple of its size.
+pub(crate) fn floats(data: &[u8], dtype: &str) -> std::result::Result<Option<Vec<f32>>, String> {
+    fn each<const B: usize>(
+        data: &[u8],
+        dtype: &str,
+        value: impl Fn([u8; B]) -> f32,
+    ) -> std::result::Result<Vec<f32>, String> {
+        let (values, rest) = data.as_chunks::<B>();
+        if rest.is_empty() {
+            Ok(values.iter().copied().map(value).collect())
+        } else {
+            Err(format!("{} bytes of {dtype}, expected a multiple of {B}", data.len()))
+        }
+    }
+    Ok(Some(match dtype {
+        "F32" => each(data, dtype, f32::from_le_bytes)?,
+        "F16" => each(data, dtype, |bytes| half::f16::from_le_bytes(bytes).to_f32())?,
+        "BF16" => each(data, dtype, |bytes| half::bf16::from_le_bytes(bytes).to_f32())?,
+        "F64" => each(data, dtype, |bytes| f64::from_le_bytes(bytes) as f32)?,
+        "BOOL" | "U8" | "I8" | "U16" | "I16" | "U32" | "I32" | "U64" | "I64" => return Ok(None),
+        other => return Err(format!("type {other}, expected F32, F16, BF16 or F64")),
+    }))
+}
