@@ -1,19 +1,23 @@
 //! Findings, labels, patients, splits, boxes and metrics: pure, no I/O, no tensors.
 //!
 //! The vocabulary of chest X-ray classification on NIH ChestX-ray14 that every other crate speaks:
-//! [`Finding`] and [`Labels`] (what is in the picture), [`ImageRecord`] (whose picture it is),
+//! [`Finding`] and [`Labels`] (what an image shows), [`ImageRecord`] (whose image it is),
 //! [`Split`] (what it may be used for) and [`BBox`] (where something lies in it).
 
 mod bbox;
 mod branch;
 mod finding;
 mod frame;
+pub mod heatmap;
 pub mod metrics;
+mod names;
 mod record;
 pub mod split;
 
-pub use bbox::BBox;
+pub use bbox::{BBox, InvalidBox};
 pub use branch::Branch;
-pub use finding::{Finding, Labels, OUTPUTS, UnknownFinding, output_names};
-pub use frame::{EvalCrop, EvalFrame};
-pub use record::{FindingBox, ImageRecord, Sex, Split, View};
+pub use finding::{Finding, Labels, OUTPUTS, output_names};
+pub use frame::{CropSource, EvalCrop, EvalFrame};
+pub use names::UnknownName;
+pub use record::{FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
+pub use split::SplitKind;
