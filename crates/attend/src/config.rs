@@ -1,27 +1,8 @@
-use serde::{Deserialize, Serialize};
+use cxr::CropSource;
+use cxr::heatmap::{Normalise, Statistic};
+use serde::Deserialize;
 
 use crate::region::Threshold;
-use crate::{Normalise, Statistic};
-
-/// Where the pixels of a crop come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// The picture that `prep` stored.
-    Prepared,
-    /// The file behind it.
-    Original,
-}
-
-impl Source {
-    /// `prepared` or `original`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::Prepared => "prepared",
-            Source::Original => "original",
-        }
-    }
-}
 
 /// The section `[attend]`; `default.toml` explains every key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -32,7 +13,7 @@ pub struct Config {
     pub statistic: Statistic,
     pub normalise: Normalise,
     pub crop: usize,
-    pub source: Source,
+    pub source: CropSource,
     pub size: usize,
     pub contrast: f32,
     pub eval_batch: usize,

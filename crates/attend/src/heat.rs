@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use branch::{Images, Key};
 use cxr::Split;
+use cxr::heatmap::{NormalisedMap, normalise};
 use nets::{Evaluated, Network, View};
 use tables::regions;
 
-use crate::heatmap::{check, on_device};
-use crate::{Config, Error, normalise};
+use crate::heatmap::{heat_maps, not_finite};
+use crate::{Config, Error};
 
 /// The images in the order of the table to be written: by `image_id`.
 pub struct Subjects<'a> {
@@ -69,14 +70,14 @@ impl Heat {
         for split in Split::ALL {
             let mut failed = None;
             let pictures = all.pictures(split);
-            let what = |evaluated: &Evaluated| Ok(on_device(&evaluated.map, config.statistic)?.into());
+            let what = |evaluated: &Evaluated| Ok(heat_maps(&evaluated.map, config.statistic)?.into());
             nets::score(network, pictures, crop, View::Centre, config.eval_batch, &what, &mut |first, values| {
                 if failed.is_some() || stage::interrupted() {
                     return Ok(());
                 }
                 let (raw, sums) = (&values[0], &values[1]);
-                match check(sums, cells) {
-                    Ok(()) => {
+                match not_finite(sums, cells) {
+                    None => {
                         for (index, raw) in raw.chunks_exact(cells).enumerate() {
                             let place = subjects.places[split as usize][first + index];
                             heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
@@ -86,7 +87,10 @@ impl Heat {
                         }
                         progress.inc((raw.len() / cells) as u64);
                     }
-                    Err(error) => failed = Some(error),
+                    Some(index) => {
+                        let image_id = all.keys(split)[first + index].image_id.clone();
+                        failed = Some(Error::NotFinite { image_id });
+                    }
                 }
                 Ok(())
             })?;
@@ -107,7 +111,7 @@ impl Heat {
     /// A file that is no `regions` table.
     pub fn stored(files: &[PathBuf], subjects: &Subjects) -> Result<Option<Heat>, Error> {
         let rows: HashMap<String, regions::Row> =
-            regions::read_meta(files)?.into_iter().map(|row| (row.image_id.clone(), row)).collect();
+            regions::read_meta(files)?.into_iter().map(|row| (row.key.image_id.clone(), row)).collect();
         let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new() };
         for (key, _) in &subjects.images {
             let Some(row) = rows.get(&key.image_id) else { return Ok(None) };
@@ -119,9 +123,8 @@ impl Heat {
         Ok((heat.maps.len() == height * width * subjects.images.len()).then_some(heat))
     }
 
-    /// One image's map.
-    pub(crate) fn map(&self, index: usize) -> &[f32] {
-        let cells = self.shape.0 * self.shape.1;
-        &self.maps[index * cells..][..cells]
+    /// The maps of all subjects.
+    pub fn normalised(&self) -> Vec<NormalisedMap<'_>> {
+        self.maps.chunks_exact(self.shape.0 * self.shape.1).map(|map| NormalisedMap::new(map, self.shape)).collect()
     }
 }

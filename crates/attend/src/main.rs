@@ -1,11 +1,13 @@
 //! Finds where the global branch looks in every image, and cuts it out.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use attend::{Config, Error, Heat, Originals, SPEC, Source, Subjects};
+use attend::{Config, Error, Heat, Originals, SPEC, Subjects, region};
 use clap::Parser;
+use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::Network;
 use serde_json::{Value, json};
 use stage::{Fail, Input, Outcome, Plan, Run, info, warn};
@@ -54,8 +56,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
     if frame > subjects.size {
         return Err(Fail::from(Error::Crop { crop: frame, size: subjects.size }).into());
     }
-    let contrast = setting(&prep, "contrast").map_err(Fail::from)?.as_f64().unwrap_or(1.0) as f32;
-    let originals = Originals::new(root, contrast, &files).map_err(Fail::from)?;
+    let originals = Originals::new(root, &files).map_err(Fail::from)?;
 
     let heat = match earlier(&run, &prep, &global, &config)? {
         Some(files) => Heat::stored(&files, &subjects).map_err(Fail::from)?,
@@ -74,9 +75,13 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
             Heat::computed(&network, &images, &subjects, frame, &config).map_err(Fail::from)?
         }
     };
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
+    let frame = EvalFrame { crop: EvalCrop::Centre, image_px: subjects.size, input_px: frame };
+    let regions =
+        watched("regions", &subjects, |watch| region::locate(&heat.normalised(), frame, config.threshold, watch))?;
+    let facts = attend::facts(&config, frame, &heat);
+    let found = (&subjects, &heat, regions.as_slice());
     let attended =
-        attend::write(work.out(), &subjects, &heat, frame, &config, &originals, &stamp).map_err(Fail::from)?;
+        watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
     let covers = 100.0 * attended.mean_box_frac;
     info!("a region covers {covers:.0} % of its image on average");
     if attended.fallbacks > 0 {
@@ -91,12 +96,25 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
     }))?)
 }
 
+type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
+
+/// Does something to all images, with a progress bar, until Ctrl-C.
+fn watched<T>(what: &str, subjects: &Subjects, work: impl FnOnce(Watch) -> Result<T, Error>) -> Result<T, Fail> {
+    let mut progress = stage::progress(subjects.images.len() as u64, what);
+    let done = work(&mut |images| {
+        progress.inc(images as u64);
+        if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    progress.finish();
+    Ok(done)
+}
+
 /// The folder that prep read; empty where the crops do not come from there.
 fn root(run: &mut Run, prep: &Input, config: &Config) -> Result<PathBuf, Fail> {
     match (config.source, setting(prep, "root")?.as_str().unwrap_or_default()) {
-        (Source::Prepared, _) => Ok(PathBuf::new()),
-        (Source::Original, "phantom") => Ok(run.input("phantom", &[""])?.folder().to_owned()),
-        (Source::Original, root) => Ok(root.into()),
+        (CropSource::Prepared, _) => Ok(PathBuf::new()),
+        (CropSource::Original, "phantom") => Ok(run.input("phantom", &[""])?.folder().to_owned()),
+        (CropSource::Original, root) => Ok(root.into()),
     }
 }
 

@@ -20,11 +20,13 @@ pub enum Prevalence {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Seed of the whole dataset.
+    pub seed: u64,
     /// Number of patients.
     pub patients: u32,
     /// Mean number of images per patient.
     pub images_per_patient: f64,
-    /// Width and height of the pictures in pixels.
+    /// Width and height of the images in pixels.
     pub size: usize,
     /// How often findings occur.
     pub prevalence: Prevalence,

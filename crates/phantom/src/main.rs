@@ -1,5 +1,6 @@
 //! `phantom` - makes a synthetic chest X-ray dataset in NIH's own on-disk shape.
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -43,7 +44,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
         return Ok(outcome);
     }
 
-    let mut exams = cohort::draw(&config, run.seed());
+    let mut exams = cohort::draw(&config);
     if let Some(limit) = run.limit() {
         exams.truncate(limit);
     }
@@ -53,14 +54,12 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
         if let Ok(mut progress) = progress.lock() {
             progress.inc(1);
         }
-        !stage::interrupted()
+        if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    dataset::write(work.out(), &exams, run.seed(), config.size, config.contrast, &done).map_err(
-        |error| match error {
-            dataset::Error::Interrupted => Fail::interrupted(),
-            error => Fail::failed(error),
-        },
-    )?;
+    dataset::write(work.out(), &exams, &config, &done).map_err(|error| match error {
+        dataset::Error::Interrupted => Fail::interrupted(),
+        error => Fail::failed(error),
+    })?;
     let patients = config.patients;
     Ok(work.publish(serde_json::json!({ "images": exams.len(), "patients": patients }))?)
 }

@@ -1,5 +1,6 @@
 //! The stage's section of the configuration; `default.toml` explains every key.
 
+use cxr::SplitKind;
 use serde::Deserialize;
 
 /// The `[prep]` section.
@@ -13,8 +14,10 @@ pub struct Config {
     /// Box list, `auto` or `none`.
     pub boxes: String,
     /// How images are divided.
-    pub split: Kind,
-    /// List of training images (with [`Kind::Official`]: of training and validation images).
+    pub split: SplitKind,
+    /// Seed of every random choice of the division.
+    pub split_seed: u64,
+    /// List of training images (with [`SplitKind::Official`]: of training and validation images).
     pub train_list: String,
     /// List of validation images.
     pub validation_list: String,
@@ -23,45 +26,19 @@ pub struct Config {
     /// Share of the train_val images for validation.
     pub validation_fraction: f64,
     /// What to do about an image that is not there.
-    pub missing: Trouble,
+    pub missing: OnProblem,
     /// What to do about an image that cannot be read.
-    pub corrupt: Trouble,
-    /// Side of the stored picture in pixels.
+    pub corrupt: OnProblem,
+    /// Side of the stored image in pixels.
     pub size: u32,
     /// Contrast factor, 1 = off.
     pub contrast: f32,
 }
 
-/// How images are divided; see [`cxr::split`].
+/// What to do about an image that is missing or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// NIH's lists.
-    Official,
-    /// By patient.
-    Random,
-    /// By image.
-    Paper,
-    /// Three lists.
-    Files,
-}
-
-impl Kind {
-    /// Its name in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Official => "official",
-            Kind::Random => "random",
-            Kind::Paper => "paper",
-            Kind::Files => "files",
-        }
-    }
-}
-
-/// What to do about an image in trouble.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Trouble {
+pub enum OnProblem {
     /// Stop.
     Error,
     /// Leave it out, and count it.
@@ -87,7 +64,7 @@ impl Config {
         if !(*fraction > 0.0 && *fraction <= 0.5) {
             return Err(format!("prep.validation_fraction = {fraction}, expected above 0 and at most 0.5"));
         }
-        if self.split == Kind::Files {
+        if self.split == SplitKind::Files {
             for (key, value) in [
                 ("train_list", &self.train_list),
                 ("validation_list", &self.validation_list),

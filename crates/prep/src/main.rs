@@ -36,7 +36,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
 
     let phantom = config.root == Config::PHANTOM;
     let root = if phantom { run.input("phantom", &[""])?.folder().to_owned() } else { config.root.clone().into() };
-    let dataset = Dataset::read(&root, &config, run.seed()).map_err(Fail::from)?;
+    let dataset = Dataset::read(&root, &config).map_err(Fail::from)?;
     let taken = dataset.take(config.missing, run.limit());
     if run.dry_run() {
         stage::print(&dataset.summary.to_string())?;
@@ -50,7 +50,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
         Err(error) => return Err(Fail::from(error).into()),
     };
     // The phantom's pictures are known by the hashes in its manifest, others by path, size and time.
-    run.outside("raw data", dataset.fingerprint(if phantom { &[] } else { &taken }));
+    run.outside("raw data", dataset.quick_fingerprint(if phantom { &[] } else { &taken }));
     if let Plan::Stop(outcome) = run.plan()? {
         return Ok(outcome);
     }
@@ -58,16 +58,15 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
     dataset.summary.warning().iter().for_each(|line| warn!("{line}"));
 
     let mut work = run.begin()?;
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
     let mut progress = stage::progress(taken.len() as u64, "images");
-    let written = prep::write(&root, &taken, &config, &stamp, &work.out().join("images"), &mut |done| {
+    let written = prep::write(&dataset, &taken, &config, SPEC.name, &work.out().join("images"), &mut |done| {
         progress.inc(done as u64);
         if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .map_err(Fail::from)?;
     progress.finish();
-    for (name, rows) in &written.shards {
-        work.rows(&format!("images/{name}"), *rows);
+    for shard in &written.shards {
+        work.rows(&format!("images/{}", shard.name), shard.rows);
     }
     report(&written);
     Ok(work.publish(metrics(&dataset, &written))?)
@@ -90,7 +89,7 @@ fn metrics(dataset: &Dataset, written: &Written) -> serde_json::Value {
     let summary = &dataset.summary;
     let [train, validation, test] = written.images;
     json!({
-        "labels": summary.labels,
+        "labels": summary.label_table,
         "rows": summary.rows,
         "patients": summary.patients,
         "train_images": train,
