@@ -15,8 +15,9 @@ mod score;
 mod train;
 
 pub use config::{Config, LrSchedule};
+pub use cxr::ImageKey as Key;
 pub use error::Error;
 pub use init::Init;
-pub use load::{Images, Key, images, regions};
+pub use load::{Images, images, regions};
 pub use score::{Scores, score, write};
 pub use train::train;

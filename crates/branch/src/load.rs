@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::PathBuf;
 
-use cxr::{Labels, Split};
+use cxr::{ImageKey as Key, Split};
 use nets::Pictures;
 use rayon::prelude::*;
 
@@ -11,19 +11,6 @@ use crate::Error;
 
 /// Pictures decoded at a time, in parallel.
 const CHUNK: usize = 256;
-
-/// Whose picture it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Key {
-    /// The key of every table.
-    pub image_id: String,
-    /// NIH's Patient ID.
-    pub patient_id: u32,
-    /// What the image may be used for.
-    pub split: Split,
-    /// What the image shows.
-    pub labels: Labels,
-}
 
 /// All pictures of a branch, by split.
 #[derive(Debug, Clone, Default)]
@@ -75,9 +62,8 @@ impl Images {
 pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
     load(limit, |each| {
         tables::images::read(files, |row| {
-            let record = row.record;
-            let (split, labels) = (row.split, record.labels);
-            each(Key { image_id: record.image_id, patient_id: record.patient_id, split, labels }, row.png)
+            let key = row.key();
+            each(key, row.png)
         })
     })
 }
@@ -87,12 +73,7 @@ pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> 
 /// # Errors
 /// As [`images`], for `regions`.
 pub fn regions(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, |each| {
-        tables::regions::read(files, |row| {
-            let (split, labels) = (row.split, row.labels);
-            each(Key { image_id: row.image_id, patient_id: row.patient_id, split, labels }, row.crop_png)
-        })
-    })
+    load(limit, |each| tables::regions::read(files, |row| each(row.key, row.crop_png)))
 }
 
 type Each<'a> = &'a mut dyn FnMut(Key, Vec<u8>) -> Result<(), Error>;

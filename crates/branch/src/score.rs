@@ -3,7 +3,7 @@ use std::path::Path;
 use cxr::{Labels, OUTPUTS, Split, metrics};
 use nets::{Evaluated, Fit, Network};
 use tables::features::Features;
-use tables::{Stamp, epochs, features, predictions};
+use tables::{epochs, features, predictions};
 
 use crate::{Config, Error, Images, Key};
 
@@ -51,20 +51,17 @@ pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scor
     }
     progress.finish();
 
-    let rows = order.iter().zip(logits).map(|(&index, logits)| {
-        let Key { image_id, patient_id, split, labels } = keys[index].clone();
-        predictions::Row { image_id, patient_id, split, labels, logits }
-    });
+    let rows = order.iter().zip(logits).map(|(&index, logits)| predictions::Row { key: keys[index].clone(), logits });
     let predictions: Vec<_> = rows.collect();
-    let image_ids = predictions.iter().map(|row| row.image_id.clone()).collect();
+    let image_ids = predictions.iter().map(|row| row.key.image_id.clone()).collect();
     Ok(Scores { features: Features { image_ids, dim, pool }, predictions })
 }
 
 impl Scores {
     /// Mean AUROC over the findings of a split; `None` where none is defined.
     pub fn mean_auroc(&self, split: Split) -> Option<f64> {
-        let rows = self.predictions.iter().filter(|row| row.split == split);
-        let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.labels)).unzip();
+        let rows = self.predictions.iter().filter(|row| row.key.split == split);
+        let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.key.labels)).unzip();
         metrics::mean_auroc(&logits, &labels).value
     }
 }
@@ -79,22 +76,21 @@ pub fn write(
     network: &Network,
     fit: &Fit,
     scores: &Scores,
-    stamp: &Stamp,
+    stage: &str,
+    key: &str,
 ) -> Result<serde_json::Value, Error> {
-    network.save(&folder.join("weights.safetensors"), &stamp.key)?;
-    features::write(&folder.join("features.parquet"), &scores.features, stamp)?;
-    predictions::write(&folder.join("predictions.parquet"), &scores.predictions, stamp)?;
+    network.save(&folder.join("weights.safetensors"), key)?;
+    features::write(&folder.join("features.parquet"), &scores.features, stage)?;
+    predictions::write(&folder.join("predictions.parquet"), &scores.predictions, stage)?;
     let rows = fit.epochs.iter().map(|stats| epochs::Row {
         epoch: stats.epoch,
         lr: stats.lr,
         train_loss: stats.train_loss,
         validation_loss: stats.validation_loss,
         validation_auroc: stats.validation_auroc,
-        seconds: stats.seconds,
-        images_per_s: stats.images_per_s,
         best: stats.epoch == fit.best_epoch,
     });
-    epochs::write(&folder.join("epochs.parquet"), &rows.collect::<Vec<_>>(), stamp)?;
+    epochs::write(&folder.join("epochs.parquet"), &rows.collect::<Vec<_>>(), stage)?;
 
     let [validation, test] = [Split::Validation, Split::Test].map(|split| scores.mean_auroc(split));
     let show = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.4}"));

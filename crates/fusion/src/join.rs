@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use cxr::{OUTPUTS, Split};
+use cxr::{ImageKey, OUTPUTS, Split};
 use tables::features::Features;
 use tables::predictions::Row;
 use tables::{features, predictions};
@@ -28,7 +28,7 @@ impl Branch {
         let (path, other) = (predictions, features);
         let (features, predictions) = (features::read(features)?, predictions::read(predictions)?);
         let ids = features.image_ids.iter().map(String::as_str);
-        same_images((path, predictions.iter().map(|row| row.image_id.as_str())), (other, ids))?;
+        same_images((path, predictions.iter().map(|row| row.key.image_id.as_str())), (other, ids))?;
         Ok(Branch { features, predictions, path: path.to_owned() })
     }
 }
@@ -46,11 +46,11 @@ pub struct Samples {
 /// # Errors
 /// An image that one of them lacks; an image of another split, patient or other labels.
 pub fn join(global: Branch, local: Branch) -> Result<Samples, Error> {
-    let ids = |branch: &Branch| branch.predictions.iter().map(|row| row.image_id.clone()).collect::<Vec<_>>();
+    let ids = |branch: &Branch| branch.predictions.iter().map(|row| row.key.image_id.clone()).collect::<Vec<_>>();
     let (of_global, of_local) = (ids(&global), ids(&local));
     let ids = (of_global.iter().map(String::as_str), of_local.iter().map(String::as_str));
     same_images((&global.path, ids.0), (&local.path, ids.1))?;
-    for (one, two) in global.predictions.iter().zip(&local.predictions) {
+    for (one, two) in global.predictions.iter().zip(&local.predictions).map(|(one, two)| (&one.key, &two.key)) {
         let differs = |what, expected: String, got: String| {
             let (path, other) = (local.path.clone(), global.path.clone());
             Err(Box::new(Difference { image_id: one.image_id.clone(), what, path, got, other, expected }).into())
@@ -62,7 +62,7 @@ pub fn join(global: Branch, local: Branch) -> Result<Samples, Error> {
             return differs("patient_id", one.patient_id.to_string(), two.patient_id.to_string());
         }
         if one.labels != two.labels {
-            let names = |row: &Row| row.labels.findings().map(|finding| finding.snake()).collect::<Vec<_>>();
+            let names = |key: &ImageKey| key.labels.findings().map(|finding| finding.snake()).collect::<Vec<_>>();
             return differs("labels", format!("{:?}", names(one)), format!("{:?}", names(two)));
         }
     }
@@ -113,8 +113,8 @@ impl Samples {
         let mut taken = [0; 3];
         let keep: Vec<bool> = (self.rows.iter())
             .map(|row| {
-                taken[row.split as usize] += 1;
-                taken[row.split as usize] <= limit
+                taken[row.key.split as usize] += 1;
+                taken[row.key.split as usize] <= limit
             })
             .collect();
         let kept: Vec<usize> = (0..keep.len()).filter(|&index| keep[index]).collect();
@@ -128,7 +128,7 @@ impl Samples {
 
     /// Positions of a split's images.
     pub(crate) fn of(&self, split: Split) -> Vec<usize> {
-        (0..self.rows.len()).filter(|&index| self.rows[index].split == split).collect()
+        (0..self.rows.len()).filter(|&index| self.rows[index].key.split == split).collect()
     }
 
     /// The features of one image: global, local.
@@ -147,7 +147,7 @@ impl Samples {
 
     /// The targets `[indices, 15]` of some images.
     pub(crate) fn targets(&self, indices: &[usize], device: &Device) -> Result<Tensor, Error> {
-        let targets = indices.iter().flat_map(|&index| self.rows[index].labels.targets()).collect();
+        let targets = indices.iter().flat_map(|&index| self.rows[index].key.labels.targets()).collect();
         Ok(Tensor::from_vec(targets, (indices.len(), OUTPUTS), device)?)
     }
 }

@@ -59,6 +59,5 @@ fn fuse(run: &Run, config: &Config, global: &Input, local: &Input, out: &Path) -
     let start = fusion::start(config, &samples, weights.each_ref().map(PathBuf::as_path), run.seed(), &device)?;
     let (layer, fit) = fusion::train(&samples, config, &start, run.seed(), &mut run.scalars())?;
     let predictions = fusion::score(&layer, &samples)?;
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    fusion::write(out, &layer, &fit, &predictions, &stamp)
+    fusion::write(out, &layer, &fit, &predictions, SPEC.name, &run.key())
 }

@@ -6,7 +6,7 @@ use cxr::{Labels, OUTPUTS, Split, metrics};
 use nets::Fit;
 use nets::weights::{self, Meta};
 use tables::predictions::Row;
-use tables::{Stamp, epochs, predictions};
+use tables::{epochs, predictions};
 
 use crate::{Error, Samples};
 
@@ -47,8 +47,8 @@ pub(crate) fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> f64 {
 
 /// Mean AUROC over the findings of a split; `None` where none is defined.
 fn mean_auroc(rows: &[Row], split: Split) -> Option<f64> {
-    let rows = rows.iter().filter(|row| row.split == split);
-    let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.labels)).unzip();
+    let rows = rows.iter().filter(|row| row.key.split == split);
+    let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.key.labels)).unzip();
     metrics::mean_auroc(&logits, &labels).value
 }
 
@@ -62,24 +62,23 @@ pub fn write(
     layer: &Linear,
     fit: &Fit,
     rows: &[Row],
-    stamp: &Stamp,
+    stage: &str,
+    key: &str,
 ) -> Result<serde_json::Value, Error> {
     let mut tensors = vec![("fc.weight".to_owned(), layer.weight().clone())];
     tensors.extend(layer.bias().map(|bias| ("fc.bias".to_owned(), bias.clone())));
-    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), key: stamp.key.clone() };
+    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), key: key.to_owned() };
     weights::write(&folder.join("weights.safetensors"), &tensors, &meta)?;
-    predictions::write(&folder.join("predictions.parquet"), rows, stamp)?;
+    predictions::write(&folder.join("predictions.parquet"), rows, stage)?;
     let curve = fit.epochs.iter().map(|stats| epochs::Row {
         epoch: stats.epoch,
         lr: stats.lr,
         train_loss: stats.train_loss,
         validation_loss: stats.validation_loss,
         validation_auroc: stats.validation_auroc,
-        seconds: stats.seconds,
-        images_per_s: stats.images_per_s,
         best: stats.epoch == fit.best_epoch,
     });
-    epochs::write(&folder.join("epochs.parquet"), &curve.collect::<Vec<_>>(), stamp)?;
+    epochs::write(&folder.join("epochs.parquet"), &curve.collect::<Vec<_>>(), stage)?;
 
     let [validation, test] = [Split::Validation, Split::Test].map(|split| mean_auroc(rows, split));
     let show = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.4}"));

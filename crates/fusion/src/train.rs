@@ -165,6 +165,6 @@ fn validate(layer: &Linear, samples: &Samples, indices: &[usize]) -> Result<(Opt
         return Ok((None, None));
     }
     let logits = logits_of(layer, samples, indices)?;
-    let labels: Vec<Labels> = indices.iter().map(|&index| samples.rows()[index].labels).collect();
+    let labels: Vec<Labels> = indices.iter().map(|&index| samples.rows()[index].key.labels).collect();
     Ok((Some(mean_loss(&logits, &labels)), metrics::mean_auroc(&logits, &labels).value))
 }

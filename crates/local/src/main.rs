@@ -41,7 +41,6 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
     let images = branch::regions(&attend.files("regions-"), run.limit()).map_err(Fail::from)?;
     let (network, fit) = branch::train(&images, &config, &init, &run, work.scratch()).map_err(Fail::from)?;
     let scores = branch::score(&network, &images, &config).map_err(Fail::from)?;
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    let metrics = branch::write(work.out(), &network, &fit, &scores, &stamp).map_err(Fail::from)?;
+    let metrics = branch::write(work.out(), &network, &fit, &scores, SPEC.name, &run.key()).map_err(Fail::from)?;
     Ok(work.publish(metrics)?)
 }

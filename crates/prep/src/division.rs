@@ -20,7 +20,7 @@ pub(crate) struct Division {
 /// Reads the lists that the division needs, and divides.
 pub(crate) fn divide(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Config) -> Result<Division, Error> {
     let seed = config.split_seed;
-    let divided = |rule, lists: &[&nih::Listed]| {
+    let divided = |rule: Rule<'_>, lists: &[&nih::Listed]| -> Result<Division, Error> {
         Ok(Division { plan: plan(records, rule)?, relabelled: relabelled(records, lists) })
     };
     let mut list = |name: &str, usual: &str| texts.list(if name.is_empty() { usual } else { name });

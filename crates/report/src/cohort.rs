@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxr::{Labels, OUTPUTS, Sex, Split, View};
+use cxr::{Labels, OUTPUTS, Sex, Split, ViewPosition};
 use tables::{images, predictions};
 
 use crate::Error;
@@ -30,15 +30,15 @@ impl Cohort {
     /// [`Error::Images`], [`Error::Labels`]: the branches are not about the same images.
     pub fn join(branches: &[Vec<predictions::Row>; 3], split: Split, limit: Option<usize>) -> Result<Self, Error> {
         let of_split = |branch: usize| {
-            let mut rows: Vec<_> = branches[branch].iter().filter(|r| r.split == split).collect();
-            rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
+            let mut rows: Vec<_> = branches[branch].iter().filter(|r| r.key.split == split).collect();
+            rows.sort_by(|a, b| a.key.image_id.cmp(&b.key.image_id));
             rows
         };
         let first = of_split(0);
         for (branch, name) in BRANCHES.into_iter().enumerate().skip(1) {
             let other = of_split(branch);
             let ids = |rows: &[&predictions::Row]| -> BTreeSet<String> {
-                rows.iter().map(|row| row.image_id.clone()).collect()
+                rows.iter().map(|row| row.key.image_id.clone()).collect()
             };
             let (ours, theirs) = (ids(&first), ids(&other));
             let apart: Vec<&String> = ours.symmetric_difference(&theirs).collect();
@@ -51,9 +51,10 @@ impl Cohort {
                 });
             }
             let differ = |(a, b): &(&&predictions::Row, &&predictions::Row)| {
-                a.labels != b.labels || a.patient_id != b.patient_id
+                a.key.labels != b.key.labels || a.key.patient_id != b.key.patient_id
             };
-            let apart: Vec<&String> = first.iter().zip(&other).filter(differ).map(|(row, _)| &row.image_id).collect();
+            let apart: Vec<&String> =
+                first.iter().zip(&other).filter(differ).map(|(row, _)| &row.key.image_id).collect();
             if !apart.is_empty() {
                 return Err(Error::Labels {
                     split,
@@ -66,9 +67,9 @@ impl Cohort {
         let n = limit.unwrap_or(usize::MAX).min(first.len());
         let first = &first[..n];
         Ok(Cohort {
-            image_ids: first.iter().map(|row| row.image_id.clone()).collect(),
-            patients: first.iter().map(|row| row.patient_id).collect(),
-            labels: first.iter().map(|row| row.labels).collect(),
+            image_ids: first.iter().map(|row| row.key.image_id.clone()).collect(),
+            patients: first.iter().map(|row| row.key.patient_id).collect(),
+            labels: first.iter().map(|row| row.key.labels).collect(),
             logits: [0, 1, 2].map(|b| of_split(b)[..n].iter().map(|row| row.logits).collect()),
         })
     }
@@ -139,8 +140,8 @@ pub fn subsets(cohort: &Cohort, images: &[images::Row]) -> Vec<Subset> {
         let within = |age: u16| age >= from && to.is_none_or(|to| age < to);
         subsets.push(part(name, &|image| image.record.age_years.is_some_and(within)));
     }
-    for view in [View::Pa, View::Ap] {
-        subsets.push(part(format!("view={}", view.name()), &|image| image.record.view == Some(view)));
+    for view in [ViewPosition::Pa, ViewPosition::Ap] {
+        subsets.push(part(format!("view={}", view.name()), &|image| image.record.view_position == Some(view)));
     }
     subsets.retain(|subset| !subset.images.is_empty());
     subsets

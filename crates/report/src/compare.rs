@@ -54,22 +54,22 @@ pub fn compare(
     plan: &Plan,
 ) -> Result<Comparison, Error> {
     let by_id = rows.map(|rows| -> BTreeMap<&str, &predictions::Row> {
-        rows.iter().map(|row| (row.image_id.as_str(), row)).collect()
+        rows.iter().map(|row| (row.key.image_id.as_str(), row)).collect()
     });
     let mut seen = 0;
     let mut apart = [0, 0];
     let mut cohorts = [Cohort::default(), Cohort::default()];
-    for (id, row) in by_id[0].iter().filter(|(_, row)| row.split == split) {
+    for (id, row) in by_id[0].iter().filter(|(_, row)| row.key.split == split) {
         match by_id[1].get(id) {
-            Some(other) if other.split == split => {
-                if other.labels != row.labels || other.patient_id != row.patient_id {
+            Some(other) if other.key.split == split => {
+                if other.key.labels != row.key.labels || other.key.patient_id != row.key.patient_id {
                     let runs = runs.map(str::to_owned);
                     return Err(Error::RunLabels { runs, image_id: (*id).to_owned() });
                 }
                 for (cohort, row) in cohorts.iter_mut().zip([row, other]) {
-                    cohort.image_ids.push(row.image_id.clone());
-                    cohort.patients.push(row.patient_id);
-                    cohort.labels.push(row.labels);
+                    cohort.image_ids.push(row.key.image_id.clone());
+                    cohort.patients.push(row.key.patient_id);
+                    cohort.labels.push(row.key.labels);
                     cohort.logits[0].push(row.logits);
                 }
             }
@@ -77,9 +77,9 @@ pub fn compare(
             None => apart[0] += 1,
         }
     }
-    for (id, _) in by_id[1].iter().filter(|(_, row)| row.split == split) {
+    for (id, _) in by_id[1].iter().filter(|(_, row)| row.key.split == split) {
         match by_id[0].get(id) {
-            Some(other) if other.split != split => seen += 1,
+            Some(other) if other.key.split != split => seen += 1,
             Some(_) => {}
             None => apart[1] += 1,
         }

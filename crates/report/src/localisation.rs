@@ -30,7 +30,7 @@ impl Attended<'_> {
     pub fn frame(&self, crop: f32) -> BBox {
         let (width, height) = (self.image.width_px as f32, self.image.height_px as f32);
         let (x, y) = (((width - crop) / 2.0).max(0.0), ((height - crop) / 2.0).max(0.0));
-        BBox::new(x, y, (x + crop).min(width), (y + crop).min(height))
+        BBox::from_corners((x, y), ((x + crop).min(width), (y + crop).min(height)))
     }
 
     /// The centre of the hottest cell of the heat map, in pixels of the stored picture; of equals, the first.
@@ -66,7 +66,7 @@ pub fn join<'a>(
     split: Split,
 ) -> Result<Vec<Attended<'a>>, Error> {
     let by_id: BTreeMap<&str, &regions::Row> =
-        regions.iter().map(|region| (region.image_id.as_str(), region)).collect();
+        regions.iter().map(|region| (region.key.image_id.as_str(), region)).collect();
     let of_split = images.iter().filter(|image| image.split == split);
     of_split
         .map(|image| match by_id.get(image.record.image_id.as_str()) {

@@ -19,7 +19,7 @@ use report::results::Results;
 use report::{Config, Error, SPEC, figures, gallery, overlay, show, sweep};
 use serde_json::{Value, json};
 use stage::{Common, Fail, Input, Outcome, Plan, Run};
-use tables::{Stamp, epochs, images, metrics, predictions, regions};
+use tables::{epochs, images, metrics, predictions, regions};
 
 /// Metrics with patient-level intervals, figures and one HTML page.
 ///
@@ -122,8 +122,7 @@ fn report(common: &Common) -> anyhow::Result<Outcome> {
     rows.extend(measure::values(&other_cohort, other));
     rows.extend(swept.iter().cloned());
     let results = Results(rows);
-    let stamp = Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    metrics::write(&work.out().join("metrics.parquet"), &results.0, &stamp)?;
+    metrics::write(&work.out().join("metrics.parquet"), &results.0, SPEC.name)?;
     work.rows("metrics.parquet", results.0.len() as u64);
 
     let swept = sweep::entries(&swept);
@@ -276,8 +275,8 @@ fn pictures(
             break;
         }
         regions::read(&[file], |row| -> Result<(), tables::Error> {
-            if wanted.contains(row.image_id.as_str()) {
-                crops.insert(row.image_id, row.crop_png);
+            if wanted.contains(row.key.image_id.as_str()) {
+                crops.insert(row.key.image_id, row.crop_png);
             }
             Ok(())
         })
@@ -404,8 +403,7 @@ fn draw_sweep(args: &Args) -> anyhow::Result<Outcome> {
         entries.push(entry);
     }
     let rows = sweep::rows(&entries);
-    let stamp = Stamp { stage: sweep::SPEC.name.to_owned(), key: run.key() };
-    metrics::write(&work.out().join(sweep::TABLE), &rows, &stamp)?;
+    metrics::write(&work.out().join(sweep::TABLE), &rows, sweep::SPEC.name)?;
     work.rows(sweep::TABLE, rows.len() as u64);
     let drawing = figures::sweep(&sweep::points(&entries), &published::all()?.sweeps);
     let csv = sweep::csv(&entries);
@@ -428,7 +426,7 @@ fn print_image(common: &Common, image_id: &str, output: Option<&Path>) -> anyhow
         return Err(missing.hint(format!("the first of this run's {} images is {first}", images.len())).into());
     };
     let regions = regions::read_meta(&attend.files("regions")).map_err(Fail::bad_data)?;
-    let region = regions.iter().find(|region| region.image_id == image_id);
+    let region = regions.iter().find(|region| region.key.image_id == image_id);
     let region = region.ok_or_else(|| Fail::bad_data(Error::NoRegion { image_id: image_id.to_owned() }))?;
     let attended = Attended { image, region };
 
@@ -437,7 +435,7 @@ fn print_image(common: &Common, image_id: &str, output: Option<&Path>) -> anyhow
     for (row, branch) in rows.iter_mut().zip(BRANCHES) {
         if let Ok(input) = run.input(branch, &["predictions.parquet"]) {
             let all = predictions::read(&input.file("predictions.parquet")).map_err(Fail::bad_data)?;
-            *row = all.into_iter().find(|row| row.image_id == image_id);
+            *row = all.into_iter().find(|row| row.key.image_id == image_id);
         }
     }
     let results = match run.own_input(SPEC.name, &["metrics.parquet"]) {

@@ -96,7 +96,7 @@ pub fn draw(picture: &Grey, crop: &Grey, attended: &Attended, frame: BBox) -> Re
 pub fn heat(region: &tables::regions::Row) -> Result<Vec<u8>, Error> {
     const SIDE: usize = 56;
     let heat = Heat::new(&region.heatmap, (region.heatmap_height, region.heatmap_width));
-    let frame = BBox::new(0.0, 0.0, SIDE as f32, SIDE as f32);
+    let frame = BBox::frame(SIDE as f32, SIDE as f32);
     let mut pixels = Vec::with_capacity(SIDE * SIDE * 4);
     for y in 0..SIDE {
         for x in 0..SIDE {

@@ -29,9 +29,9 @@ fn a_report() {
     let get = |branch: &str, finding: &str, metric: &str| results.get(branch, finding, metric, Split::Test).unwrap();
 
     // The number is the metric of the rows that were read.
-    let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Test).collect();
+    let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.key.split == Split::Test).collect();
     let scores: Vec<f32> = rows.iter().map(|row| row.logits[0]).collect();
-    let truth: Vec<bool> = rows.iter().map(|row| row.labels.contains(Finding::ALL[0])).collect();
+    let truth: Vec<bool> = rows.iter().map(|row| row.key.labels.contains(Finding::ALL[0])).collect();
     let row = get("fusion", "atelectasis", "auroc");
     assert_eq!(row.value, auroc(&scores, &truth));
     assert!(row.ci_low < row.value && row.value < row.ci_high);
@@ -73,7 +73,7 @@ fn a_report() {
     assert_eq!(p < 0.05, delong.ci_low.unwrap() > 0.0 || delong.ci_high.unwrap() < 0.0);
 
     // A threshold comes from validation, what it gives from test.
-    let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Validation).collect();
+    let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.key.split == Split::Validation).collect();
     let [scores, others] = [&validation, &rows].map(|rows| rows.iter().map(|r| r.logits[0]).collect::<Vec<f32>>());
     let [shown, other_truth] =
         [&validation, &rows].map(|rows| rows.iter().map(|r| r.labels.contains(Finding::ALL[0])).collect::<Vec<bool>>());
@@ -90,9 +90,9 @@ fn a_report() {
     assert!(get("fusion", "mean", "brier_scaled").value <= get("fusion", "mean", "brier").value);
 
     // Subgroups are measured on their own images.
-    let women = |row: &&&tables::predictions::Row| row.patient_id.is_multiple_of(2);
+    let women = |row: &&&tables::predictions::Row| row.key.patient_id.is_multiple_of(2);
     let (scores, shown): (Vec<f32>, Vec<bool>) =
-        rows.iter().filter(women).map(|row| (row.logits[0], row.labels.contains(Finding::ALL[0]))).unzip();
+        rows.iter().filter(women).map(|row| (row.logits[0], row.key.labels.contains(Finding::ALL[0]))).unzip();
     let row = results.of_subset("fusion", "atelectasis", "auroc", "sex=F", Split::Test).unwrap();
     assert_eq!((row.value, (row.n_pos + row.n_neg) as usize), (auroc(&scores, &shown), scores.len()));
     let parts = ["sex=F", "sex=M", "age=0-39", "age=40-59", "age=60-79", "age=80+", "view=PA", "view=AP"];
@@ -205,7 +205,7 @@ fn two_runs() {
     assert!(same.lines().filter(|line| line.starts_with("Mean")).all(|line| line.contains("+0.000")), "{same}");
     let (code, _, stderr) = report.run(&["compare", "a", "c"]);
     assert!(code == 3 && stderr.contains("run c"), "{stderr}");
-    scene.predictions[2][last - 1].patient_id += 1;
+    scene.predictions[2][last - 1].key.patient_id += 1;
     scene.publish(&report.artifacts(), "b", 0.8);
     let (code, _, stderr) = report.run(&["compare", "a", "b"]);
     assert!(code == 4 && stderr.contains("differ in its label or patient"), "{stderr}");
@@ -244,12 +244,12 @@ fn failures_name_what_is_wrong() {
     fails(2, &["--set", "report.draw=10"], "unknown key report.draw");
 
     let mut scene = Scene::new(90, 3);
-    let missing = scene.predictions[1].pop().unwrap().image_id;
+    let missing = scene.predictions[1].pop().unwrap().key.image_id;
     scene.publish(&report.artifacts(), "default", 0.7);
     fails(4, &[], &format!("global and local scored different test images: 1 are in one only, the first: {missing}"));
 
     let mut scene = Scene::new(90, 3);
-    scene.predictions[2].last_mut().unwrap().patient_id += 1;
+    scene.predictions[2].last_mut().unwrap().key.patient_id += 1;
     scene.publish(&report.artifacts(), "default", 0.7);
     fails(4, &[], "global and fusion differ in label or patient of 1 test images");
 

@@ -78,6 +78,18 @@ pub enum Error {
         /// The facts of that.
         expected: String,
     },
+    /// A footer that states more rows than the file can hold.
+    #[error("{}: table `{table}`: the footer states {rows} rows, the file has {bytes} bytes", path.display())]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// What the footer states.
+        rows: i64,
+        /// Size of the file.
+        bytes: u64,
+    },
     /// Facts of a table without files.
     #[error("table `{table}`: no files")]
     NoFiles {

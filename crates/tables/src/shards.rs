@@ -123,7 +123,8 @@ impl<R: Row> Shards<R> {
     /// # Panics
     /// At more rows than were announced.
     pub fn write(&mut self, row: R) -> Result<(), Error> {
-        let open = self.next()?;
+        self.advance()?;
+        let open = self.open.as_mut().expect("a file is open for every row");
         let at = open.rows.len();
         if let Err(Wrong { column, expected, got }) = row.check(&self.facts) {
             return Err(open.sink.value(column, at, &expected, &got));
@@ -146,7 +147,7 @@ impl<R: Row> Shards<R> {
     /// # Panics
     /// At more rows than were announced.
     pub fn leave_out(&mut self) -> Result<(), Error> {
-        self.next().map(drop)
+        self.advance()
     }
 
     /// Completes and syncs the last file; returns all of them.
@@ -162,8 +163,8 @@ impl<R: Row> Shards<R> {
         Ok(self.done)
     }
 
-    /// The file for the next row.
-    fn next(&mut self) -> Result<&mut Open<R>, Error> {
+    /// Opens the file of the next row, if it begins one.
+    fn advance(&mut self) -> Result<(), Error> {
         assert!(self.seen < self.total, "more than the {} rows of {} that were announced", self.total, R::TABLE);
         let files = self.total.div_ceil(ROWS_PER_FILE);
         let start = |file: usize| file * self.total / files;
@@ -171,16 +172,13 @@ impl<R: Row> Shards<R> {
             self.close()?;
         }
         self.seen += 1;
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let name = format!("{}-{:05}-of-{files:05}.parquet", self.prefix, self.done.len());
-                let facts = serde_json::to_string(&self.facts).expect("facts are plain data");
-                let sink = Sink::create(&self.folder.join(&name), R::schema(&self.facts), &self.stage, Some(facts))?;
-                Open { name, sink, rows: Vec::new(), bytes: 0 }
-            }
-        };
-        Ok(self.open.insert(open))
+        if self.open.is_none() {
+            let name = format!("{}-{:05}-of-{files:05}.parquet", self.prefix, self.done.len());
+            let facts = serde_json::to_string(&self.facts).expect("facts are plain data");
+            let sink = Sink::create(&self.folder.join(&name), R::schema(&self.facts), &self.stage, Some(facts))?;
+            self.open = Some(Open { name, sink, rows: Vec::new(), bytes: 0 });
+        }
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -213,7 +211,7 @@ pub(crate) fn read<R: Row, E: From<Error>>(
 
 /// Reads all rows without their images, whose bytes are not even read from disk.
 pub(crate) fn read_meta<R: Row>(files: &[PathBuf]) -> Result<Vec<R>, Error> {
-    let mut rows = Vec::with_capacity(count::<R>(files)?);
+    let mut rows = Vec::new();
     let bytes = format!("{}.bytes", R::IMAGE);
     read_files(files, ROWS_PER_BATCH_WITHOUT_IMAGES, Some(&bytes), &mut |row| -> Result<(), Error> {
         rows.push(row);
@@ -231,9 +229,9 @@ pub(crate) fn facts<R: Row>(files: &[PathBuf]) -> Result<R::Facts, Error> {
     first.map(|(_, facts)| facts).ok_or(Error::NoFiles { table: R::TABLE })
 }
 
-/// The number of rows of all files, from their footers.
+/// The number of rows of all files, from their footers; at most the number of their bytes, so that memory may be reserved.
 pub(crate) fn count<R: Row>(files: &[PathBuf]) -> Result<usize, Error> {
-    files.iter().map(|path| Ok(Source::open(path, R::TABLE, R::VERSION)?.rows())).sum()
+    files.iter().map(|path| Source::open(path, R::TABLE, R::VERSION)?.rows()).sum()
 }
 
 fn read_files<R: Row, E: From<Error>>(

@@ -37,9 +37,11 @@ impl Source {
         Ok(Source { path, table, builder })
     }
 
-    /// The number of rows that the footer states.
-    pub(crate) fn rows(&self) -> usize {
-        usize::try_from(self.builder.metadata().file_metadata().num_rows()).unwrap_or(0)
+    /// The number of rows that the footer states: an error where it is more than the file has bytes.
+    pub(crate) fn rows(&self) -> Result<usize, Error> {
+        let (rows, bytes) = (self.builder.metadata().file_metadata().num_rows(), fs_err::metadata(&self.path)?.len());
+        let believed = usize::try_from(rows).ok().filter(|&rows| rows as u64 <= bytes);
+        believed.ok_or_else(|| Error::Rows { path: self.path.clone(), table: self.table, rows, bytes })
     }
 
     /// What the file says of the whole table.

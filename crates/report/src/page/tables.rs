@@ -282,11 +282,7 @@ impl Page<'_> {
     fn training(&self) -> Table {
         let rows = BRANCHES.into_iter().zip(self.epochs).map(|(branch, epochs)| {
             let best = epochs.iter().find(|row| row.best);
-            let seconds: f64 = epochs.iter().map(|row| row.seconds).sum();
             let number = |value: Option<f64>| Cell::plain(value.map_or("\u{2014}".to_owned(), |v| format!("{v:.3}")));
-            let mut speeds: Vec<f64> = epochs.iter().map(|row| row.images_per_s).collect();
-            speeds.sort_by(f64::total_cmp);
-            let speed = speeds.get(speeds.len() / 2).map_or("\u{2014}".to_owned(), |speed| format!("{speed:.0}"));
             Line {
                 name: branch.to_owned(),
                 class: "",
@@ -296,21 +292,10 @@ impl Page<'_> {
                     number(best.and_then(|row| row.validation_auroc)),
                     number(best.map(|row| row.train_loss)),
                     number(best.and_then(|row| row.validation_loss)),
-                    Cell::plain(format!("{seconds:.1}")),
-                    Cell::plain(speed),
                 ],
             }
         });
-        let head = [
-            "stage",
-            "epochs",
-            "published epoch",
-            "its validation AUROC",
-            "training loss",
-            "validation loss",
-            "seconds of training",
-            "images/s, median",
-        ];
+        let head = ["stage", "epochs", "published epoch", "its validation AUROC", "training loss", "validation loss"];
         Table { title: "Training", head: columns(&head), rows: rows.collect() }
     }
 
