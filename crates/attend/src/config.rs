@@ -1,30 +1,27 @@
+use std::ops::Bound;
+
+use cxr::CropSource;
+use cxr::heatmap::{Normalise, Statistic};
 use serde::{Deserialize, Serialize};
+use stage::{Fail, Section, Settings, Spec};
 
 use crate::region::Threshold;
-use crate::{Normalise, Statistic};
 
-/// Where the pixels of a crop come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// The picture that `prep` stored.
-    Prepared,
-    /// The file behind it.
-    Original,
-}
+/// What this stage is.
+pub const SPEC: Spec = Spec {
+    name: "attend",
+    version: 2,
+    seeded: false,
+    defaults: include_str!("../default.toml"),
+    about: "Find the attended region of every image and crop it
 
-impl Source {
-    /// `prepared` or `original`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::Prepared => "prepared",
-            Source::Original => "original",
-        }
-    }
-}
+Shows every image to the frozen global branch, makes a heat map of its last feature map, and boxes the largest connected component above a threshold. Reads prep/images and global/weights.safetensors; writes regions-NNNNN-of-NNNNN.parquet: heat map, box and crop of every image.
+
+Heat maps that the store has, of whatever run and threshold, are used again.",
+};
 
 /// The section `[attend]`; `default.toml` explains every key.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // default.toml has them
 pub struct Config {
@@ -32,40 +29,30 @@ pub struct Config {
     pub statistic: Statistic,
     pub normalise: Normalise,
     pub crop: usize,
-    pub source: Source,
+    pub source: CropSource,
     pub size: usize,
     pub contrast: f32,
     pub eval_batch: usize,
 }
 
-impl Config {
-    /// Checks all ranges.
-    ///
-    /// # Errors
-    /// A message with key, value and allowed range.
-    pub fn check(&self) -> Result<(), String> {
+impl Settings for Config {
+    const EXECUTION: &'static [&'static str] = &["eval_batch"];
+
+    fn check(&self, section: Section) -> Result<(), Fail> {
         if let Threshold::Tau(tau) = self.threshold {
-            let range = match self.normalise {
-                Normalise::None => 0.0..f32::INFINITY,
-                Normalise::Minmax | Normalise::Max => 0.0..1.0,
+            let (range, expected) = match self.normalise {
+                Normalise::None => (0.0..f32::INFINITY, "at least 0, or \"otsu\""),
+                Normalise::Minmax | Normalise::Max => (0.0..1.0, "at least 0, below 1, or \"otsu\""),
             };
             if !range.contains(&tau) {
-                let below = if range.end == 1.0 { ", below 1" } else { "" };
-                return Err(format!("attend.threshold = {tau}, expected at least 0{below}, or \"otsu\""));
+                return Err(section.refuse("threshold", &tau, expected));
             }
         }
-        if self.crop > 2048 {
-            return Err(format!("attend.crop = {}, expected 0 to 2048", self.crop));
-        }
+        section.within("crop", self.crop, 0..=2048)?;
         if self.size != 0 && !(16..=2048).contains(&self.size) {
-            return Err(format!("attend.size = {}, expected 16 to 2048, or 0", self.size));
+            return Err(section.refuse("size", &self.size, "16 to 2048, or 0"));
         }
-        if !(self.contrast > 0.0 && self.contrast <= 10.0) {
-            return Err(format!("attend.contrast = {}, expected above 0, at most 10", self.contrast));
-        }
-        if !(1..=4096).contains(&self.eval_batch) {
-            return Err(format!("attend.eval_batch = {}, expected 1 to 4096", self.eval_batch));
-        }
-        Ok(())
+        section.within("contrast", self.contrast, (Bound::Excluded(0.0), Bound::Included(10.0)))?;
+        section.within("eval_batch", self.eval_batch, 1..=4096)
     }
 }

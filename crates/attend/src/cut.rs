@@ -1,45 +1,74 @@
-//! From a box to a crop, and to a row of the table.
+//! From regions to crops, and to the table.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use branch::ImageKey;
-use cxr::BBox;
+use cxr::{BBox, CropSource, EvalFrame, ImageKey};
 use picture::Grey;
 use rayon::prelude::*;
-use tables::{Stamp, regions};
+use tables::{images, regions};
 
-use crate::region::{self, Region};
-use crate::{Config, Error, Heat, Source, Subjects};
+use crate::config::Config;
+use crate::error::Error;
+use crate::heat::{Heat, Subjects};
+use crate::region::Region;
 
-/// Rows per file, at most.
-const SHARD: usize = 4000;
 /// Images cut between two writes.
 const CHUNK: usize = 256;
 
-/// Where the files behind the prepared pictures are.
+/// The files behind the prepared images.
 pub struct Originals {
-    /// What the paths start from: `prep.root`.
-    pub root: PathBuf,
-    /// `prep.contrast`: what prep did to every picture.
-    pub contrast: f32,
-    /// Path below `root`, by `image_id`.
-    pub paths: HashMap<String, String>,
+    root: PathBuf,
+    /// What prep did to every image.
+    contrast: f32,
+    /// By `image_id`.
+    files: HashMap<String, Original>,
+}
+
+/// One file behind a prepared image.
+struct Original {
+    /// Below the root.
+    path: String,
+    /// BLAKE3 as prep read it.
+    blake3: String,
 }
 
 impl Originals {
-    /// Takes the paths from the files of `prep/images`.
+    /// Takes paths, hashes and contrast from the files of `prep/images`; paths start from `root`, which is `prep.root`.
     ///
     /// # Errors
     /// A file that is no `images` table.
-    pub fn new(root: PathBuf, contrast: f32, files: &[PathBuf]) -> Result<Originals, Error> {
-        let rows = tables::images::read_meta(files)?;
-        let paths = rows.into_iter().map(|row| (row.record.image_id, row.path)).collect();
-        Ok(Originals { root, contrast, paths })
+    pub fn new(root: PathBuf, files: &[PathBuf]) -> Result<Originals, Error> {
+        let contrast = images::facts(files)?.contrast;
+        let rows = images::read_meta(files)?.into_iter();
+        let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });
+        Ok(Originals { root, contrast, files: rows.map(original).collect() })
+    }
+
+    fn of(&self, key: &ImageKey) -> Result<&Original, Error> {
+        self.files.get(&key.image_id).ok_or_else(|| Error::Unmatched {
+            image_id: key.image_id.clone(),
+            present: "the images".to_owned(),
+            absent: "prep/images".to_owned(),
+        })
+    }
+
+    /// Reads a file, which must be the one that prep read, at full size and with prep's contrast.
+    fn read(&self, key: &ImageKey) -> Result<Grey, Error> {
+        let Original { path, blake3 } = self.of(key)?;
+        let path = self.root.join(path);
+        let bytes = picture::read(&path)?;
+        if blake3::hash(&bytes).to_hex().as_str() != blake3 {
+            return Err(Error::Changed { image_id: key.image_id.clone(), path });
+        }
+        let mut image = Grey::decode(&path.display().to_string(), &bytes)?;
+        image.contrast(self.contrast);
+        Ok(image)
     }
 }
 
-/// What came of it.
+/// All regions in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Attended {
     /// Images.
@@ -48,118 +77,105 @@ pub struct Attended {
     pub fallbacks: usize,
     /// Mean share of the evaluation frame above the threshold.
     pub mean_mask_frac: f64,
-    /// Mean share of the prepared picture that the box covers.
+    /// Mean share of the prepared image that the box covers.
     pub mean_box_frac: f64,
 }
 
-/// Finds the region of one subject and cuts it out; `frame` is the evaluation frame's side, px.
+/// What holds for all regions of a table.
+pub fn facts(config: &Config, frame: EvalFrame, heat: &Heat) -> regions::Facts {
+    let side = if config.size == 0 { frame.image_px } else { config.size };
+    regions::Facts {
+        frame,
+        threshold: config.threshold.to_string(),
+        statistic: config.statistic,
+        normalise: config.normalise,
+        source: config.source,
+        contrast: config.contrast,
+        size_px: side as u32,
+        heatmap: [heat.shape.0, heat.shape.1],
+    }
+}
+
+/// Cuts the regions of all subjects, in their order, and writes `regions-NNNNN-of-NNNNN.parquet` into `folder`, as the
+/// stage `stage`. `watch` hears the number of images done since it was last called, and may stop the work.
 ///
 /// # Errors
-/// The original cannot be read.
-pub fn cut(
-    subjects: &Subjects,
-    index: usize,
-    heat: &Heat,
-    frame: usize,
-    config: &Config,
-    originals: &Originals,
-) -> Result<regions::Row, Error> {
-    let ((key, pixels), size) = (subjects.images[index], subjects.size);
-    let Region { bbox, tau, mask_frac } =
-        region::find(heat.map(index), heat.shape, frame, config.threshold, config.normalise);
-    let whole = BBox::new(0.0, 0.0, size as f32, size as f32);
-    let offset = ((size - frame) / 2) as f32;
-    let area = bbox.map_or(whole, |area| {
-        BBox::new(area.x_min + offset, area.y_min + offset, area.x_max + offset, area.y_max + offset)
-    });
-    let path = original(originals, key)?;
-    let side = if config.size == 0 { size } else { config.size } as u32;
-    let mut crop = match config.source {
-        Source::Prepared => {
-            let (width, height) = (size as u32, size as u32);
-            crop_of(&Grey { width, height, pixels: pixels.to_vec() }, area, size, side)
-        }
-        Source::Original => {
-            let mut picture = Grey::read(&originals.root.join(path))?;
-            picture.contrast(originals.contrast);
-            crop_of(&picture, area, size, side)
-        }
-    };
-    crop.contrast(config.contrast);
-    Ok(regions::Row {
-        image_id: key.image_id.clone(),
-        patient_id: key.patient_id,
-        split: key.split,
-        labels: key.labels,
-        heatmap: heat.map(index).to_vec(),
-        heatmap_height: heat.shape.0,
-        heatmap_width: heat.shape.1,
-        threshold: tau,
-        statistic: config.statistic.name().to_owned(),
-        normalise: config.normalise.name().to_owned(),
-        source: config.source.name().to_owned(),
-        bbox: area,
-        mask_frac,
-        peak: heat.peaks[index],
-        fallback: bbox.is_none(),
-        crop_png: crop.encode(),
-        path: path.to_owned(),
-    })
-}
-
-fn original<'a>(originals: &'a Originals, key: &ImageKey) -> Result<&'a str, Error> {
-    originals.paths.get(&key.image_id).map(String::as_str).ok_or_else(|| Error::Unmatched {
-        image_id: key.image_id.clone(),
-        present: "the pictures".to_owned(),
-        absent: "prep/images".to_owned(),
-    })
-}
-
-/// The part of a picture under `area`, which is in a frame of `size` px, as a square of `side` px.
-fn crop_of(picture: &Grey, area: BBox, size: usize, side: u32) -> Grey {
-    let [x, y] = [picture.width, picture.height].map(|side| f64::from(side) / size as f64);
-    let [left, right] = [area.x_min, area.x_max].map(|value| f64::from(value) * x);
-    let [top, bottom] = [area.y_min, area.y_max].map(|value| f64::from(value) * y);
-    picture.crop([left, top, right, bottom], side)
-}
-
-/// Cuts all regions, in parallel, and writes `regions-NNNNN-of-NNNNN.parquet` into `folder`.
-///
-/// # Errors
-/// As [`cut`]; the disk is full; [`Error::Interrupted`].
+/// A file behind an image cannot be read, or has changed; the disk is full; [`Error::Interrupted`].
 pub fn write(
     folder: &Path,
-    subjects: &Subjects,
-    heat: &Heat,
-    frame: usize,
-    config: &Config,
+    stage: &str,
+    (subjects, heat, regions): (&Subjects, &Heat, &[Region]),
+    facts: &regions::Facts,
     originals: &Originals,
-    stamp: &Stamp,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Attended, Error> {
     let count = subjects.images.len();
-    let shards = count.div_ceil(SHARD);
     let mut attended = Attended { images: count, ..Default::default() };
-    let mut progress = stage::progress(count as u64, "regions");
-    for shard in 0..shards {
-        let mut writer = regions::Writer::create(folder, shard, shards, heat.shape, stamp)?;
-        let range = shard * count / shards..(shard + 1) * count / shards;
-        for first in range.clone().step_by(CHUNK) {
-            if stage::interrupted() {
-                return Err(Error::Interrupted);
-            }
-            let chunk = first..(first + CHUNK).min(range.end);
-            let rows = chunk.into_par_iter().map(|index| cut(subjects, index, heat, frame, config, originals));
-            for row in rows.collect::<Result<Vec<_>, Error>>()? {
-                attended.fallbacks += usize::from(row.fallback);
-                attended.mean_mask_frac += f64::from(row.mask_frac) / count as f64;
-                let share = row.bbox.width() * row.bbox.height() / (subjects.size * subjects.size) as f32;
-                attended.mean_box_frac += f64::from(share) / count as f64;
-                writer.write(&row)?;
-                progress.inc(1);
-            }
+    let mut writer = regions::Writer::new(folder, "regions", count, stage, facts.clone());
+    let subjects: Vec<Subject<'_>> = subjects
+        .images
+        .iter()
+        .zip(heat.normalised())
+        .zip(&heat.peaks)
+        .zip(regions)
+        .map(|(((&(key, pixels), map), &peak), &region)| Subject { key, pixels, map: map.values(), peak, region })
+        .collect();
+    for chunk in subjects.chunks(CHUNK) {
+        let rows = chunk.par_iter().map(|subject| row(subject, facts, originals));
+        for row in rows.collect::<Result<Vec<_>, Error>>()? {
+            attended.fallbacks += usize::from(row.fallback);
+            attended.mean_mask_frac += f64::from(row.mask_frac) / count as f64;
+            let share = row.bbox.area() / (facts.frame.image_px * facts.frame.image_px) as f32;
+            attended.mean_box_frac += f64::from(share) / count as f64;
+            writer.write(row)?;
         }
-        writer.finish()?;
+        if watch(chunk.len()).is_break() {
+            return Err(Error::Interrupted);
+        }
     }
-    progress.finish();
+    writer.finish()?;
     Ok(attended)
+}
+
+/// One image, with all that its row needs.
+struct Subject<'a> {
+    key: &'a ImageKey,
+    /// Grey values of the prepared image.
+    pixels: &'a [u8],
+    map: &'a [f32],
+    peak: f32,
+    region: Region,
+}
+
+fn row(subject: &Subject<'_>, facts: &regions::Facts, originals: &Originals) -> Result<regions::Row, Error> {
+    let &Subject { key, pixels, map, peak, region } = subject;
+    let size = facts.frame.image_px;
+    let bbox = region.bbox.unwrap_or(BBox::frame(size as f32, size as f32));
+    let image = match facts.source {
+        CropSource::Prepared => Grey { width: size as u32, height: size as u32, pixels: pixels.to_vec() },
+        CropSource::Original => originals.read(key)?,
+    };
+    let mut crop = crop_of(&image, bbox, size, facts.size_px);
+    crop.contrast(facts.contrast);
+    Ok(regions::Row {
+        key: key.clone(),
+        heatmap: map.to_vec(),
+        heatmap_height: facts.heatmap[0],
+        heatmap_width: facts.heatmap[1],
+        threshold: region.tau,
+        bbox,
+        mask_frac: region.mask_frac,
+        peak,
+        fallback: region.bbox.is_none(),
+        crop_png: crop.encode(),
+        path: originals.of(key)?.path.clone(),
+    })
+}
+
+/// The part of an image under `area`, which is in a frame of `size` px, as a square of `side` px.
+fn crop_of(image: &Grey, area: BBox, size: usize, side: u32) -> Grey {
+    let [x, y] = [image.width, image.height].map(|side| f64::from(side) / size as f64);
+    let [left, right] = [area.x_min, area.x_max].map(|value| f64::from(value) * x);
+    let [top, bottom] = [area.y_min, area.y_max].map(|value| f64::from(value) * y);
+    image.crop([left, top, right, bottom], side)
 }

@@ -1,28 +1,37 @@
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use stage::Fail;
+use stage::Problem;
 
 /// Why no regions were found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A feature map with a NaN or an infinity.
-    #[error("the feature map of image {index} of its batch is not finite")]
+    #[error("image {image_id}: the feature map of the global branch is not finite")]
     NotFinite {
-        /// Position in the batch, from 0.
-        index: usize,
+        /// The image.
+        image_id: String,
     },
-    /// An evaluation frame that the pictures do not hold.
-    #[error("attend.crop = {crop}, expected at most {size}, the side of the stored pictures in px")]
+    /// An evaluation crop that the images do not hold.
+    #[error("attend.crop = {crop}, expected at most {size}, the side of the stored images in px")]
     Crop {
-        /// The evaluation frame's side, px.
+        /// Side of the evaluation crop, px.
         crop: usize,
-        /// The pictures' side, px.
+        /// Side of the images, px.
         size: usize,
     },
-    /// An original picture.
+    /// A file behind a prepared image.
     #[error(transparent)]
     Original(#[from] picture::Error),
+    /// A file behind a prepared image that is another than `prep` read.
+    #[error("{}: the file of image {image_id} has changed since prep read it", path.display())]
+    Changed {
+        /// The image.
+        image_id: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// An image in one table but not in another.
     #[error("image {image_id} is in {present}, but not in {absent}")]
     Unmatched {
@@ -33,18 +42,10 @@ pub enum Error {
         /// Where it should be.
         absent: String,
     },
-    /// The manifest of an earlier stage lacks a setting.
-    #[error("{}: no {setting} in the stage's configuration", path.display())]
-    Setting {
-        /// The stage's folder.
-        path: PathBuf,
-        /// The setting.
-        setting: &'static str,
-    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// Loading the pictures.
+    /// Loading the images.
     #[error(transparent)]
     Branch(#[from] branch::Error),
     /// A table.
@@ -58,19 +59,32 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
 }
 
-impl From<Error> for Fail {
-    fn from(error: Error) -> Fail {
-        match error {
-            Error::Interrupted => Fail::interrupted(),
-            Error::Branch(error) => error.into(),
-            Error::Table(error) => branch::Error::from(error).into(),
-            Error::Network(error) => branch::Error::from(error).into(),
-            Error::Crop { .. } => Fail::usage(error).hint("0 takes the side that the global branch was trained with"),
-            Error::Original(picture::Error::Read { .. }) => Fail::missing(error).hint(
-                "attend.source = \"original\" reads the files that prep read; \"prepared\" needs only prep's pictures",
-            ),
-            Error::Original(_) | Error::Unmatched { .. } | Error::NotFinite { .. } => Fail::bad_data(error),
-            Error::Setting { .. } | Error::Candle(_) => Fail::failed(error),
+impl Problem for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Crop { .. } => ErrorKind::InvalidInput,
+            Error::NotFinite { .. } | Error::Changed { .. } | Error::Unmatched { .. } => ErrorKind::InvalidData,
+            Error::Original(error) => error.kind(),
+            Error::Table(error) => error.kind(),
+            Error::Interrupted => ErrorKind::Interrupted,
+            Error::Branch(error) => error.kind(),
+            Error::Network(error) => error.kind(),
+            Error::Candle(_) => ErrorKind::Other,
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Crop { .. } => "0 takes the side that the global branch was trained with",
+            Error::Original(picture::Error::Read { .. }) => {
+                "attend.source = \"original\" reads the files that prep read; \"prepared\" needs only prep's images"
+            }
+            Error::Changed { .. } => "run just prep again, and what follows it",
+            Error::Table(error) => return error.hint(),
+            Error::Branch(error) => return error.hint(),
+            Error::Network(error) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }

@@ -1,17 +1,19 @@
-//! The heat map of every image: computed by the network, or stored by an earlier run.
+//! The heat map of every image: computed by the network, or stored by an earlier result.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use branch::{ImageKey, Images};
+use branch::Images;
 use candle_core::Tensor;
-use cxr::{EvalFrame, Split};
+use cxr::heatmap::{NormalisedMap, normalise};
+use cxr::{EvalFrame, ImageKey, Split};
 use nets::{Maps, Network};
 use tables::regions;
 
-use crate::heatmap::{check, on_device};
-use crate::{Config, Error, normalise};
+use crate::config::Config;
+use crate::error::Error;
+use crate::heatmap::{heat_maps, not_finite};
 
 /// The images in the order of the table to be written: by `image_id`.
 pub struct Subjects<'a> {
@@ -69,13 +71,16 @@ impl Heat {
         let mut heat = Heat { shape: (side, side), maps: vec![0.0; count * cells], peaks: vec![0.0; count] };
         let mut progress = stage::progress(count as u64, "heat maps");
         for split in Split::ALL {
-            let map = |map: &Tensor| on_device(map, config.statistic);
+            let map = |map: &Tensor| heat_maps(map, config.statistic);
             nets::evaluate_maps(network, all.of(split), frame, config.eval_batch, &map, &mut |batch: Maps<2>| {
                 if stage::interrupted() {
                     return Err(Error::Interrupted);
                 }
                 let [raw, sums] = &batch.values;
-                check(sums, cells)?;
+                if let Some(index) = not_finite(sums, cells) {
+                    let image_id = all.keys(split)[batch.first + index].image_id.clone();
+                    return Err(Error::NotFinite { image_id });
+                }
                 for (index, raw) in raw.chunks_exact(cells).enumerate() {
                     let place = subjects.places[split as usize][batch.first + index];
                     heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
@@ -91,13 +96,13 @@ impl Heat {
         Ok(heat)
     }
 
-    /// The heat maps that an earlier run stored; `None` where an image has none.
+    /// The heat maps that an earlier result stored; `None` where an image has none.
     ///
     /// # Errors
     /// A file that is no `regions` table.
     pub fn stored(files: &[PathBuf], subjects: &Subjects) -> Result<Option<Heat>, Error> {
         let rows: HashMap<String, regions::Row> =
-            regions::read_meta(files)?.into_iter().map(|row| (row.image_id.clone(), row)).collect();
+            regions::read_meta(files)?.into_iter().map(|row| (row.key.image_id.clone(), row)).collect();
         let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new() };
         for (key, _) in &subjects.images {
             let Some(row) = rows.get(&key.image_id) else { return Ok(None) };
@@ -109,9 +114,8 @@ impl Heat {
         Ok((heat.maps.len() == height * width * subjects.images.len()).then_some(heat))
     }
 
-    /// One image's map.
-    pub(crate) fn map(&self, index: usize) -> &[f32] {
-        let cells = self.shape.0 * self.shape.1;
-        &self.maps[index * cells..][..cells]
+    /// The maps of all subjects.
+    pub fn normalised(&self) -> Vec<NormalisedMap<'_>> {
+        self.maps.chunks_exact(self.shape.0 * self.shape.1).map(|map| NormalisedMap::new(map, self.shape)).collect()
     }
 }

@@ -1,126 +1,118 @@
 //! Finds where the global branch looks in every image, and cuts it out.
 
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-use attend::{Config, Error, Heat, Originals, SPEC, Source, Subjects};
-use clap::Parser;
-use cxr::{EvalCrop, EvalFrame};
+use attend::{Config, Error, Heat, Originals, SPEC, Subjects, region};
+use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::Network;
-use serde_json::{Value, json};
-use stage::{Fail, Input, Outcome, Plan, Run, info, warn};
+use serde_json::json;
+use stage::{Begin, Computed, Fail, Input, Outcome, Run, info, warn};
 
-/// Find the attended region of every image and crop it
-///
-/// Shows every image to the frozen global branch, makes a heat map of its last feature map, and boxes the largest
-/// connected component above a threshold. Reads prep/images and global/weights.safetensors; writes
-/// regions-NNNNN-of-NNNNN.parquet: heat map, box and crop of every image.
-///
-/// A run that changes only the threshold, the source or the contrast uses the heat maps of the run before.
-#[derive(Parser)]
-#[command(name = "attend", version)]
-struct Args {
-    #[command(flatten)]
-    common: stage::Common,
-}
+const WEIGHTS: &str = "weights.safetensors";
+const IMAGES: &str = "images/";
+/// What another result of this stage may take over.
+const HEAT_MAPS: &str = "heat maps";
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    stage::main(|| run(&args))
+    stage::main(&SPEC, story)
 }
 
-fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(&SPEC, &args.common)?;
-    let config: Config = run.config()?;
-    config.check().map_err(|message| Fail::usage(anyhow!(message)))?;
-    if run.printed_config()? {
-        return Ok(Outcome::Nothing);
-    }
-    let prep = run.input("prep", &["images/"])?;
-    let global = run.input("global", &["weights.safetensors"])?;
+fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
+    let prep = run.input("prep", &[IMAGES])?;
+    let global = run.input("global", &[WEIGHTS])?;
     let root = root(&mut run, &prep, &config)?;
-    if let Plan::Stop(outcome) = run.plan()? {
-        return Ok(outcome);
-    }
-
-    let work = run.begin()?;
-    let files = prep.files("images/");
-    let images = branch::images(&files, run.limit()).map_err(Fail::from)?;
-    let subjects = Subjects::of(&images);
-    let frame = match config.crop {
-        0 => setting(&global, "crop").map_err(Fail::from)?.as_u64().unwrap_or_default() as usize,
-        crop => crop,
+    let mut work = match run.begin()? {
+        Begin::Work(work) => work,
+        Begin::Stop(outcome) => return Ok(outcome),
     };
-    if frame > subjects.size {
-        return Err(Fail::from(Error::Crop { crop: frame, size: subjects.size }).into());
-    }
-    let contrast = setting(&prep, "contrast").map_err(Fail::from)?.as_f64().unwrap_or(1.0) as f32;
-    let originals = Originals::new(root, contrast, &files).map_err(Fail::from)?;
-
-    let heat = match earlier(&run, &prep, &global, &config)? {
-        Some(files) => Heat::stored(&files, &subjects).map_err(Fail::from)?,
+    let files = prep.files(IMAGES);
+    let images = branch::images(&files, run.limit())?;
+    let subjects = Subjects::of(&images);
+    let frame = frame(&config, &global, subjects.size)?;
+    let heat_maps = stage::digest(&json!({
+        "version": SPEC.version, "images": prep.digest(IMAGES), "weights": global.digest(WEIGHTS), "limit": run.limit(),
+        "frame": frame, "statistic": config.statistic, "normalise": config.normalise,
+    }));
+    let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "regions-") {
+        Some(earlier) => Heat::stored(&earlier.files("regions-"), &subjects)?,
         None => None,
     };
-    let reused = heat.is_some();
-    let heat = match heat {
+    let reused = stored.is_some();
+    let heat = match stored {
         Some(heat) => {
-            info!("uses the {} heat maps of the run before", subjects.images.len());
+            info!("uses the {} heat maps that the store has", subjects.images.len());
+            work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
             heat
         }
         None => {
-            let device = nets::device(run.device()).map_err(Error::from).map_err(Fail::from)?;
-            let weights = global.file("weights.safetensors");
-            let (network, _) = Network::open(&weights, &device).map_err(Error::from).map_err(Fail::from)?;
-            let frame = EvalFrame { crop: EvalCrop::Centre, image_px: subjects.size, input_px: frame };
-            Heat::computed(&network, &images, &subjects, frame, &config).map_err(Fail::from)?
+            let device = nets::device(run.device()).map_err(Error::from)?;
+            let isa = Some(nets::isa().name().to_owned());
+            work.computed(Computed { device: nets::describe(&device), isa, ..Computed::default() });
+            let (network, _) = Network::open(&global.file(WEIGHTS), &device).map_err(Error::from)?;
+            Heat::computed(&network, &images, &subjects, frame, &config)?
         }
     };
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
+    work.part(HEAT_MAPS, heat_maps);
+    let maps = heat.normalised();
+    let regions = watched("regions", &subjects, |watch| region::locate(&maps, frame, config.threshold, watch))?;
+    let facts = attend::facts(&config, frame, &heat);
+    let originals = Originals::new(root, &files)?;
+    let found = (&subjects, &heat, regions.as_slice());
     let attended =
-        attend::write(work.out(), &subjects, &heat, frame, &config, &originals, &stamp).map_err(Fail::from)?;
+        watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
     let covers = 100.0 * attended.mean_box_frac;
     info!("a region covers {covers:.0} % of its image on average");
     if attended.fallbacks > 0 {
         warn!("{} of {} images have no region and were taken whole", attended.fallbacks, attended.images);
     }
-    Ok(work.publish(json!({
+    work.publish(json!({
+        "headline": format!("threshold {}, regions of {covers:.0} % of an image", config.threshold),
         "images": attended.images,
         "fallbacks": attended.fallbacks,
         "mean_mask_frac": attended.mean_mask_frac,
         "mean_box_frac": attended.mean_box_frac,
         "reused_heat_maps": reused,
-    }))?)
+    }))
+}
+
+type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
+
+/// Does something to all images, with a progress bar, until Ctrl-C.
+fn watched<T>(what: &str, subjects: &Subjects, work: impl FnOnce(Watch) -> Result<T, Error>) -> Result<T, Fail> {
+    let mut progress = stage::progress(subjects.images.len() as u64, what);
+    let done = work(&mut |images| {
+        progress.inc(images as u64);
+        if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    progress.finish();
+    Ok(done)
+}
+
+/// The part of an image that the global branch is shown: as in its own evaluation, or a centre crop of `attend.crop`.
+fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, Error> {
+    let weights = global.file(WEIGHTS);
+    let frame = match config.crop {
+        0 => nets::weights::frame(&weights)?,
+        crop => EvalFrame { crop: EvalCrop::Centre, image_px, input_px: crop },
+    };
+    let frame = EvalFrame { image_px, ..frame };
+    if frame.fits() { Ok(frame) } else { Err(Error::Crop { crop: frame.input_px, size: image_px }) }
 }
 
 /// The folder that prep read; empty where the crops do not come from there.
 fn root(run: &mut Run, prep: &Input, config: &Config) -> Result<PathBuf, Fail> {
-    match (config.source, setting(prep, "root")?.as_str().unwrap_or_default()) {
-        (Source::Prepared, _) => Ok(PathBuf::new()),
-        (Source::Original, "phantom") => Ok(run.input("phantom", &[""])?.folder().to_owned()),
-        (Source::Original, root) => Ok(root.into()),
+    if config.source == CropSource::Prepared {
+        return Ok(PathBuf::new());
     }
-}
-
-fn setting<'a>(input: &'a Input, name: &'static str) -> Result<&'a Value, Error> {
-    let missing = || Error::Setting { path: input.folder().to_owned(), setting: name };
-    input.config().get(name).ok_or_else(missing)
-}
-
-/// The files of the result before this one, if its heat maps would come out the same.
-fn earlier(run: &Run, prep: &Input, global: &Input, config: &Config) -> Result<Option<Vec<PathBuf>>, Fail> {
-    let Some(before) = run.previous()? else { return Ok(None) };
-    let manifest = before.manifest();
-    let was = |name: &str| manifest.config.get(name).cloned().unwrap_or_default();
-    let settings = was("statistic") == json!(config.statistic)
-        && was("normalise") == json!(config.normalise)
-        && was("crop") == json!(config.crop);
-    let inputs = [prep, global].iter().all(|input| {
-        let now = &input.manifest().outputs;
-        let source = manifest.inputs.iter().find(|source| source.stage == input.manifest().stage);
-        source.is_some_and(|source| {
-            source.files.iter().all(|(name, hash)| now.iter().any(|file| file.name == *name && file.blake3 == *hash))
-        })
-    });
-    Ok((settings && inputs && manifest.version == SPEC.version).then(|| before.files("regions-")))
+    if tables::images::facts(&prep.files(IMAGES)).map_err(Error::from)?.synthetic {
+        return Ok(run.input("phantom", &["images_"])?.folder().to_owned());
+    }
+    // Where the user says they are, or else where prep found them.
+    let said = run.setting("prep.root").and_then(|root| root.as_str()).map(PathBuf::from);
+    said.or_else(|| prep.manifest().place("raw data").map(Path::to_owned)).ok_or_else(|| {
+        Fail::missing(anyhow::anyhow!("attend.source = \"original\": it is not known where the raw images are"))
+            .hint("name their folder with --set prep.root=FOLDER")
+    })
 }

@@ -1,12 +1,18 @@
 //! From a heat map to one box: threshold, largest connected component, bounding box.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
-use cxr::BBox;
+use cxr::heatmap::NormalisedMap;
+use cxr::{BBox, EvalFrame};
+use rayon::prelude::*;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::heatmap::{Normalise, normalise, upsample};
+use crate::error::Error;
+
+/// Images between two questions whether to go on.
+const CHUNK: usize = 256;
 
 /// Where the mask M = H > tau begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,11 +59,21 @@ impl<'de> Deserialize<'de> for Threshold {
     }
 }
 
+impl fmt::Display for Threshold {
+    /// As it is configured: `0.7`, `otsu`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Threshold::Tau(tau) => tau.fmt(f),
+            Threshold::Otsu => f.write_str("otsu"),
+        }
+    }
+}
+
 /// What the network attended to in one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Region {
-    /// Bounding box of the largest component, half-open, in pixels of the evaluation frame;
-    /// `None` where the map is constant or the mask empty, and the whole image stands in.
+    /// Bounding box of the largest component, half-open; [`find`] and [`locate`] say in which frame.
+    /// `None` where the map is constant or the mask empty, and the whole image is taken instead.
     pub bbox: Option<BBox>,
     /// The tau that was applied, in units of the normalised map.
     pub tau: f32,
@@ -65,23 +81,40 @@ pub struct Region {
     pub mask_frac: f32,
 }
 
-/// Finds the attended region of one image.
+/// Finds the attended regions of all images, in parallel; boxes are in pixels of the stored images. `watch` hears the
+/// number of images done since it was last called, and may stop the work.
 ///
-/// `heat` is `height` x `width`, row-major; the evaluation frame is `side` x `side` pixels.
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn locate(
+    maps: &[NormalisedMap<'_>],
+    frame: EvalFrame,
+    threshold: Threshold,
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<Region>, Error> {
+    let mut regions = Vec::with_capacity(maps.len());
+    for chunk in maps.chunks(CHUNK) {
+        regions.par_extend(chunk.par_iter().map(|&map| {
+            let region = find(map, frame.input_px, threshold);
+            Region { bbox: region.bbox.map(|bbox| frame.to_image(bbox)), ..region }
+        }));
+        if watch(chunk.len()).is_break() {
+            return Err(Error::Interrupted);
+        }
+    }
+    Ok(regions)
+}
+
+/// Finds the attended region of one image; the box is in pixels of the network's input, which has `side` x `side`.
+///
 /// Components are 8-connected. The largest one wins; of equally large ones that with the highest peak, then the one
 /// that comes first in row-major order. The paper says neither; its peers (scikit-image's `label`) use 8.
-pub fn find(
-    heat: &[f32],
-    (height, width): (usize, usize),
-    side: usize,
-    threshold: Threshold,
-    how: Normalise,
-) -> Region {
-    let Some(normal) = normalise(heat, how) else {
-        let tau = if let Threshold::Tau(tau) = threshold { tau } else { heat[0] };
+pub fn find(map: NormalisedMap<'_>, side: usize, threshold: Threshold) -> Region {
+    if map.is_constant() {
+        let tau = if let Threshold::Tau(tau) = threshold { tau } else { map.values()[0] };
         return Region { bbox: None, tau, mask_frac: 0.0 };
-    };
-    let heat = upsample(&normal, (height, width), side);
+    }
+    let heat = map.upsampled(side);
     let tau = match threshold {
         Threshold::Tau(tau) => tau,
         Threshold::Otsu => otsu(&heat),
@@ -110,12 +143,7 @@ impl Component {
     fn join(&mut self, other: Component) {
         self.area += other.area;
         self.peak = self.peak.max(other.peak);
-        self.bbox = BBox::new(
-            self.bbox.x_min.min(other.bbox.x_min),
-            self.bbox.y_min.min(other.bbox.y_min),
-            self.bbox.x_max.max(other.bbox.x_max),
-            self.bbox.y_max.max(other.bbox.y_max),
-        );
+        self.bbox = self.bbox.union(&other.bbox);
     }
 }
 
@@ -141,7 +169,7 @@ fn components(heat: &[f32], width: usize, tau: f32) -> Vec<Component> {
                 peak = peak.max(row[x]);
                 x += 1;
             }
-            let bbox = BBox::new(start as f32, y as f32, x as f32, (y + 1) as f32);
+            let bbox = BBox::from_corners((start as f32, y as f32), (x as f32, (y + 1) as f32));
             let run = runs.len();
             runs.push(Component { area: x - start, peak, bbox });
             parent.push(run);
@@ -221,6 +249,8 @@ fn otsu(heat: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use cxr::EvalCrop;
+
     use super::*;
 
     fn boxes(heat: &[f32], width: usize) -> Vec<(usize, f32, [f32; 4])> {
@@ -255,23 +285,53 @@ mod tests {
         assert_eq!(boxes(&heat, 5), [(8, 1.0, [0.0, 0.0, 5.0, 3.0])]);
     }
 
+    fn map(values: &[f32], shape: (usize, usize)) -> NormalisedMap<'_> {
+        NormalisedMap::new(values, shape)
+    }
+
     #[test]
     fn ties_go_to_the_higher_peak_then_to_the_first() {
-        let at = |heat: &[f32]| find(heat, (2, 4), 4, Threshold::Tau(0.5), Normalise::None).bbox;
+        let at = |heat: &[f32]| find(map(heat, (2, 4)), 4, Threshold::Tau(0.5)).bbox;
         // A 2 x 4 map enlarged to 4 x 4 repeats rows only.
         let right = at(&[0.9, 0.0, 0.0, 1.0, 0.9, 0.0, 0.0, 1.0]);
-        assert_eq!(right, Some(BBox::new(3.0, 0.0, 4.0, 4.0)));
+        assert_eq!(right, Some(BBox::new(3.0, 0.0, 4.0, 4.0).unwrap()));
         let left = at(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
-        assert_eq!(left, Some(BBox::new(0.0, 0.0, 1.0, 4.0)));
+        assert_eq!(left, Some(BBox::new(0.0, 0.0, 1.0, 4.0).unwrap()));
     }
 
     #[test]
     fn nothing_to_attend_to_is_said() {
-        let constant = find(&[0.3; 4], (2, 2), 8, Threshold::Tau(0.7), Normalise::Minmax);
+        let constant = find(map(&[0.0; 4], (2, 2)), 8, Threshold::Tau(0.7));
         assert_eq!(constant, Region { bbox: None, tau: 0.7, mask_frac: 0.0 });
-        let empty = find(&[0.0, 0.1, 0.2, 0.3], (2, 2), 8, Threshold::Tau(0.7), Normalise::None);
+        let empty = find(map(&[0.0, 0.1, 0.2, 0.3], (2, 2)), 8, Threshold::Tau(0.7));
         assert_eq!(empty, Region { bbox: None, tau: 0.7, mask_frac: 0.0 });
-        let otsu = find(&[0.3; 4], (2, 2), 8, Threshold::Otsu, Normalise::Minmax);
+        let otsu = find(map(&[0.3; 4], (2, 2)), 8, Threshold::Otsu);
         assert_eq!(otsu, Region { bbox: None, tau: 0.3, mask_frac: 0.0 });
+    }
+
+    #[test]
+    fn regions_are_found_in_the_stored_image() {
+        let (heat, flat) = ([0.0, 1.0, 0.0, 1.0], [0.0; 4]);
+        let maps = [map(&heat, (2, 2)), map(&flat, (2, 2))];
+        let centre = EvalFrame { crop: EvalCrop::Centre, image_px: 13, input_px: 8 };
+        let whole = EvalFrame { crop: EvalCrop::Whole, image_px: 16, input_px: 8 };
+        let mut on = |_| ControlFlow::Continue(());
+        let boxes: Vec<Vec<Option<BBox>>> = [centre, whole]
+            .map(|frame| locate(&maps, frame, Threshold::Tau(0.7), &mut on).unwrap())
+            .map(|regions| regions.into_iter().map(|region| region.bbox).collect())
+            .into();
+        // The right three columns of the input; 13 - 8 is odd, so the crop begins at 2.
+        assert_eq!(boxes[0], [Some(BBox::new(7.0, 2.0, 10.0, 10.0).unwrap()), None]);
+        assert_eq!(boxes[1], [Some(BBox::new(10.0, 0.0, 16.0, 16.0).unwrap()), None]);
+        let stopped = locate(&maps, whole, Threshold::Otsu, &mut |_| ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn a_threshold_is_written_as_configured() {
+        assert_eq!(
+            [Threshold::Tau(0.7), Threshold::Tau(1.0), Threshold::Otsu].map(|t| t.to_string()),
+            ["0.7", "1", "otsu"]
+        );
     }
 }

@@ -1,12 +1,12 @@
-use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::Bound;
 
 use cxr::EvalCrop;
 use nets::{Backbone, ImageRecipe, OptimizerKind, Pool, Precision, Recipe, Schedule};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use stage::{Fail, Section, Settings, above_zero};
 
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // default.toml has them
 pub struct Config {
@@ -31,12 +31,13 @@ pub struct Config {
     pub rotate_deg: f64,
     pub brightness: f64,
     pub contrast: f64,
-    pub eval_batch: usize,
     pub precision: Precision,
+    pub eval_batch: usize,
+    pub checkpoint_minutes: f64,
 }
 
 /// How the learning rate falls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
     /// By `lr_factor` once after each of the `lr_milestones`.
@@ -45,43 +46,46 @@ pub enum LrSchedule {
     Cosine,
 }
 
-fn centre() -> EvalCrop {
-    EvalCrop::Centre
+/// The settings that every training has, of a branch and of the fusion layer.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // default.toml has them
+pub struct TrainingSettings<'a> {
+    pub epochs: usize,
+    pub batch: usize,
+    pub optimizer: OptimizerKind,
+    pub lr: f64,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub schedule: LrSchedule,
+    pub lr_milestones: &'a [usize],
+    pub lr_factor: f64,
+    pub warmup_epochs: usize,
 }
 
-impl Config {
-    /// Checks all ranges; `section` is the stage's name.
+impl TrainingSettings<'_> {
+    /// Checks all ranges.
     ///
     /// # Errors
-    /// A message with key, value and allowed range.
-    pub fn check(&self, section: &str) -> Result<(), String> {
-        let key = |name: &str| format!("{section}.{name}");
-        within(&key("epochs"), self.epochs, 1..=10_000)?;
-        within(&key("batch"), self.batch, 1..=4096)?;
-        within(&key("eval_batch"), self.eval_batch, 1..=4096)?;
-        within(&key("crop"), self.crop, self.backbone.min_side()..=2048)?;
-        if !self.lr_milestones.is_sorted_by(|a, b| a < b) || self.lr_milestones.first() == Some(&0) {
-            let (key, got) = (key("lr_milestones"), &self.lr_milestones);
-            return Err(format!("{key} = {got:?}, expected ascending numbers of epochs, at least 1"));
-        }
-        within(&key("warmup_epochs"), self.warmup_epochs, 0..=self.epochs)?;
-        within(&key("weight_decay"), self.weight_decay, 0.0..=1.0)?;
-        within(&key("rotate_deg"), self.rotate_deg, 0.0..=180.0)?;
-        above_zero(&key("lr"), self.lr, 10.0)?;
-        above_zero(&key("lr_factor"), self.lr_factor, 1.0)?;
-        above_zero(&key("scale_min"), self.scale_min, 1.0)?;
-        below_one(&key("momentum"), self.momentum)?;
-        below_one(&key("brightness"), self.brightness)?;
-        below_one(&key("contrast"), self.contrast)?;
-        if self.init.is_empty() {
-            let expected = "\"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file";
-            return Err(format!("{} = \"\", expected {expected}", key("init")));
+    /// Exit code 2, naming key, value and allowed range.
+    pub fn check(&self, section: Section) -> Result<(), Fail> {
+        section.within("epochs", self.epochs, 1..=10_000)?;
+        section.within("batch", self.batch, 1..=65_536)?;
+        section.within("lr", self.lr, above_zero(10.0))?;
+        section.within("momentum", self.momentum, 0.0..1.0)?;
+        section.within("weight_decay", self.weight_decay, 0.0..=1.0)?;
+        section.within("lr_factor", self.lr_factor, above_zero(1.0))?;
+        section.within("warmup_epochs", self.warmup_epochs, 0..=self.epochs)?;
+        let milestones = self.lr_milestones;
+        if milestones.first() == Some(&0) || !milestones.is_sorted_by(|a, b| a < b) {
+            let got = format!("{milestones:?}");
+            return Err(section.refuse("lr_milestones", &got, "ascending numbers of epochs, each at least 1"));
         }
         Ok(())
     }
 
     /// What the training loop needs to know.
     pub fn recipe(&self, seed: u64) -> Recipe {
+        let milestones = self.lr_milestones.to_vec();
         Recipe {
             epochs: self.epochs,
             batch: self.batch,
@@ -90,14 +94,60 @@ impl Config {
             weight_decay: self.weight_decay,
             optimizer: self.optimizer,
             schedule: match self.schedule {
-                LrSchedule::Step => {
-                    Schedule::Step { milestones: self.lr_milestones.clone(), factor: self.lr_factor }
-                }
+                LrSchedule::Step => Schedule::Step { milestones, factor: self.lr_factor },
                 LrSchedule::Cosine => Schedule::Cosine,
             },
             warmup_epochs: self.warmup_epochs,
             seed,
         }
+    }
+}
+
+fn centre() -> EvalCrop {
+    EvalCrop::Centre
+}
+
+impl Settings for Config {
+    // The contents of a weights file are an input of their own, wherever it lies.
+    const EXECUTION: &'static [&'static str] = &["init", "eval_batch", "checkpoint_minutes"];
+
+    fn check(&self, section: Section) -> Result<(), Fail> {
+        self.training().check(section)?;
+        section.within("batch", self.batch, 1..=4096)?;
+        section.within("eval_batch", self.eval_batch, 1..=4096)?;
+        section.within("crop", self.crop, self.backbone.min_side()..=2048)?;
+        section.within("rotate_deg", self.rotate_deg, 0.0..=180.0)?;
+        section.within("scale_min", self.scale_min, above_zero(1.0))?;
+        section.within("brightness", self.brightness, 0.0..1.0)?;
+        section.within("contrast", self.contrast, 0.0..1.0)?;
+        section.within("checkpoint_minutes", self.checkpoint_minutes, (Bound::Included(0.0), Bound::Included(1440.0)))?;
+        if self.init.is_empty() {
+            let expected = "\"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file";
+            return Err(section.refuse("init", &"\"\"", expected));
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn training(&self) -> TrainingSettings<'_> {
+        TrainingSettings {
+            epochs: self.epochs,
+            batch: self.batch,
+            optimizer: self.optimizer,
+            lr: self.lr,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            schedule: self.schedule,
+            lr_milestones: &self.lr_milestones,
+            lr_factor: self.lr_factor,
+            warmup_epochs: self.warmup_epochs,
+        }
+    }
+
+    /// What the training loop needs to know.
+    pub fn recipe(&self, seed: u64) -> Recipe {
+        self.training().recipe(seed)
     }
 
     /// How the network is shown images.
@@ -113,23 +163,4 @@ impl Config {
             precision: self.precision,
         }
     }
-}
-
-fn within<T: PartialOrd + Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), String> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(format!("{key} = {value}, expected {} to {}", range.start(), range.end()))
-}
-
-fn above_zero(key: &str, value: f64, most: f64) -> Result<(), String> {
-    if value > 0.0 && value <= most {
-        Ok(())
-    } else {
-        Err(format!("{key} = {value}, expected above 0, at most {most}"))
-    }
-}
-
-fn below_one(key: &str, value: f64) -> Result<(), String> {
-    if (0.0..1.0).contains(&value) { Ok(()) } else { Err(format!("{key} = {value}, expected at least 0, below 1")) }
 }

@@ -1,6 +1,6 @@
 use std::io::ErrorKind;
 
-use stage::Fail;
+use stage::Problem;
 
 /// Why a branch was not trained.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Error {
         /// What it is.
         got: String,
     },
+    /// A stored image that cannot be decoded.
+    #[error("stored image: {0}")]
+    Picture(#[from] picture::Error),
     /// Nothing to train on.
     #[error("no images in the split `train`: expected at least 1")]
     Empty,
@@ -41,43 +44,25 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-impl Error {
-    /// Whose fault it is, hence the exit code; see [`nets::Error::kind`].
-    pub fn kind(&self) -> ErrorKind {
+impl Problem for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => ErrorKind::Other,
-            Error::Table(_) | Error::Image { .. } | Error::Empty => ErrorKind::InvalidData,
+            Error::Table(error) => error.kind(),
+            Error::Image { .. } | Error::Picture(_) | Error::Empty => ErrorKind::InvalidData,
             Error::Crop { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Network(error) => error.kind(),
+            Error::Tensor(_) => ErrorKind::Other,
         }
     }
 
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Error::Empty => Some("prep's log says how the images were split".to_owned()),
             Error::Crop { .. } => Some("larger images need prep.size set and prep run again".to_owned()),
-            Error::Interrupted => nets::Error::Stopped.hint(),
+            Error::Table(error) => error.hint(),
             Error::Network(error) => error.hint(),
             _ => None,
-        }
-    }
-}
-
-impl From<Error> for Fail {
-    fn from(error: Error) -> Fail {
-        let hint = error.hint();
-        let fail = match error.kind() {
-            ErrorKind::InvalidInput => Fail::usage(error),
-            ErrorKind::NotFound => Fail::missing(error),
-            ErrorKind::InvalidData => Fail::bad_data(error),
-            ErrorKind::Interrupted => Fail::interrupted(),
-            _ => Fail::failed(error),
-        };
-        match hint {
-            Some(hint) => fail.hint(hint),
-            None => fail,
         }
     }
 }

@@ -5,7 +5,8 @@ use candle_core::Device;
 use nets::Network;
 use stage::{Fail, Run};
 
-use crate::{Config, Error};
+use crate::config::Config;
+use crate::error::Error;
 
 /// Folder of ImageNet weights, `<backbone>.safetensors` or `<backbone>.pth`; `data/README.md` says how to fill it.
 const PRETRAINED: &str = "data/pretrained";
@@ -48,7 +49,8 @@ impl Init {
             Fail::missing(anyhow!(error).context(format!("{section}.init = {:?}", config.init)))
                 .hint("expected \"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file")
         })?;
-        run.outside("init", blake3.clone());
+        // A trunk's weights and a whole network's are not the same start.
+        run.outside(if imagenet { "init: imagenet" } else { "init: weights" }, blake3.clone(), Some(&path));
         let file = WeightsFile { path, blake3 };
         Ok(if imagenet { Init::ImageNet(file) } else { Init::Ours(file) })
     }

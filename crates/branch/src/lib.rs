@@ -1,9 +1,10 @@
 //! What `global` and `local` have in common: images are loaded from tables, a network is trained on them and scores them
 //! all, and weights, features, predictions and learning curve are written.
 //!
-//! The two stages differ in their images only: [`images`] loads whole images, [`regions`] attended regions. [`train`] fits
-//! a network to them, [`score`] applies it to all of them; [`write_training`] and [`write_scores`] write the results.
-//! [`Config`] is the recipe. `fusion` shares [`Watch`], [`write_epochs`] and [`headline`].
+//! The two stages differ in their images only: [`images`] loads whole images, [`regions`] attended regions; [`main()`] is
+//! their program. A [`training()`] is taken from the store or made by [`train`]; [`score`] applies the network to all
+//! images; [`write_training`] and [`write_scores`] write the results. [`Config`] is the recipe. `fusion` shares
+//! [`training()`], [`TrainingSettings`], [`Watch`], [`write_epochs`] and [`headline`].
 //!
 //! An image is decoded once; the grey values of all images stay in memory (7.3 GB for 112,120 images of 256 x 256 px) and
 //! are augmented on the fly.
@@ -12,17 +13,20 @@ mod config;
 mod error;
 mod init;
 mod load;
+mod program;
 mod score;
 mod train;
+mod training;
 mod watch;
 mod write;
 
-pub use config::{Config, LrSchedule};
+pub use config::{Config, LrSchedule, TrainingSettings};
 pub use error::Error;
 pub use init::{Init, WeightsFile};
-pub use nets::Checkpoints;
-pub use load::{ImageKey, Images, images, regions};
+pub use load::{Images, images, regions};
+pub use program::{Source, main};
 pub use score::{Scores, frame, score};
 pub use train::{identity, train};
+pub use training::{TRAINED, training};
 pub use watch::Watch;
 pub use write::{headline, write_epochs, write_scores, write_training};

@@ -1,28 +1,15 @@
 //! From Parquet to grey values in memory.
 
-use std::io::Cursor;
 use std::path::PathBuf;
 
-use cxr::{Labels, Split};
+use cxr::{ImageKey, Split};
+use picture::Grey;
 use rayon::prelude::*;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Images decoded at a time, in parallel.
 const CHUNK: usize = 256;
-
-/// Whose image it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ImageKey {
-    /// The key of every table.
-    pub image_id: String,
-    /// NIH's Patient ID.
-    pub patient_id: u32,
-    /// What the image may be used for.
-    pub split: Split,
-    /// What the image shows.
-    pub labels: Labels,
-}
 
 /// All images of a branch, by split.
 #[derive(Debug, Clone, Default)]
@@ -103,11 +90,7 @@ impl Images {
 /// [`Error::Interrupted`].
 pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
     load(limit, tables::images::rows(files)?, |each| {
-        tables::images::read(files, |row| {
-            let record = row.record;
-            let (split, labels) = (row.split, record.labels);
-            each(ImageKey { image_id: record.image_id, patient_id: record.patient_id, split, labels }, row.png)
-        })
+        tables::images::read(files, |row| each(row.key(), row.png))
     })
 }
 
@@ -117,10 +100,7 @@ pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> 
 /// As [`images`], for `regions`.
 pub fn regions(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
     load(limit, tables::regions::rows(files)?, |each| {
-        tables::regions::read(files, |row| {
-            let (split, labels) = (row.split, row.labels);
-            each(ImageKey { image_id: row.image_id, patient_id: row.patient_id, split, labels }, row.crop_png)
-        })
+        tables::regions::read(files, |row| each(row.key, row.crop_png))
     })
 }
 
@@ -152,19 +132,8 @@ fn load(
     Ok(images)
 }
 
-/// Side and grey values of a square 8-bit grey PNG.
+/// Side and grey values of a stored image.
 fn decode(image_id: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Error> {
-    let wrong = |got: String| {
-        let expected = "a square 8-bit grey PNG".to_owned();
-        Error::Image { image_id: image_id.to_owned(), expected, got }
-    };
-    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(|error| wrong(error.to_string()))?;
-    let info = reader.info();
-    let (width, height) = (info.width as usize, info.height as usize);
-    if (info.color_type, info.bit_depth) != (png::ColorType::Grayscale, png::BitDepth::Eight) || width != height {
-        return Err(wrong(format!("{width} x {height} px, {:?}, {:?}", info.color_type, info.bit_depth)));
-    }
-    let mut pixels = vec![0; width * height];
-    reader.next_frame(&mut pixels).map_err(|error| wrong(error.to_string()))?;
-    Ok((width, pixels))
+    let image = Grey::decode_stored(image_id, bytes)?;
+    Ok((image.width as usize, image.pixels))
 }

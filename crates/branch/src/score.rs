@@ -1,11 +1,13 @@
 use std::ops::ControlFlow;
 
-use cxr::{EvalFrame, OUTPUTS, Split};
+use cxr::{EvalFrame, ImageKey, OUTPUTS, Split};
 use nets::{Network, Scores as Batch};
 use tables::features::Features;
 use tables::predictions;
 
-use crate::{Config, Error, ImageKey, Images};
+use crate::config::Config;
+use crate::error::Error;
+use crate::load::Images;
 
 /// Features and logits of all images, sorted by `image_id`.
 #[derive(Debug, Clone, Default)]
@@ -48,11 +50,10 @@ pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scor
     progress.finish();
 
     let rows = order.iter().zip(logits).map(|(&index, logits)| {
-        let ImageKey { image_id, patient_id, split, labels } = keys[index].clone();
-        predictions::Row { image_id, patient_id, split, labels, logits }
+        predictions::Row { key: keys[index].clone(), logits }
     });
     let predictions: Vec<_> = rows.collect();
-    let image_ids = predictions.iter().map(|row| row.image_id.clone()).collect();
+    let image_ids = predictions.iter().map(|row| row.key.image_id.clone()).collect();
     Ok(Scores { features: Features { image_ids, dim, pool }, predictions })
 }
 

@@ -1,8 +1,13 @@
+use candle_core::Device;
 use cxr::{EvalCrop, Split};
 use nets::{Checkpoints, Fit, Identity, Network};
 use stage::{Run, info, warn};
 
-use crate::{Config, Error, Images, Init, Watch};
+use crate::config::Config;
+use crate::error::Error;
+use crate::init::Init;
+use crate::load::Images;
+use crate::watch::Watch;
 
 /// What decides the weights that [`train`] ends with.
 pub fn identity(images: &Images, config: &Config, init: &Init, seed: u64) -> Identity {
@@ -28,6 +33,7 @@ pub fn train(
     identity: &Identity,
     checkpoints: &Checkpoints,
     run: &Run,
+    device: &Device,
 ) -> Result<(Network, Fit), Error> {
     let [train, validation, test] = Split::ALL.map(|split| images.keys(split).len());
     info!("{train} train, {validation} validation and {test} test images of {} px", images.size());
@@ -40,9 +46,8 @@ pub fn train(
     if validation == 0 {
         warn!("no validation images: the last epoch will be published");
     }
-    let device = nets::device(run.device())?;
-    info!("trains on {}, activations {}", nets::describe(&device), config.precision.on(&device).name());
-    let mut network = init.network(config, identity.recipe.seed, &device)?;
+    info!("trains on {}, activations {}", nets::describe(device), config.precision.on(device).name());
+    let mut network = init.network(config, identity.recipe.seed, device)?;
     let mut scalars = run.scalars();
     let mut watch = Watch::new("images trained", &identity.recipe, train, true, &mut scalars);
     let [train, validation] = [Split::Train, Split::Validation].map(|split| images.of(split));

@@ -1,18 +1,40 @@
 //! The 14 findings of ChestX-ray14 and the label set of one image.
 
 use std::fmt;
-use std::str::FromStr;
+
+use strum::{VariantArray, VariantNames};
+
+use crate::UnknownName;
 
 /// Number of network outputs: the 14 findings, then "No Finding" (AG-CNN, section III-A, C = 15).
 pub const OUTPUTS: usize = 15;
 
 /// One of the 14 findings of NIH ChestX-ray14 (Wang et al., CVPR 2017), in NIH's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Reads NIH's spelling and the column names' (`pleural_thickening`); `Infiltrate`, as `BBox_List_2017.csv` has it, is
+/// [`Finding::Infiltration`].
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[strum(ascii_case_insensitive, parse_err_ty = UnknownName, parse_err_fn = unknown_finding)]
 #[allow(missing_docs)] // the variants are the findings' names
 pub enum Finding {
     Atelectasis,
     Cardiomegaly,
     Effusion,
+    #[strum(to_string = "Infiltration", serialize = "Infiltrate")]
     Infiltration,
     Mass,
     Nodule,
@@ -22,36 +44,21 @@ pub enum Finding {
     Edema,
     Emphysema,
     Fibrosis,
+    #[strum(serialize = "Pleural_Thickening")]
     PleuralThickening,
     Hernia,
 }
 
-/// A finding's name that NIH's tables do not have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown finding {0:?}, expected one of the 14 of ChestX-ray14 or \"No Finding\"")]
-pub struct UnknownFinding(pub String);
+fn unknown_finding(text: &str) -> UnknownName {
+    UnknownName { what: "finding", got: text.to_owned(), allowed: <Finding as VariantNames>::VARIANTS }
+}
 
 impl Finding {
     /// Number of findings.
     pub const COUNT: usize = 14;
 
     /// All findings in NIH's order, which is the order of the network's first 14 outputs.
-    pub const ALL: [Finding; Self::COUNT] = [
-        Finding::Atelectasis,
-        Finding::Cardiomegaly,
-        Finding::Effusion,
-        Finding::Infiltration,
-        Finding::Mass,
-        Finding::Nodule,
-        Finding::Pneumonia,
-        Finding::Pneumothorax,
-        Finding::Consolidation,
-        Finding::Edema,
-        Finding::Emphysema,
-        Finding::Fibrosis,
-        Finding::PleuralThickening,
-        Finding::Hernia,
-    ];
+    pub const ALL: [Finding; Self::COUNT] = *<Finding as VariantArray>::VARIANTS.first_chunk().unwrap();
 
     /// Position in NIH's order, 0 to 13.
     pub fn index(self) -> usize {
@@ -60,22 +67,7 @@ impl Finding {
 
     /// NIH's spelling, e.g. `Pleural_Thickening`.
     pub fn name(self) -> &'static str {
-        match self {
-            Finding::Atelectasis => "Atelectasis",
-            Finding::Cardiomegaly => "Cardiomegaly",
-            Finding::Effusion => "Effusion",
-            Finding::Infiltration => "Infiltration",
-            Finding::Mass => "Mass",
-            Finding::Nodule => "Nodule",
-            Finding::Pneumonia => "Pneumonia",
-            Finding::Pneumothorax => "Pneumothorax",
-            Finding::Consolidation => "Consolidation",
-            Finding::Edema => "Edema",
-            Finding::Emphysema => "Emphysema",
-            Finding::Fibrosis => "Fibrosis",
-            Finding::PleuralThickening => "Pleural_Thickening",
-            Finding::Hernia => "Hernia",
-        }
+        self.into()
     }
 
     /// Column-name spelling, e.g. `pleural_thickening`.
@@ -105,27 +97,6 @@ pub fn output_names() -> [&'static str; OUTPUTS] {
     ]
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Finding {
-    type Err = UnknownFinding;
-
-    /// Reads NIH's spelling; `Infiltrate`, as `BBox_List_2017.csv` has it, means [`Finding::Infiltration`].
-    fn from_str(text: &str) -> Result<Self, UnknownFinding> {
-        if text == "Infiltrate" {
-            return Ok(Finding::Infiltration);
-        }
-        Finding::ALL
-            .into_iter()
-            .find(|finding| finding.name() == text || finding.snake() == text)
-            .ok_or_else(|| UnknownFinding(text.to_owned()))
-    }
-}
-
 /// The findings of one image; the empty set is "No Finding".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Labels(u16);
@@ -135,7 +106,7 @@ impl Labels {
     ///
     /// # Errors
     /// A name that is no finding; "No Finding" beside a finding.
-    pub fn parse(text: &str) -> Result<Self, UnknownFinding> {
+    pub fn parse(text: &str) -> Result<Self, UnknownName> {
         let text = text.trim();
         if text == "No Finding" {
             return Ok(Labels(0));
@@ -215,9 +186,25 @@ mod tests {
 
     #[test]
     fn unknown_findings_are_named() {
-        assert_eq!(Labels::parse("Mass|Covid").unwrap_err(), UnknownFinding("Covid".into()));
-        assert_eq!(Labels::parse("").unwrap_err(), UnknownFinding(String::new()));
+        let message = |text: &str| Labels::parse(text).unwrap_err().to_string();
+        assert!(
+            message("Mass|Covid").starts_with("unknown finding \"Covid\", expected one of Atelectasis, Cardiomegaly, ")
+        );
+        assert!(message("").contains("\"\", expected one of"));
         assert!(Labels::parse("No Finding|Mass").is_err());
+    }
+
+    #[test]
+    fn findings_have_three_spellings() {
+        for (index, finding) in Finding::ALL.into_iter().enumerate() {
+            assert_eq!(finding.index(), index);
+            assert_eq!(finding.name().to_lowercase(), finding.snake());
+            assert_eq!(finding.to_string(), finding.name());
+            assert_eq!((finding.name().parse(), finding.snake().parse()), (Ok(finding), Ok(finding)));
+        }
+        assert_eq!(Finding::PleuralThickening.name(), "Pleural_Thickening");
+        assert_eq!(Finding::Infiltration.name(), "Infiltration");
+        assert_eq!("Infiltrate".parse(), Ok(Finding::Infiltration));
     }
 
     #[test]

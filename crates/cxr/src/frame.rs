@@ -68,16 +68,40 @@ impl EvalFrame {
     /// The part as a box in the stored image.
     pub fn bbox(&self) -> BBox {
         let (offset, side) = (self.offset_px() as f32, self.side_px() as f32);
-        BBox::new(offset, offset, offset + side, offset + side)
+        BBox::from_corners((offset, offset), (offset + side, offset + side))
     }
 
-    /// Moves a box from the network's input, `[0, input_px)` in x and y, to the stored image.
+    /// Moves a box from the network's input, `[0, input_px)` in x and y, to the stored image, cut to its edges: scaling
+    /// could otherwise round an edge a hair outside.
     pub fn to_image(&self, bbox: BBox) -> BBox {
-        let offset = self.offset_px() as f32;
+        let (offset, image) = (self.offset_px() as f32, self.image_px as f32);
         let scale = self.side_px() as f32 / self.input_px as f32;
-        let BBox { x_min, y_min, x_max, y_max } = bbox.scaled(scale, scale);
-        BBox::new(x_min + offset, y_min + offset, x_max + offset, y_max + offset)
+        bbox.scaled(scale, scale).moved(offset, offset).clipped(image, image)
     }
+}
+
+/// Where the pixels of a stored crop come from.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum CropSource {
+    /// The image that `prep` stored.
+    Prepared,
+    /// The file behind it.
+    Original,
 }
 
 #[cfg(test)]
@@ -90,16 +114,29 @@ mod tests {
             let frame = EvalFrame { crop: EvalCrop::Centre, image_px, input_px };
             assert_eq!((frame.offset_px(), frame.side_px()), (offset, input_px));
             assert_eq!(frame.fits(), input_px <= image_px);
-            let moved = frame.to_image(BBox::new(1.0, 2.0, 3.0, 5.0));
+            if !frame.fits() {
+                continue;
+            }
+            let moved = frame.to_image(BBox::new(1.0, 2.0, 3.0, 5.0).unwrap());
             let offset = offset as f32;
-            assert_eq!(moved, BBox::new(1.0 + offset, 2.0 + offset, 3.0 + offset, 5.0 + offset));
+            assert_eq!(moved, BBox::new(1.0 + offset, 2.0 + offset, 3.0 + offset, 5.0 + offset).unwrap());
         }
     }
 
     #[test]
     fn a_whole_image_is_scaled() {
         let frame = EvalFrame { crop: EvalCrop::Whole, image_px: 128, input_px: 64 };
-        assert_eq!(frame.bbox(), BBox::new(0.0, 0.0, 128.0, 128.0));
-        assert_eq!(frame.to_image(BBox::new(1.0, 2.0, 3.0, 64.0)), BBox::new(2.0, 4.0, 6.0, 128.0));
+        assert_eq!(frame.bbox(), BBox::new(0.0, 0.0, 128.0, 128.0).unwrap());
+        assert_eq!(frame.to_image(BBox::new(1.0, 2.0, 3.0, 64.0).unwrap()), BBox::new(2.0, 4.0, 6.0, 128.0).unwrap());
+    }
+
+    #[test]
+    fn a_box_of_the_input_lies_inside_the_image() {
+        for (image_px, input_px) in (1..300).flat_map(|image| [(image, 41), (image, 224), (image, 3)]) {
+            let frame = EvalFrame { crop: EvalCrop::Whole, image_px, input_px };
+            let whole = frame.to_image(BBox::frame(input_px as f32, input_px as f32));
+            assert!(whole.is_inside(image_px as f32, image_px as f32), "{whole:?} in {image_px}");
+            assert!((whole.x_max - image_px as f32).abs() < 1e-3);
+        }
     }
 }

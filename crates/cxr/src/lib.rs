@@ -10,11 +10,14 @@ mod finding;
 mod frame;
 pub mod heatmap;
 pub mod metrics;
+mod names;
 mod record;
 pub mod split;
 
-pub use bbox::BBox;
+pub use bbox::{BBox, InvalidBox};
 pub use branch::Branch;
-pub use finding::{Finding, Labels, OUTPUTS, UnknownFinding, output_names};
-pub use frame::{EvalCrop, EvalFrame};
-pub use record::{FindingBox, ImageRecord, Sex, Split, View};
+pub use finding::{Finding, Labels, OUTPUTS, output_names};
+pub use frame::{CropSource, EvalCrop, EvalFrame};
+pub use names::UnknownName;
+pub use record::{FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
+pub use split::SplitKind;

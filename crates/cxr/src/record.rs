@@ -1,12 +1,26 @@
 //! One image of the dataset: whose it is, how it was taken, what it shows.
 
-use std::fmt;
-use std::str::FromStr;
+use strum::{VariantArray, VariantNames};
 
-use crate::{BBox, Finding, Labels};
+use crate::{BBox, Finding, Labels, UnknownName};
 
 /// What an image may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownName, parse_err_fn = unknown_split)]
 pub enum Split {
     /// Weights are fitted on these.
     Train,
@@ -18,71 +32,84 @@ pub enum Split {
 
 impl Split {
     /// All splits, in file order.
-    pub const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+    pub const ALL: [Split; 3] = *<Split as VariantArray>::VARIANTS.first_chunk().unwrap();
 
     /// `train`, `validation` or `test`.
     pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Validation => "validation",
-            Split::Test => "test",
-        }
+        self.into()
     }
 }
 
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Split {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Split::ALL
-            .into_iter()
-            .find(|split| split.name() == text)
-            .ok_or_else(|| format!("unknown split {text:?}, expected train, validation or test"))
-    }
+fn unknown_split(text: &str) -> UnknownName {
+    UnknownName { what: "split", got: text.to_owned(), allowed: <Split as VariantNames>::VARIANTS }
 }
 
 /// The patient's sex as recorded by NIH.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[strum(parse_err_ty = UnknownName, parse_err_fn = unknown_sex)]
 pub enum Sex {
     /// `F`
+    #[strum(serialize = "F")]
     Female,
     /// `M`
+    #[strum(serialize = "M")]
     Male,
 }
 
 impl Sex {
     /// NIH's letter.
     pub fn name(self) -> &'static str {
-        match self {
-            Sex::Female => "F",
-            Sex::Male => "M",
-        }
+        self.into()
     }
 }
 
-/// View position: where the beam entered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum View {
+fn unknown_sex(text: &str) -> UnknownName {
+    UnknownName { what: "sex", got: text.to_owned(), allowed: <Sex as VariantNames>::VARIANTS }
+}
+
+/// Where the beam entered the patient.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "UPPERCASE", parse_err_ty = UnknownName, parse_err_fn = unknown_view_position)]
+pub enum ViewPosition {
     /// Anteroposterior, usually a bedside film of a sicker patient.
     Ap,
     /// Posteroanterior, the standard upright film.
     Pa,
 }
 
-impl View {
-    /// NIH's letters.
+impl ViewPosition {
+    /// NIH's letters, `AP` or `PA`.
     pub fn name(self) -> &'static str {
-        match self {
-            View::Ap => "AP",
-            View::Pa => "PA",
-        }
+        self.into()
     }
+}
+
+fn unknown_view_position(text: &str) -> UnknownName {
+    UnknownName { what: "view position", got: text.to_owned(), allowed: <ViewPosition as VariantNames>::VARIANTS }
 }
 
 /// A box that a radiologist (or the phantom) drew around a finding.
@@ -94,10 +121,23 @@ pub struct FindingBox {
     pub bbox: BBox,
 }
 
+/// The columns that every table of images begins with: whose image it is, what it may be used for, what it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageKey {
+    /// NIH's `Image Index`, e.g. `00000001_000.png`: tables are sorted and joined by it.
+    pub image_id: String,
+    /// NIH's `Patient ID`: intervals are drawn by patient.
+    pub patient_id: u32,
+    /// What the image may be used for.
+    pub split: Split,
+    /// What the image shows, as reported.
+    pub labels: Labels,
+}
+
 /// One row of NIH's table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageRecord {
-    /// NIH's `Image Index`, e.g. `00000001_000.png`: the key of every table.
+    /// NIH's `Image Index`, e.g. `00000001_000.png`.
     pub image_id: String,
     /// NIH's `Patient ID`.
     pub patient_id: u32,
@@ -108,7 +148,7 @@ pub struct ImageRecord {
     /// Sex, if recorded.
     pub sex: Option<Sex>,
     /// View position, if recorded.
-    pub view: Option<View>,
+    pub view_position: Option<ViewPosition>,
     /// What the image shows.
     pub labels: Labels,
 }

@@ -1,15 +1,16 @@
-//! Who is trained on, who chooses the epoch, who is reported on.
+//! Division of the images into train, validation and test.
 //!
-//! Four ways to divide a table of images ([`random`], [`official`], [`paper`], [`files`]) and the one check that
-//! matters ([`check_patients`]): pictures of one patient look alike, so a patient in two splits flatters the result.
-//! All draws use ChaCha8 from a seed and depend on the set of images only, never on the order of the table's rows.
+//! [`plan`] divides a table of images in one of four ways ([`Rule`]) and makes the one check that matters: images of
+//! one patient look alike, so a patient in two splits flatters the result. Random choices use ChaCha8 from a seed and
+//! depend on the set of images only, never on the order of the table's rows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::{ImageRecord, Split};
 
@@ -21,6 +22,34 @@ pub const OFFICIAL_VALIDATION_FRACTION: f64 = 11_212.0 / 86_524.0;
 
 /// How many names an error message lists.
 const FIRST: usize = 10;
+
+/// The names of the four ways to divide; see [`Rule`].
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum SplitKind {
+    /// NIH's lists.
+    Official,
+    /// By patient.
+    Random,
+    /// By image.
+    Paper,
+    /// Three lists.
+    Files,
+}
 
 /// A division that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +64,20 @@ pub enum Error {
         /// How many names it has.
         listed: usize,
         /// The first ten unknown names.
+        first: Vec<String>,
+    },
+    /// A validation list names images that are not in the list that it is a part of.
+    #[error("{count} of the {listed} images in {list} are not in {whole}, of which it must be a part, the first: {}", .first.join(", "))]
+    Strangers {
+        /// The validation list.
+        list: String,
+        /// The list of training and validation images.
+        whole: String,
+        /// How many of its names are not in `whole`.
+        count: usize,
+        /// How many names it has.
+        listed: usize,
+        /// The first ten of them.
         first: Vec<String>,
     },
     /// A list names an image twice.
@@ -65,6 +108,28 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Lists and label table are data: a division that cannot be used is bad data.
+    pub fn kind(&self) -> std::io::ErrorKind {
+        std::io::ErrorKind::InvalidData
+    }
+
+    /// What helps.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::UnknownImages { .. } => {
+                "lists and label table must be of the same dataset; `--set prep.split=random` needs no lists"
+            }
+            Error::Strangers { .. } => {
+                "with prep.split = \"official\", prep.validation_list is cut from the train_val list; \
+                 `--set prep.split=files` takes three lists as they are"
+            }
+            Error::Twice { .. } | Error::TwoLists { .. } | Error::SharedPatients { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
 /// A patient in more than one split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
@@ -92,22 +157,79 @@ pub struct List {
 
 /// Where the official division takes its validation images from.
 #[derive(Debug, Clone, Copy)]
-pub enum Validation<'a> {
-    /// Whole patients of the train_val list, drawn until they hold this share of its images.
+pub enum ValidationSplit<'a> {
+    /// Whole patients of the train_val list, chosen at random until they hold this share of its images.
     Cut {
-        /// Share of the images, above 0 and below 1; [`OFFICIAL_VALIDATION_FRACTION`] where nothing speaks against it.
+        /// Share of the images, above 0 and below 1; usually [`OFFICIAL_VALIDATION_FRACTION`].
         fraction: f64,
-        /// Seed of the draw.
+        /// Seed of the choice.
         seed: u64,
     },
-    /// Exactly these.
+    /// Exactly these, all of them in the train_val list.
     List(&'a List),
 }
 
-/// Patient-wise random division: of the patients, 70 % to train, 10 % to validation, 20 % to test.
+/// How to divide, with all that this needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule<'a> {
+    /// NIH's division: `test_list.txt` is test; `train_val_list.txt` is train, less the validation images.
+    Official {
+        /// NIH's list of training and validation images.
+        train_val: &'a List,
+        /// NIH's list of test images.
+        test: &'a List,
+        /// Which part of `train_val` is for validation.
+        validation: ValidationSplit<'a>,
+    },
+    /// Of the patients, 70 % to train, 10 % to validation, 20 % to test.
+    Random {
+        /// Seed of the choice.
+        seed: u64,
+    },
+    /// The paper's division: of the images, 70 % to train, 10 % to validation, 20 % to test, whoever's they are.
+    ///
+    /// It puts most patients with several images into several splits, which flatters results: the paper's authors report
+    /// 0.80 instead of 0.84 for the same network on NIH's own split (CRAL, table 2).
+    Paper {
+        /// Seed of the choice.
+        seed: u64,
+    },
+    /// Three lists, for train, validation and test.
+    Files([&'a List; 3]),
+}
+
+/// A division of a table of images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The split of each record, in the records' order; `None` where no list names it.
+    pub splits: Vec<Option<Split>>,
+    /// The patients in more than one split, by patient number: none but with [`Rule::Paper`].
+    pub shared: Vec<Shared>,
+}
+
+/// Divides the images.
 ///
-/// Returns the split of each record, in the records' order.
-pub fn random(records: &[ImageRecord], seed: u64) -> Vec<Split> {
+/// # Errors
+/// A listed image that no record has, that is listed twice, or that two lists name; a validation list that is no part
+/// of train_val; a patient in two splits, unless the rule is [`Rule::Paper`].
+pub fn plan(records: &[ImageRecord], rule: Rule<'_>) -> Result<Plan, Error> {
+    let splits = match rule {
+        Rule::Official { train_val, test, validation } => official(records, train_val, test, validation)?,
+        Rule::Random { seed } => random(records, seed).into_iter().map(Some).collect(),
+        Rule::Paper { seed } => paper(records, seed).into_iter().map(Some).collect(),
+        Rule::Files(lists) => assign(records, lists)?,
+    };
+    let mut shared = shared_patients(records, &splits);
+    if shared.is_empty() || matches!(rule, Rule::Paper { .. }) {
+        return Ok(Plan { splits, shared });
+    }
+    let count = shared.len();
+    shared.truncate(FIRST);
+    Err(Error::SharedPatients { count, first: shared })
+}
+
+/// The split of each record by [`Rule::Random`].
+fn random(records: &[ImageRecord], seed: u64) -> Vec<Split> {
     let mut patients: Vec<u32> =
         records.iter().map(|record| record.patient_id).collect::<BTreeSet<_>>().into_iter().collect();
     patients.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -117,12 +239,8 @@ pub fn random(records: &[ImageRecord], seed: u64) -> Vec<Split> {
     records.iter().map(|record| split[&record.patient_id]).collect()
 }
 
-/// The paper's division: of the images, 70 % to train, 10 % to validation, 20 % to test, whoever's they are.
-///
-/// It puts most patients with several images into several splits ([`shared_patients`] counts them), which flatters
-/// results: the paper's authors report 0.80 instead of 0.84 for the same network on NIH's own split (CRAL, table 2).
-/// Returns the split of each record, in the records' order.
-pub fn paper(records: &[ImageRecord], seed: u64) -> Vec<Split> {
+/// The split of each record by [`Rule::Paper`].
+fn paper(records: &[ImageRecord], seed: u64) -> Vec<Split> {
     let mut order: Vec<usize> = (0..records.len()).collect();
     order.sort_unstable_by(|&a, &b| records[a].image_id.cmp(&records[b].image_id));
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -134,61 +252,41 @@ pub fn paper(records: &[ImageRecord], seed: u64) -> Vec<Split> {
     splits
 }
 
-/// NIH's division: `test_list.txt` is test; `train_val_list.txt` is train, less the validation images.
-///
-/// Returns the split of each record, in the records' order; `None` where no list names it.
-///
-/// # Errors
-/// A listed image that no record has, or that is listed twice; a test image in another list. Patients are not
-/// checked here but by [`check_patients`].
-pub fn official(
+/// The split of each record by [`Rule::Official`].
+fn official(
     records: &[ImageRecord],
     train_val: &List,
     test: &List,
-    validation: Validation<'_>,
+    validation: ValidationSplit<'_>,
 ) -> Result<Vec<Option<Split>>, Error> {
-    let index = index(records);
     match validation {
-        Validation::List(list) => {
-            let held_out: BTreeSet<&str> = list.image_ids.iter().map(String::as_str).collect();
-            let train = List {
-                name: train_val.name.clone(),
-                image_ids: train_val
-                    .image_ids
-                    .iter()
-                    .filter(|image_id| !held_out.contains(image_id.as_str()))
-                    .cloned()
-                    .collect(),
-            };
-            assign(records, &index, [&train, list, test])
+        ValidationSplit::List(list) => {
+            let whole: HashSet<&str> = train_val.image_ids.iter().map(String::as_str).collect();
+            let strangers: Vec<&String> = list.image_ids.iter().filter(|id| !whole.contains(id.as_str())).collect();
+            if !strangers.is_empty() {
+                return Err(Error::Strangers {
+                    list: list.name.clone(),
+                    whole: train_val.name.clone(),
+                    count: strangers.len(),
+                    listed: list.image_ids.len(),
+                    first: strangers.into_iter().take(FIRST).cloned().collect(),
+                });
+            }
+            let held_out: HashSet<&str> = list.image_ids.iter().map(String::as_str).collect();
+            let rest = train_val.image_ids.iter().filter(|id| !held_out.contains(id.as_str()));
+            let train = List { name: train_val.name.clone(), image_ids: rest.cloned().collect() };
+            assign(records, [&train, list, test])
         }
-        Validation::Cut { fraction, seed } => {
-            let none = List::default();
-            let mut splits = assign(records, &index, [train_val, &none, test])?;
+        ValidationSplit::Cut { fraction, seed } => {
+            let mut splits = assign(records, [train_val, &List::default(), test])?;
             cut(records, &mut splits, fraction, seed);
             Ok(splits)
         }
     }
 }
 
-/// The division that three lists give.
-///
-/// Returns the split of each record, in the records' order; `None` where no list names it.
-///
-/// # Errors
-/// A listed image that no record has, that is listed twice, or that two lists name. Patients are not checked here but
-/// by [`check_patients`].
-pub fn files(
-    records: &[ImageRecord],
-    train: &List,
-    validation: &List,
-    test: &List,
-) -> Result<Vec<Option<Split>>, Error> {
-    assign(records, &index(records), [train, validation, test])
-}
-
 /// The patients in more than one split, by patient number.
-pub fn shared_patients(records: &[ImageRecord], splits: &[Option<Split>]) -> Vec<Shared> {
+fn shared_patients(records: &[ImageRecord], splits: &[Option<Split>]) -> Vec<Shared> {
     let mut seen: BTreeMap<u32, BTreeSet<Split>> = BTreeMap::new();
     for (record, split) in records.iter().zip(splits) {
         if let Some(split) = split {
@@ -199,20 +297,6 @@ pub fn shared_patients(records: &[ImageRecord], splits: &[Option<Split>]) -> Vec
         .filter(|(_, splits)| splits.len() > 1)
         .map(|(patient_id, splits)| Shared { patient_id, splits: splits.into_iter().collect() })
         .collect()
-}
-
-/// Checks that no patient is in two splits.
-///
-/// # Errors
-/// [`Error::SharedPatients`], naming the first ten.
-pub fn check_patients(records: &[ImageRecord], splits: &[Option<Split>]) -> Result<(), Error> {
-    let mut shared = shared_patients(records, splits);
-    if shared.is_empty() {
-        return Ok(());
-    }
-    let count = shared.len();
-    shared.truncate(FIRST);
-    Err(Error::SharedPatients { count, first: shared })
 }
 
 /// Where train ends and where validation ends among `n`; no split is empty where `n` allows it.
@@ -232,7 +316,7 @@ fn split_at(i: usize, (train, validation): (usize, usize)) -> Split {
     }
 }
 
-/// Moves whole patients from train to validation, in drawn order, until validation holds `fraction` of the images,
+/// Moves whole patients from train to validation, in random order, until validation holds `fraction` of the images,
 /// rounded to the nearer patient; at least one patient moves and one stays, where there are two.
 fn cut(records: &[ImageRecord], splits: &mut [Option<Split>], fraction: f64, seed: u64) {
     let mut images: BTreeMap<u32, usize> = BTreeMap::new();
@@ -260,16 +344,10 @@ fn cut(records: &[ImageRecord], splits: &mut [Option<Split>], fraction: f64, see
     }
 }
 
-fn index(records: &[ImageRecord]) -> HashMap<&str, usize> {
-    records.iter().enumerate().map(|(i, record)| (record.image_id.as_str(), i)).collect()
-}
-
-/// Lists in the order of [`Split::ALL`].
-fn assign(
-    records: &[ImageRecord],
-    index: &HashMap<&str, usize>,
-    lists: [&List; 3],
-) -> Result<Vec<Option<Split>>, Error> {
+/// The division that the lists of train, validation and test give.
+fn assign(records: &[ImageRecord], lists: [&List; 3]) -> Result<Vec<Option<Split>>, Error> {
+    let index: HashMap<&str, usize> =
+        records.iter().enumerate().map(|(i, record)| (record.image_id.as_str(), i)).collect();
     let mut splits: Vec<Option<Split>> = vec![None; records.len()];
     for (split, list) in Split::ALL.into_iter().zip(lists) {
         let mut unknown: Vec<&String> = Vec::new();
@@ -305,151 +383,4 @@ fn assign(
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::Labels;
-
-    /// One record per entry; the entry is its patient.
-    fn table(patients: &[u32]) -> Vec<ImageRecord> {
-        patients
-            .iter()
-            .enumerate()
-            .map(|(i, &patient_id)| ImageRecord {
-                image_id: format!("{patient_id:08}_{i:03}.png"),
-                patient_id,
-                follow_up: i as u32,
-                age_years: None,
-                sex: None,
-                view: None,
-                labels: Labels::default(),
-            })
-            .collect()
-    }
-
-    fn list(name: &str, records: &[ImageRecord], which: &[usize]) -> List {
-        List { name: name.into(), image_ids: which.iter().map(|&i| records[i].image_id.clone()).collect() }
-    }
-
-    fn count(splits: &[Option<Split>], split: Split) -> usize {
-        splits.iter().filter(|s| **s == Some(split)).count()
-    }
-
-    fn some(splits: Vec<Split>) -> Vec<Option<Split>> {
-        splits.into_iter().map(Some).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn random_keeps_patients_together_whatever_the_row_order(
-            patients in prop::collection::vec(0u32..60, 0..200), seed: u64, turn in 0usize..200,
-        ) {
-            let mut records = table(&patients);
-            let splits = random(&records, seed);
-            check_patients(&records, &some(splits.clone())).unwrap();
-            let by_id: BTreeMap<String, Split> =
-                records.iter().map(|r| r.image_id.clone()).zip(splits).collect();
-            if !records.is_empty() {
-                let turn = turn % records.len();
-                records.rotate_left(turn);
-            }
-            for (record, split) in records.iter().zip(random(&records, seed)) {
-                prop_assert_eq!(by_id[&record.image_id], split);
-            }
-        }
-
-        #[test]
-        fn no_split_is_empty_from_three_patients_on(n in 3u32..400, seed: u64) {
-            let records = table(&(0..n).collect::<Vec<_>>());
-            for splits in [random(&records, seed), paper(&records, seed)] {
-                let splits = some(splits);
-                for (split, percent) in Split::ALL.into_iter().zip(PERCENT) {
-                    let got = count(&splits, split);
-                    prop_assert!(got >= 1);
-                    prop_assert!((got as f64 - f64::from(n) * percent as f64 / 100.0).abs() < 1.5);
-                }
-            }
-        }
-
-        #[test]
-        fn the_cut_is_by_patient_and_near_its_size(
-            patients in prop::collection::vec(0u32..80, 2..300), seed: u64, fraction in 0.05f64..0.5,
-        ) {
-            let records = table(&patients);
-            let all: Vec<usize> = (0..records.len()).collect();
-            let train_val = list("train_val", &records, &all);
-            let splits =
-                official(&records, &train_val, &List::default(), Validation::Cut { fraction, seed }).unwrap();
-            check_patients(&records, &splits).unwrap();
-            let mut images: HashMap<u32, usize> = HashMap::new();
-            for &patient in &patients {
-                *images.entry(patient).or_default() += 1;
-            }
-            let largest = *images.values().max().unwrap() as f64;
-            let held = count(&splits, Split::Validation) as f64;
-            prop_assert!((held - fraction * records.len() as f64).abs() <= largest);
-            if images.len() > 1 {
-                prop_assert!(held >= 1.0 && count(&splits, Split::Train) >= 1);
-            }
-        }
-    }
-
-    #[test]
-    fn a_seed_means_the_same_split_for_ever() {
-        let records = table(&(0..20).collect::<Vec<_>>());
-        let which = |splits: &[Split], split| -> Vec<usize> { (0..20).filter(|&i| splits[i] == split).collect() };
-        let drawn = random(&records, 1);
-        assert_eq!(which(&drawn, Split::Test), [0, 10, 12, 16]);
-        assert_eq!(which(&drawn, Split::Validation).len(), 2);
-        assert_eq!(paper(&records, 1), drawn); // one image per patient: the same draw
-        assert_ne!(random(&records, 2), drawn);
-    }
-
-    #[test]
-    fn paper_leaks_and_says_so() {
-        let records = table(&(0..100).map(|i| i / 5).collect::<Vec<_>>());
-        let splits = some(paper(&records, 7));
-        let shared = shared_patients(&records, &splits);
-        assert!(shared.len() > 10, "{shared:?}");
-        let error = check_patients(&records, &splits).unwrap_err();
-        let Error::SharedPatients { count, first } = &error else { panic!("{error}") };
-        assert_eq!((*count, first.len()), (shared.len(), 10));
-        assert!(error.to_string().contains("patients are in more than one split, the first: 0 (train and "));
-    }
-
-    #[test]
-    fn lists_are_taken_as_they_are() {
-        let records = table(&[1, 1, 2, 3, 4]);
-        let (train, validation, test) =
-            (list("a", &records, &[1, 0]), list("b", &records, &[2]), list("c", &records, &[4]));
-        let splits = files(&records, &train, &validation, &test).unwrap();
-        use Split::{Test, Train, Validation as Val};
-        assert_eq!(splits, [Some(Train), Some(Train), Some(Val), None, Some(Test)]);
-
-        // The official form: the validation list is a part of train_val.
-        let train_val = list("train_val", &records, &[0, 1, 2]);
-        assert_eq!(official(&records, &train_val, &test, Validation::List(&validation)).unwrap(), splits);
-    }
-
-    #[test]
-    fn bad_lists_are_named() {
-        let records = table(&[1, 1, 2, 3, 4]);
-        let none = List::default();
-        let ok = list("ok.txt", &records, &[0, 1]);
-        let twice = list("twice.txt", &records, &[2, 3, 2]);
-        let overlap = list("overlap.txt", &records, &[4, 1]);
-        let mut unknown = list("unknown.txt", &records, &[3]);
-        unknown.image_ids.extend(["x.png".into(), "y.png".into()]);
-        let message = |train, validation, test| files(&records, train, validation, test).unwrap_err().to_string();
-        assert_eq!(message(&ok, &twice, &none), "twice.txt names 00000002_002.png twice");
-        assert_eq!(
-            message(&ok, &none, &overlap),
-            "00000001_001.png is in ok.txt and in overlap.txt; lists must not share images"
-        );
-        assert_eq!(
-            message(&ok, &none, &unknown),
-            "2 of the 3 images in unknown.txt are not in the label table, the first: x.png, y.png"
-        );
-    }
-}
+mod tests;

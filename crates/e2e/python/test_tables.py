@@ -49,12 +49,20 @@ def test_opens_everywhere(name, runs, tmp_path):
         assert field.metadata[b"description"], field.name
 
 
-def test_pictures_are_pictures(runs, tmp_path):
+def test_images_are_images(runs, tmp_path):
     for name, column in [(TABLES[1], "image"), (TABLES[5], "crop")]:
         path = str(runs.artifacts / "smoke" / name)
         table = datasets.load_dataset("parquet", data_files=path, split="train", cache_dir=str(tmp_path))
         assert isinstance(table.features[column], datasets.Image)
         assert table[0][column].mode == "L" and table[0][column].size == (48, 48)
+
+
+def test_facts_are_json(runs):
+    facts = lambda name: json.loads(pq.read_schema(runs.artifacts / "smoke" / name).metadata[b"agcnn.facts"])
+    images, regions = facts(TABLES[0]), facts(TABLES[5])
+    assert images["synthetic"] is True and images["size_px"] == 48
+    assert regions["frame"]["image_px"] == 48 and regions["size_px"] == 48
+    assert images == facts(TABLES[1]), "all files of a table state the same"
 
 
 def test_what_is_undefined_is_null(runs):

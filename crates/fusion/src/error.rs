@@ -1,7 +1,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use stage::Fail;
+use stage::Problem;
 
 /// Why fusion was not trained.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +65,12 @@ pub struct Difference {
     pub expected: String,
 }
 
-impl Error {
-    /// Whose fault it is, hence the exit code; see [`nets::Error::kind`].
-    pub fn kind(&self) -> ErrorKind {
+impl Problem for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Error::Table(tables::Error::Io(_)) | Error::Tensor(_) => ErrorKind::Other,
-            Error::Table(_) | Error::Head { .. } | Error::Missing { .. } | Error::Differs(_) | Error::Empty => {
+            Error::Tensor(_) => ErrorKind::Other,
+            Error::Table(error) => error.kind(),
+            Error::Head { .. } | Error::Missing { .. } | Error::Differs(_) | Error::Empty => {
                 ErrorKind::InvalidData
             }
             Error::Branch(error) => error.kind(),
@@ -78,8 +78,7 @@ impl Error {
         }
     }
 
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::Missing { .. } | Error::Differs(_) => {
                 "run just global, just attend and just local with the same --limit, or none, then fusion again"
@@ -93,22 +92,5 @@ impl Error {
             _ => return None,
         };
         Some(hint.to_owned())
-    }
-}
-
-impl From<Error> for Fail {
-    fn from(error: Error) -> Fail {
-        let hint = error.hint();
-        let fail = match error.kind() {
-            ErrorKind::InvalidInput => Fail::usage(error),
-            ErrorKind::NotFound => Fail::missing(error),
-            ErrorKind::InvalidData => Fail::bad_data(error),
-            ErrorKind::Interrupted => Fail::interrupted(),
-            _ => Fail::failed(error),
-        };
-        match hint {
-            Some(hint) => fail.hint(hint),
-            None => fail,
-        }
     }
 }

@@ -28,7 +28,7 @@ impl Branch {
         let (path, other) = (predictions, features);
         let (features, predictions) = (features::read(features)?, predictions::read(predictions)?);
         let ids = features.image_ids.iter().map(String::as_str);
-        same_images((path, predictions.iter().map(|row| row.image_id.as_str())), (other, ids))?;
+        same_images((path, predictions.iter().map(|row| row.key.image_id.as_str())), (other, ids))?;
         Ok(Branch { features, predictions, path: path.to_owned() })
     }
 }
@@ -46,23 +46,23 @@ pub struct Samples {
 /// # Errors
 /// An image that one of them lacks; an image of another split, patient or other labels.
 pub fn join(global: Branch, local: Branch) -> Result<Samples, Error> {
-    let ids = |branch: &Branch| branch.predictions.iter().map(|row| row.image_id.clone()).collect::<Vec<_>>();
+    let ids = |branch: &Branch| branch.predictions.iter().map(|row| row.key.image_id.clone()).collect::<Vec<_>>();
     let (of_global, of_local) = (ids(&global), ids(&local));
     let ids = (of_global.iter().map(String::as_str), of_local.iter().map(String::as_str));
     same_images((&global.path, ids.0), (&local.path, ids.1))?;
     for (one, two) in global.predictions.iter().zip(&local.predictions) {
         let differs = |what, expected: String, got: String| {
             let (path, other) = (local.path.clone(), global.path.clone());
-            Err(Box::new(Difference { image_id: one.image_id.clone(), what, path, got, other, expected }).into())
+            Err(Box::new(Difference { image_id: one.key.image_id.clone(), what, path, got, other, expected }).into())
         };
-        if one.split != two.split {
-            return differs("split", one.split.to_string(), two.split.to_string());
+        if one.key.split != two.key.split {
+            return differs("split", one.key.split.to_string(), two.key.split.to_string());
         }
-        if one.patient_id != two.patient_id {
-            return differs("patient_id", one.patient_id.to_string(), two.patient_id.to_string());
+        if one.key.patient_id != two.key.patient_id {
+            return differs("patient_id", one.key.patient_id.to_string(), two.key.patient_id.to_string());
         }
-        if one.labels != two.labels {
-            let names = |row: &Row| row.labels.findings().map(|finding| finding.snake()).collect::<Vec<_>>();
+        if one.key.labels != two.key.labels {
+            let names = |row: &Row| row.key.labels.findings().map(|finding| finding.snake()).collect::<Vec<_>>();
             return differs("labels", format!("{:?}", names(one)), format!("{:?}", names(two)));
         }
     }
@@ -113,8 +113,8 @@ impl Samples {
         let mut taken = [0; 3];
         let keep: Vec<bool> = (self.rows.iter())
             .map(|row| {
-                taken[row.split as usize] += 1;
-                taken[row.split as usize] <= limit
+                taken[row.key.split as usize] += 1;
+                taken[row.key.split as usize] <= limit
             })
             .collect();
         let kept: Vec<usize> = (0..keep.len()).filter(|&index| keep[index]).collect();
@@ -128,7 +128,7 @@ impl Samples {
 
     /// Positions of a split's images.
     pub(crate) fn of(&self, split: Split) -> Vec<usize> {
-        (0..self.rows.len()).filter(|&index| self.rows[index].split == split).collect()
+        (0..self.rows.len()).filter(|&index| self.rows[index].key.split == split).collect()
     }
 
     /// The features of one image: global, local.
@@ -147,7 +147,7 @@ impl Samples {
 
     /// The targets `[indices, 15]` of some images.
     pub(crate) fn targets(&self, indices: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-        let targets = indices.iter().flat_map(|&index| self.rows[index].labels.targets()).collect();
+        let targets = indices.iter().flat_map(|&index| self.rows[index].key.labels.targets()).collect();
         Tensor::from_vec(targets, (indices.len(), OUTPUTS), device)
     }
 
@@ -161,7 +161,7 @@ impl Samples {
             hasher.update(header.as_bytes());
             for index in indices {
                 let row = &self.rows[index];
-                hasher.update(format!("{} {}\n", row.image_id, row.labels).as_bytes());
+                hasher.update(format!("{} {}\n", row.key.image_id, row.key.labels).as_bytes());
                 bytes.clear();
                 bytes.extend(self.features(index).into_iter().flatten().flat_map(|value| value.to_le_bytes()));
                 hasher.update(&bytes);

@@ -110,7 +110,7 @@ impl Trainable<TrainingRows<'_>> for Layer<'_> {
         go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> nets::Result<Validation> {
         let logits = logits_of(&self.plain()?, rows.samples, &rows.validation, go_on)?;
-        let labels: Vec<Labels> = rows.validation.iter().map(|&index| rows.samples.rows()[index].labels).collect();
+        let labels: Vec<Labels> = rows.validation.iter().map(|&index| rows.samples.rows()[index].key.labels).collect();
         Ok(Validation { logits, labels })
     }
 }

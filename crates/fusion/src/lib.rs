@@ -2,7 +2,7 @@
 //! concatenated pooled features of the global and the local branch, both of which stay as they are.
 //!
 //! [`join`] joins the tables of two branches by image, [`start`] makes the initial weights, [`train`] fits them, [`score`]
-//! applies them to every image, and [`write`](fn@write) writes weights, predictions and learning curve. [`Config`] is the
+//! applies them to every image, and [`write`](fn@write) writes weights and learning curve. [`Config`] is the
 //! recipe.
 //!
 //! No backbone runs here: 50 epochs over thousands of images take seconds.
@@ -18,12 +18,9 @@ mod standard;
 mod start;
 mod train;
 
-pub use config::{Config, Init, LrSchedule};
+pub use config::{Config, Init, SPEC};
 pub use error::{Difference, Error};
 pub use join::{Branch, Samples, join};
-pub use score::{score, write};
+pub use score::{read, score, write};
 pub use start::start;
 pub use train::{identity, train};
-
-/// What this stage is.
-pub const SPEC: stage::Spec = stage::Spec { name: "fusion", version: 1, defaults: include_str!("../default.toml") };

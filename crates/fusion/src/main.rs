@@ -3,65 +3,49 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-use clap::Parser;
+use branch::{TRAINED, headline, training};
 use fusion::{Branch, Config, Error, SPEC};
-use nets::Checkpoints;
-use stage::{Fail, Input, Outcome, Plan, Run, Work};
-
-/// Train the fusion layer on the features of both branches
-///
-/// Reads features, predictions and weights of global and local; writes weights.safetensors, predictions.parquet and
-/// epochs.parquet. It takes seconds; after Ctrl-C, the same command continues.
-#[derive(Parser)]
-#[command(name = "fusion", version)]
-struct Args {
-    #[command(flatten)]
-    common: stage::Common,
-}
+use stage::{Begin, Computed, Fail, Input, Outcome, Run};
 
 /// What fusion reads of a branch.
-const FILES: [&str; 3] = [FEATURES, PREDICTIONS, WEIGHTS];
 const FEATURES: &str = "features.parquet";
 const PREDICTIONS: &str = "predictions.parquet";
 const WEIGHTS: &str = "weights.safetensors";
+/// Minutes between two checkpoints; the whole training takes seconds.
+const CHECKPOINT_MINUTES: f64 = 10.0;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    stage::main(|| run(&args))
+    stage::main(&SPEC, story)
 }
 
-fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(&SPEC, &args.common)?;
-    let config: Config = run.config()?;
-    config.check().map_err(|message| Fail::usage(anyhow!(message)))?;
-    if run.printed_config()? {
-        return Ok(Outcome::Nothing);
-    }
-    let global = run.input("global", &FILES)?;
-    let local = run.input("local", &FILES)?;
-    if let Plan::Stop(outcome) = run.plan()? {
-        return Ok(outcome);
-    }
-
-    let work = run.begin()?;
-    let metrics = fuse(&run, &config, &global, &local, &work).map_err(Fail::from)?;
-    Ok(work.publish(metrics)?)
-}
-
-fn fuse(run: &Run, config: &Config, global: &Input, local: &Input, work: &Work) -> Result<serde_json::Value, Error> {
-    let device = nets::device(run.device())?;
+fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
+    let global = run.input("global", &[FEATURES, PREDICTIONS, WEIGHTS])?;
+    let local = run.input("local", &[FEATURES, PREDICTIONS, WEIGHTS])?;
+    let mut work = match run.begin()? {
+        Begin::Work(work) => work,
+        Begin::Stop(outcome) => return Ok(outcome),
+    };
+    let device = nets::device(run.device()).map_err(Error::from)?;
+    let computed = Computed { device: nets::describe(&device), ..Computed::default() };
     let read = |branch: &Input| Branch::read(&branch.file(FEATURES), &branch.file(PREDICTIONS));
-    let mut samples = fusion::join(read(global)?, read(local)?)?;
+    let mut samples = fusion::join(read(&global)?, read(&local)?)?;
     if let Some(limit) = run.limit() {
         samples.limit(limit);
     }
-    let weights = [global, local].map(|branch| branch.file(WEIGHTS));
-    let start = fusion::start(config, &samples, weights.each_ref().map(PathBuf::as_path), run.seed(), &device)?;
-    let identity = fusion::identity(&samples, config, &start, run.seed())?;
-    let checkpoints = Checkpoints { folder: work.scratch(), others: &[], minutes: 10.0 };
-    let (layer, fit) = fusion::train(&samples, config, &start, &identity, &checkpoints, &mut run.scalars())?;
+    let weights = [&global, &local].map(|branch| branch.file(WEIGHTS));
+    let start = fusion::start(&config, &samples, weights.each_ref().map(PathBuf::as_path), run.seed(), &device)?;
+    let identity = fusion::identity(&samples, &config, &start, run.seed())?;
+    let training = training(&run, &identity, CHECKPOINT_MINUTES, &computed, |checkpoints, out| {
+        let (layer, fit) = fusion::train(&samples, &config, &start, &identity, checkpoints, &mut run.scalars())?;
+        fusion::write(out, &layer, &fit)?;
+        Ok::<_, Error>(fit)
+    })?;
+    work.computed(computed);
+    for name in TRAINED {
+        work.take(&training, name)?;
+    }
+    let layer = fusion::read(&training.file(WEIGHTS), &device)?;
     let predictions = fusion::score(&layer, &samples)?;
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    fusion::write(work.out(), &layer, &fit, &predictions, &stamp)
+    tables::predictions::write(&work.out().join(PREDICTIONS), &predictions, SPEC.name).map_err(Error::from)?;
+    work.publish(headline(&training, &predictions))
 }

@@ -1,16 +1,17 @@
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use candle_core::{Module, Tensor};
+use candle_core::{Device, Module, Tensor};
 use candle_nn::Linear;
 use cxr::OUTPUTS;
 use nets::Fit;
 use nets::weights::{self, Meta};
 use tables::predictions::Row;
-use tables::{Stamp, predictions};
 
 use crate::layer::{BIAS, WEIGHT};
-use crate::{Error, Samples};
+use crate::error::Error;
+use crate::join::Samples;
 
 /// Images scored at a time.
 const BATCH: usize = 1024;
@@ -46,23 +47,33 @@ pub(crate) fn logits_of(
     Ok(logits)
 }
 
-/// Writes `weights.safetensors` (`fc.weight [15, D]`, `fc.bias [15]`), `predictions.parquet` and `epochs.parquet` into
-/// `folder`; returns the headline numbers.
+const WEIGHTS: &str = "weights.safetensors";
+
+/// Writes `weights.safetensors` (`fc.weight [15, D]`, `fc.bias [15]`) and `epochs.parquet` into `folder`.
 ///
 /// # Errors
-/// The disk is full; a score is not finite.
-pub fn write(
-    folder: &Path,
-    layer: &Linear,
-    fit: &Fit,
-    rows: &[Row],
-    stamp: &Stamp,
-) -> Result<serde_json::Value, Error> {
+/// The disk is full.
+pub fn write(folder: &Path, layer: &Linear, fit: &Fit) -> Result<(), Error> {
     let mut tensors = vec![(WEIGHT.to_owned(), layer.weight().clone())];
     tensors.extend(layer.bias().map(|bias| (BIAS.to_owned(), bias.clone())));
     let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None };
-    weights::write(&folder.join("weights.safetensors"), &tensors, &meta)?;
-    predictions::write(&folder.join("predictions.parquet"), rows, stamp)?;
-    branch::write_epochs(folder, fit, stamp)?;
-    Ok(branch::headline(fit, rows))
+    weights::write(&folder.join(WEIGHTS), &tensors, &meta)?;
+    Ok(branch::write_epochs(folder, fit)?)
+}
+
+/// Reads the layer that [`write`](fn@write) wrote.
+///
+/// # Errors
+/// The file is damaged, or no fusion layer.
+pub fn read(path: &Path, device: &Device) -> Result<Linear, Error> {
+    let (tensors, _) = weights::read(path, device)?;
+    let mut named: HashMap<String, Tensor> = tensors.into_iter().collect();
+    match (named.remove(WEIGHT), named.remove(BIAS)) {
+        (Some(weight), bias) => Ok(Linear::new(weight, bias)),
+        (None, _) => Err(Error::Head {
+            path: path.to_owned(),
+            expected: format!("called {WEIGHT}"),
+            got: "none".to_owned(),
+        }),
+    }
 }

@@ -1,14 +1,15 @@
 use branch::Watch;
 use candle_nn::Linear;
 use cxr::Split;
-use nets::{Checkpoints, Fit, Identity, Recipe, Schedule};
+use nets::{Checkpoints, Fit, Identity};
 use serde_json::json;
 use stage::{Scalars, info, warn};
 
-use crate::config::LrSchedule;
+use crate::config::Config;
+use crate::error::Error;
+use crate::join::Samples;
 use crate::layer::{Layer, TrainingRows};
 use crate::standard::Standard;
-use crate::{Config, Error, Samples};
 
 /// What decides the weights that [`train`] ends with.
 ///
@@ -25,25 +26,8 @@ pub fn identity(samples: &Samples, config: &Config, start: &Linear, seed: u64) -
         model: json!({ "fusion": samples.dims(), "standardise": config.standardise }),
         data: samples.digest(&[Split::Train, Split::Validation]),
         start: hasher.finalize().to_hex().to_string(),
-        recipe: recipe(config, seed),
+        recipe: config.training().recipe(seed),
     })
-}
-
-fn recipe(config: &Config, seed: u64) -> Recipe {
-    Recipe {
-        epochs: config.epochs,
-        batch: config.batch,
-        lr: config.lr,
-        momentum: config.momentum,
-        weight_decay: config.weight_decay,
-        optimizer: config.optimizer,
-        schedule: match config.schedule {
-            LrSchedule::Step => Schedule::Step { milestones: config.lr_milestones.clone(), factor: config.lr_factor },
-            LrSchedule::Cosine => Schedule::Cosine,
-        },
-        warmup_epochs: config.warmup_epochs,
-        seed,
-    }
 }
 
 /// Trains on `train`, chooses the epoch on `validation`. The layer returned has that epoch's weights, for features as they

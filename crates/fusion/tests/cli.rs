@@ -81,7 +81,7 @@ fn runs_once_and_again_when_a_branch_changes() {
     assert!(code == 0 && stderr.contains("fusion.init \"random\" -> \"branches\""), "{stderr}");
 
     // What is wrong harms nothing that was published.
-    local.predictions[0].patient_id = 77;
+    local.predictions[0].key.patient_id = 77;
     publish(folder, "local", "[local]\n", &local);
     let (code, stderr) = fusion(folder, &few);
     assert!(code == 4 && stderr.contains("00000000_000.png") && stderr.contains("hint: "), "{stderr}");

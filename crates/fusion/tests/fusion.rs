@@ -27,8 +27,8 @@ fn trained(branches: &[Tables; 2], config: &Config) -> (Vec<Row>, nets::Fit) {
 }
 
 fn auroc(rows: &[Row], split: Split) -> f64 {
-    let rows = rows.iter().filter(|row| row.split == split);
-    let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.labels)).unzip();
+    let rows = rows.iter().filter(|row| row.key.split == split);
+    let (logits, labels): (Vec<[f32; OUTPUTS]>, Vec<Labels>) = rows.map(|row| (row.logits, row.key.labels)).unzip();
     metrics::mean_auroc(&logits, &labels).value.unwrap()
 }
 
@@ -127,14 +127,13 @@ fn starts_as_the_mean_of_the_branches() {
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     let (samples, ..) = samples(&branches());
-    let stamp = tables::Stamp { stage: "fusion".to_owned(), key: "0123".to_owned() };
     let bytes = |seed: u64| -> [Vec<u8>; 2] {
         let config = Config { epochs: 3, ..config() };
         let start = fusion::start(&config, &samples, [Path::new(""); 2], seed, &Device::Cpu).unwrap();
         let (layer, fit) = fusion::train(&samples, &config, &start, seed, &mut stage::Scalars::nowhere()).unwrap();
         let rows = fusion::score(&layer, &samples).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        fusion::write(folder.path(), &layer, &fit, &rows, &stamp).unwrap();
+        fusion::write(folder.path(), &layer, &fit, &rows, "fusion", "0123").unwrap();
         ["weights.safetensors", "predictions.parquet"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
     };
     assert!(bytes(1) == bytes(1));
@@ -144,8 +143,10 @@ fn the_same_seed_gives_the_same_bytes() {
 #[test]
 fn without_validation_the_last_epoch_is_published() {
     let mut both = branches();
-    for row in both.iter_mut().flat_map(|branch| &mut branch.predictions).filter(|row| row.split == Split::Validation) {
-        row.split = Split::Test;
+    for row in
+        both.iter_mut().flat_map(|branch| &mut branch.predictions).filter(|row| row.key.split == Split::Validation)
+    {
+        row.key.split = Split::Test;
     }
     let (_, fit) = trained(&both, &Config { epochs: 4, ..config() });
     assert_eq!((fit.best_epoch, fit.epochs[3].validation_auroc, fit.epochs[3].validation_loss), (4, None, None));
@@ -156,7 +157,7 @@ fn a_limit_keeps_the_first_of_every_split() {
     let (mut samples, ..) = samples(&branches());
     let all = samples.clone();
     samples.limit(2);
-    let ids: Vec<&str> = samples.rows().iter().map(|row| &row.image_id[6..8]).collect();
+    let ids: Vec<&str> = samples.rows().iter().map(|row| &row.key.image_id[6..8]).collect();
     assert_eq!(ids, ["00", "01", "03", "04", "08", "09"]);
     let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
     let (few, all) = (fusion::score(&start, &samples).unwrap(), fusion::score(&start, &all).unwrap());
@@ -185,20 +186,20 @@ fn what_does_not_join_is_named() {
             "ROOT/global/predictions.parquet: no row for image 00000000_000.png, which ROOT/local/predictions.parquet has",
         ),
         (
-            |[_, local]| local.predictions[4].split = Split::Train,
+            |[_, local]| local.predictions[4].key.split = Split::Train,
             "ROOT/local/predictions.parquet: split of image 00000004_000.png: expected test as in \
              ROOT/global/predictions.parquet, got train",
         ),
         (
             |[global, local]| {
-                global.predictions[5].labels = Labels::parse("Mass|Hernia").unwrap();
-                local.predictions[5].labels = Labels::default();
+                global.predictions[5].key.labels = Labels::parse("Mass|Hernia").unwrap();
+                local.predictions[5].key.labels = Labels::default();
             },
             "ROOT/local/predictions.parquet: labels of image 00000005_000.png: expected [\"mass\", \"hernia\"] as in \
              ROOT/global/predictions.parquet, got []",
         ),
         (
-            |[_, local]| local.predictions[6].patient_id = 99,
+            |[_, local]| local.predictions[6].key.patient_id = 99,
             "ROOT/local/predictions.parquet: patient_id of image 00000006_000.png: expected 6 as in \
              ROOT/global/predictions.parquet, got 99",
         ),
@@ -215,7 +216,7 @@ fn what_does_not_join_is_named() {
 #[test]
 fn no_images_to_train_on() {
     let mut both = branches();
-    both.iter_mut().flat_map(|branch| &mut branch.predictions).for_each(|row| row.split = Split::Test);
+    both.iter_mut().flat_map(|branch| &mut branch.predictions).for_each(|row| row.key.split = Split::Test);
     let (samples, ..) = samples(&both);
     let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
     let error = fusion::train(&samples, &config(), &start, 1, &mut stage::Scalars::nowhere()).unwrap_err();

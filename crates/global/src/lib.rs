@@ -1,7 +1,14 @@
 //! `global` trains the first branch of AG-CNN on whole images (Guan et al., arXiv 1801.09927, section III-A).
 //!
-//! The work is done by [`branch`], which `local` shares; what is particular to this stage is its recipe,
-//! `default.toml`, and its story, `main.rs`.
+//! The work is done by [`branch`], which `local` shares; what is particular to this stage is its recipe, `default.toml`.
 
 /// What this stage is.
-pub const SPEC: stage::Spec = stage::Spec { name: "global", version: 1, defaults: include_str!("../default.toml") };
+pub const SPEC: stage::Spec = stage::Spec {
+    name: "global",
+    version: 2,
+    seeded: true,
+    defaults: include_str!("../default.toml"),
+    about: "Train the global branch on whole images
+
+Reads prep/images; writes weights.safetensors, features.parquet, predictions.parquet and epochs.parquet. Ctrl-C saves the step and ends; the same command continues from there. A training that the store has, of whatever run, is not repeated; more epochs continue it.",
+};

@@ -2,52 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-use branch::{Checkpoints, Config, Init};
-use clap::Parser;
-use local::SPEC;
-use stage::{Fail, Outcome, Plan, Run};
-
-/// Train the local branch on the attended regions
-///
-/// Reads the crops in attend/regions; writes weights.safetensors, features.parquet, predictions.parquet and
-/// epochs.parquet. Ctrl-C stops at once; the same command continues after the last finished epoch.
-#[derive(Parser)]
-#[command(name = "local", version)]
-struct Args {
-    #[command(flatten)]
-    common: stage::Common,
-}
-
 fn main() -> ExitCode {
-    let args = Args::parse();
-    stage::main(|| run(&args))
-}
-
-fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(&SPEC, &args.common)?;
-    let config: Config = run.config()?;
-    config.check(SPEC.name).map_err(|message| Fail::usage(anyhow!(message)))?;
-    if run.printed_config()? {
-        return Ok(Outcome::Nothing);
-    }
-    let attend = run.input("attend", &["regions-"])?;
-    let init = Init::find(&mut run, SPEC.name, &config)?;
-    if let Plan::Stop(outcome) = run.plan()? {
-        return Ok(outcome);
-    }
-
-    let work = run.begin()?;
-    let images = branch::regions(&attend.files("regions-"), run.limit()).map_err(Fail::from)?;
-    let identity = branch::identity(&images, &config, &init, run.seed());
-    let checkpoints = Checkpoints { folder: work.scratch(), others: &[], minutes: 10.0 };
-    let trained = branch::train(&images, &config, &init, &identity, &checkpoints, &run);
-    let (network, fit) = trained.map_err(Fail::from)?;
-    let scores = branch::score(&network, &images, &config).map_err(Fail::from)?;
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    let frame = branch::frame(&images, &config);
-    branch::write_training(work.out(), &network, frame, &fit, &stamp).map_err(Fail::from)?;
-    branch::write_scores(work.out(), &scores, &stamp).map_err(Fail::from)?;
-    let metrics = branch::headline(&fit, &scores.predictions);
-    Ok(work.publish(metrics)?)
+    branch::main(&local::SPEC, branch::Source { stage: "attend", prefix: "regions-", load: branch::regions })
 }

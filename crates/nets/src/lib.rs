@@ -51,6 +51,7 @@ pub use checkpoint::NAME as CHECKPOINT;
 pub use data::Images;
 pub use device::{describe, device};
 pub use error::{Error, Result};
+pub use ops::isa;
 pub use ops::memory::keep_freed_memory;
 pub use evaluate::{Maps, Scores, evaluate, evaluate_maps};
 pub use identity::Identity;

@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p phantom --example contact_sheet -- sheet.png`
 
-use cxr::{Finding, Labels, Sex, View};
-use phantom::picture::{Subject, render};
+use cxr::{Finding, Labels, Sex, ViewPosition};
+use phantom::radiograph::{Subject, render};
+use picture::Grey;
 
 const SIDE: usize = 256;
 const COLUMNS: usize = 6;
@@ -22,16 +23,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 patient_id: (10 * (first + row) + column) as u32,
                 follow_up: 0,
                 sex: Some(if column % 2 == 0 { Sex::Male } else { Sex::Female }),
-                view: Some(if column % 3 == 2 { View::Ap } else { View::Pa }),
+                view_position: Some(if column % 3 == 2 { ViewPosition::Ap } else { ViewPosition::Pa }),
                 labels: Finding::ALL.get(first + row).copied().into_iter().collect::<Labels>(),
             };
-            let picture = render(&subject, 2 * SIDE, 1.0);
+            let image = render(&subject, 2 * SIDE, 1.0);
             for y in 0..SIDE {
                 for x in 0..SIDE {
-                    let at = |dy: usize, dx: usize| u32::from(picture.pixels[(2 * y + dy) * 2 * SIDE + 2 * x + dx]);
+                    let at = |dy: usize, dx: usize| u32::from(image.pixels[(2 * y + dy) * 2 * SIDE + 2 * x + dx]);
                     let mean = (at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1)) / 4;
                     let edge = column % 2 == 1
-                        && picture.boxes.iter().any(|sign| {
+                        && image.boxes.iter().any(|sign| {
                             let b = sign.bbox.scaled(0.5, 0.5);
                             let (fx, fy) = (x as f32, y as f32);
                             let near = |v: f32, e: f32| (v - e).abs() < 0.5;
@@ -43,10 +44,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    let file = fs_err::File::create(path)?;
-    let mut encoder = png::Encoder::new(file, width as u32, (rows * SIDE) as u32);
-    encoder.set_color(png::ColorType::Grayscale);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(&sheet)?;
+    fs_err::write(path, Grey { width: width as u32, height: (rows * SIDE) as u32, pixels: sheet }.encode())?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Who is examined, when, and what they have.
 
-use cxr::{Finding, ImageRecord, Labels, Sex, View};
+use cxr::{Finding, ImageRecord, Labels, Sex, ViewPosition};
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -42,14 +42,14 @@ pub(crate) fn stream(seed: u64, what: u64, a: u64, b: u64) -> ChaCha8Rng {
 }
 
 /// All examinations, in the order of NIH's table: by patient, then by follow-up.
-pub fn draw(config: &Config, seed: u64) -> Vec<Exam> {
+pub fn draw(config: &Config) -> Vec<Exam> {
     let share = match config.prevalence {
         Prevalence::Balanced => [BALANCED_SHARE; Finding::COUNT],
         Prevalence::Nih => NIH_SHARE,
     };
     let mut exams = Vec::new();
     for patient in 1..=config.patients {
-        let mut rng = stream(seed, 1, patient.into(), 0);
+        let mut rng = stream(config.seed, 1, patient.into(), 0);
         let sex = if rng.random_bool(0.565) { Sex::Male } else { Sex::Female };
         let mut age = rng.random_range(18_u16..85);
         let mut count = 1;
@@ -65,14 +65,14 @@ pub fn draw(config: &Config, seed: u64) -> Vec<Exam> {
                 }
             }
             let bedside = if labels.no_finding() { 0.25 } else { 0.45 };
-            let view = if rng.random_bool(bedside) { View::Ap } else { View::Pa };
+            let view_position = if rng.random_bool(bedside) { ViewPosition::Ap } else { ViewPosition::Pa };
             let record = ImageRecord {
                 image_id: format!("{patient:08}_{follow_up:03}.png"),
                 patient_id: patient,
                 follow_up,
                 age_years: Some(age),
                 sex: Some(sex),
-                view: Some(view),
+                view_position: Some(view_position),
                 labels,
             };
             // Every fifth patient, so that small cohorts have a test list too.
@@ -105,13 +105,13 @@ fn ill(share: &[f64; Finding::COUNT], rng: &mut ChaCha8Rng) -> Labels {
 mod tests {
     use super::*;
 
-    fn config(patients: u32) -> Config {
-        Config { patients, images_per_patient: 2.5, size: 128, prevalence: Prevalence::Balanced, contrast: 1.0 }
+    fn config(patients: u32, seed: u64) -> Config {
+        Config { seed, patients, images_per_patient: 2.5, size: 128, prevalence: Prevalence::Balanced, contrast: 1.0 }
     }
 
     #[test]
     fn every_finding_occurs_about_as_often_as_stated() {
-        let exams = draw(&config(600), 1);
+        let exams = draw(&config(600, 1));
         let n = exams.len() as f64;
         assert!((1200.0..1800.0).contains(&n), "{n} images");
         for finding in Finding::ALL {
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn lists_share_no_patient_and_ids_are_unique() {
-        let exams = draw(&config(50), 3);
-        assert_eq!(exams, draw(&config(50), 3));
-        assert_ne!(exams, draw(&config(50), 4));
+        let exams = draw(&config(50, 3));
+        assert_eq!(exams, draw(&config(50, 3)));
+        assert_ne!(exams, draw(&config(50, 4)));
         let mut ids: Vec<_> = exams.iter().map(|exam| &exam.record.image_id).collect();
         ids.dedup();
         assert_eq!(ids.len(), exams.len());

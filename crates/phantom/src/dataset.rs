@@ -1,14 +1,18 @@
-//! Lays the dataset out as NIH does: pictures, table, lists, boxes.
+//! Lays the dataset out as NIH does: images, table, lists, boxes.
 
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use cxr::Finding;
+use picture::Grey;
 use rayon::prelude::*;
 
 use crate::cohort::Exam;
-use crate::picture::{Picture, Subject, render};
+use crate::config::Config;
+use crate::radiograph::{Radiograph, Subject, render};
 
-/// Pictures per `images_NNN` folder; NIH has some 10,000.
+/// Images per `images_NNN` folder; NIH has some 10,000.
 const PER_FOLDER: usize = 1000;
 
 /// What went wrong while writing.
@@ -17,31 +21,32 @@ pub enum Error {
     /// A file could not be written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A picture could not be encoded.
-    #[error("{path}: failed to encode")]
-    Png {
-        /// The picture.
-        path: PathBuf,
-        /// Why.
-        source: png::EncodingError,
-    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Draws and writes everything into `folder`; `done` hears of every picture and says whether to go on.
+impl stage::Problem for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Interrupted => ErrorKind::Interrupted,
+            Error::Io(_) => ErrorKind::Other,
+        }
+    }
+}
+
+/// Draws and writes everything into `folder`; `watch` hears of every image, and may stop the work.
 ///
 /// # Errors
-/// A file cannot be written, or `done` said no.
+/// A file cannot be written; [`Error::Interrupted`].
 pub fn write(
     folder: &Path,
     exams: &[Exam],
-    seed: u64,
-    size: usize,
-    contrast: f32,
-    done: &(dyn Fn() -> bool + Sync),
+    config: &Config,
+    watch: &(dyn Fn() -> ControlFlow<()> + Sync),
 ) -> Result<(), Error> {
+    let size = config.size;
+    let side = u32::try_from(size).unwrap_or(u32::MAX);
     let shelves: Vec<PathBuf> = (0..exams.len().div_ceil(PER_FOLDER))
         .map(|i| folder.join(format!("images_{:03}", i + 1)).join("images"))
         .collect();
@@ -54,16 +59,17 @@ pub fn write(
         .map(|(i, exam)| {
             let record = &exam.record;
             let subject = Subject {
-                seed,
+                seed: config.seed,
                 patient_id: record.patient_id,
                 follow_up: record.follow_up,
                 sex: record.sex,
-                view: record.view,
+                view_position: record.view_position,
                 labels: record.labels,
             };
-            let Picture { pixels, boxes } = render(&subject, size, contrast);
-            write_png(&shelves[i / PER_FOLDER].join(&record.image_id), &pixels, size)?;
-            if done() { Ok(boxes) } else { Err(Error::Interrupted) }
+            let Radiograph { pixels, boxes } = render(&subject, size, config.contrast);
+            let png = Grey { width: side, height: side, pixels }.encode();
+            fs_err::write(shelves[i / PER_FOLDER].join(&record.image_id), png)?;
+            if watch().is_continue() { Ok(boxes) } else { Err(Error::Interrupted) }
         })
         .collect::<Result<_, Error>>()?;
 
@@ -104,7 +110,7 @@ fn table(exams: &[Exam], size: usize) -> String {
             record.patient_id,
             record.age_years.map_or_else(String::new, |age| age.to_string()),
             record.sex.map_or("", |sex| sex.name()),
-            record.view.map_or("", |view| view.name()),
+            record.view_position.map_or("", |position| position.name()),
         );
     }
     text
@@ -115,19 +121,4 @@ fn list(exams: &[Exam], test: bool) -> String {
     let names: Vec<_> =
         exams.iter().filter(|exam| exam.test == test).map(|exam| exam.record.image_id.as_str()).collect();
     names.join("\n")
-}
-
-fn write_png(path: &Path, pixels: &[u8], size: usize) -> Result<(), Error> {
-    let side = u32::try_from(size).unwrap_or(u32::MAX);
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, side, side);
-    encoder.set_color(png::ColorType::Grayscale);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Fast);
-    encoder
-        .write_header()
-        .and_then(|mut writer| writer.write_image_data(pixels))
-        .map_err(|source| Error::Png { path: path.to_owned(), source })?;
-    fs_err::write(path, bytes)?;
-    Ok(())
 }

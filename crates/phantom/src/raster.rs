@@ -1,10 +1,10 @@
 //! Drawing densities onto a square grid.
 //!
-//! Body coordinates: x from -1 (the patient's right, left in the picture) to 1, y from -1 (top) to 1, before the pose.
+//! Body coordinates: x from -1 (the patient's right, left in the image) to 1, y from -1 (top) to 1, before the pose.
 
 use cxr::BBox;
 
-/// Where the body lies in the picture: rotated by a small angle, scaled, shifted.
+/// Where the body lies in the image: rotated by a small angle, scaled, shifted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pose {
     pub(crate) cos: f32,
@@ -14,19 +14,19 @@ pub(crate) struct Pose {
 }
 
 impl Pose {
-    /// Body coordinates to picture coordinates, both in [-1, 1].
+    /// Body coordinates to image coordinates, both in [-1, 1].
     pub(crate) fn place(&self, (x, y): (f32, f32)) -> (f32, f32) {
         let (u, v) = (self.cos * x - self.sin * y, self.sin * x + self.cos * y);
         (u * self.scale + self.shift.0, v * self.scale + self.shift.1)
     }
 
-    /// Picture coordinates to body coordinates.
+    /// Image coordinates to body coordinates.
     pub(crate) fn body(&self, (u, v): (f32, f32)) -> (f32, f32) {
         let (u, v) = ((u - self.shift.0) / self.scale, (v - self.shift.1) / self.scale);
         (self.cos * u + self.sin * v, self.cos * v - self.sin * u)
     }
 
-    /// The box in pixels of a `size` x `size` picture around a box in body coordinates, cut to the picture.
+    /// The box in pixels of a `size` x `size` image around a box in body coordinates, cut to the image.
     pub(crate) fn pixels(&self, area: &BBox, size: usize) -> BBox {
         let half = size as f32 / 2.0;
         let corners =
@@ -34,11 +34,9 @@ impl Pose {
                 .map(|corner| self.place(corner));
         let fold = |f: fn(f32, f32) -> f32, of: fn(&(f32, f32)) -> f32| corners.iter().map(of).reduce(f).unwrap_or(0.0);
         let pixel = |u: f32| (u + 1.0) * half;
-        BBox::new(
-            pixel(fold(f32::min, |c| c.0)),
-            pixel(fold(f32::min, |c| c.1)),
-            pixel(fold(f32::max, |c| c.0)),
-            pixel(fold(f32::max, |c| c.1)),
+        BBox::from_corners(
+            (pixel(fold(f32::min, |c| c.0)), pixel(fold(f32::min, |c| c.1))),
+            (pixel(fold(f32::max, |c| c.0)), pixel(fold(f32::max, |c| c.1))),
         )
         .clipped(size as f32, size as f32)
     }
@@ -78,11 +76,9 @@ impl Grid {
         // A tube thinner than a pixel becomes a fainter one of pixel width, as in any detector.
         let pixel = 1.2 / (self.size as f32 * self.pose.scale);
         let (width, strength) = (width.max(pixel), strength * (width / pixel).min(1.0));
-        let area = BBox::new(
-            from.0.min(to.0) - width,
-            from.1.min(to.1) - width,
-            from.0.max(to.0) + width,
-            from.1.max(to.1) + width,
+        let area = BBox::from_corners(
+            (from.0.min(to.0) - width, from.1.min(to.1) - width),
+            (from.0.max(to.0) + width, from.1.max(to.1) + width),
         );
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length2 = (dx * dx + dy * dy).max(1e-9);
@@ -130,23 +126,23 @@ pub(crate) struct Ellipse {
     pub(crate) rx: f32,
     pub(crate) ry: f32,
     /// Sine and cosine of its rotation.
-    pub(crate) turn: (f32, f32),
+    pub(crate) rotation: (f32, f32),
 }
 
 impl Ellipse {
     pub(crate) fn new(x: f32, y: f32, rx: f32, ry: f32) -> Self {
-        Ellipse { x, y, rx, ry, turn: (0.0, 1.0) }
+        Ellipse { x, y, rx, ry, rotation: (0.0, 1.0) }
     }
 
     /// This one, rotated.
-    pub(crate) fn turned(self, angle: f32) -> Self {
-        Ellipse { turn: angle.sin_cos(), ..self }
+    pub(crate) fn rotated(self, angle: f32) -> Self {
+        Ellipse { rotation: angle.sin_cos(), ..self }
     }
 
     /// Distance from the centre, 1 on the edge.
     pub(crate) fn radius(&self, x: f32, y: f32) -> f32 {
         let (dx, dy) = (x - self.x, y - self.y);
-        let (sin, cos) = self.turn;
+        let (sin, cos) = self.rotation;
         let (u, v) = ((cos * dx + sin * dy) / self.rx, (cos * dy - sin * dx) / self.ry);
         (u * u + v * v).sqrt()
     }
@@ -154,7 +150,7 @@ impl Ellipse {
     /// 1 up to the radius `from`, smoothly falling to 0 at the radius `to`.
     pub(crate) fn fade(&self, from: f32, to: f32, x: f32, y: f32) -> f32 {
         let (dx, dy) = (x - self.x, y - self.y);
-        let (sin, cos) = self.turn;
+        let (sin, cos) = self.rotation;
         let (u, v) = ((cos * dx + sin * dy) / self.rx, (cos * dy - sin * dx) / self.ry);
         let r2 = u * u + v * v;
         if r2 >= to * to {
@@ -168,9 +164,9 @@ impl Ellipse {
 
     /// The upright box around it, `factor` times as large.
     pub(crate) fn area(&self, factor: f32) -> BBox {
-        let (sin, cos) = self.turn;
+        let (sin, cos) = self.rotation;
         let w = factor * (self.rx * cos).hypot(self.ry * sin);
         let h = factor * (self.rx * sin).hypot(self.ry * cos);
-        BBox::new(self.x - w, self.y - h, self.x + w, self.y + h)
+        BBox::from_corners((self.x - w, self.y - h), (self.x + w, self.y + h))
     }
 }

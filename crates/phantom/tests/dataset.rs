@@ -1,15 +1,16 @@
 //! The generator's promises: the same seed, the same bytes; NIH's formats; a visible sign in every box.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use cxr::{Finding, Labels};
 use phantom::config::{Config, Prevalence};
-use phantom::picture::{Subject, render};
+use phantom::radiograph::{Subject, render};
 use phantom::{cohort, dataset};
 
 fn config() -> Config {
-    Config { patients: 40, images_per_patient: 2.0, size: 64, prevalence: Prevalence::Balanced, contrast: 1.0 }
+    Config { seed: 1, patients: 40, images_per_patient: 2.0, size: 64, prevalence: Prevalence::Balanced, contrast: 1.0 }
 }
 
 /// Every file below a folder.
@@ -33,8 +34,9 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn made(seed: u64, threads: usize) -> BTreeMap<String, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let exams = cohort::draw(&config(), seed);
-    pool.install(|| dataset::write(folder.path(), &exams, seed, 64, 1.0, &|| true)).unwrap();
+    let config = Config { seed, ..config() };
+    let exams = cohort::draw(&config);
+    pool.install(|| dataset::write(folder.path(), &exams, &config, &|| ControlFlow::Continue(()))).unwrap();
     files(folder.path())
 }
 
@@ -44,6 +46,13 @@ fn same_seed_same_bytes_on_any_number_of_threads() {
     assert!(one == made(1, 3));
     let other = made(2, 2);
     assert!(one["Data_Entry_2017_v2020.csv"] != other["Data_Entry_2017_v2020.csv"]);
+}
+
+#[test]
+fn stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = dataset::write(folder.path(), &cohort::draw(&config()), &config(), &|| ControlFlow::Break(()));
+    assert_eq!(stopped.unwrap_err().kind(), std::io::ErrorKind::Interrupted);
 }
 
 #[test]
@@ -73,7 +82,7 @@ fn the_files_are_nihs() {
 
 #[test]
 fn patients_are_in_one_list_and_come_back() {
-    let exams = cohort::draw(&config(), 1);
+    let exams = cohort::draw(&config());
     let mut lists: BTreeMap<u32, (bool, u32)> = BTreeMap::new();
     for exam in &exams {
         let (test, count) = lists.entry(exam.record.patient_id).or_insert((exam.test, 0));
@@ -89,7 +98,7 @@ fn patients_are_in_one_list_and_come_back() {
 #[test]
 fn nihs_prevalences_are_as_rare_as_nihs() {
     let config = Config { patients: 5000, prevalence: Prevalence::Nih, ..config() };
-    let exams = cohort::draw(&config, 1);
+    let exams = cohort::draw(&config);
     let share =
         |finding| exams.iter().filter(|exam| exam.record.labels.contains(finding)).count() as f64 / exams.len() as f64;
     // NIH: 19,894 and 227 of 112,120.
@@ -97,18 +106,18 @@ fn nihs_prevalences_are_as_rare_as_nihs() {
     assert!((0.0005..0.006).contains(&share(Finding::Hernia)), "{}", share(Finding::Hernia));
 }
 
-/// Every finding is drawn where its box is, inside the picture, and fades with the contrast.
+/// Every finding is drawn where its box is, inside the image, and fades with the contrast.
 #[test]
 fn every_sign_is_visible_in_its_box() {
     let size = 256;
     for finding in Finding::ALL {
-        let picture = |labels: Labels, contrast: f32| {
-            let subject = Subject { seed: 5, patient_id: 3, follow_up: 0, sex: None, view: None, labels };
+        let image = |labels: Labels, contrast: f32| {
+            let subject = Subject { seed: 5, patient_id: 3, follow_up: 0, sex: None, view_position: None, labels };
             render(&subject, size, contrast)
         };
         let mut labels = Labels::default();
         labels.insert(finding);
-        let (shown, healthy) = (picture(labels, 1.0), picture(Labels::default(), 1.0));
+        let (shown, healthy) = (image(labels, 1.0), image(Labels::default(), 1.0));
         assert!(healthy.boxes.is_empty());
         let signs: Vec<_> = shown.boxes.iter().filter(|sign| sign.finding == finding).collect();
         assert!(!signs.is_empty() && signs.len() == shown.boxes.len(), "{finding}: {:?}", shown.boxes);

@@ -1,9 +1,24 @@
 //! The stage's section of the configuration; `default.toml` explains every key.
 
-use serde::Deserialize;
+use std::ops::Bound;
+
+use cxr::SplitKind;
+use serde::{Deserialize, Serialize};
+use stage::{Fail, Section, Settings, Spec};
+
+/// What this stage is.
+pub const SPEC: Spec = Spec {
+    name: "prep",
+    version: 2,
+    seeded: false,
+    defaults: include_str!("../default.toml"),
+    about: "Read the NIH files and write one Parquet row per image, with its split
+
+Reads the label table, the box list, the split lists and the PNG files of the folder prep.root; writes images/{train,validation,test}-NNNNN-of-NNNNN.parquet. With --dry-run, prints what the folder holds and opens no image: it also works before the images have arrived.",
+};
 
 /// The `[prep]` section.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Folder with NIH's files, or [`Config::PHANTOM`].
@@ -13,8 +28,10 @@ pub struct Config {
     /// Box list, `auto` or `none`.
     pub boxes: String,
     /// How images are divided.
-    pub split: Kind,
-    /// List of training images (with [`Kind::Official`]: of training and validation images).
+    pub split: SplitKind,
+    /// Seed of every random choice of the division.
+    pub split_seed: u64,
+    /// List of training images (with [`SplitKind::Official`]: of training and validation images).
     pub train_list: String,
     /// List of validation images.
     pub validation_list: String,
@@ -23,45 +40,19 @@ pub struct Config {
     /// Share of the train_val images for validation.
     pub validation_fraction: f64,
     /// What to do about an image that is not there.
-    pub missing: Trouble,
+    pub missing: OnProblem,
     /// What to do about an image that cannot be read.
-    pub corrupt: Trouble,
-    /// Side of the stored picture in pixels.
+    pub corrupt: OnProblem,
+    /// Side of the stored image in pixels.
     pub size: u32,
     /// Contrast factor, 1 = off.
     pub contrast: f32,
 }
 
-/// How images are divided; see [`cxr::split`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// What to do about an image that is missing or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// NIH's lists.
-    Official,
-    /// By patient.
-    Random,
-    /// By image.
-    Paper,
-    /// Three lists.
-    Files,
-}
-
-impl Kind {
-    /// Its name in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Official => "official",
-            Kind::Random => "random",
-            Kind::Paper => "paper",
-            Kind::Files => "files",
-        }
-    }
-}
-
-/// What to do about an image in trouble.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Trouble {
+pub enum OnProblem {
     /// Stop.
     Error,
     /// Leave it out, and count it.
@@ -71,33 +62,24 @@ pub enum Trouble {
 impl Config {
     /// The `root` that means the synthetic dataset of the same run.
     pub const PHANTOM: &str = "phantom";
+}
 
-    /// Checks the ranges that the types do not.
-    ///
-    /// # Errors
-    /// A message that names key, value and what is allowed.
-    pub fn check(&self) -> Result<(), String> {
-        let Config { size, contrast, validation_fraction: fraction, .. } = self;
-        if !(16..=2048).contains(size) {
-            return Err(format!("prep.size = {size}, expected 16 to 2048 (px)"));
+impl Settings for Config {
+    // The contents of the raw data are an input of their own, wherever they lie.
+    const EXECUTION: &'static [&'static str] = &["root"];
+
+    fn check(&self, section: Section) -> Result<(), Fail> {
+        section.within("size", self.size, 16..=2048)?;
+        section.within("contrast", self.contrast, (Bound::Excluded(0.0), Bound::Included(10.0)))?;
+        section.within("validation_fraction", self.validation_fraction, (Bound::Excluded(0.0), Bound::Included(0.5)))?;
+        let lists = [
+            ("train_list", &self.train_list),
+            ("validation_list", &self.validation_list),
+            ("test_list", &self.test_list),
+        ];
+        match lists.into_iter().find(|(_, list)| self.split == SplitKind::Files && list.is_empty()) {
+            Some((key, _)) => Err(section.refuse(key, &"\"\"", "a file, because prep.split = \"files\"")),
+            None => Ok(()),
         }
-        if !(*contrast > 0.0 && *contrast <= 10.0) {
-            return Err(format!("prep.contrast = {contrast}, expected above 0 and at most 10"));
-        }
-        if !(*fraction > 0.0 && *fraction <= 0.5) {
-            return Err(format!("prep.validation_fraction = {fraction}, expected above 0 and at most 0.5"));
-        }
-        if self.split == Kind::Files {
-            for (key, value) in [
-                ("train_list", &self.train_list),
-                ("validation_list", &self.validation_list),
-                ("test_list", &self.test_list),
-            ] {
-                if value.is_empty() {
-                    return Err(format!("prep.{key} = \"\", expected a file, because prep.split = \"files\""));
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! What can go wrong, whose fault it is, and what helps.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use cxr::Split;
-use stage::Fail;
+use stage::Problem;
 
 use crate::nih;
 
@@ -33,7 +34,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// None of the pictures is there.
+    /// None of the images is there.
     #[error("{}: none of the {wanted} images is there", root.display())]
     NoImages {
         /// The folder.
@@ -41,7 +42,7 @@ pub enum Error {
         /// How many the split wants.
         wanted: usize,
     },
-    /// Some of the pictures are not there.
+    /// Some of the images are not there.
     #[error("{}: {count} of the {wanted} images are not there, the first: {}", root.display(), first.join(", "))]
     Absent {
         /// The folder.
@@ -73,12 +74,12 @@ pub enum Error {
         /// The other.
         second: String,
     },
-    /// All pictures of a split are damaged.
+    /// All images of a split are damaged.
     #[error("every image in split {split} is damaged, the last: {last}")]
     AllCorrupt {
         /// The split.
         split: Split,
-        /// The last picture's error.
+        /// The last image's error.
         last: picture::Error,
     },
     /// A table or list is not as it should be.
@@ -87,7 +88,7 @@ pub enum Error {
     /// The division cannot be used.
     #[error(transparent)]
     Split(#[from] cxr::split::Error),
-    /// A picture cannot be used.
+    /// An image cannot be used.
     #[error(transparent)]
     Picture(#[from] picture::Error),
     /// Reading a folder or a text failed; the message names the path.
@@ -101,34 +102,40 @@ pub enum Error {
     Interrupted,
 }
 
-impl From<Error> for Fail {
-    /// The exit code, and a hint where something helps.
-    fn from(error: Error) -> Fail {
-        use cxr::split::Error as Splits;
-        match error {
-            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoImages { .. } => {
-                Fail::missing(error).hint(DOWNLOAD)
+impl Problem for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NoFolder { .. }
+            | Error::NoTable { .. }
+            | Error::NoFile { .. }
+            | Error::NoImages { .. }
+            | Error::Absent { .. } => ErrorKind::NotFound,
+            Error::EmptySplit { .. } | Error::TwoFiles { .. } | Error::AllCorrupt { .. } | Error::Text(_) => {
+                ErrorKind::InvalidData
             }
-            Error::NoFile { .. } => Fail::missing(error)
-                .hint("`--set prep.split=random` needs no lists; data/README.md says what the folder should hold"),
-            Error::Absent { .. } => Fail::missing(error).hint("`--set prep.missing=skip` takes what is there"),
-            Error::EmptySplit { .. } => {
-                Fail::bad_data(error).hint("`--set prep.split=random` divides by patient whatever archives are there")
-            }
-            Error::Text(nih::Error::NoColumn { .. }) => Fail::bad_data(error).hint(
-                "columns are found by NIH's names and separated by commas; was the file saved by another program?",
-            ),
-            Error::Split(Splits::UnknownImages { .. }) => Fail::bad_data(error)
-                .hint("lists and label table must be of the same dataset; `--set prep.split=random` needs no lists"),
-            Error::Picture(ref picture) if !picture.is_corrupt() => Fail::failed(error),
-            Error::Picture(_) => {
-                Fail::bad_data(error).hint("download it again, or leave such images out: `--set prep.corrupt=skip`")
-            }
-            Error::TwoFiles { .. } | Error::AllCorrupt { .. } | Error::Text(_) | Error::Split(_) => {
-                Fail::bad_data(error)
-            }
-            Error::Io(_) | Error::Table(_) => Fail::failed(error),
-            Error::Interrupted => Fail::interrupted(),
+            Error::Split(error) => error.kind(),
+            Error::Picture(error) => error.kind(),
+            // What prep itself writes is not missing.
+            Error::Io(_) | Error::Table(_) => ErrorKind::Other,
+            Error::Interrupted => ErrorKind::Interrupted,
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoImages { .. } => DOWNLOAD,
+            Error::NoFile { .. } => {
+                "`--set prep.split=random` needs no lists; data/README.md says what the folder should hold"
+            }
+            Error::Absent { .. } => "`--set prep.missing=skip` takes what is there",
+            Error::EmptySplit { .. } => "`--set prep.split=random` divides by patient whatever archives are there",
+            Error::Picture(picture) if picture.is_corrupt() => {
+                "download it again, or leave such images out: `--set prep.corrupt=skip`"
+            }
+            Error::Text(error) => return error.hint(),
+            Error::Split(error) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }

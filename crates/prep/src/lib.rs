@@ -1,18 +1,21 @@
 //! Reads the NIH files and writes one Parquet row per image.
 //!
-//! [`Dataset::read`] joins label table, boxes, split and files without opening a picture; [`write()`] decodes each
-//! picture once, makes it square and grey, and writes the shards. Nothing here knows where artefacts live.
+//! [`Dataset::read`] joins label table, boxes, split and files without opening an image; [`write()`] decodes each image
+//! once, makes it square and grey, and writes the shards. Nothing here knows where artefacts live.
 
 pub mod config;
 pub mod dataset;
+mod division;
 mod error;
 pub mod nih;
-mod shards;
+mod scan;
+mod summary;
+mod texts;
+mod write;
 
-pub use config::Config;
+pub use config::{Config, SPEC};
 pub use dataset::{Dataset, Item};
 pub use error::Error;
-pub use shards::{Written, write};
-
-/// What the `stage` crate must know of this stage.
-pub const SPEC: stage::Spec = stage::Spec { name: "prep", version: 1, defaults: include_str!("../default.toml") };
+pub use scan::File;
+pub use summary::{Counts, Summary};
+pub use write::{Written, write};

@@ -3,74 +3,63 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-use clap::Parser;
-use prep::{Config, Dataset, SPEC, Written};
+use prep::{Config, Dataset, Item, SPEC, Written};
 use serde_json::json;
-use stage::{Fail, Outcome, Plan, Run, info, warn};
-
-/// Read the NIH files and write one Parquet row per image, with its split
-///
-/// Reads the label table, the box list, the split lists and the PNG files of the folder `prep.root`; writes
-/// images/{train,validation,test}-NNNNN-of-NNNNN.parquet. With --dry-run, prints what the folder holds and opens no
-/// picture: it also works before the pictures have arrived.
-#[derive(Parser)]
-#[command(name = "prep", version)]
-struct Args {
-    #[command(flatten)]
-    common: stage::Common,
-}
+use stage::{Begin, Computed, Fail, Outcome, Run, info, warn};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    stage::main(|| run(&args))
+    stage::main(&SPEC, story)
 }
 
-fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let mut run = Run::open(&SPEC, &args.common)?;
-    let config: Config = run.config()?;
-    config.check().map_err(|message| Fail::usage(anyhow!(message)))?;
-    if run.printed_config()? {
-        return Ok(Outcome::Nothing);
-    }
-
-    let phantom = config.root == Config::PHANTOM;
-    let root = if phantom { run.input("phantom", &[""])?.folder().to_owned() } else { config.root.clone().into() };
-    let dataset = Dataset::read(&root, &config, run.seed()).map_err(Fail::from)?;
-    let taken = dataset.take(config.missing, run.limit());
+fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
+    let synthetic = config.root == Config::PHANTOM;
+    let root = if synthetic { run.input("phantom", &[""])?.folder().to_owned() } else { config.root.clone().into() };
+    let dataset = Dataset::read(&root, &config)?;
     if run.dry_run() {
         stage::print(&dataset.summary.to_string())?;
     }
-    let taken = match taken {
-        Ok(taken) => taken,
+    let taken = match dataset.take(config.missing, run.limit()) {
         Err(error) if run.dry_run() => {
             warn!("{error}");
             Vec::new()
         }
-        Err(error) => return Err(Fail::from(error).into()),
+        taken => taken?,
     };
-    // The phantom's pictures are known by the hashes in its manifest, others by path, size and time.
-    run.outside("raw data", dataset.fingerprint(if phantom { &[] } else { &taken }));
-    if let Plan::Stop(outcome) = run.plan()? {
-        return Ok(outcome);
+    // The synthetic files are known by the hashes in their manifest.
+    if !synthetic {
+        let contents = run.remembered(&dataset.quick_fingerprint(&taken), || {
+            watched("raw files read", &taken, |watch| dataset.contents_fingerprint(&taken, watch))
+        })?;
+        run.outside("raw data", contents, Some(&root));
     }
+    let mut work = match run.begin()? {
+        Begin::Work(work) => work,
+        Begin::Stop(outcome) => return Ok(outcome),
+    };
     dataset.summary.sentences().iter().for_each(|line| info!("{line}"));
     dataset.summary.warning().iter().for_each(|line| warn!("{line}"));
-
-    let mut work = run.begin()?;
-    let stamp = tables::Stamp { stage: SPEC.name.to_owned(), key: run.key() };
-    let mut progress = stage::progress(taken.len() as u64, "images");
-    let written = prep::write(&root, &taken, &config, &stamp, &work.out().join("images"), &mut |done| {
-        progress.inc(done as u64);
-        if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .map_err(Fail::from)?;
-    progress.finish();
-    for (name, rows) in &written.shards {
-        work.rows(&format!("images/{name}"), *rows);
+    let written = watched("images", &taken, |watch| {
+        prep::write(&dataset, &taken, &config, SPEC.name, &work.out().join("images"), watch)
+    })?;
+    for shard in &written.shards {
+        work.rows(&format!("images/{}", shard.name), shard.rows);
     }
     report(&written);
-    Ok(work.publish(metrics(&dataset, &written))?)
+    work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
+    work.publish(metrics(&dataset, &written))
+}
+
+type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
+
+/// Does something to all images, with a progress bar, until Ctrl-C.
+fn watched<T, E>(what: &str, taken: &[&Item], work: impl FnOnce(Watch) -> Result<T, E>) -> Result<T, E> {
+    let mut progress = stage::progress(taken.len() as u64, what);
+    let done = work(&mut |images| {
+        progress.inc(images as u64);
+        if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    progress.finish();
+    Ok(done)
 }
 
 /// Says what was written, and what was left out.
@@ -90,7 +79,8 @@ fn metrics(dataset: &Dataset, written: &Written) -> serde_json::Value {
     let summary = &dataset.summary;
     let [train, validation, test] = written.images;
     json!({
-        "labels": summary.labels,
+        "headline": format!("{train} train, {validation} validation, {test} test images"),
+        "labels": summary.label_table,
         "rows": summary.rows,
         "patients": summary.patients,
         "train_images": train,

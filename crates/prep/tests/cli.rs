@@ -30,7 +30,7 @@ fn help() {
 }
 
 #[test]
-fn runs_once_and_again_when_a_picture_changes() {
+fn runs_once_and_again_when_an_image_changes() {
     let (folder, artifacts) = (small(), tempfile::tempdir().unwrap());
     let run = |args: &[&str]| prep(folder.path(), artifacts.path(), args);
     let (code, stdout, stderr) = run(&["--dry-run"]);
@@ -44,19 +44,19 @@ fn runs_once_and_again_when_a_picture_changes() {
     let (code, _, stderr) = run(&[]);
     assert!(code == 0 && stderr.contains("current"), "{stderr}");
 
-    let picture = folder.path().join("images_001/images/00000002_001.png");
-    fs::copy(folder.path().join("images_001/images/00000002_000.png"), &picture).unwrap();
+    let image = folder.path().join("images_001/images/00000002_001.png");
+    fs::copy(folder.path().join("images_001/images/00000002_000.png"), &image).unwrap();
     let (code, _, stderr) = run(&[]);
     assert!(code == 0 && !stderr.contains("current"), "{stderr}");
 
     // What is wrong harms nothing that was published.
-    fs::write(&picture, b"").unwrap();
+    fs::write(&image, b"").unwrap();
     let (code, _, stderr) = run(&[]);
     assert!(code == 4 && stderr.contains("00000002_001.png: 0 bytes"), "{stderr}");
     assert!(stderr.contains("hint: "), "{stderr}");
     assert!(artifacts.path().join("default/prep/images/test-00000-of-00001.parquet").is_file());
     assert_eq!(run(&["--set", "prep.corrupt=skip"]).0, 0);
-    fs::remove_file(&picture).unwrap();
+    fs::remove_file(&image).unwrap();
     let (code, _, stderr) = run(&[]);
     assert!(code == 3 && stderr.contains("prep.missing=skip"), "{stderr}");
     assert_eq!(run(&["--dry-run"]).0, 0);
@@ -88,7 +88,7 @@ fn exit_codes() {
 
 #[test]
 #[ignore = "needs NIH's files: just test-nih"]
-fn counts_nihs_tables_without_a_picture() {
+fn counts_nihs_tables_without_an_image() {
     let nih = nih_folder();
     let root = tempfile::tempdir().unwrap();
     for name in ["Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt"] {

@@ -1,4 +1,4 @@
-//! From pictures to shards and back.
+//! From images to shards and back.
 
 mod common;
 
@@ -7,28 +7,29 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use common::{config, nih_folder, small};
-use cxr::{BBox, Split};
+use cxr::{BBox, Split, SplitKind};
 use picture::Grey;
-use prep::config::{Kind, Trouble};
+use prep::config::OnProblem;
 use prep::{Config, Dataset, Error, Written};
-use tables::{Stamp, images};
+use tables::images;
 
 const ALL: Option<usize> = None;
 
 /// Prepares the folder `root`, and hands back what was said and the rows read from the shards.
 fn prepared(root: &Path, config: &Config, limit: Option<usize>) -> Result<(Written, Vec<images::Row>), Error> {
     let out = tempfile::tempdir().unwrap();
-    let dataset = Dataset::read(root, config, 1)?;
+    let dataset = Dataset::read(root, config)?;
     let taken = dataset.take(config.missing, limit)?;
-    let stamp = Stamp { stage: "prep".into(), key: "0".repeat(64) };
     let mut done = 0;
-    let written = prep::write(root, &taken, config, &stamp, out.path(), &mut |n| {
+    let written = prep::write(&dataset, &taken, config, "prep", out.path(), &mut |n| {
         done += n;
         ControlFlow::Continue(())
     })?;
     assert_eq!(done, taken.len());
     let mut files: Vec<PathBuf> = fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    assert_eq!(images::facts(&files).unwrap(), dataset.facts(config));
+    assert_eq!(images::rows(&files).unwrap() as u64, written.images.iter().sum::<u64>());
     let mut rows = Vec::new();
     images::read(&files, |row| -> Result<(), tables::Error> {
         rows.push(row);
@@ -39,28 +40,30 @@ fn prepared(root: &Path, config: &Config, limit: Option<usize>) -> Result<(Writt
 }
 
 #[test]
-fn rows_hold_the_picture_and_its_box_in_the_stored_frame() {
+fn rows_hold_the_image_and_its_box_in_the_stored_frame() {
     let folder = small();
-    let config = Config { size: 32, ..config(Kind::Official) };
+    let config = Config { size: 32, ..config(SplitKind::Official) };
     let (written, rows) = prepared(folder.path(), &config, ALL).unwrap();
     assert_eq!(written.images.iter().sum::<u64>(), 20);
     assert_eq!(written.images[2], 10);
     let row = rows.iter().find(|row| row.record.image_id == "00000009_001.png").unwrap();
     assert_eq!((row.split, row.path.as_str()), (Split::Test, "images_001/images/00000009_001.png"));
     assert_eq!((row.width_px, row.height_px, row.source_width_px, row.source_height_px), (32, 32, 20, 20));
-    assert_eq!(row.boxes[0].bbox, BBox::new(2.0, 4.0, 10.0, 20.0));
-    let grey = Grey::decode(Path::new("x"), &row.png).unwrap();
+    let file = fs::read(folder.path().join(&row.path)).unwrap();
+    assert_eq!(row.source_blake3, blake3::hash(&file).to_hex().to_string());
+    assert_eq!(row.boxes[0].bbox, BBox::new(2.0, 4.0, 10.0, 20.0).unwrap());
+    let grey = Grey::decode("x", &row.png).unwrap();
     assert_eq!(grey, Grey { width: 32, height: 32, pixels: vec![170; 32 * 32] });
 }
 
 #[test]
-fn damaged_pictures_stop_or_are_counted() {
+fn damaged_images_stop_or_are_counted() {
     let folder = small();
     let images = folder.path().join("images_001/images");
     let damaged = images.join("00000002_001.png");
     let good = fs::read(&damaged).unwrap();
-    let skip = Config { size: 16, corrupt: Trouble::Skip, ..config(Kind::Official) };
-    let stop = Config { corrupt: Trouble::Error, ..skip.clone() };
+    let skip = Config { size: 16, corrupt: OnProblem::Skip, ..config(SplitKind::Official) };
+    let stop = Config { corrupt: OnProblem::Error, ..skip.clone() };
     for bytes in [&good[..40], &[], b"<html>404</html>"] {
         fs::write(&damaged, bytes).unwrap();
         let error = prepared(folder.path(), &stop, ALL).unwrap_err().to_string();
@@ -80,12 +83,11 @@ fn damaged_pictures_stop_or_are_counted() {
 #[test]
 fn stops_when_told() {
     let folder = small();
-    let config = Config { size: 16, ..config(Kind::Official) };
-    let dataset = Dataset::read(folder.path(), &config, 1).unwrap();
-    let taken = dataset.take(Trouble::Error, ALL).unwrap();
+    let config = Config { size: 16, ..config(SplitKind::Official) };
+    let dataset = Dataset::read(folder.path(), &config).unwrap();
+    let taken = dataset.take(OnProblem::Error, ALL).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let stamp = Stamp { stage: "prep".into(), key: "0".repeat(64) };
-    let stopped = prep::write(folder.path(), &taken, &config, &stamp, out.path(), &mut |_| ControlFlow::Break(()));
+    let stopped = prep::write(&dataset, &taken, &config, "prep", out.path(), &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }
 
@@ -93,13 +95,13 @@ fn stops_when_told() {
 #[ignore = "needs NIH's files: just test-nih"]
 fn nihs_grey_and_rgba_files() {
     let root = nih_folder();
-    let config = Config { missing: Trouble::Skip, size: 64, ..config(Kind::Random) };
+    let config = Config { missing: OnProblem::Skip, size: 64, ..config(SplitKind::Random) };
     let (written, rows) = prepared(&root, &config, Some(60)).unwrap();
     assert_eq!(written.images, [60, 60, 60]);
     assert!(written.corrupt.is_empty());
     assert!(rows.iter().any(|row| row.source_width_px == 256));
     for row in rows {
-        let grey = Grey::decode(Path::new("x"), &row.png).unwrap();
+        let grey = Grey::decode("x", &row.png).unwrap();
         let (darkest, brightest) = (grey.pixels.iter().min().unwrap(), grey.pixels.iter().max().unwrap());
         assert!(brightest - darkest > 100, "{}", row.path);
     }
@@ -112,7 +114,7 @@ fn nihs_grey_and_rgba_files() {
             let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
             let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
             reader.next_frame(&mut pixels).unwrap();
-            let grey = Grey::decode(Path::new("x"), &bytes).unwrap();
+            let grey = Grey::decode("x", &bytes).unwrap();
             assert!(grey.pixels.iter().zip(pixels.chunks_exact(4)).all(|(grey, pixel)| *grey == pixel[0]));
         }
     }

@@ -28,7 +28,7 @@ pub fn text(
         record.follow_up,
         record.age_years.map_or_else(unknown, |age| age.to_string()),
         record.sex.map_or_else(unknown, |sex| sex.name().to_owned()),
-        record.view.map_or_else(unknown, |view| view.name().to_owned()),
+        record.view_position.map_or_else(unknown, |view| view.name().to_owned()),
     );
     let _ = writeln!(text, "findings: {}", record.labels);
     let region = attended.region;

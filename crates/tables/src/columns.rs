@@ -1,13 +1,15 @@
-//! Columns that several tables have: labels, f32 lists, pictures.
+//! Columns that several tables have: keys, f32 lists, images.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray, UInt32Array,
+};
 use arrow::error::ArrowError;
-use cxr::{Finding, Labels, OUTPUTS, Split, output_names};
+use cxr::{Finding, ImageKey, Labels, OUTPUTS, Split, output_names};
 
 use crate::Error;
-use crate::schema::{f32_item, picture_fields};
+use crate::schema::{f32_item, image_fields};
 use crate::source::Batch;
 
 pub(crate) fn text<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
@@ -44,27 +46,27 @@ pub(crate) fn finite(values: &[f32]) -> Result<(), (usize, f32)> {
 }
 
 /// `struct<bytes, path>`.
-pub(crate) fn pictures<'a>(rows: impl Iterator<Item = (&'a [u8], &'a str)> + Clone) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn images<'a>(rows: impl Iterator<Item = (&'a [u8], &'a str)> + Clone) -> Result<ArrayRef, ArrowError> {
     let bytes = Arc::new(BinaryArray::from_iter_values(rows.clone().map(|(bytes, _)| bytes)));
     let paths = text(rows.map(|(_, path)| path));
-    Ok(Arc::new(StructArray::try_new(picture_fields(), vec![bytes, paths], None)?))
+    Ok(Arc::new(StructArray::try_new(image_fields(), vec![bytes, paths], None)?))
 }
 
-/// The pictures of a batch; `bytes` is `None` where they were left out.
-pub(crate) struct Pictures<'a> {
+/// The images of a batch; `bytes` is `None` where they were left out.
+pub(crate) struct Images<'a> {
     bytes: Option<&'a BinaryArray>,
     paths: &'a StringArray,
 }
 
-impl<'a> Pictures<'a> {
+impl<'a> Images<'a> {
     pub(crate) fn of(batch: &'a Batch, column: &str) -> Result<Self, Error> {
-        let pictures = batch.column::<StructArray>(column)?;
-        let child = |name| pictures.column_by_name(name).map(|array| array.as_ref());
+        let images = batch.column::<StructArray>(column)?;
+        let child = |name| images.column_by_name(name).map(|array| array.as_ref());
         let bytes = match child("bytes") {
             None => None,
             bytes => Some(batch.child(&format!("{column}.bytes"), bytes)?),
         };
-        Ok(Pictures { bytes, paths: batch.child(&format!("{column}.path"), child("path"))? })
+        Ok(Images { bytes, paths: batch.child(&format!("{column}.path"), child("path"))? })
     }
 
     pub(crate) fn bytes(&self, row: usize) -> Vec<u8> {
@@ -76,16 +78,34 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// The 15 columns `label_<finding>`.
-pub(crate) fn labels<'a>(labels: impl Iterator<Item = Labels> + Clone + 'a) -> impl Iterator<Item = ArrayRef> + 'a {
-    (0..OUTPUTS).map(move |output| -> ArrayRef {
-        let column: Vec<bool> = labels.clone().map(|labels| labels.targets()[output] > 0.5).collect();
+/// The columns of [`key_fields`](crate::schema::key_fields).
+pub(crate) fn keys(keys: &[ImageKey]) -> Vec<ArrayRef> {
+    let mut columns = vec![
+        text(keys.iter().map(|key| key.image_id.as_str())),
+        Arc::new(UInt32Array::from_iter_values(keys.iter().map(|key| key.patient_id))),
+        text(keys.iter().map(|key| key.split.name())),
+    ];
+    columns.extend((0..OUTPUTS).map(|output| -> ArrayRef {
+        let column: Vec<bool> = keys.iter().map(|key| key.labels.targets()[output] > 0.5).collect();
         Arc::new(BooleanArray::from(column))
-    })
+    }));
+    columns
 }
 
-/// Reads the 15 columns; `label_no_finding` must say the same as the other 14.
-pub(crate) fn read_labels(batch: &Batch) -> Result<Vec<Labels>, Error> {
+/// Reads the key columns; `label_no_finding` must say the same as the other 14.
+pub(crate) fn read_keys(batch: &Batch) -> Result<Vec<ImageKey>, Error> {
+    let image_id = batch.column::<StringArray>("image_id")?;
+    let patient_id = batch.column::<UInt32Array>("patient_id")?;
+    let split = batch.column::<StringArray>("split")?;
+    let labels = read_labels(batch)?;
+    let key = |(row, labels)| {
+        let split = read_split(batch, split, row)?;
+        Ok(ImageKey { image_id: image_id.value(row).to_owned(), patient_id: patient_id.value(row), split, labels })
+    };
+    labels.into_iter().enumerate().map(key).collect()
+}
+
+fn read_labels(batch: &Batch) -> Result<Vec<Labels>, Error> {
     let mut labels = vec![Labels::default(); batch.len()];
     for finding in Finding::ALL {
         let column = batch.column::<BooleanArray>(&format!("label_{}", finding.snake()))?;

@@ -5,15 +5,31 @@ use arrow::datatypes::{DataType, Field};
 use crate::schema::Schema;
 use crate::{epochs, features, images, metrics, predictions, regions};
 
+/// The facts of the tables that have some.
+const FACTS: [(&str, &str); 2] = [
+    (
+        "images",
+        "`size_px` (side of the stored images), `contrast` (factor that prep applied; 1 is none), `split` (official, \
+         random, paper or files), `label_table` (its file name), `synthetic` (whether the images are the phantom's)",
+    ),
+    (
+        "regions",
+        "`frame` (the part of the stored images that the global branch was shown: `crop` centre or whole, `image_px`, \
+         `input_px`), `threshold` (as configured: a number or otsu), `statistic` (how channels were joined: max, l1 or \
+         l2), `normalise` (minmax, max or none), `source` (of the crops' pixels: prepared or original), `contrast` \
+         (factor on the crops; 1 is none), `size_px` (side of the crops), `heatmap` (height and width of the maps)",
+    ),
+];
+
 /// The data dictionary in Markdown: every table with its files and columns, made from the schemas that readers and
-/// writers use. `docs/data-dictionary.md` is this text, which a test sees to.
+/// writers use. `docs/data-dictionary.md` is this text, which a test checks.
 pub fn markdown() -> String {
     let tables: [(&str, &str, Schema); 6] = [
         ("image", "`prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet`", images::schema()),
         ("image", "`{global,local}/features.parquet`", features::schema(2048)),
         ("image", "`{global,local,fusion}/predictions.parquet`", predictions::schema()),
         ("epoch", "`{global,local,fusion}/epochs.parquet`", epochs::schema()),
-        ("image", "`attend/regions-NNNNN-of-NNNNN.parquet`", regions::schema((7, 7))),
+        ("image", "`attend/regions-NNNNN-of-NNNNN.parquet`", regions::schema([7, 7])),
         (
             "branch, finding, metric, subset and split",
             "`report/metrics.parquet`, `sweep/sweep.parquet`",
@@ -25,12 +41,16 @@ pub fn markdown() -> String {
          Made from the schemas by `just dictionary`; a test keeps it true.\n\n\
          Tables lie under `artifacts/<run>/`. They are Parquet (zstd); those of images are sorted by `image_id` and joined by it, \
          never by position. Boxes are half-open, `[x_min, x_max) x [y_min, y_max)`, x to the right, y down. \
-         File metadata has `agcnn.table`, `agcnn.schema_version`, `agcnn.stage` and `agcnn.key`; columns have `description` and `unit`. \
+         File metadata has `agcnn.table`, `agcnn.schema_version` and `agcnn.stage`; columns have `description` and `unit`. \
+         `images` and `regions` have `agcnn.facts` as well, what holds for the whole table, as JSON. \
          Lengths of `pool` and `heatmap` are those of ResNet-50 at 224 px.\n",
     );
     for (grain, files, schema) in tables {
         text +=
             &format!("\n## {}\n\n{files}: one row per {grain}. Schema version {}.\n\n", schema.table, schema.version);
+        if let Some((_, facts)) = FACTS.iter().find(|(table, _)| *table == schema.table) {
+            text += &format!("`agcnn.facts`: {facts}.\n\n");
+        }
         text += "| column | type | unit | meaning |\n|---|---|---|---|\n";
         let mut labels = 0;
         for field in &schema.fields {

@@ -1,4 +1,5 @@
-//! One row per epoch of a training: the learning curve.
+//! One row per epoch of a training: the learning curve. Timings are in the log and the manifest: two trainings of the same
+//! recipe write the same bytes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,13 +7,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, UInt32Array};
 use arrow::datatypes::DataType;
 
+use crate::Error;
 use crate::schema::{FieldExt, Schema, field};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::{Error, Stamp};
 
 const TABLE: &str = "epochs";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -27,10 +28,6 @@ pub struct Row {
     pub validation_loss: Option<f64>,
     /// Mean AUROC over the findings that validation has both classes of; `None` where there is none.
     pub validation_auroc: Option<f64>,
-    /// Duration of the training, without validation.
-    pub seconds: f64,
-    /// Training images per second.
-    pub images_per_s: f64,
     /// Whether this epoch's weights were published.
     pub best: bool,
 }
@@ -39,12 +36,12 @@ pub struct Row {
 ///
 /// # Errors
 /// The disk is full.
-pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
+pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
     let f64s =
         |value: fn(&Row) -> f64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(rows.iter().map(value))) };
     let maybe =
         |value: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<Float64Array>()) };
-    let mut sink = Sink::create(path, schema(), stamp)?;
+    let mut sink = Sink::create(path, schema(), stage, None)?;
     sink.write_with(|| {
         Ok(vec![
             Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.epoch))),
@@ -52,8 +49,6 @@ pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
             f64s(|row| row.train_loss),
             maybe(|row| row.validation_loss),
             maybe(|row| row.validation_auroc),
-            f64s(|row| row.seconds),
-            f64s(|row| row.images_per_s),
             Arc::new(rows.iter().map(|row| Some(row.best)).collect::<BooleanArray>()),
         ])
     })?;
@@ -73,8 +68,6 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
         let train_loss = batch.column::<Float64Array>("train_loss")?;
         let validation_loss = batch.nullable::<Float64Array>("validation_loss")?;
         let validation_auroc = batch.nullable::<Float64Array>("validation_auroc")?;
-        let seconds = batch.column::<Float64Array>("seconds")?;
-        let images_per_s = batch.column::<Float64Array>("images_per_s")?;
         let best = batch.column::<BooleanArray>("best")?;
         rows.extend((0..batch.len()).map(|row| Row {
             epoch: epoch.value(row),
@@ -82,8 +75,6 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
             train_loss: train_loss.value(row),
             validation_loss: validation_loss.is_valid(row).then(|| validation_loss.value(row)),
             validation_auroc: validation_auroc.is_valid(row).then(|| validation_auroc.value(row)),
-            seconds: seconds.value(row),
-            images_per_s: images_per_s.value(row),
             best: best.value(row),
         }));
     }
@@ -97,8 +88,6 @@ pub(crate) fn schema() -> Schema {
         field("train_loss", DataType::Float64, "mean loss over the training images during the epoch").unit("nats"),
         field("validation_loss", DataType::Float64, "mean loss over the validation images").unit("nats").nullable(),
         field("validation_auroc", DataType::Float64, "mean over the findings; null where undefined").nullable(),
-        field("seconds", DataType::Float64, "duration of the training, without validation").unit("s"),
-        field("images_per_s", DataType::Float64, "training speed").unit("images/s"),
         field("best", DataType::Boolean, "whether this epoch's weights were published"),
     ];
     Schema { table: TABLE, version: VERSION, fields }

@@ -1,4 +1,7 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
 
 /// Why a table could not be written or read. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +16,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the Parquet library says.
-        source: parquet::errors::ParquetError,
+        source: ParquetError,
     },
     /// A Parquet file, but not the table that was asked for.
     #[error("{}: expected table `{expected}`, got {got}", path.display())]
@@ -51,6 +54,36 @@ pub enum Error {
         /// The type in the file.
         got: String,
     },
+    /// Facts of a table that are absent, or not those that this program knows.
+    #[error("{}: metadata `agcnn.facts` of table `{table}`: expected its facts as JSON, got {got}", path.display())]
+    Facts {
+        /// The file.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// What is there, and the field that is wrong.
+        got: String,
+    },
+    /// Two files of one table with different facts.
+    #[error("{}: facts of table `{table}`: expected {expected} as in {}, got {got}", path.display(), other.display())]
+    FactsDiffer {
+        /// The file.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// Its facts.
+        got: String,
+        /// The table's first file.
+        other: PathBuf,
+        /// The facts of that.
+        expected: String,
+    },
+    /// Facts of a table without files.
+    #[error("table `{table}`: no files")]
+    NoFiles {
+        /// The table.
+        table: &'static str,
+    },
     /// A value that cannot be.
     #[error("{}: row {row}, column `{column}` of table `{table}`: expected {expected}, got {got}", path.display())]
     Value {
@@ -70,7 +103,33 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn parquet(path: &Path, source: impl Into<parquet::errors::ParquetError>) -> Self {
+    /// Whose fault it is: a file is missing or holds bad data, or the machine refused.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io(error) if error.kind() == ErrorKind::NotFound => ErrorKind::NotFound,
+            Error::NoFiles { .. } => ErrorKind::NotFound,
+            Error::Io(_) => ErrorKind::Other,
+            // A full disk, for instance; a damaged page has no number of the operating system's.
+            Error::Parquet { source: ParquetError::External(error), .. }
+                if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some()) =>
+            {
+                ErrorKind::Other
+            }
+            _ => ErrorKind::InvalidData,
+        }
+    }
+
+    /// What helps.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Version { .. } | Error::Facts { .. } => {
+                Some("another version of the program wrote the file; run the stage that makes it again".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn parquet(path: &Path, source: impl Into<ParquetError>) -> Self {
         Error::Parquet { path: path.to_owned(), source: source.into() }
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use arrow::array::StringArray;
 
+use crate::Error;
 use crate::columns::{f32_lists, finite, read_f32_lists, text};
-use crate::schema::{FieldExt, Schema, f32_list, field, key_fields};
+use crate::schema::{FieldExt, Schema, f32_list, field, image_id_field};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::{Error, Stamp};
 
 const TABLE: &str = "features";
 const VERSION: u32 = 1;
@@ -35,16 +35,14 @@ impl Features {
 ///
 /// # Errors
 /// `pool` is not N x K; a number is not finite; ids are not sorted and unique; the disk is full.
-pub fn write(path: &Path, features: &Features, stamp: &Stamp) -> Result<(), Error> {
+pub fn write(path: &Path, features: &Features, stage: &str) -> Result<(), Error> {
     let Features { image_ids, dim, pool } = features;
-    let mut sink = Sink::create(path, schema(*dim), stamp)?;
+    let mut sink = Sink::create(path, schema(*dim), stage, None)?;
     if *dim == 0 || pool.len() != image_ids.len() * dim {
         let expected = format!("{} images x {dim} features (at least 1)", image_ids.len());
         return Err(sink.value("pool", 0, &expected, &format!("{} values", pool.len())));
     }
-    for (row, image_id) in image_ids.iter().enumerate() {
-        sink.next_id(row, image_id)?;
-    }
+    sink.all_ids(image_ids.iter().map(String::as_str))?;
     finite(pool).map_err(|(index, value)| sink.value("pool", index / dim, "finite numbers", &value.to_string()))?;
     // 4096 rows x 2048 features are 32 MiB a row group.
     for (ids, pool) in image_ids.chunks(4096).zip(pool.chunks(4096 * dim)) {
@@ -71,10 +69,9 @@ pub fn read(path: &Path) -> Result<Features, Error> {
 }
 
 pub(crate) fn schema(dim: usize) -> Schema {
-    let [image_id, ..] = key_fields();
     let pool = field("pool", f32_list(dim), "the last map after global pooling, one value per channel")
         .with("shape", &format!("[{dim}]"))
         .with("dims", "channel")
         .with("layer", "pool");
-    Schema { table: TABLE, version: VERSION, fields: vec![image_id, pool] }
+    Schema { table: TABLE, version: VERSION, fields: vec![image_id_field(), pool] }
 }

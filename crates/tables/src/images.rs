@@ -1,28 +1,36 @@
-//! One row per image: whose it is, what it shows, and the picture itself.
+//! One row per image: whose it is, what it shows, and the image itself.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float32Array, ListArray, StringArray, StructArray, UInt16Array, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
-use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, Sex, Split, View};
+use cxr::{BBox, Finding, FindingBox, ImageKey, ImageRecord, Labels, Sex, Split, SplitKind, ViewPosition};
+use serde::{Deserialize, Serialize};
 
-use crate::columns::{Pictures, f32_column, labels, pictures, read_labels, read_split, text};
-use crate::schema::{FieldExt, Schema, field, key_fields, label_fields, picture_type};
-use crate::sink::Sink;
-use crate::source::{Batch, Source, split_rows};
-use crate::{Error, Stamp};
+use crate::Error;
+use crate::columns::{Images, f32_column, images, keys, read_keys, text};
+use crate::schema::{FieldExt, Schema, field, image_type, key_fields};
+use crate::shards::{self, Wrong};
+use crate::source::Batch;
 
-const TABLE: &str = "images";
-const VERSION: u32 = 1;
-
-/// A row group ends at this many rows or bytes of pictures: a reader holds one at most.
-pub(crate) const ROWS_PER_GROUP: usize = 512;
-pub(crate) const BYTES_PER_GROUP: usize = 64 << 20;
-/// Rows handed on at a time when pictures are read.
-pub(crate) const ROWS_PER_BATCH: usize = 64;
+/// What holds for all images; other stages learn it here and not from prep's configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Side of the stored images, px.
+    pub size_px: u32,
+    /// Factor on every grey value's distance from the image's mean that prep applied; 1 is none.
+    pub contrast: f32,
+    /// How the images were divided.
+    pub split: SplitKind,
+    /// File name of the label table.
+    pub label_table: String,
+    /// Whether the images are the phantom's.
+    pub synthetic: bool,
+}
 
 /// One image.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,70 +39,58 @@ pub struct Row {
     pub record: ImageRecord,
     /// What the image may be used for.
     pub split: Split,
-    /// The picture: bytes of an 8-bit grey PNG of `height_px` x `width_px`. Empty from [`read_meta`].
+    /// Bytes of an 8-bit grey PNG of `height_px` x `width_px`. Empty from [`read_meta`].
     pub png: Vec<u8>,
     /// The original file, relative to `prep.root`, e.g. `images_001/images/00000001_000.png`.
     pub path: String,
-    /// Width of the stored picture, pixels.
+    /// BLAKE3 of the original file, 64 hexadecimal digits.
+    pub source_blake3: String,
+    /// Width of the stored image, px.
     pub width_px: u32,
-    /// Height of the stored picture, pixels.
+    /// Height of the stored image, px.
     pub height_px: u32,
-    /// Width of the original file, pixels.
+    /// Width of the original file, px.
     pub source_width_px: u32,
-    /// Height of the original file, pixels.
+    /// Height of the original file, px.
     pub source_height_px: u32,
-    /// Boxes drawn around findings, in the frame of the stored picture.
+    /// Boxes drawn around findings, in the frame of the stored image.
     pub boxes: Vec<FindingBox>,
 }
 
-/// Writes one file, sorted by `image_id`.
-pub struct Writer {
-    sink: Sink,
-    rows: Vec<Row>,
-    bytes: usize,
+impl Row {
+    /// The columns that every table of images begins with.
+    pub fn key(&self) -> ImageKey {
+        let ImageRecord { ref image_id, patient_id, labels, .. } = self.record;
+        ImageKey { image_id: image_id.clone(), patient_id, split: self.split, labels }
+    }
 }
 
-impl Writer {
-    /// Creates `<split>-<shard>-of-<shards>.parquet` in `dir`; shards count from 0.
-    ///
-    /// # Errors
-    /// The file cannot be created.
-    pub fn create(dir: &Path, split: Split, shard: usize, shards: usize, stamp: &Stamp) -> Result<Self, Error> {
-        let path = dir.join(format!("{split}-{shard:05}-of-{shards:05}.parquet"));
-        Ok(Writer { sink: Sink::create(&path, schema(), stamp)?, rows: Vec::new(), bytes: 0 })
-    }
+/// Writes the images of a split, sorted by `image_id`, into `<split>-NNNNN-of-NNNNN.parquet`.
+pub type Writer = shards::Shards<Row>;
 
-    /// Appends a row; rows are kept until a row group is full.
-    ///
-    /// # Errors
-    /// `image_id` does not come after the one before; the disk is full.
-    pub fn write(&mut self, row: &Row) -> Result<(), Error> {
-        self.sink.next_id(self.rows.len(), &row.record.image_id)?;
-        self.bytes += row.png.len();
-        self.rows.push(row.clone());
-        if self.rows.len() >= ROWS_PER_GROUP || self.bytes >= BYTES_PER_GROUP {
-            self.flush()?;
-        }
-        Ok(())
-    }
+/// Reads all rows with their images, file by file; at most one row group is in memory.
+///
+/// # Errors
+/// What `each` returns; a file that is no `images` table, that has other [`Facts`] than the first, or that has a value
+/// that cannot be.
+pub fn read<E: From<Error>>(files: &[PathBuf], each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
+    shards::read(files, each)
+}
 
-    /// Completes and syncs the file; returns the number of rows.
-    ///
-    /// # Errors
-    /// The disk is full.
-    pub fn finish(mut self) -> Result<u64, Error> {
-        self.flush()?;
-        self.sink.finish()
-    }
+/// Reads all rows without their images, whose bytes are not even read from disk.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_meta(files: &[PathBuf]) -> Result<Vec<Row>, Error> {
+    shards::read_meta(files)
+}
 
-    fn flush(&mut self) -> Result<(), Error> {
-        if !self.rows.is_empty() {
-            self.sink.write_with(|| columns(&self.rows))?;
-        }
-        self.rows.clear();
-        self.bytes = 0;
-        Ok(())
-    }
+/// What holds for all images, from the files' footers.
+///
+/// # Errors
+/// No files; a file that is no `images` table, lacks a fact, has an unknown one, or has others than the first file.
+pub fn facts(files: &[PathBuf]) -> Result<Facts, Error> {
+    shards::facts::<Row>(files)
 }
 
 /// The number of rows of each split, in the order of [`Split::ALL`].
@@ -102,56 +98,61 @@ impl Writer {
 /// # Errors
 /// A file that is no such table.
 pub fn rows(files: &[PathBuf]) -> Result<[usize; 3], Error> {
-    split_rows(files, TABLE, VERSION)
+    shards::split_rows::<Row>(files)
 }
 
-/// Reads all rows with their pictures, file by file; at most one row group is in memory.
-///
-/// # Errors
-/// What `each` returns; a file that is no `images` table or has a value that cannot be.
-pub fn read<E: From<Error>>(files: &[PathBuf], mut each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
-    for path in files {
-        read_file(path, ROWS_PER_BATCH, None, &mut each)?;
+impl shards::Row for Row {
+    type Facts = Facts;
+
+    const TABLE: &'static str = "images";
+    const VERSION: u32 = 2;
+    const IMAGE: &'static str = "image";
+
+    fn image_id(&self) -> &str {
+        &self.record.image_id
     }
-    Ok(())
-}
 
-/// Reads all rows without their pictures, whose bytes are not even read from disk.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_meta(files: &[PathBuf]) -> Result<Vec<Row>, Error> {
-    let mut rows = Vec::new();
-    for path in files {
-        read_file(path, 8192, Some("image.bytes"), &mut |row| -> Result<(), Error> {
-            rows.push(row);
-            Ok(())
-        })?;
+    fn image_bytes(&self) -> usize {
+        self.png.len()
     }
-    Ok(rows)
-}
 
-fn read_file<E: From<Error>>(
-    path: &Path,
-    rows: usize,
-    without: Option<&str>,
-    each: &mut impl FnMut(Row) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut batches = Source::open(path, TABLE, VERSION)?.batches(&schema(), rows, without)?;
-    while let Some(batch) = batches.next_images()? {
-        for row in read_batch(&batch)? {
-            each(row)?;
+    fn check_facts(facts: &Facts) -> Result<(), String> {
+        let size = facts.size_px;
+        if size > 0 { Ok(()) } else { Err(format!("`size_px` = {size}, expected at least 1")) }
+    }
+
+    /// Boxes lie inside the image to the last bit: prep clips NIH's, whose edges may be a pixel outside.
+    fn check(&self, facts: &Facts) -> Result<(), Wrong> {
+        let size = facts.size_px;
+        for (column, px) in [("width_px", self.width_px), ("height_px", self.height_px)] {
+            Wrong::unless(px == size, column, format!("{size} px, as the table's facts say"), px)?;
         }
+        let hash = &self.source_blake3;
+        let is_hash = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        Wrong::unless(is_hash, "source_blake3", "64 hexadecimal digits", format!("{hash:?}"))?;
+        for FindingBox { bbox, .. } in &self.boxes {
+            let inside = bbox.is_inside(size as f32, size as f32);
+            Wrong::unless(inside, "boxes", format!("a box inside {size} x {size} px"), format!("{bbox:?}"))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn schema(_: &Facts) -> Schema {
+        schema()
+    }
+
+    fn columns(rows: &[Row], _: &Facts) -> Result<Vec<ArrayRef>, ArrowError> {
+        columns(rows)
+    }
+
+    fn from_batch(batch: &Batch, _: &Facts) -> Result<Vec<Row>, Error> {
+        read_batch(batch)
+    }
 }
 
 pub(crate) fn schema() -> Schema {
-    let [image_id, patient_id, split] = key_fields();
-    let mut fields = vec![
-        image_id,
-        patient_id,
-        split,
+    let mut fields = key_fields();
+    fields.extend([
         field("follow_up", DataType::UInt32, "NIH's Follow-up #"),
         field("age_years", DataType::UInt16, "the patient's age; null where the source is impossible")
             .unit("years")
@@ -159,18 +160,16 @@ pub(crate) fn schema() -> Schema {
         field("sex", DataType::Utf8, "F or M; null where not recorded").nullable(),
         field("view", DataType::Utf8, "view position, AP or PA; null where not recorded").nullable(),
         field("findings", DataType::List(item(DataType::Utf8)), "NIH's names of the findings; empty for No Finding"),
-    ];
-    fields.extend(label_fields());
-    fields.extend([
-        field("image", picture_type(), "8-bit grey PNG, and the original file relative to prep.root").nullable(),
-        field("width_px", DataType::UInt32, "width of the stored picture").unit("px"),
-        field("height_px", DataType::UInt32, "height of the stored picture").unit("px"),
+        field("image", image_type(), "8-bit grey PNG, and the original file relative to prep.root").nullable(),
+        field("width_px", DataType::UInt32, "width of the stored image").unit("px"),
+        field("height_px", DataType::UInt32, "height of the stored image").unit("px"),
         field("source_width_px", DataType::UInt32, "width of the original file").unit("px"),
         field("source_height_px", DataType::UInt32, "height of the original file").unit("px"),
-        field("boxes", DataType::List(item(box_type())), "boxes around findings, half-open, in the stored frame")
+        field("source_blake3", DataType::Utf8, "BLAKE3 of the original file, 64 hexadecimal digits"),
+        field("boxes", DataType::List(item(box_type())), "boxes around findings, half-open, inside the stored image")
             .unit("px"),
     ]);
-    Schema { table: TABLE, version: VERSION, fields }
+    Schema { table: <Row as shards::Row>::TABLE, version: <Row as shards::Row>::VERSION, fields }
 }
 
 fn item(data_type: DataType) -> Arc<Field> {
@@ -190,23 +189,19 @@ fn box_type() -> DataType {
 
 fn columns(rows: &[Row]) -> Result<Vec<ArrayRef>, ArrowError> {
     let u32s = |value: fn(&Row) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(value))) };
-    let mut columns = vec![
-        text(rows.iter().map(|row| row.record.image_id.as_str())),
-        u32s(|row| row.record.patient_id),
-        text(rows.iter().map(|row| row.split.name())),
+    let mut columns = keys(&rows.iter().map(Row::key).collect::<Vec<_>>());
+    columns.extend([
         u32s(|row| row.record.follow_up),
         Arc::new(rows.iter().map(|row| row.record.age_years).collect::<UInt16Array>()),
         Arc::new(rows.iter().map(|row| row.record.sex.map(Sex::name)).collect::<StringArray>()),
-        Arc::new(rows.iter().map(|row| row.record.view.map(View::name)).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|row| row.record.view_position.map(ViewPosition::name)).collect::<StringArray>()),
         finding_lists(rows)?,
-    ];
-    columns.extend(labels(rows.iter().map(|row| row.record.labels)));
-    columns.extend([
-        pictures(rows.iter().map(|row| (row.png.as_slice(), row.path.as_str())))?,
+        images(rows.iter().map(|row| (row.png.as_slice(), row.path.as_str())))?,
         u32s(|row| row.width_px),
         u32s(|row| row.height_px),
         u32s(|row| row.source_width_px),
         u32s(|row| row.source_height_px),
+        text(rows.iter().map(|row| row.source_blake3.as_str())),
         box_lists(rows)?,
     ]);
     Ok(columns)
@@ -233,72 +228,48 @@ fn box_lists(rows: &[Row]) -> Result<ArrayRef, ArrowError> {
 }
 
 fn read_batch(batch: &Batch) -> Result<Vec<Row>, Error> {
-    let image_id = batch.column::<StringArray>("image_id")?;
-    let patient_id = batch.column::<UInt32Array>("patient_id")?;
-    let split = batch.column::<StringArray>("split")?;
     let follow_up = batch.column::<UInt32Array>("follow_up")?;
     let age_years = batch.nullable::<UInt16Array>("age_years")?;
     let sex = batch.nullable::<StringArray>("sex")?;
     let view = batch.nullable::<StringArray>("view")?;
     let findings = batch.column::<ListArray>("findings")?;
-    let labels = read_labels(batch)?;
-    let image = Pictures::of(batch, "image")?;
+    let image = Images::of(batch, "image")?;
     let width_px = batch.column::<UInt32Array>("width_px")?;
     let height_px = batch.column::<UInt32Array>("height_px")?;
     let source_width_px = batch.column::<UInt32Array>("source_width_px")?;
     let source_height_px = batch.column::<UInt32Array>("source_height_px")?;
+    let source_blake3 = batch.column::<StringArray>("source_blake3")?;
     let boxes = batch.column::<ListArray>("boxes")?;
 
-    (0..batch.len())
-        .map(|row| {
-            let listed = read_findings(batch, findings, row)?;
-            if listed != labels[row] {
-                return Err(batch.value(
-                    "findings",
-                    row,
-                    &format!("{} as in label_*", labels[row]),
-                    &listed.to_string(),
-                ));
-            }
-            Ok(Row {
-                record: ImageRecord {
-                    image_id: image_id.value(row).to_owned(),
-                    patient_id: patient_id.value(row),
-                    follow_up: follow_up.value(row),
-                    age_years: age_years.is_valid(row).then(|| age_years.value(row)),
-                    sex: one_of(batch, "sex", sex, row, &[Sex::Female, Sex::Male], Sex::name)?,
-                    view: one_of(batch, "view", view, row, &[View::Ap, View::Pa], View::name)?,
-                    labels: labels[row],
-                },
-                split: read_split(batch, split, row)?,
-                png: image.bytes(row),
-                path: image.path(row),
-                width_px: width_px.value(row),
-                height_px: height_px.value(row),
-                source_width_px: source_width_px.value(row),
-                source_height_px: source_height_px.value(row),
-                boxes: read_boxes(batch, boxes, row)?,
-            })
+    let row = |(row, key): (usize, ImageKey)| {
+        let ImageKey { image_id, patient_id, split, labels } = key;
+        let listed = read_findings(batch, findings, row)?;
+        if listed != labels {
+            return Err(batch.value("findings", row, &format!("{labels} as in label_*"), &listed.to_string()));
+        }
+        let record = ImageRecord {
+            image_id,
+            patient_id,
+            follow_up: follow_up.value(row),
+            age_years: age_years.is_valid(row).then(|| age_years.value(row)),
+            sex: batch.parse_nullable("sex", row, sex, "F or M")?,
+            view_position: batch.parse_nullable("view", row, view, "AP or PA")?,
+            labels,
+        };
+        Ok(Row {
+            record,
+            split,
+            png: image.bytes(row),
+            path: image.path(row),
+            source_blake3: source_blake3.value(row).to_owned(),
+            width_px: width_px.value(row),
+            height_px: height_px.value(row),
+            source_width_px: source_width_px.value(row),
+            source_height_px: source_height_px.value(row),
+            boxes: read_boxes(batch, boxes, row)?,
         })
-        .collect()
-}
-
-fn one_of<T: Copy>(
-    batch: &Batch,
-    column: &str,
-    values: &StringArray,
-    row: usize,
-    allowed: &[T],
-    name: fn(T) -> &'static str,
-) -> Result<Option<T>, Error> {
-    if values.is_null(row) {
-        return Ok(None);
-    }
-    let found = allowed.iter().copied().find(|&value| name(value) == values.value(row));
-    found.map(Some).ok_or_else(|| {
-        let expected: Vec<&str> = allowed.iter().map(|&value| name(value)).collect();
-        batch.value(column, row, &expected.join(" or "), &format!("{:?}", values.value(row)))
-    })
+    };
+    read_keys(batch)?.into_iter().enumerate().map(row).collect()
 }
 
 const A_FINDING: &str = "one of the 14 findings in NIH's spelling";
@@ -323,7 +294,7 @@ fn read_boxes(batch: &Batch, lists: &ListArray, row: usize) -> Result<Vec<Findin
             let [x_min, y_min, x_max, y_max] = [0, 1, 2, 3].map(|edge| edges[edge].value(index));
             Ok(FindingBox {
                 finding: batch.parse("boxes.finding", row, findings.value(index), A_FINDING)?,
-                bbox: BBox::new(x_min, y_min, x_max, y_max),
+                bbox: batch.valid_box("boxes", row, BBox::new(x_min, y_min, x_max, y_max))?,
             })
         })
         .collect()

@@ -9,23 +9,23 @@
 //! | [`regions`] | image | `attend/regions-NNNNN-of-NNNNN.parquet` |
 //! | [`metrics`] | branch, finding, metric, subset, split | `report/metrics.parquet` |
 //!
-//! Every file is Parquet (zstd), carries `agcnn.table`, `agcnn.schema_version`, `agcnn.stage` and `agcnn.key` in its
-//! metadata, and a description (and unit) on every column. Tables of images are sorted by `image_id`, without
-//! duplicates; they are joined by it, never by position. Pictures are PNG bytes in a `struct<bytes, path>` with the
-//! feature metadata of Hugging Face, so that `datasets.load_dataset("parquet", ...)` shows them.
+//! Every file is Parquet (zstd), carries `agcnn.table`, `agcnn.schema_version` and `agcnn.stage` in its metadata, and a
+//! description (and unit) on every column; its bytes depend on its content only. Tables of images are sorted by
+//! `image_id`, without duplicates; they are joined by it, never by position. Images are PNG bytes in a
+//! `struct<bytes, path>` with the feature metadata of Hugging Face, so that `datasets.load_dataset("parquet", ...)` shows
+//! them. What holds for a whole table of `images` or `regions` is its `Facts`: JSON in the metadata `agcnn.facts`.
 //!
 //! Writers write to the path they are given and sync it at the end; the caller publishes. Readers trust nothing:
-//! table, version, column types, nulls, order, labels and shapes are checked, and an [`Error`] names the file, the
-//! column, and what was expected.
+//! table, version, facts, column types, nulls, order, labels, shapes and ranges are checked, the latter by the same code
+//! in writers, and an [`Error`] names the file, the column, and what was expected.
 //!
 //! ```
-//! use tables::{Stamp, epochs};
+//! use tables::epochs;
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("epochs.parquet");
-//! let stamp = Stamp { stage: "global".into(), key: "0123abcd".into() };
-//! let row = epochs::Row { epoch: 1, lr: 0.01, train_loss: 0.2, seconds: 3.0, images_per_s: 40.0, best: true, ..Default::default() };
-//! epochs::write(&path, &[row], &stamp)?;
+//! let row = epochs::Row { epoch: 1, lr: 0.01, train_loss: 0.2, best: true, ..Default::default() };
+//! epochs::write(&path, &[row], "global")?;
 //! assert_eq!(epochs::read(&path)?[0].lr, 0.01);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -41,6 +41,7 @@ pub mod regions;
 mod columns;
 mod error;
 mod schema;
+mod shards;
 mod sink;
 mod source;
 
@@ -48,12 +49,4 @@ mod source;
 mod tests;
 
 pub use error::Error;
-
-/// Who made a file; stored in its metadata, so that a copied file still says where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
-    /// The stage, e.g. `global`.
-    pub stage: String,
-    /// The stage's key: a hash of its configuration and inputs.
-    pub key: String,
-}
+pub use shards::{Shard, Shards};

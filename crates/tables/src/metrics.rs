@@ -9,10 +9,10 @@ use arrow::datatypes::DataType;
 use cxr::metrics::{Cell, UnknownName};
 
 use crate::columns::{read_split, text};
-use crate::schema::{FieldExt, Schema, field, key_fields};
+use crate::schema::{FieldExt, Schema, field, split_field};
 use crate::sink::Sink;
 use crate::source::{Batch, Source};
-use crate::{Error, Stamp};
+use crate::Error;
 
 const TABLE: &str = "metrics";
 
@@ -45,7 +45,7 @@ pub struct Row {
 ///
 /// # Errors
 /// The disk is full.
-pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
+pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
     let names = |name: fn(&Cell) -> String| -> ArrayRef {
         Arc::new(rows.iter().map(|row| Some(name(&row.cell))).collect::<StringArray>())
     };
@@ -53,7 +53,7 @@ pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
         |value: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(value).collect::<Float64Array>()) };
     let count =
         |value: fn(&Row) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(rows.iter().map(value))) };
-    let mut sink = Sink::create(path, schema(), stamp)?;
+    let mut sink = Sink::create(path, schema(), stage, None)?;
     sink.write_with(|| {
         Ok(vec![
             text(rows.iter().map(|row| row.cell.series.name())),
@@ -121,13 +121,12 @@ fn name<T: FromStr<Err = UnknownName>>(batch: &Batch, column: &str, row: usize) 
 }
 
 pub(crate) fn schema() -> Schema {
-    let [_, _, split] = key_fields();
     let fields = vec![
         field("branch", DataType::Utf8, "global, local, fusion, a difference such as fusion-global, or attend (boxes)"),
         field("finding", DataType::Utf8, "snake_case; mean is over the 14 findings, all is one number for all of them"),
         field("metric", DataType::Utf8, "auroc, average_precision, ...; docs/reading-the-numbers.md explains each"),
         field("subset", DataType::Utf8, "all, or the part of the images measured on: sex=F, age=40-59, view=AP, ..."),
-        split,
+        split_field(),
         field("value", DataType::Float64, "the number; null where undefined").nullable(),
         field("ci_low", DataType::Float64, "lower end of the interval (report.confidence, by patient)").nullable(),
         field("ci_high", DataType::Float64, "upper end of the interval").nullable(),

@@ -1,17 +1,16 @@
 //! One row per image: what a branch says about each of the 15 outputs, beside the labels.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{Float32Array, StringArray, UInt32Array};
+use arrow::array::Float32Array;
 use arrow::datatypes::DataType;
-use cxr::{Labels, OUTPUTS, Split, output_names};
+use cxr::{ImageKey, OUTPUTS, output_names};
 
-use crate::columns::{f32_column, finite, labels, read_labels, read_split, text};
-use crate::schema::{Schema, field, key_fields, label_fields};
+use crate::Error;
+use crate::columns::{f32_column, finite, keys, read_keys};
+use crate::schema::{Schema, field, key_fields};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::{Error, Stamp};
 
 const TABLE: &str = "predictions";
 const VERSION: u32 = 1;
@@ -19,14 +18,8 @@ const VERSION: u32 = 1;
 /// One image's scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The key.
-    pub image_id: String,
-    /// NIH's Patient ID: intervals are drawn by patient.
-    pub patient_id: u32,
-    /// What the image may be used for.
-    pub split: Split,
-    /// The truth, as reported.
-    pub labels: Labels,
+    /// Whose image it is, and what it shows.
+    pub key: ImageKey,
     /// Scores before the sigmoid, in output order. The file has the probabilities too.
     pub logits: [f32; OUTPUTS],
 }
@@ -35,21 +28,16 @@ pub struct Row {
 ///
 /// # Errors
 /// A logit is not finite; ids are not sorted and unique; the disk is full.
-pub fn write(path: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), Error> {
-    let mut sink = Sink::create(path, schema(), stamp)?;
+pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
+    let mut sink = Sink::create(path, schema(), stage, None)?;
+    sink.all_ids(rows.iter().map(|row| row.key.image_id.as_str()))?;
     for (index, row) in rows.iter().enumerate() {
-        sink.next_id(index, &row.image_id)?;
         finite(&row.logits).map_err(|(output, value)| {
             sink.value(&format!("logit_{}", output_names()[output]), index, "a finite number", &value.to_string())
         })?;
     }
     sink.write_with(|| {
-        let mut columns = vec![
-            text(rows.iter().map(|row| row.image_id.as_str())),
-            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.patient_id))),
-            text(rows.iter().map(|row| row.split.name())),
-        ];
-        columns.extend(labels(rows.iter().map(|row| row.labels)));
+        let mut columns = keys(&rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>());
         columns.extend((0..OUTPUTS).map(|output| f32_column(rows.iter().map(|row| row.logits[output]))));
         columns.extend((0..OUTPUTS).map(|output| f32_column(rows.iter().map(|row| sigmoid(row.logits[output])))));
         Ok(columns)
@@ -65,10 +53,6 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     let mut batches = Source::open(path, TABLE, VERSION)?.batches(&schema(), 8192, None)?;
     while let Some(batch) = batches.next_images()? {
-        let image_id = batch.column::<StringArray>("image_id")?;
-        let patient_id = batch.column::<UInt32Array>("patient_id")?;
-        let split = batch.column::<StringArray>("split")?;
-        let labels = read_labels(&batch)?;
         let mut logits = vec![[0.0; OUTPUTS]; batch.len()];
         for (output, name) in output_names().into_iter().enumerate() {
             let name = format!("logit_{name}");
@@ -78,15 +62,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
                 logits[output] = value;
             }
         }
-        for row in 0..batch.len() {
-            rows.push(Row {
-                image_id: image_id.value(row).to_owned(),
-                patient_id: patient_id.value(row),
-                split: read_split(&batch, split, row)?,
-                labels: labels[row],
-                logits: logits[row],
-            });
-        }
+        rows.extend(read_keys(&batch)?.into_iter().zip(logits).map(|(key, logits)| Row { key, logits }));
     }
     Ok(rows)
 }
@@ -100,7 +76,6 @@ pub(crate) fn schema() -> Schema {
         field(&format!("{prefix}_{name}"), DataType::Float32, &format!("{what} of {name}"))
     };
     let fields = (key_fields().into_iter())
-        .chain(label_fields())
         .chain(output_names().map(|name| score("logit", "score before the sigmoid", name)))
         .chain(output_names().map(|name| score("prob", "predicted probability (not calibrated)", name)))
         .collect();

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use cxr::output_names;
 
 /// A table: its name, the version of its schema, its columns.
-pub(crate) struct Schema {
+pub struct Schema {
     pub(crate) table: &'static str,
     pub(crate) version: u32,
     pub(crate) fields: Vec<Field>,
@@ -51,37 +51,39 @@ pub(crate) fn f32_item() -> FieldRef {
     Arc::new(Field::new("item", DataType::Float32, false))
 }
 
-/// `struct<bytes, path>`, Hugging Face's picture: all nullable, for `datasets` compares the type exactly.
-pub(crate) fn picture_type() -> DataType {
-    DataType::Struct(picture_fields())
+/// `struct<bytes, path>`, Hugging Face's image: all nullable, for `datasets` compares the type exactly.
+pub(crate) fn image_type() -> DataType {
+    DataType::Struct(image_fields())
 }
 
-pub(crate) fn picture_fields() -> Fields {
+pub(crate) fn image_fields() -> Fields {
     Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 }
 
-pub(crate) fn is_picture(data_type: &DataType) -> bool {
-    *data_type == picture_type()
+pub(crate) fn is_image(data_type: &DataType) -> bool {
+    *data_type == image_type()
 }
 
-/// The key columns of every table of images.
-pub(crate) fn key_fields() -> [Field; 3] {
-    [
-        field("image_id", DataType::Utf8, "NIH's Image Index; the key, sorted, unique"),
-        field("patient_id", DataType::UInt32, "NIH's Patient ID"),
-        field("split", DataType::Utf8, "what the image may be used for: train, validation or test"),
-    ]
+pub(crate) fn image_id_field() -> Field {
+    field("image_id", DataType::Utf8, "NIH's Image Index; the key, sorted, unique")
 }
 
-/// `label_<finding>` for the 14 findings and `no_finding`.
-pub(crate) fn label_fields() -> impl Iterator<Item = Field> {
-    output_names().into_iter().map(|name| {
+pub(crate) fn split_field() -> Field {
+    field("split", DataType::Utf8, "what the image may be used for: train, validation or test")
+}
+
+/// The columns of a [`cxr::ImageKey`]: `image_id`, `patient_id`, `split`, and `label_<finding>` for the 14 findings and
+/// `no_finding`.
+pub(crate) fn key_fields() -> Vec<Field> {
+    let labels = output_names().into_iter().map(|name| {
         let description = match name {
             "no_finding" => "whether none of the 14 findings is reported".to_owned(),
             finding => format!("whether {finding} is reported"),
         };
         field(&format!("label_{name}"), DataType::Boolean, &description)
-    })
+    });
+    let patient_id = field("patient_id", DataType::UInt32, "NIH's Patient ID");
+    [image_id_field(), patient_id, split_field()].into_iter().chain(labels).collect()
 }
 
 /// A schema as text, one line per column, for snapshots and messages.

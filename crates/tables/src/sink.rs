@@ -1,4 +1,4 @@
-//! The one writer under all tables.
+//! The writer under all tables.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,14 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
-use crate::schema::{Schema, is_picture};
-use crate::{Error, Stamp};
+use crate::Error;
+use crate::schema::{Schema, is_image};
 
-/// Rows per write inside the Parquet library, between which it checks the size of a page: few, for pictures are large.
+/// Rows per write inside the Parquet library, between which it checks the size of a page: few, for images are large.
 const ROWS_PER_PAGE_CHECK: usize = 64;
+
+/// Metadata key of what holds for a whole table.
+pub(crate) const FACTS: &str = "agcnn.facts";
 
 /// A table being written: one row group per [`Sink::write_with`].
 pub(crate) struct Sink {
@@ -28,20 +31,20 @@ pub(crate) struct Sink {
     schema: SchemaRef,
     writer: ArrowWriter<File>,
     rows: u64,
-    last_id: Option<String>,
 }
 
 impl Sink {
-    pub(crate) fn create(path: &Path, schema: Schema, stamp: &Stamp) -> Result<Self, Error> {
+    /// Creates the file; `facts` are JSON about the whole table.
+    pub(crate) fn create(path: &Path, schema: Schema, stage: &str, facts: Option<String>) -> Result<Self, Error> {
         let table = schema.table;
-        let metadata = metadata(&schema, stamp);
+        let metadata = metadata(&schema, stage, facts);
         let properties = properties(&schema, &metadata);
         // Twice, as pyarrow does it: pyarrow and `datasets` read the schema's, DuckDB and parquet tools the file's.
         let schema = arrow::datatypes::Schema::new(schema.fields).with_metadata(metadata);
         let schema = Arc::new(schema);
         let writer = ArrowWriter::try_new(File::create(path)?, schema.clone(), Some(properties))
             .map_err(|error| Error::parquet(path, error))?;
-        Ok(Sink { path: path.to_owned(), table, schema, writer, rows: 0, last_id: None })
+        Ok(Sink { path: path.to_owned(), table, schema, writer, rows: 0 })
     }
 
     /// Appends rows, given by column in the schema's order, as one row group.
@@ -55,21 +58,27 @@ impl Sink {
         self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(|error| Error::parquet(&self.path, error))
     }
 
-    /// Checks that keys ascend: call it with every row's `image_id`, before writing.
-    pub(crate) fn next_id(&mut self, row: usize, image_id: &str) -> Result<(), Error> {
-        ascending(self.last_id.as_deref(), image_id)
-            .map_err(|(expected, got)| self.value("image_id", self.rows as usize + row, &expected, &got))?;
-        self.last_id = Some(image_id.to_owned());
+    /// Checks that the key of a row, counted from those written, comes after `last`.
+    pub(crate) fn next_id(&self, row: usize, last: Option<&str>, image_id: &str) -> Result<(), Error> {
+        ascending(last, image_id).map_err(|(expected, got)| self.value("image_id", row, &expected, &got))
+    }
+
+    /// As [`Sink::next_id`], for all rows of a table.
+    pub(crate) fn all_ids<'a>(&self, mut image_ids: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+        let mut last = image_ids.next();
+        for (row, image_id) in (1..).zip(image_ids) {
+            self.next_id(row, last.replace(image_id), image_id)?;
+        }
         Ok(())
     }
 
-    /// The error of a row that must not be written.
+    /// The error of a row that must not be written; `row` counts from those written.
     pub(crate) fn value(&self, column: &str, row: usize, expected: &str, got: &str) -> Error {
         Error::Value {
             path: self.path.clone(),
             table: self.table,
             column: column.into(),
-            row,
+            row: self.rows as usize + row,
             expected: expected.into(),
             got: got.into(),
         }
@@ -91,7 +100,7 @@ pub(crate) fn ascending(last: Option<&str>, next: &str) -> Result<(), (String, S
     }
 }
 
-/// zstd, except for pictures (PNG does not shrink); f32 as byte streams, which zstd shrinks best.
+/// zstd, except for images (PNG does not shrink); f32 as byte streams, which zstd shrinks best.
 fn properties(schema: &Schema, metadata: &BTreeMap<String, String>) -> WriterProperties {
     let entries = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let mut builder = WriterProperties::builder()
@@ -104,7 +113,7 @@ fn properties(schema: &Schema, metadata: &BTreeMap<String, String>) -> WriterPro
             DataType::FixedSizeList(item, _) if *item.data_type() == DataType::Float32 => {
                 byte_streams(builder, vec![field.name().clone(), "list".into(), item.name().clone()])
             }
-            picture if is_picture(picture) => {
+            image if is_image(image) => {
                 let bytes = ColumnPath::new(vec![field.name().clone(), "bytes".into()]);
                 builder
                     .set_column_compression(bytes.clone(), Compression::UNCOMPRESSED)
@@ -122,20 +131,20 @@ fn byte_streams(builder: WriterPropertiesBuilder, path: Vec<String>) -> WriterPr
     builder.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT)
 }
 
-fn metadata(schema: &Schema, stamp: &Stamp) -> BTreeMap<String, String> {
+fn metadata(schema: &Schema, stage: &str, facts: Option<String>) -> BTreeMap<String, String> {
     let mut metadata = BTreeMap::from([
         ("agcnn.table".to_owned(), schema.table.to_owned()),
         ("agcnn.schema_version".to_owned(), schema.version.to_string()),
-        ("agcnn.stage".to_owned(), stamp.stage.clone()),
-        ("agcnn.key".to_owned(), stamp.key.clone()),
+        ("agcnn.stage".to_owned(), stage.to_owned()),
     ]);
+    metadata.extend(facts.map(|facts| (FACTS.to_owned(), facts)));
     // https://huggingface.co/docs/datasets/about_dataset_features: columns that are not named here are inferred.
-    let pictures: serde_json::Map<String, serde_json::Value> = (schema.fields.iter())
-        .filter(|field| is_picture(field.data_type()))
+    let images: serde_json::Map<String, serde_json::Value> = (schema.fields.iter())
+        .filter(|field| is_image(field.data_type()))
         .map(|field| (field.name().clone(), json!({ "_type": "Image" })))
         .collect();
-    if !pictures.is_empty() {
-        let features = json!({ "info": { "features": pictures } });
+    if !images.is_empty() {
+        let features = json!({ "info": { "features": images } });
         metadata.insert("huggingface".to_owned(), features.to_string());
     }
     metadata

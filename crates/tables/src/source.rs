@@ -1,17 +1,19 @@
-//! The one reader under all tables.
+//! The reader under all tables.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
+use cxr::{BBox, InvalidBox};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::columns::read_split;
 use crate::schema::Schema;
-use crate::sink::ascending;
+use crate::sink::{FACTS, ascending};
 
 /// A Parquet file that says it is the table asked for; its columns are checked by [`Source::batches`].
 pub(crate) struct Source {
@@ -34,6 +36,13 @@ impl Source {
             return Err(Error::Version { path, table, expected: version, got: stated("agcnn.schema_version") });
         }
         Ok(Source { path, table, builder })
+    }
+
+    /// What the file says of the whole table.
+    pub(crate) fn facts<F: DeserializeOwned>(&self) -> Result<F, Error> {
+        let error = |got: String| Error::Facts { path: self.path.clone(), table: self.table, got };
+        let text = self.builder.schema().metadata().get(FACTS).ok_or_else(|| error("none".to_owned()))?;
+        serde_json::from_str(text).map_err(|problem| error(format!("{text}: {problem}")))
     }
 
     /// Length of the f32 lists of a column, which only the file knows.
@@ -137,7 +146,7 @@ impl Batches {
         let Some(batch) = self.next()? else {
             return Ok(None);
         };
-        let ids = batch.column::<arrow::array::StringArray>("image_id")?;
+        let ids = batch.column::<StringArray>("image_id")?;
         for row in 0..batch.len() {
             let last = if row > 0 { Some(ids.value(row - 1)) } else { self.last_id.as_deref() };
             ascending(last, ids.value(row)).map_err(|(expected, got)| batch.value("image_id", row, &expected, &got))?;
@@ -150,7 +159,7 @@ impl Batches {
 }
 
 /// Some rows of a file.
-pub(crate) struct Batch {
+pub struct Batch {
     path: PathBuf,
     table: &'static str,
     first: usize,
@@ -205,6 +214,22 @@ impl Batch {
     /// A text that is one of a few words.
     pub(crate) fn parse<T: FromStr>(&self, column: &str, row: usize, text: &str, expected: &str) -> Result<T, Error> {
         text.parse().map_err(|_| self.value(column, row, expected, &format!("{text:?}")))
+    }
+
+    /// As [`Batch::parse`], of a column that may have nulls.
+    pub(crate) fn parse_nullable<T: FromStr>(
+        &self,
+        column: &str,
+        row: usize,
+        texts: &StringArray,
+        expected: &str,
+    ) -> Result<Option<T>, Error> {
+        texts.is_valid(row).then(|| self.parse(column, row, texts.value(row), expected)).transpose()
+    }
+
+    /// A box whose edges are those of one.
+    pub(crate) fn valid_box(&self, column: &str, row: usize, bbox: Result<BBox, InvalidBox>) -> Result<BBox, Error> {
+        bbox.map_err(|error| self.value(column, row, error.expected, &format!("{:?}", error.edges)))
     }
 
     /// The error of a value; `row` counts within the batch.

@@ -6,7 +6,11 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
 use cxr::metrics::{Cell, Metric, Overlap, Scope, Subset};
-use cxr::{BBox, Branch, Finding, FindingBox, ImageRecord, Labels, OUTPUTS, Sex, Split, View};
+use cxr::heatmap::{Normalise, Statistic};
+use cxr::{
+    BBox, Branch, CropSource, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels, OUTPUTS, Sex, Split,
+    SplitKind, ViewPosition,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
@@ -15,8 +19,28 @@ use rand::{RngExt, SeedableRng};
 
 use crate::*;
 
-fn stamp() -> Stamp {
-    Stamp { stage: "test".into(), key: "0123456789abcdef".into() }
+const STAGE: &str = "test";
+
+fn image_facts() -> images::Facts {
+    let label_table = "Data_Entry_2017.csv".to_owned();
+    images::Facts { size_px: 8, contrast: 1.25, split: SplitKind::Official, label_table, synthetic: false }
+}
+
+fn region_facts() -> regions::Facts {
+    regions::Facts {
+        frame: EvalFrame { crop: EvalCrop::Centre, image_px: 8, input_px: 7 },
+        threshold: "0.7".into(),
+        statistic: Statistic::Max,
+        normalise: Normalise::Minmax,
+        source: CropSource::Original,
+        contrast: 1.0,
+        size_px: 4,
+        heatmap: [2, 3],
+    }
+}
+
+fn bbox(edges: [f32; 4]) -> BBox {
+    BBox::new(edges[0], edges[1], edges[2], edges[3]).unwrap()
 }
 
 fn png(side: u32, grey: u8) -> Vec<u8> {
@@ -29,7 +53,7 @@ fn png(side: u32, grey: u8) -> Vec<u8> {
 
 fn image(index: u32) -> images::Row {
     let labels = [Labels::default(), Labels::parse("Mass|Hernia").unwrap()][index as usize % 2];
-    let boxes = labels.findings().map(|finding| FindingBox { finding, bbox: BBox::new(1.0, 2.0, 3.5, 4.25) });
+    let boxes = labels.findings().map(|finding| FindingBox { finding, bbox: bbox([1.0, 2.0, 3.5, 4.25]) });
     images::Row {
         record: ImageRecord {
             image_id: format!("{index:08}_000.png"),
@@ -37,12 +61,13 @@ fn image(index: u32) -> images::Row {
             follow_up: index % 3,
             age_years: (!index.is_multiple_of(3)).then_some(58),
             sex: [None, Some(Sex::Female), Some(Sex::Male)][index as usize % 3],
-            view: [Some(View::Ap), None, Some(View::Pa)][index as usize % 3],
+            view_position: [Some(ViewPosition::Ap), None, Some(ViewPosition::Pa)][index as usize % 3],
             labels,
         },
         split: Split::Train,
         png: png(8, index as u8),
         path: format!("images_001/images/{index:08}_000.png"),
+        source_blake3: format!("{index:064x}"),
         width_px: 8,
         height_px: 8,
         source_width_px: 1024,
@@ -53,18 +78,12 @@ fn image(index: u32) -> images::Row {
 
 fn region(index: u32) -> regions::Row {
     regions::Row {
-        image_id: format!("{index:08}_000.png"),
-        patient_id: index,
-        split: Split::Test,
-        labels: image(index).record.labels,
+        key: ImageKey { split: Split::Test, ..image(index).key() },
         heatmap: (0..6).map(|value| value as f32 / (index + 6) as f32).collect(),
         heatmap_height: 2,
         heatmap_width: 3,
         threshold: 0.7,
-        statistic: "max".into(),
-        normalise: "minmax".into(),
-        source: "original".into(),
-        bbox: BBox::new(0.0, 1.0, 7.0, 8.0),
+        bbox: bbox([0.0, 1.0, 7.0, 8.0]),
         mask_frac: 0.25,
         peak: 12.5,
         fallback: index == 1,
@@ -77,16 +96,18 @@ fn prediction(index: u32) -> predictions::Row {
     let mut logits = [0.0; OUTPUTS];
     logits[3] = index as f32 - 0.5;
     let labels = image(index).record.labels;
-    predictions::Row { image_id: format!("{index:08}"), patient_id: index, split: Split::Validation, labels, logits }
+    let key = ImageKey { image_id: format!("{index:08}"), patient_id: index, split: Split::Validation, labels };
+    predictions::Row { key, logits }
 }
 
 fn write_images(folder: &Path, rows: u32) -> PathBuf {
-    let mut writer = images::Writer::create(folder, Split::Train, 0, 1, &stamp()).unwrap();
+    let mut writer = images::Writer::new(folder, "train", rows as usize, STAGE, image_facts());
     for index in 0..rows {
-        writer.write(&image(index)).unwrap();
+        writer.write(image(index)).unwrap();
     }
-    assert_eq!(writer.finish().unwrap(), u64::from(rows));
-    folder.join("train-00000-of-00001.parquet")
+    let name = "train-00000-of-00001.parquet";
+    assert_eq!(writer.finish().unwrap(), [Shard { name: name.into(), rows: rows.into() }]);
+    folder.join(name)
 }
 
 fn read_images(path: &Path) -> Result<Vec<images::Row>, Error> {
@@ -105,7 +126,7 @@ fn schemas() {
         features::schema(2048),
         predictions::schema(),
         epochs::schema(),
-        regions::schema((7, 7)),
+        regions::schema([7, 7]),
         metrics::schema(),
     ];
     for schema in all {
@@ -126,7 +147,13 @@ fn images_round_trip_over_row_groups() {
     let file = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
     assert_eq!(file.metadata().num_row_groups(), 2);
     let metadata = file.schema().metadata();
-    assert_eq!(metadata["agcnn.key"], stamp().key);
+    assert_eq!(metadata["agcnn.stage"], STAGE);
+    assert_eq!(
+        metadata["agcnn.facts"],
+        r#"{"size_px":8,"contrast":1.25,"split":"official","label_table":"Data_Entry_2017.csv","synthetic":false}"#
+    );
+    assert_eq!(images::facts(std::slice::from_ref(&path)).unwrap(), image_facts());
+    assert_eq!(images::rows(&[path.clone(), path.clone()]).unwrap().iter().sum::<usize>(), 1400);
     assert_eq!(metadata["huggingface"], r#"{"info":{"features":{"image":{"_type":"Image"}}}}"#);
 }
 
@@ -137,18 +164,18 @@ fn other_tables_round_trip() {
 
     let image_ids = (0..5000).map(|index| format!("{index:05}")).collect();
     let table = features::Features { image_ids, dim: 3, pool: (0..15_000).map(|value| value as f32 * 0.1).collect() };
-    features::write(&path, &table, &stamp()).unwrap();
+    features::write(&path, &table, STAGE).unwrap();
     assert_eq!(features::read(&path).unwrap(), table);
 
     let rows: Vec<_> = (0..10_000).map(prediction).collect();
-    predictions::write(&path, &rows, &stamp()).unwrap();
+    predictions::write(&path, &rows, STAGE).unwrap();
     assert_eq!(predictions::read(&path).unwrap(), rows);
 
     let rows = [
-        epochs::Row { epoch: 1, lr: 0.01, train_loss: 0.5, best: true, seconds: 1.5, ..Default::default() },
+        epochs::Row { epoch: 1, lr: 0.01, train_loss: 0.5, best: true, ..Default::default() },
         epochs::Row { epoch: 2, validation_auroc: Some(0.75), validation_loss: Some(0.2), ..Default::default() },
     ];
-    epochs::write(&path, &rows, &stamp()).unwrap();
+    epochs::write(&path, &rows, STAGE).unwrap();
     assert_eq!(epochs::read(&path).unwrap(), rows);
 
     let row = |value| metrics::Row {
@@ -168,14 +195,15 @@ fn other_tables_round_trip() {
         reason: value.is_none().then(|| "no positives".into()),
     };
     let rows = [row(Some(0.8)), row(None)];
-    metrics::write(&path, &rows, &stamp()).unwrap();
+    metrics::write(&path, &rows, STAGE).unwrap();
     assert_eq!(metrics::read(&path).unwrap(), rows);
 
-    let mut writer = regions::Writer::create(folder.path(), 1, 2, (2, 3), &stamp()).unwrap();
+    let mut writer = regions::Writer::new(folder.path(), "regions", 3, STAGE, region_facts());
     let rows: Vec<_> = (0..3).map(region).collect();
-    rows.iter().for_each(|row| writer.write(row).unwrap());
-    assert_eq!(writer.finish().unwrap(), 3);
-    let files = [folder.path().join("regions-00001-of-00002.parquet")];
+    rows.iter().for_each(|row| writer.write(row.clone()).unwrap());
+    assert_eq!(writer.finish().unwrap()[0].rows, 3);
+    let files = [folder.path().join("regions-00000-of-00001.parquet")];
+    assert_eq!(regions::facts(&files).unwrap(), region_facts());
     let mut read = Vec::new();
     regions::read(&files, |row| -> Result<(), Error> {
         read.push(row);
@@ -189,11 +217,17 @@ fn other_tables_round_trip() {
 #[test]
 fn empty_tables_round_trip() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(read_images(&write_images(folder.path(), 0)).unwrap(), []);
+    let nothing = images::Writer::new(folder.path(), "train", 0, STAGE, image_facts());
+    assert_eq!(nothing.finish().unwrap(), []);
+    let mut nothing = images::Writer::new(folder.path(), "train", 1, STAGE, image_facts());
+    nothing.leave_out().unwrap();
+    let name = "train-00000-of-00001.parquet";
+    assert_eq!(nothing.finish().unwrap(), [Shard { name: name.into(), rows: 0 }]);
+    assert_eq!(read_images(&folder.path().join(name)).unwrap(), []);
     let path = folder.path().join("table.parquet");
-    predictions::write(&path, &[], &stamp()).unwrap();
+    predictions::write(&path, &[], STAGE).unwrap();
     assert_eq!(predictions::read(&path).unwrap(), []);
-    features::write(&path, &features::Features { dim: 4, ..Default::default() }, &stamp()).unwrap();
+    features::write(&path, &features::Features { dim: 4, ..Default::default() }, STAGE).unwrap();
     assert_eq!(features::read(&path).unwrap().dim, 4);
 }
 
@@ -201,17 +235,97 @@ fn empty_tables_round_trip() {
 fn writers_refuse_what_readers_would() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("table.parquet");
-    check(predictions::write(&path, &[prediction(1), prediction(1)], &stamp()), "duplicate");
+    check(predictions::write(&path, &[prediction(1), prediction(1)], STAGE), "duplicate");
 
     let mut row = prediction(1);
     row.logits[14] = f32::NAN;
-    check(predictions::write(&path, &[row], &stamp()), "nan");
+    check(predictions::write(&path, &[row], STAGE), "nan");
 
     let table = features::Features { image_ids: vec!["a".into(), "b".into()], dim: 3, pool: vec![0.0; 5] };
-    check(features::write(&path, &table, &stamp()), "shape");
+    check(features::write(&path, &table, STAGE), "shape");
 
-    let mut writer = regions::Writer::create(folder.path(), 0, 1, (3, 3), &stamp()).unwrap();
-    check(writer.write(&region(0)), "heatmap");
+    type Change<R> = fn(&mut R);
+    let bad_regions: [(&str, Change<regions::Row>); 5] = [
+        ("heatmap", |row| row.heatmap_height = 3),
+        ("map_nan", |row| row.heatmap[1] = f32::NAN),
+        ("threshold", |row| row.threshold = f32::INFINITY),
+        ("mask_frac", |row| row.mask_frac = 1.5),
+        ("box_outside", |row| row.bbox = bbox([0.0, 1.0, 7.0, 8.001])),
+    ];
+    for (name, change) in bad_regions {
+        let mut writer = regions::Writer::new(folder.path(), "regions", 1, STAGE, region_facts());
+        let mut row = region(0);
+        change(&mut row);
+        check(writer.write(row), name);
+    }
+    let bad_images: [(&str, Change<images::Row>); 3] = [
+        ("hash", |row| row.source_blake3 = "ABC".into()),
+        ("size", |row| row.height_px = 9),
+        ("image_box", |row| row.boxes[0].bbox = bbox([4.0, 4.0, 4.0, 5.0])),
+    ];
+    for (name, change) in bad_images {
+        let mut writer = images::Writer::new(folder.path(), "train", 1, STAGE, image_facts());
+        let mut row = image(1);
+        change(&mut row);
+        check(writer.write(row), name);
+    }
+}
+
+#[test]
+fn rows_are_spread_over_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let total = 9_001;
+    let mut writer = images::Writer::new(folder.path(), "test", total, STAGE, image_facts());
+    for index in 0..total as u32 {
+        // What cannot be read is left out; the others stay where they were.
+        if index == 17 { writer.leave_out().unwrap() } else { writer.write(image(index)).unwrap() }
+    }
+    let shards = writer.finish().unwrap();
+    assert_eq!(shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(), [2_999, 3_000, 3_001]);
+    assert_eq!(shards[2].name, "test-00002-of-00003.parquet");
+    let files: Vec<PathBuf> = shards.iter().map(|shard| folder.path().join(&shard.name)).collect();
+    assert_eq!(images::rows(&files).unwrap().iter().sum::<usize>(), total - 1);
+    let ids: Vec<String> = images::read_meta(&files).unwrap().into_iter().map(|row| row.record.image_id).collect();
+    assert!(ids.is_sorted() && ids.len() == total - 1);
+
+    // Order is kept from file to file, too.
+    let mut writer = images::Writer::new(folder.path(), "train", 4_001, STAGE, image_facts());
+    (0..2_000).for_each(|index| writer.write(image(index)).unwrap());
+    check(writer.write(image(7)), "not_sorted_over_files");
+}
+
+#[test]
+fn facts_are_checked_field_by_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_images(folder.path(), 2);
+    let edited = folder.path().join("edited.parquet");
+    let good = serde_json::to_string(&image_facts()).unwrap();
+    let all = |facts: &str| {
+        edit(&path, &edited, &[("agcnn.facts", facts)], |rows| rows);
+        let read = read_images(&edited).unwrap_err().to_string();
+        assert_eq!(read, images::facts(std::slice::from_ref(&edited)).unwrap_err().to_string());
+        images::facts(std::slice::from_ref(&edited))
+    };
+    check(all(&good.replace("synthetic", "artificial")), "facts_unknown");
+    check(all(&good.replace(r#""contrast":1.25,"#, "")), "facts_missing");
+    check(all(&good.replace("official", "by_luck")), "facts_split");
+    check(all(&good.replace("8", "0")), "facts_size");
+    check(all("{"), "facts_no_json");
+
+    edit(&path, &edited, &[("agcnn.facts", &good.replace("1.25", "1.5"))], |rows| rows);
+    let files = [path, edited];
+    check(images::facts(&files), "facts_differ");
+    check(images::read_meta(&files), "facts_differ");
+    check(images::facts(&[]), "no_files");
+}
+
+#[test]
+fn the_same_content_is_the_same_bytes() {
+    let bytes = || {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::read(write_images(folder.path(), 20)).unwrap()
+    };
+    assert!(bytes() == bytes());
 }
 
 #[test]
@@ -244,7 +358,7 @@ fn wrong_files_are_named() {
     };
 
     let edited = folder.path().join("edited.parquet");
-    edit(&path, &edited, &[("agcnn.schema_version", "2")], |rows| rows);
+    edit(&path, &edited, &[("agcnn.schema_version", "3")], |rows| rows);
     check(read_images(&edited), "wrong_version");
     edit(&path, &edited, &[], rename("patient_id", "patient"));
     check(read_images(&edited), "no_column");
@@ -267,6 +381,11 @@ fn wrong_files_are_named() {
         replace(rows, "label_no_finding", std::sync::Arc::new(arrow::array::BooleanArray::from(vec![true; 4])))
     });
     check(read_images(&edited), "labels_disagree");
+    edit(&path, &edited, &[], |rows| {
+        let sides = std::sync::Arc::new(arrow::array::UInt32Array::from(vec![8, 8, 9, 8]));
+        replace(rows, "width_px", sides)
+    });
+    check(read_images(&edited), "wrong_size");
     edit(&path, &edited, &[], |rows| {
         let nulls = vec![Some("a"), None, Some("b"), Some("c")];
         replace(rows, "image_id", std::sync::Arc::new(arrow::array::StringArray::from(nulls)))

@@ -14,7 +14,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use super::decision::Criterion;
-use crate::{Branch, Finding, ImageRecord, OUTPUTS, Sex, Split, View, output_names};
+use crate::{Branch, Finding, ImageRecord, OUTPUTS, Sex, Split, ViewPosition, output_names};
 
 /// A text that names nothing that is reported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -338,7 +338,7 @@ pub enum Subset {
     /// `age=40-59`, ...
     Age(AgeBand),
     /// `view=PA`, `view=AP`.
-    ViewPosition(View),
+    ViewPosition(ViewPosition),
     /// `attend.threshold=0.5`: all images, in the run of a sweep whose `attend.threshold` is that number or method.
     Threshold(String),
 }
@@ -350,7 +350,7 @@ impl Subset {
     /// The groups of images that are measured on their own, in the order of tables.
     pub fn groups() -> Vec<Subset> {
         let sexes = [Sex::Female, Sex::Male].map(Subset::Sex);
-        let positions = [View::Pa, View::Ap].map(Subset::ViewPosition);
+        let positions = [ViewPosition::Pa, ViewPosition::Ap].map(Subset::ViewPosition);
         sexes.into_iter().chain(AgeBand::ALL.map(Subset::Age)).chain(positions).collect()
     }
 
@@ -360,7 +360,7 @@ impl Subset {
             Subset::All | Subset::Threshold(_) => true,
             Subset::Sex(sex) => image.sex == Some(*sex),
             Subset::Age(band) => image.age_years.map(AgeBand::of) == Some(*band),
-            Subset::ViewPosition(position) => image.view == Some(*position),
+            Subset::ViewPosition(position) => image.view_position == Some(*position),
         }
     }
 }

@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use cxr::{Finding, Labels, OUTPUTS, Split};
+use cxr::{Finding, ImageKey, Labels, OUTPUTS, Split};
 use fusion::{Branch, Config, Samples};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tables::features::Features;
 use tables::predictions::Row;
-use tables::{Stamp, features, predictions};
+use tables::{features, predictions};
 
 /// Images: 300 to train, 100 to validate, 100 to test.
 pub const IMAGES: usize = 500;
@@ -52,9 +52,10 @@ pub fn branches_of(images: usize, dims: [usize; 2]) -> [Tables; 2] {
             _ => Split::Test,
         };
         let (image_id, patient_id) = (format!("{index:08}_000.png"), index as u32);
-        rows.push(Row { image_id, patient_id, split, labels, logits: [0.0; OUTPUTS] });
+        let key = ImageKey { image_id, patient_id, split, labels };
+        rows.push(Row { key, logits: [0.0; OUTPUTS] });
     }
-    let image_ids: Vec<String> = rows.iter().map(|row| row.image_id.clone()).collect();
+    let image_ids: Vec<String> = rows.iter().map(|row| row.key.image_id.clone()).collect();
     let mut seen = seen.into_iter();
     dims.map(|dim| {
         let pool = seen.next().unwrap_or_default();
@@ -65,9 +66,8 @@ pub fn branches_of(images: usize, dims: [usize; 2]) -> [Tables; 2] {
 impl Tables {
     /// Writes them, and a last layer whose bias is `bias`, as a branch does.
     pub fn write(&self, folder: &Path, bias: f32) {
-        let stamp = Stamp { stage: "test".to_owned(), key: "0123".to_owned() };
-        features::write(&folder.join("features.parquet"), &self.features, &stamp).unwrap();
-        predictions::write(&folder.join("predictions.parquet"), &self.predictions, &stamp).unwrap();
+        features::write(&folder.join("features.parquet"), &self.features, "test").unwrap();
+        predictions::write(&folder.join("predictions.parquet"), &self.predictions, "test").unwrap();
         let dim = self.features.dim;
         let weight: Vec<f32> = (0..OUTPUTS * dim).map(|index| (index as f32 + bias).sin()).collect();
         let tensors = [

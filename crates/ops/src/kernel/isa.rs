@@ -19,12 +19,8 @@ pub fn isa() -> Isa {
     static CHOSEN: OnceLock<Isa> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
         let asked = std::env::var("AGCNN_ISA").unwrap_or_default();
-        let all = [("avx512", Isa::Avx512), ("avx2", Isa::Avx2), ("portable", Isa::Portable)];
-        all.iter()
-            .filter(|(_, isa)| isa.is_supported())
-            .find(|(name, _)| *name == asked)
-            .or_else(|| all.iter().find(|(_, isa)| isa.is_supported()))
-            .map_or(Isa::Portable, |(_, isa)| *isa)
+        let supported = || [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_supported());
+        supported().find(|isa| isa.name() == asked).or_else(|| supported().next()).unwrap_or(Isa::Portable)
     })
 }
 
@@ -37,6 +33,15 @@ pub fn has_bf16() -> bool {
 }
 
 impl Isa {
+    /// `avx512`, `avx2` or `portable`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        }
+    }
+
     /// Whether this CPU has the instructions.
     pub fn is_supported(self) -> bool {
         match self {

@@ -5,12 +5,12 @@
 use std::path::PathBuf;
 
 use fs_err as fs;
+use cxr::SplitKind;
 use picture::Grey;
 use prep::Config;
-use prep::config::Kind;
 
 /// The embedded defaults with another split.
-pub fn config(split: Kind) -> Config {
+pub fn config(split: SplitKind) -> Config {
     let defaults: toml::Table = include_str!("../../default.toml").parse().unwrap();
     let config: Config = defaults["prep"].clone().try_into().unwrap();
     Config { split, ..config }
@@ -26,7 +26,7 @@ pub fn nih_folder() -> PathBuf {
     folder
 }
 
-/// A small dataset: patients 1 to 10, two pictures each, the later five patients on the test list.
+/// A small dataset: patients 1 to 10, two images each, the later five patients on the test list.
 pub fn small() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();

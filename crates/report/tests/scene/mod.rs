@@ -5,12 +5,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, OUTPUTS, Sex, Split, View};
+use cxr::heatmap::{Normalise, Statistic};
+use cxr::{
+    BBox, CropSource, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels, OUTPUTS, Sex, Split,
+    SplitKind, ViewPosition,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use stage::{Common, Run, Spec};
-use tables::{Stamp, epochs, images, predictions, regions};
+use tables::{epochs, images, predictions, regions};
 
 /// Side of the images, pixels.
 const SIZE: u32 = 64;
@@ -41,9 +45,10 @@ impl Scene {
             let labels: Labels = shown.map(|f| Finding::ALL[f]).collect();
             let side = SIZE as f32;
             let (x, y) = (rng.random_range(8.0..40.0), rng.random_range(8.0..40.0));
-            let truth = BBox::new(x, y, x + 14.0, y + 12.0);
+            let truth = BBox::from_corners((x, y), (x + 14.0, y + 12.0));
             let wobble = rng.random_range(-10.0..10.0);
-            let region = BBox::new(x - 6.0 + wobble, y - 4.0, x + 16.0 + wobble, y + 18.0).clipped(side, side);
+            let region =
+                BBox::from_corners((x - 6.0 + wobble, y - 4.0), (x + 16.0 + wobble, y + 18.0)).clipped(side, side);
             let boxed = (split == Split::Test && i % 2 == 0).then(|| labels.findings().next()).flatten();
             scene.images.push(images::Row {
                 record: ImageRecord {
@@ -52,22 +57,24 @@ impl Scene {
                     follow_up: (i % 3) as u32,
                     age_years: Some(30 + (patient_id % 4) as u16 * 20),
                     sex: Some(if patient_id.is_multiple_of(2) { Sex::Female } else { Sex::Male }),
-                    view: (!patient_id.is_multiple_of(3)).then_some(if i.is_multiple_of(3) {
-                        View::Pa
+                    view_position: (!patient_id.is_multiple_of(3)).then_some(if i.is_multiple_of(3) {
+                        ViewPosition::Pa
                     } else {
-                        View::Ap
+                        ViewPosition::Ap
                     }),
                     labels,
                 },
                 split,
                 png: picture(&truth, !labels.no_finding()),
                 path: format!("images_001/images/{image_id}"),
+                source_blake3: "0".repeat(64),
                 width_px: SIZE,
                 height_px: SIZE,
                 source_width_px: SIZE,
                 source_height_px: SIZE,
                 boxes: boxed.map(|finding| FindingBox { finding, bbox: truth }).into_iter().collect(),
             });
+            let key = ImageKey { image_id: image_id.clone(), patient_id, split, labels };
             let (cx, cy) = region.center();
             let heat = |cell: usize| {
                 let (u, v) = ((cell % 7) as f32 + 0.5, (cell / 7) as f32 + 0.5);
@@ -75,17 +82,11 @@ impl Scene {
                 (-(dx * dx + dy * dy) / 3.0).exp()
             };
             scene.regions.push(regions::Row {
-                image_id: image_id.clone(),
-                patient_id,
-                split,
-                labels,
+                key: key.clone(),
                 heatmap: (0..49).map(heat).collect(),
                 heatmap_height: 7,
                 heatmap_width: 7,
                 threshold: 0.7,
-                statistic: "max".into(),
-                normalise: "minmax".into(),
-                source: "prepared".into(),
                 bbox: region,
                 mask_frac: 0.2,
                 peak: 3.0,
@@ -104,7 +105,7 @@ impl Scene {
                 for (output, value) in logits.iter_mut().enumerate() {
                     *value = logit(output);
                 }
-                predictions.push(predictions::Row { image_id: image_id.clone(), patient_id, split, labels, logits });
+                predictions.push(predictions::Row { key: key.clone(), logits });
             }
         }
         scene
@@ -113,28 +114,46 @@ impl Scene {
     /// Publishes everything that `report` reads, as run `run`, with `attend.threshold = threshold`.
     pub fn publish(&self, artifacts: &Path, run: &str, threshold: f64) {
         let stage =
-            |name, defaults: String, write: &dyn Fn(&Path, &Stamp)| publish(artifacts, run, name, &defaults, write);
+            |name, defaults: String, write: &dyn Fn(&Path, &str)| publish(artifacts, run, name, &defaults, write);
         let prep = "[prep]\nroot = \"data/raw\"\nsplit = \"official\"\nsize = 64\n".to_owned();
-        stage("prep", prep, &|out, stamp| {
+        stage("prep", prep, &|out, stage| {
             fs_err::create_dir(out.join("images")).unwrap();
             for split in Split::ALL {
-                let mut writer = images::Writer::create(&out.join("images"), split, 0, 1, stamp).unwrap();
-                for row in self.images.iter().filter(|row| row.split == split) {
-                    writer.write(row).unwrap();
+                let rows: Vec<_> = self.images.iter().filter(|row| row.split == split).collect();
+                let facts = images::Facts {
+                    size_px: SIZE,
+                    contrast: 1.0,
+                    split: SplitKind::Official,
+                    label_table: "Data_Entry_2017_v2020.csv".into(),
+                    synthetic: false,
+                };
+                let mut writer = images::Writer::new(&out.join("images"), split.name(), rows.len(), stage, facts);
+                for row in rows {
+                    writer.write(row.clone()).unwrap();
                 }
                 writer.finish().unwrap();
             }
         });
-        stage("attend", format!("[attend]\nthreshold = {threshold}\ncrop = 56\n"), &|out, stamp| {
-            let mut writer = regions::Writer::create(out, 0, 1, (7, 7), stamp).unwrap();
+        stage("attend", format!("[attend]\nthreshold = {threshold}\ncrop = 56\n"), &|out, stage| {
+            let facts = regions::Facts {
+                frame: EvalFrame { crop: EvalCrop::Centre, image_px: SIZE as usize, input_px: 56 },
+                threshold: threshold.to_string(),
+                statistic: Statistic::Max,
+                normalise: Normalise::Minmax,
+                source: CropSource::Prepared,
+                contrast: 1.0,
+                size_px: SIZE,
+                heatmap: [7, 7],
+            };
+            let mut writer = regions::Writer::new(out, "regions", self.regions.len(), stage, facts);
             for row in &self.regions {
-                writer.write(row).unwrap();
+                writer.write(row.clone()).unwrap();
             }
             writer.finish().unwrap();
         });
         for (name, rows) in ["global", "local", "fusion"].into_iter().zip(&self.predictions) {
-            stage(name, format!("[{name}]\ncrop = 56\nnote = \"<b>\"\n"), &|out, stamp| {
-                predictions::write(&out.join("predictions.parquet"), rows, stamp).unwrap();
+            stage(name, format!("[{name}]\ncrop = 56\nnote = \"<b>\"\n"), &|out, stage| {
+                predictions::write(&out.join("predictions.parquet"), rows, stage).unwrap();
                 let epoch = |epoch: u32| epochs::Row {
                     epoch,
                     lr: 0.01,
@@ -144,14 +163,14 @@ impl Scene {
                     best: epoch == 3,
                     ..Default::default()
                 };
-                epochs::write(&out.join("epochs.parquet"), &[1, 2, 3, 4].map(epoch), stamp).unwrap();
+                epochs::write(&out.join("epochs.parquet"), &[1, 2, 3, 4].map(epoch), stage).unwrap();
             });
         }
     }
 }
 
 /// What the stage `name` would do: publish what `write` writes.
-fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, write: &dyn Fn(&Path, &Stamp)) {
+fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, write: &dyn Fn(&Path, &str)) {
     #[derive(Parser)]
     struct Flags {
         #[command(flatten)]
@@ -162,7 +181,7 @@ fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, writ
     let defaults: &'static str = defaults.to_owned().leak();
     let run = Run::open(&Spec { name, version: 1, defaults }, &common).unwrap();
     let work = run.begin().unwrap();
-    write(work.out(), &Stamp { stage: name.into(), key: run.key() });
+    write(work.out(), name);
     work.publish(json!({})).unwrap();
 }
 

@@ -1,18 +1,18 @@
 //! One radiograph: anatomy, signs, film.
 
-use cxr::{FindingBox, Labels, Sex, View};
+use cxr::{BBox, FindingBox, Labels, Sex, ViewPosition};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::anatomy::Anatomy;
 use crate::cohort::stream;
 use crate::findings;
 use crate::raster::{Ellipse, Grid, Pose, rise};
-use cxr::BBox;
 
 /// What to draw.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
-    /// The run's seed.
+    /// The dataset's seed.
     pub seed: u64,
     /// Patient: build and pose of the ribs stay the same over follow-ups.
     pub patient_id: u32,
@@ -21,89 +21,22 @@ pub struct Subject {
     /// Sex.
     pub sex: Option<Sex>,
     /// View position.
-    pub view: Option<View>,
+    pub view_position: Option<ViewPosition>,
     /// Findings to show.
     pub labels: Labels,
 }
 
-/// A finished picture.
+/// A finished radiograph.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Picture {
+pub struct Radiograph {
     /// Grey levels, `[size, size]` row-major, bright is dense.
     pub pixels: Vec<u8>,
     /// A box around every sign, in pixels.
     pub boxes: Vec<FindingBox>,
 }
 
-/// The patient's build, and what the findings do to it. Body coordinates (see `raster`).
-#[derive(Debug, Clone)]
-pub(crate) struct Anatomy {
-    /// Thorax.
-    pub(crate) body: Ellipse,
-    /// Lung fields: the patient's right (left in the picture), then left.
-    pub(crate) lungs: [Ellipse; 2],
-    /// Top of the two diaphragm domes.
-    pub(crate) domes: [f32; 2],
-    /// How much the domes fall off to the sides.
-    pub(crate) arch: f32,
-    /// Heart.
-    pub(crate) heart: Ellipse,
-    /// Density of the lungs relative to soft tissue: lower is more air.
-    pub(crate) air: f32,
-}
-
-impl Anatomy {
-    fn new(subject: &Subject, build: &mut ChaCha8Rng, today: &mut ChaCha8Rng) -> Self {
-        let bedside = subject.view == Some(View::Ap);
-        let wide = build.random_range(0.94..1.06_f32);
-        let deep = today.random_range(-0.05..0.04_f32) + if bedside { -0.07 } else { 0.0 };
-        let big = build.random_range(0.92..1.06_f32) * if bedside { 1.12 } else { 1.0 };
-        let lung = |side: f32, rx: f32| Ellipse::new(side * 0.40 * wide, -0.02, rx * wide, 0.74).turned(side * 0.10);
-        Anatomy {
-            body: Ellipse::new(0.0, 0.25, 0.93 * wide, 1.45),
-            lungs: [lung(-1.0, 0.335), lung(1.0, 0.325)],
-            domes: [0.40 + deep, 0.45 + deep],
-            arch: 0.17,
-            heart: Ellipse::new(0.10, 0.26 + deep, 0.265 * big, 0.20 * big).turned(0.55),
-            air: today.random_range(0.26..0.34),
-        }
-    }
-
-    /// How much of a lung is at this point, 0 to 1.
-    pub(crate) fn lung(&self, side: usize, x: f32, y: f32) -> f32 {
-        let lung = &self.lungs[side];
-        let inside = lung.fade(0.95, 1.03, x, y);
-        if inside == 0.0 {
-            return 0.0;
-        }
-        let across = (x - lung.x) / lung.rx;
-        let dome = self.domes[side] + self.arch * across * across;
-        inside * (1.0 - rise(dome - 0.012, dome + 0.012, y))
-    }
-
-    /// Either lung.
-    pub(crate) fn lungs(&self, x: f32, y: f32) -> f32 {
-        self.lung(usize::from(x > 0.0), x, y)
-    }
-
-    /// A random point of a lung, between the given heights (0 apex, 1 base).
-    pub(crate) fn point(&self, side: usize, heights: std::ops::Range<f32>, rng: &mut ChaCha8Rng) -> (f32, f32) {
-        let lung = &self.lungs[side];
-        let (top, bottom) = (lung.y - lung.ry * 0.85, self.domes[side]);
-        for _ in 0..64 {
-            let x = lung.x + rng.random_range(-0.85..0.85) * lung.rx;
-            let y = top + (bottom - top) * rng.random_range(heights.clone());
-            let free = self.heart.radius(x, y) > 1.1 && x.abs() > 0.17;
-            if free && self.lung(side, x, y) > 0.9 && self.lung(side, x, y + 0.06) > 0.5 {
-                return (x, y);
-            }
-        }
-        (lung.x, (top + bottom) / 2.0)
-    }
-}
-
 /// Draws the radiograph, `size` x `size` pixels; signs `contrast` times as strong.
-pub fn render(subject: &Subject, size: usize, contrast: f32) -> Picture {
+pub fn render(subject: &Subject, size: usize, contrast: f32) -> Radiograph {
     let patient = u64::from(subject.patient_id);
     let mut build = stream(subject.seed, 2, patient, 0);
     let mut today = stream(subject.seed, 3, patient, subject.follow_up.into());
@@ -114,7 +47,8 @@ pub fn render(subject: &Subject, size: usize, contrast: f32) -> Picture {
         scale: today.random_range(0.94..1.04),
         shift: (today.random_range(-0.05..0.05), today.random_range(-0.04..0.04)),
     };
-    let mut anatomy = Anatomy::new(subject, &mut build, &mut today);
+    let bedside = subject.view_position == Some(ViewPosition::Ap);
+    let mut anatomy = Anatomy::new(bedside, &mut build, &mut today);
     findings::reshape(&mut anatomy, subject.labels, &mut today);
 
     let mut soft = Grid::new((size / 2).max(64), pose);
@@ -128,12 +62,12 @@ pub fn render(subject: &Subject, size: usize, contrast: f32) -> Picture {
         .map(|(finding, area)| FindingBox { finding, bbox: pose.pixels(&area, size) })
         .filter(|sign| sign.bbox.width() >= 2.0 && sign.bbox.height() >= 2.0)
         .collect();
-    Picture { pixels: expose(&film, &mut today), boxes }
+    Radiograph { pixels: expose(&film, &mut today), boxes }
 }
 
 /// Soft tissue, lungs, heart, great vessels, abdomen: everything without sharp detail.
 fn tissue(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut ChaCha8Rng) {
-    let all = BBox::new(-2.0, -2.0, 2.0, 2.0);
+    let all = BBox::from_corners((-2.0, -2.0), (2.0, 2.0));
     let fat = build.random_range(0.9..1.1_f32);
     let neck = Ellipse::new(0.0, -1.05, 0.26, 0.5);
     let shoulders = [Ellipse::new(-0.78, -0.62, 0.5, 0.32), Ellipse::new(0.78, -0.62, 0.5, 0.32)];
@@ -176,7 +110,7 @@ fn tissue(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut Cha
 
 /// Spine, ribs, clavicles, scapulae.
 fn bones(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut ChaCha8Rng) {
-    let spine = BBox::new(-0.09, -1.1, 0.09, 1.1);
+    let spine = BBox::from_corners((-0.09, -1.1), (0.09, 1.1));
     let vertebra = build.random_range(0.125..0.145_f32);
     grid.paint(&spine, |x, y, old| {
         let across = 1.0 - rise(0.06, 0.085, x.abs());
@@ -210,7 +144,7 @@ fn bones(grid: &mut Grid, anatomy: &Anatomy, subject: &Subject, build: &mut ChaC
         let drop = build.random_range(-0.02..0.02_f32);
         let collar = |t: f32| (sign * (0.07 + 0.66 * t), -0.62 + drop - 0.10 * t - 0.03 * (t * 6.0).sin());
         strip(grid, &collar, 0.026, 0.13);
-        let inward = if subject.view == Some(View::Ap) { 0.14 } else { 0.0 };
+        let inward = if subject.view_position == Some(ViewPosition::Ap) { 0.14 } else { 0.0 };
         let blade = |t: f32| (sign * (0.80 - inward - 0.12 * t), -0.55 + 0.62 * t);
         strip(grid, &blade, 0.03, 0.05);
     }
@@ -224,11 +158,9 @@ fn strip(grid: &mut Grid, curve: &dyn Fn(f32) -> (f32, f32), half: f32, strength
         let to = curve((piece + 1) as f32 / PIECES as f32);
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length = dx.hypot(dy).max(1e-6);
-        let area = BBox::new(
-            from.0.min(to.0) - half,
-            from.1.min(to.1) - half,
-            from.0.max(to.0) + half,
-            from.1.max(to.1) + half,
+        let area = BBox::from_corners(
+            (from.0.min(to.0) - half, from.1.min(to.1) - half),
+            (from.0.max(to.0) + half, from.1.max(to.1) + half),
         );
         grid.paint(&area, |x, y, old| {
             let along = ((x - from.0) * dx + (y - from.1) * dy) / (length * length);

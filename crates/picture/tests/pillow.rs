@@ -9,7 +9,7 @@ fn fixture(name: &str) -> Grey {
     Grey::read(&folder.join(name)).unwrap()
 }
 
-/// Largest difference between two pictures, in grey levels.
+/// Largest difference between two images, in grey levels.
 fn farthest(a: &Grey, b: &Grey) -> u8 {
     assert_eq!((a.width, a.height), (b.width, b.height));
     a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap()

@@ -1,0 +1,60 @@
+//! The program of `global` and `local`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nets::Network;
+use stage::{Begin, Computed, Fail, Outcome, Run, Spec};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::init::Init;
+use crate::load::Images;
+use crate::score::{frame, score};
+use crate::train::{identity, train};
+use crate::training::{TRAINED, training};
+use crate::write::{headline, write_scores, write_training};
+
+/// Where a branch's images come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// The stage that publishes them.
+    pub stage: &'static str,
+    /// How the names of its files begin.
+    pub prefix: &'static str,
+    /// Reads them, at most so many per split.
+    pub load: fn(&[PathBuf], Option<usize>) -> Result<Images, Error>,
+}
+
+/// Trains a branch on `source`, or takes the training from the store, and scores every image.
+pub fn main(spec: &Spec, source: Source) -> ExitCode {
+    stage::main(spec, |run, config: Config| story(spec, source, run, &config))
+}
+
+fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<Outcome, Fail> {
+    let input = run.input(source.stage, &[source.prefix])?;
+    let init = Init::find(&mut run, spec.name, config)?;
+    let mut work = match run.begin()? {
+        Begin::Work(work) => work,
+        Begin::Stop(outcome) => return Ok(outcome),
+    };
+    let device = nets::device(run.device()).map_err(Error::from)?;
+    let precision = Some(config.precision.on(&device).name().to_owned());
+    let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()) };
+    let images = (source.load)(&input.files(source.prefix), run.limit())?;
+    let identity = identity(&images, config, &init, run.seed());
+    let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
+        let (network, fit) = train(&images, config, &init, &identity, checkpoints, &run, &device)?;
+        write_training(out, &network, frame(&images, config), &fit)?;
+        Ok(fit)
+    })?;
+    work.computed(computed);
+    for name in TRAINED {
+        work.take(&training, name)?;
+    }
+    let (mut network, _) = Network::open(&training.file(TRAINED[0]), &device).map_err(Error::from)?;
+    network.set_precision(config.precision).map_err(Error::from)?;
+    let scores = score(&network, &images, config)?;
+    write_scores(work.out(), &scores, spec.name)?;
+    work.publish(headline(&training, &scores.predictions))
+}

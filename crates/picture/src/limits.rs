@@ -1,0 +1,10 @@
+//! How large an image may be: bounds on memory that hold before any is taken.
+
+/// The most pixels a file may claim, 2^26: sixteen times NIH's original scans (about 3000 x 3000).
+pub const MAX_PIXELS: u64 = 1 << 26;
+
+/// The most pixels a side: a resizer's tables and intermediate images grow with it.
+pub const MAX_SIDE: u32 = 1 << 15;
+
+/// The most bytes of a file, and of its decoded samples: [`MAX_PIXELS`] in RGBA.
+pub const MAX_BYTES: u64 = 1 << 28;

@@ -1,0 +1,169 @@
+//! Every variant of the files, and bad ones.
+
+use proptest::prelude::*;
+
+use std::path::Path;
+
+use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, Sex, ViewPosition};
+
+use super::entries::age_years;
+use super::*;
+
+const HEADER: &str = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\
+    OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]";
+
+fn read(text: &str) -> Result<Entries, Error> {
+    entries(Path::new("raw/Data_Entry.csv"), text.as_bytes())
+}
+
+fn one(row: &str) -> Result<ImageRecord, Error> {
+    read(&format!("{HEADER}\n{row}\n")).map(|mut entries| entries.records.remove(0))
+}
+
+#[test]
+fn both_tables_of_nih_and_kaggles_say_the_same() {
+    let v2020 = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]
+00000001_001.png,Emphysema|Cardiomegaly,1,1,58,M,PA,2894,2729,0.143,0.143
+";
+    let v2017 = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],
+00000001_001.png,Cardiomegaly|Emphysema,001,00000001,058Y,M,PA,2894,2729,0.143,0.143
+";
+    let sex = "\u{feff}Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],
+00000001_001.png,Cardiomegaly|Emphysema,1,1,58,M,PA,2894,2729,0.143,0.143,";
+    let kaggle = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImageWidth,OriginalImageHeight,OriginalImagePixelSpacing_x,OriginalImagePixelSpacing_y\r
+00000001_001.png,Cardiomegaly|Emphysema,001,00000001,058Y,M,PA,2894,2729,0.143,0.143\r
+\r
+";
+    let shuffled = "Patient Sex,Patient Age,Patient ID,Follow-up #,View Position,Finding Labels,Image Index
+M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
+    let expected = Entries {
+        records: vec![ImageRecord {
+            image_id: "00000001_001.png".into(),
+            patient_id: 1,
+            follow_up: 1,
+            age_years: Some(58),
+            sex: Some(Sex::Male),
+            view_position: Some(ViewPosition::Pa),
+            labels: [Finding::Cardiomegaly, Finding::Emphysema].into_iter().collect(),
+        }],
+        impossible_ages: 0,
+    };
+    for text in [v2020, v2017, sex, kaggle, shuffled] {
+        assert_eq!(read(text).unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
+fn ages() {
+    for (text, years) in [("58", 58), ("058Y", 58), ("013M", 1), ("11M", 0), ("001D", 0), ("730D", 2), ("120", 120)] {
+        assert_eq!(age_years(text), Some(Some(years)), "{text}");
+    }
+    assert_eq!(age_years(""), Some(None));
+    for text in ["Y", "old", "-1", "5.5", "58X", "99999999999Y", "é"] {
+        assert_eq!(age_years(text), None, "{text}");
+    }
+    let table = read(&format!("{HEADER}\na.png,Mass,0,1,411Y,M,PA\nb.png,Mass,0,1,,,\n")).unwrap();
+    assert_eq!(table.impossible_ages, 1);
+    assert!(table.records.iter().all(|record| record.age_years.is_none()));
+    assert_eq!((table.records[1].sex, table.records[1].view_position), (None, None));
+}
+
+#[test]
+fn bad_tables_are_named_by_path_line_and_column() {
+    let said = |text: &str| read(text).unwrap_err().to_string();
+    let row = |row: &str| one(row).unwrap_err().to_string();
+    let messages = [
+        said(""),
+        said(HEADER),
+        said("Image Index;Finding Labels;Follow-up #\na.png;Mass;0"),
+        said(&HEADER.replace("Patient ID", "Patient")),
+        row("a.png,Covid,0,1,58,M,PA"),
+        row("a.png,No Finding|Mass,0,1,58,M,PA"),
+        row("a.png,Mass,0,one,58,M,PA"),
+        row("a.png,Mass,0,1,58 years,M,PA"),
+        row("a.png,Mass,0,1,58,X,PA"),
+        row("a.png,Mass,0,1,58,M,lateral"),
+        row("../../a.png,Mass,0,1,58,M,PA"),
+        row("a.png,Mass"),
+        said(&format!("{HEADER}\r\na.png,Mass,0,1,58,M,PA\r\nb.png,Mass,0,1,58,M,PA\r\na.png,Mass,0,1,58,M,PA\r\n")),
+        entries(Path::new("raw/x.csv"), b"Image Index\n\xff\xfe\n").unwrap_err().to_string(),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn boxes_in_three_headers_and_two_forms() {
+    let expected = vec![(
+        "00013118_008.png".to_owned(),
+        FindingBox {
+            finding: Finding::Infiltration,
+            bbox: BBox::new(225.5, 547.25, 225.5 + 86.75, 547.25 + 79.5).unwrap(),
+        },
+    )];
+    let row = "00013118_008.png,Infiltrate,225.5,547.25,86.75,79.5";
+    for text in [
+        format!("Image Index,Finding Label,Bbox [x,y,w,h],,,\n{row}\n"),
+        format!("Image Index,Finding Label,Bbox [x,y,w,h]\r\n{row}\r\n"),
+        format!("Image Index,Finding Label,\"Bbox [x,y,w,h]\"\n{row},,,"),
+        format!("Image Index,Finding Label,x,y,w,h\n{row}"),
+        "Image Index,Finding Label,\"Bbox [x,y,w,h]\"\n00013118_008.png,Infiltrate,\"[225.5, 547.25, 86.75, 79.5]\"\n"
+            .to_owned(),
+    ] {
+        assert_eq!(boxes(Path::new("b.csv"), text.as_bytes()).unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
+fn bad_boxes_are_named() {
+    let said = |row: &str| {
+        let text = format!("Image Index,Finding Label,Bbox [x,y,w,h],,,\n{row}\n");
+        boxes(Path::new("raw/BBox.csv"), text.as_bytes()).unwrap_err().to_string()
+    };
+    let messages = [
+        said("a.png,Mass,1,2,3"),
+        said("a.png,Mass,1,2,0,4"),
+        said("a.png,Mass,1,2,nan,4"),
+        said("a.png,Mass,900,2,200,4"),
+        said("a.png,Mass,1024.25,2,0.5,4"),
+        said("a.png,Tumour,1,2,3,4"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn lists_bare_and_labelled() {
+    let read = |text: &str| list(Path::new("raw/list.txt"), text.as_bytes());
+    let names = |text: &str| read(text).unwrap().list.image_ids;
+    let expected = ["a_0.png", "b_1.png"];
+    assert_eq!(names("a_0.png\nb_1.png"), expected);
+    assert_eq!(names("\u{feff}a_0.png\r\n\r\n  b_1.png  \r\n"), expected);
+    assert_eq!(names("images_001/images/a_0.png\nb_1.png\n"), expected);
+    let labelled = read("a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\nb_1.png 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1\n").unwrap();
+    assert_eq!(labelled.list.image_ids, expected);
+    assert_eq!(labelled.labels, [Labels::parse("Effusion|Mass").unwrap(), Labels::default()]);
+    let messages: Vec<String> = [
+        "",
+        "a_0.png\nb_1.jpg",
+        "a_0.png\nb_1.png\n\na_0.png",
+        "a_0.png 0 1",
+        "a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 2",
+        "a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\nb_1.png",
+    ]
+    .into_iter()
+    .map(|text| read(text).unwrap_err().to_string())
+    .collect();
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_reader_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..300), row in "[a.png,0-9MYD|\"\\r\\n\\[\\] é]{0,80}", headed: bool,
+    ) {
+        if headed {
+            bytes.splice(..0, format!("{HEADER},Finding Label,x,y,w,h\n{row}").into_bytes());
+        }
+        let path = Path::new("x");
+        let _ = (entries(path, &bytes), boxes(path, &bytes), list(path, &bytes));
+    }
+}
