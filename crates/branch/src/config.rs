@@ -90,9 +90,7 @@ impl Config {
             weight_decay: self.weight_decay,
             optimizer: self.optimizer,
             schedule: match self.schedule {
-                LrSchedule::Step => {
-                    Schedule::Step { milestones: self.lr_milestones.clone(), factor: self.lr_factor }
-                }
+                LrSchedule::Step => Schedule::Step { milestones: self.lr_milestones.clone(), factor: self.lr_factor },
                 LrSchedule::Cosine => Schedule::Cosine,
             },
             warmup_epochs: self.warmup_epochs,

@@ -23,7 +23,7 @@ pub use error::{Difference, Error};
 pub use join::{Branch, Samples, join};
 pub use score::{score, write};
 pub use start::start;
-pub use train::{identity, train};
+pub use train::{fit, identity, train};
 
 /// What this stage is.
 pub const SPEC: stage::Spec = stage::Spec { name: "fusion", version: 1, defaults: include_str!("../default.toml") };
