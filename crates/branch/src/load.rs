@@ -107,11 +107,7 @@ pub fn regions(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error>
 type Each<'a> = &'a mut dyn FnMut(ImageKey, Vec<u8>) -> Result<(), Error>;
 
 /// `rows` says how many images each split has.
-fn load(
-    limit: Option<usize>,
-    rows: [usize; 3],
-    read: impl FnOnce(Each) -> Result<(), Error>,
-) -> Result<Images, Error> {
+fn load(limit: Option<usize>, rows: [usize; 3], read: impl FnOnce(Each) -> Result<(), Error>) -> Result<Images, Error> {
     let most = rows.map(|rows| rows.min(limit.unwrap_or(rows)));
     let mut images = Images::default();
     let mut chunk = Vec::with_capacity(CHUNK);

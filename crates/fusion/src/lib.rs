@@ -23,4 +23,4 @@ pub use error::{Difference, Error};
 pub use join::{Branch, Samples, join};
 pub use score::{read, score, write};
 pub use start::start;
-pub use train::{identity, train};
+pub use train::{fit, identity, train};

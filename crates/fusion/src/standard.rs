@@ -67,7 +67,11 @@ impl Standard {
 }
 
 /// New weights by weight and feature; each adds to the bias what it has times `shift` of the feature.
-fn change(layer: &Linear, scale: impl Fn(f64, usize) -> f64, shift: impl Fn(usize) -> f32) -> candle_core::Result<Linear> {
+fn change(
+    layer: &Linear,
+    scale: impl Fn(f64, usize) -> f64,
+    shift: impl Fn(usize) -> f32,
+) -> candle_core::Result<Linear> {
     let mut weight = layer.weight().to_vec2::<f32>()?;
     let mut bias = match layer.bias() {
         Some(bias) => bias.to_vec1::<f32>()?,

@@ -1,7 +1,9 @@
+use std::ops::ControlFlow;
+
 use branch::Watch;
 use candle_nn::Linear;
 use cxr::Split;
-use nets::{Checkpoints, Fit, Identity};
+use nets::{Checkpoints, Event, Fit, Identity};
 use serde_json::json;
 use stage::{Scalars, info, warn};
 
@@ -20,7 +22,8 @@ pub fn identity(samples: &Samples, config: &Config, start: &Linear, seed: u64) -
     for tensor in [Some(start.weight()), start.bias()].into_iter().flatten() {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         hasher.update(format!("{:?}\n", tensor.dims()).as_bytes());
-        values.iter().for_each(|value| drop(hasher.update(&value.to_le_bytes())));
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
     }
     Ok(Identity {
         model: json!({ "fusion": samples.dims(), "standardise": config.standardise }),
@@ -48,9 +51,9 @@ pub fn train(
 ) -> Result<(Linear, Fit), Error> {
     let [train, validation, test] = Split::ALL.map(|split| samples.of(split));
     let [global, local] = samples.dims();
-    let count = train.len();
     info!(
-        "{count} train, {} validation and {} test images of {global} + {local} features",
+        "{} train, {} validation and {} test images of {global} + {local} features",
+        train.len(),
         validation.len(),
         test.len()
     );
@@ -60,11 +63,29 @@ pub fn train(
     if validation.is_empty() {
         warn!("no validation images: the last epoch will be published");
     }
+    let mut watch = Watch::new("images fused", &identity.recipe, train.len(), false, scalars);
+    let trained = fit(samples, config, start, identity, checkpoints, &mut |event| watch.see(event))?;
+    watch.finish(&trained.1);
+    Ok(trained)
+}
+
+/// As [`train`], for any watcher.
+///
+/// # Errors
+/// As [`train`].
+pub fn fit(
+    samples: &Samples,
+    config: &Config,
+    start: &Linear,
+    identity: &Identity,
+    checkpoints: &Checkpoints,
+    watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<(Linear, Fit), Error> {
+    let [train, validation] = [Split::Train, Split::Validation].map(|split| samples.of(split));
     let standard = config.standardise.then(|| Standard::of(samples, &train));
     let mut layer = Layer::new(start, standard.as_ref())?;
-    let rows = TrainingRows { samples, train, validation, standard: standard.as_ref(), device: start.weight().device() };
-    let mut watch = Watch::new("images fused", &identity.recipe, count, false, scalars);
-    let fit = nets::fit(&mut layer, &rows, identity, checkpoints, &mut |event| watch.see(event))?;
-    watch.finish(&fit);
+    let rows =
+        TrainingRows { samples, train, validation, standard: standard.as_ref(), device: start.weight().device() };
+    let fit = nets::fit(&mut layer, &rows, identity, checkpoints, watch)?;
     Ok((layer.plain()?, fit))
 }

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use common::{DIMS, Tables, branches, config, join, write};
+use candle_nn::Linear;
+use common::{DIMS, Tables, branches, config, join, train, write};
 use cxr::{Labels, OUTPUTS, Split, metrics};
 use fusion::{Config, Init, Samples};
 use tables::predictions::Row;
@@ -22,7 +24,7 @@ fn trained(branches: &[Tables; 2], config: &Config) -> (Vec<Row>, nets::Fit) {
     let (samples, folders, _folder) = samples(branches);
     let weights = folders.map(|folder| folder.join("weights.safetensors"));
     let start = fusion::start(config, &samples, [&weights[0], &weights[1]], 1, &Device::Cpu).unwrap();
-    let (layer, fit) = fusion::train(&samples, config, &start, 1, &mut stage::Scalars::nowhere()).unwrap();
+    let (layer, fit) = train(&samples, config, &start, 1).unwrap();
     (fusion::score(&layer, &samples).unwrap(), fit)
 }
 
@@ -130,7 +132,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let bytes = |seed: u64| -> [Vec<u8>; 2] {
         let config = Config { epochs: 3, ..config() };
         let start = fusion::start(&config, &samples, [Path::new(""); 2], seed, &Device::Cpu).unwrap();
-        let (layer, fit) = fusion::train(&samples, &config, &start, seed, &mut stage::Scalars::nowhere()).unwrap();
+        let (layer, fit) = train(&samples, &config, &start, seed).unwrap();
         let rows = fusion::score(&layer, &samples).unwrap();
         let folder = tempfile::tempdir().unwrap();
         fusion::write(folder.path(), &layer, &fit, &rows, "fusion", "0123").unwrap();
@@ -138,6 +140,61 @@ fn the_same_seed_gives_the_same_bytes() {
     };
     assert!(bytes(1) == bytes(1));
     assert!(bytes(1) != bytes(2));
+}
+
+/// Both with and without standardised features: stopped in the middle of an epoch, and during a validation.
+#[test]
+fn stopped_and_continued_is_bit_identical() {
+    let (samples, ..) = samples(&branches());
+    for standardise in [false, true] {
+        let config = Config { epochs: 4, warmup_epochs: 1, standardise, ..quick() };
+        let start = fusion::start(&config, &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
+        let identity = fusion::identity(&samples, &config, &start, 1).unwrap();
+        let values = |layer: &Linear| layer.weight().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (whole, fitted) = train(&samples, &config, &start, 1).unwrap();
+        let curve = |fit: &nets::Fit| -> Vec<_> {
+            fit.epochs.iter().map(|stats| (stats.train_loss, stats.validation_loss, stats.validation_auroc)).collect()
+        };
+
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = nets::Checkpoints { folder: folder.path(), others: &[], minutes: 10.0 };
+        let stop = |at: &dyn Fn(&nets::Event) -> bool| {
+            let stopped = fusion::fit(&samples, &config, &start, &identity, &checkpoints, &mut |event| {
+                if at(&event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            stopped.unwrap_err().to_string()
+        };
+        let step = |wanted: usize| move |event: &nets::Event| matches!(event, nets::Event::Step { step, .. } if *step == wanted);
+        assert_eq!(stop(&step(3)), "interrupted after 0 finished epochs and 3 steps");
+        let validation = |event: &nets::Event| matches!(event, nets::Event::Validation { epoch: 2, .. });
+        assert_eq!(stop(&validation), "interrupted after 1 finished epochs and 5 steps");
+        let (layer, refitted) =
+            fusion::train(&samples, &config, &start, &identity, &checkpoints, &mut stage::Scalars::nowhere()).unwrap();
+        assert_eq!((values(&layer), curve(&refitted)), (values(&whole), curve(&fitted)));
+    }
+}
+
+#[test]
+fn the_identity_is_that_of_the_training_and_validation_images() {
+    let identity = |both: &[Tables; 2], config: &Config, seed: u64| {
+        let (samples, ..) = samples(both);
+        let start = fusion::start(config, &samples, [Path::new(""); 2], seed, &Device::Cpu).unwrap();
+        fusion::identity(&samples, config, &start, seed).unwrap()
+    };
+    let both = branches();
+    let first = identity(&both, &config(), 1);
+    assert_eq!(first.key(), identity(&both, &config(), 1).key());
+    assert_ne!(first.key(), identity(&both, &config(), 2).key());
+    let longer = identity(&both, &Config { epochs: 60, ..config() }, 1);
+    assert_ne!(first.key(), longer.key());
+    assert_eq!(first.lineage(), longer.lineage());
+    for (split, same) in [(Split::Test, true), (Split::Validation, false), (Split::Train, false)] {
+        let mut changed = both.clone();
+        let index = changed[0].predictions.iter().position(|row| row.split == split).unwrap();
+        let labels = Labels::parse("Mass|Hernia").unwrap();
+        changed.iter_mut().for_each(|branch| branch.predictions[index].labels = labels);
+        assert_eq!(first.key() == identity(&changed, &config(), 1).key(), same, "{split}");
+    }
 }
 
 #[test]
@@ -219,7 +276,7 @@ fn no_images_to_train_on() {
     both.iter_mut().flat_map(|branch| &mut branch.predictions).for_each(|row| row.key.split = Split::Test);
     let (samples, ..) = samples(&both);
     let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
-    let error = fusion::train(&samples, &config(), &start, 1, &mut stage::Scalars::nowhere()).unwrap_err();
+    let error = train(&samples, &config(), &start, 1).unwrap_err();
     assert_eq!(error.to_string(), "no images in the split `train`: expected at least 1");
 }
 

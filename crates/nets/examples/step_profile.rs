@@ -157,6 +157,104 @@ fn timed(what: &mut dyn FnMut() -> Result<(), candle_core::Error>, device: &Devi
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// The operators of several training steps.
+#[derive(Default)]
+struct Profile {
+    /// Operators and shapes in the order of the first step.
+    order: Vec<(String, String)>,
+    groups: BTreeMap<(String, String), Group>,
+    /// Seconds of each step.
+    wall: Vec<f64>,
+}
+
+impl Profile {
+    fn add(&mut self, calls: Vec<Call>, seconds: f64) {
+        self.wall.push(seconds);
+        self.groups.values_mut().for_each(|group| (group.calls, group.flop, group.bytes) = (0, 0, 0));
+        for call in calls {
+            let key = (call.op, call.shape);
+            if !self.groups.contains_key(&key) {
+                self.order.push(key.clone());
+            }
+            let group = self.groups.entry(key).or_default();
+            group.calls += 1;
+            group.flop += call.flop;
+            group.bytes += call.bytes;
+            group.seconds.resize(self.wall.len(), 0.0);
+            group.seconds[self.wall.len() - 1] += call.seconds;
+        }
+    }
+
+    /// One line per convolution, beside the ceilings: multiplications and bytes per second.
+    fn print_convolutions(&self, multiply: f64, copy: f64) {
+        println!("ceilings: {:.0} GFLOP/s, {:.1} GB/s copied (read and written)\n", multiply / 1e9, copy / 1e9);
+        println!(
+            "{:<30} {:>3} {:>7} {:>6} {:>14} {:>14} {:>14} {:>7}",
+            "convolution", "n", "GFLOP", "MB", "forward", "input grad", "weight grad", "ms"
+        );
+        let mut shapes: Vec<&String> = Vec::new();
+        for (op, shape) in &self.order {
+            if op.starts_with("conv2d") && !shapes.contains(&shape) {
+                shapes.push(shape);
+            }
+        }
+        const PASSES: [&str; 3] = ["conv2d_stats", "conv2d_input_grad", "conv2d_weight_grad"];
+        let mut totals = [(0, 0.0, 0.0); 3];
+        for shape in shapes {
+            let group = |op: &str| self.groups.get(&(op.to_owned(), shape.clone()));
+            let forward = group("conv2d_forward").or_else(|| group(PASSES[0]));
+            let passes = [forward, group(PASSES[1]), group(PASSES[2])];
+            let Some(first) = forward else { continue };
+            let (gflop, megabytes) = (first.flop as f64 / 1e9, first.bytes as f64 / 1e6);
+            let mut line = format!("{shape:<30} {:>3} {gflop:>7.2} {megabytes:>6.0}", first.calls);
+            let mut ms = 0.0;
+            for (pass, total) in passes.iter().zip(&mut totals) {
+                let Some(group) = pass else {
+                    line += &format!(" {:>14}", "");
+                    continue;
+                };
+                let (flop, seconds) = (group.flop as f64, group.median());
+                let least = (flop / multiply).max(group.bytes as f64 / copy);
+                line += &format!(" {:>7.0} [{:>3.0}%]", flop / seconds / 1e9, 100.0 * least / seconds);
+                *total = (total.0 + group.flop, total.1 + seconds, total.2 + least);
+                ms += 1e3 * seconds;
+            }
+            println!("{line} {ms:>8.1}");
+        }
+        let mut line = format!("{:<48}", "all");
+        for (flop, seconds, least) in totals {
+            line += &format!(" {:>7.0} [{:>3.0}%]", flop as f64 / seconds / 1e9, 100.0 * least / seconds);
+        }
+        println!("{line} {:>8.1}\n", totals.iter().map(|total| 1e3 * total.1).sum::<f64>());
+    }
+
+    /// One line per operator, and the step as a whole.
+    fn print_operators(&self, batch: usize) {
+        println!("{:<30} {:>5} {:>9} {:>6} {:>8}", "operator", "calls", "ms", "share", "GB/s");
+        let step = median(&self.wall);
+        let mut by_op: BTreeMap<&str, (usize, f64, u64)> = BTreeMap::new();
+        for ((op, _), group) in &self.groups {
+            let sum = by_op.entry(op).or_default();
+            *sum = (sum.0 + group.calls, sum.1 + group.median(), sum.2 + group.bytes);
+        }
+        let mut by_op: Vec<_> = by_op.into_iter().collect();
+        by_op.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        for (op, (calls, seconds, bytes)) in &by_op {
+            let rate = *bytes as f64 / seconds / 1e9;
+            println!("{op:<30} {calls:>5} {:>9.2} {:>5.1}% {rate:>8.1}", 1e3 * seconds, 100.0 * seconds / step);
+        }
+        let inside: f64 = by_op.iter().map(|(_, sum)| sum.1).sum();
+        let (outside, share) = (1e3 * (step - inside), 100.0 * (1.0 - inside / step));
+        println!("{:<30} {:>5} {outside:>9.2} {share:>5.1}%", "outside the operators", "");
+        println!(
+            "step {:.1} ms, {:.2} images/s; ratio operators {:.3}",
+            1e3 * step,
+            batch as f64 / step,
+            inside / step
+        );
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -182,107 +280,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
     let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
     let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;
-
-    // In the order of the first step.
-    let mut order: Vec<(String, String)> = Vec::new();
-    let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
-    let mut wall = Vec::new();
+    let mut profile = Profile::default();
     for step in 0..=steps {
         let start = Instant::now();
         let (_, grads) = network.loss_and_grads(&x, &targets)?;
         network.update(&mut optimizer, &grads, 1e-3)?;
         device.synchronize()?;
-        let seconds = start.elapsed().as_secs_f64();
-        let calls = calls.take();
-        if step == 0 {
-            continue;
-        }
-        wall.push(seconds);
-        groups.values_mut().for_each(|group| (group.calls, group.flop, group.bytes) = (0, 0, 0));
-        for call in calls {
-            let key = (call.op, call.shape);
-            if !groups.contains_key(&key) {
-                order.push(key.clone());
-            }
-            let group = groups.entry(key).or_default();
-            group.calls += 1;
-            group.flop += call.flop;
-            group.bytes += call.bytes;
-            group.seconds.resize(wall.len(), 0.0);
-            group.seconds[step - 1] += call.seconds;
+        let (seconds, calls) = (start.elapsed().as_secs_f64(), calls.take());
+        if step > 0 {
+            profile.add(calls, seconds);
         }
     }
-
-    println!(
-        "{backbone}, batch {batch}, {side} px, {precision}, {}{}",
-        if device.is_cpu() { format!("{:?}, ", ops::isa()) } else { String::new() },
-        nets::describe(&device)
-    );
-    println!("ceilings: {:.0} GFLOP/s, {:.1} GB/s copied (read and written)\n", multiply / 1e9, copy / 1e9);
-    println!(
-        "{:<30} {:>3} {:>7} {:>6} {:>14} {:>14} {:>14} {:>7}",
-        "convolution", "n", "GFLOP", "MB", "forward", "input grad", "weight grad", "ms"
-    );
-    let mut shapes: Vec<&String> = Vec::new();
-    for (op, shape) in &order {
-        if op.starts_with("conv2d") && !shapes.contains(&shape) {
-            shapes.push(shape);
-        }
-    }
-    const PASSES: [&str; 3] = ["conv2d_stats", "conv2d_input_grad", "conv2d_weight_grad"];
-    let mut totals = [(0, 0.0, 0.0); 3];
-    for shape in shapes {
-        let group = |op: &str| groups.get(&(op.to_owned(), shape.clone()));
-        let forward = group("conv2d_forward").or_else(|| group(PASSES[0]));
-        let passes = [forward, group(PASSES[1]), group(PASSES[2])];
-        let Some(first) = forward else { continue };
-        let mut line = format!(
-            "{shape:<30} {:>3} {:>7.2} {:>6.0}",
-            first.calls,
-            first.flop as f64 / 1e9,
-            first.bytes as f64 / 1e6
-        );
-        let mut ms = 0.0;
-        for (pass, total) in passes.iter().zip(&mut totals) {
-            let Some(group) = pass else {
-                line += &format!(" {:>14}", "");
-                continue;
-            };
-            let (flop, seconds) = (group.flop as f64, group.median());
-            let least = (flop / multiply).max(group.bytes as f64 / copy);
-            line += &format!(" {:>7.0} [{:>3.0}%]", flop / seconds / 1e9, 100.0 * least / seconds);
-            *total = (total.0 + group.flop, total.1 + seconds, total.2 + least);
-            ms += 1e3 * seconds;
-        }
-        println!("{line} {ms:>8.1}");
-    }
-    let mut line = format!("{:<48}", "all");
-    for (flop, seconds, least) in totals {
-        line += &format!(" {:>7.0} [{:>3.0}%]", flop as f64 / seconds / 1e9, 100.0 * least / seconds);
-    }
-    println!("{line} {:>8.1}\n", totals.iter().map(|total| 1e3 * total.1).sum::<f64>());
-
-    println!("{:<30} {:>5} {:>9} {:>6} {:>8}", "operator", "calls", "ms", "share", "GB/s");
-    let step = median(&wall);
-    let mut by_op: BTreeMap<&str, (usize, f64, u64)> = BTreeMap::new();
-    for ((op, _), group) in &groups {
-        let sum = by_op.entry(op).or_default();
-        *sum = (sum.0 + group.calls, sum.1 + group.median(), sum.2 + group.bytes);
-    }
-    let mut by_op: Vec<_> = by_op.into_iter().collect();
-    by_op.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-    for (op, (calls, seconds, bytes)) in &by_op {
-        let rate = *bytes as f64 / seconds / 1e9;
-        println!("{op:<30} {calls:>5} {:>9.2} {:>5.1}% {rate:>8.1}", 1e3 * seconds, 100.0 * seconds / step);
-    }
-    let inside: f64 = by_op.iter().map(|(_, sum)| sum.1).sum();
-    println!(
-        "{:<30} {:>5} {:>9.2} {:>5.1}%",
-        "outside the operators",
-        "",
-        1e3 * (step - inside),
-        100.0 * (1.0 - inside / step)
-    );
-    println!("step {:.1} ms, {:.2} images/s; ratio operators {:.3}", 1e3 * step, batch as f64 / step, inside / step);
+    let isa = if device.is_cpu() { format!("{:?}, ", ops::isa()) } else { String::new() };
+    println!("{backbone}, batch {batch}, {side} px, {precision}, {isa}{}", nets::describe(&device));
+    profile.print_convolutions(multiply, copy);
+    profile.print_operators(batch);
     Ok(())
 }

@@ -82,8 +82,8 @@ mod tests {
              \"schedule\":{\"step\":{\"factor\":0.1,\"milestones\":[20]}},\"seed\":1,\"warmup_epochs\":0,\
              \"weight_decay\":0.0001},\"start\":\"random\",\"version\":1}"
         );
-        assert_eq!(identity().key(), "KEY");
-        assert_eq!(identity().lineage(), "LINEAGE");
+        assert_eq!(identity().key(), "ccf74eaa76577e7c1a951824499e69d6e01d762e8fa03e354ed33c4879bcdf89");
+        assert_eq!(identity().lineage(), "3793c6a6eab2c4337f8153b0aded43fd4ef7fd850ea92d554958885e3b416228");
     }
 
     #[test]

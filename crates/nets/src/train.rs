@@ -282,8 +282,7 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
     fn validate(&mut self) -> Result<()> {
         let epoch = self.progress.epochs.len() as u32 + 1;
         let watch = &mut self.watch;
-        let validation =
-            self.model.validate(self.data, &mut |examples| watch(Event::Validation { epoch, examples }));
+        let validation = self.model.validate(self.data, &mut |examples| watch(Event::Validation { epoch, examples }));
         let validation = match validation {
             Err(Error::Stopped) => {
                 self.stop = true;

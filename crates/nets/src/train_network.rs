@@ -99,11 +99,7 @@ impl Trainable<TrainingImages<'_>> for Network {
         Ok((loss, grads.tensors))
     }
 
-    fn validate(
-        &self,
-        data: &TrainingImages,
-        go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<Validation> {
+    fn validate(&self, data: &TrainingImages, go_on: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Validation> {
         let logits = logits(self, &data.validation, data.frame, data.batch, go_on)?;
         Ok(Validation { logits, labels: data.validation.images().labels.clone() })
     }

@@ -85,7 +85,8 @@ fn steps_in_bf16_are_as_close_to_f32_as_the_cpus() {
 }
 
 fn training(device: &Device) -> Training {
-    let mut training = Training::new(Recipe { epochs: 2, batch: 5, lr: 0.01, warmup_epochs: 0, ..recipe(OptimizerKind::Sgd) });
+    let mut training =
+        Training::new(Recipe { epochs: 2, batch: 5, lr: 0.01, warmup_epochs: 0, ..recipe(OptimizerKind::Sgd) });
     training.device = device.clone();
     (training.images.scale_min, training.images.rotate_deg) = (0.5, 15.0);
     training
@@ -106,7 +107,8 @@ fn trainings_agree_with_the_cpu() {
 /// Weights are f32 on disk, whatever computed them: one device ends what another began.
 #[test]
 fn checkpoints_move_between_devices() {
-    let weights = |network: &Network| network.trained().unwrap().iter().flat_map(|(_, t)| values(t)).collect::<Vec<_>>();
+    let weights =
+        |network: &Network| network.trained().unwrap().iter().flat_map(|(_, t)| values(t)).collect::<Vec<_>>();
     let whole = tempfile::tempdir().unwrap();
     let (expected, _) = training(&Device::Cpu).finish(whole.path());
     for [first, second] in [[cuda(), Device::Cpu], [Device::Cpu, cuda()]] {

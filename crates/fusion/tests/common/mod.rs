@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use cxr::{Finding, ImageKey, Labels, OUTPUTS, Split};
+use candle_nn::Linear;
+use cxr::{Finding, Labels, OUTPUTS, Split};
 use fusion::{Branch, Config, Samples};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -74,7 +76,7 @@ impl Tables {
             ("fc.weight".to_owned(), Tensor::from_vec(weight, (OUTPUTS, dim), &Device::Cpu).unwrap()),
             ("fc.bias".to_owned(), Tensor::full(bias, OUTPUTS, &Device::Cpu).unwrap()),
         ];
-        let meta = nets::weights::Meta { backbone: "test".to_owned(), pool: String::new(), key: String::new() };
+        let meta = nets::weights::Meta { backbone: "test".to_owned(), pool: String::new(), frame: None };
         nets::weights::write(&folder.join("weights.safetensors"), &tensors, &meta).unwrap();
     }
 }
@@ -98,4 +100,17 @@ pub fn join(folders: &[PathBuf; 2]) -> Result<Samples, fusion::Error> {
 /// The defaults.
 pub fn config() -> Config {
     toml::from_str::<toml::Table>(fusion::SPEC.defaults).unwrap()["fusion"].clone().try_into().unwrap()
+}
+
+/// Trains in a folder of its own.
+pub fn train(
+    samples: &Samples,
+    config: &Config,
+    start: &Linear,
+    seed: u64,
+) -> Result<(Linear, nets::Fit), fusion::Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = fusion::identity(samples, config, start, seed)?;
+    let checkpoints = nets::Checkpoints { folder: folder.path(), others: &[], minutes: 10.0 };
+    fusion::train(samples, config, start, &identity, &checkpoints, &mut stage::Scalars::nowhere())
 }

@@ -20,7 +20,11 @@ impl Activation {
 
     /// As a convolution in training reads it: cuDNN cannot normalise on the way in, so on CUDA what is read is stored.
     pub(crate) fn read(self) -> Result<Activation> {
-        Ok(if self.x.device().is_cuda() { Activation::plain(ops::normalised_sum(self.input(), None, false)?) } else { self })
+        Ok(if self.x.device().is_cuda() {
+            Activation::plain(ops::normalised_sum(self.input(), None, false)?)
+        } else {
+            self
+        })
     }
 
     pub(crate) fn input(&self) -> Input<'_> {

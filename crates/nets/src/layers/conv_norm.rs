@@ -228,7 +228,13 @@ impl ConvNorm {
     }
 
     /// As [`ConvNorm::backward`] for the first layer, whose input is the image.
-    pub(crate) fn backward_first(&self, params: &Params, saved: Saved, dy: &Tensor, grads: &mut Gradients) -> Result<()> {
+    pub(crate) fn backward_first(
+        &self,
+        params: &Params,
+        saved: Saved,
+        dy: &Tensor,
+        grads: &mut Gradients,
+    ) -> Result<()> {
         let (unnormed, _) = self.backward_norm(params, saved, AfterNorm::Relu, dy, grads)?;
         self.conv.backward_weight(params, &unnormed.input, &unnormed.dz, grads)
     }

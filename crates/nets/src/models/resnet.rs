@@ -192,7 +192,9 @@ impl Block<ConvNorm> {
         let mut dx = last.backward_conv(params, unnormed, None, grads)?;
         // The two paths meet in the gradient of the first convolution's input.
         let mut plus = match (&self.downsample, downsample, dshortcut) {
-            (Some(layer), Some(saved), Some(dshortcut)) => Some(layer.backward(params, saved, &dshortcut, None, grads)?),
+            (Some(layer), Some(saved), Some(dshortcut)) => {
+                Some(layer.backward(params, saved, &dshortcut, None, grads)?)
+            }
             (_, _, dshortcut) => dshortcut,
         };
         for (index, (layer, saved)) in self.main.iter().zip(main).enumerate().rev() {

@@ -1,5 +1,5 @@
-use std::io::Write;
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};

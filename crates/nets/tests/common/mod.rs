@@ -58,7 +58,7 @@ pub fn image_recipe() -> ImageRecipe {
         input_px: 20,
         crop: EvalCrop::Centre,
         scale_min: 0.7,
-        flip: true,
+        flip: false,
         rotate_deg: 5.0,
         brightness: 0.1,
         contrast: 0.1,
@@ -115,7 +115,7 @@ impl Training {
     pub fn stop_after(&self, folder: &Path, steps: usize) -> (u32, usize) {
         let mut left = steps;
         let (_, stopped) = self.run(folder, |event| {
-            left -= usize::from(matches!(event, Event::Step { .. }));
+            left = left.saturating_sub(usize::from(matches!(event, Event::Step { .. })));
             left == 0
         });
         match stopped {
