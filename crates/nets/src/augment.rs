@@ -35,7 +35,7 @@ pub(crate) fn training(size: usize, index: usize, recipe: &ImageRecipe, seed: u6
     let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(&mut rng));
     AugmentParams {
         degrees: (2.0 * angle - 1.0) * recipe.rotate_deg,
-        mirrored: recipe.flip && flip < 0.5,
+        flip: recipe.flip && flip < 0.5,
         brightness: if recipe.brightness > 0.0 { factor(recipe.brightness, brightness) } else { 1.0 },
         contrast: if recipe.contrast > 0.0 { factor(recipe.contrast, contrast) } else { 1.0 },
         ..AugmentParams::crop(index, window)

@@ -1,4 +1,6 @@
 use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8;
 
 /// An 8-bit grey image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,21 +40,18 @@ impl Grey {
         let (first_x, first_y) = (left.floor() as usize, top.floor() as usize);
         let (end_x, end_y) = (right.ceil() as usize, bottom.ceil() as usize);
         let rows = self.pixels.chunks_exact(self.width as usize).skip(first_y).take(end_y - first_y);
-        let mut touched: Vec<u8> = rows.flat_map(|row| &row[first_x..end_x]).copied().collect();
-        let source = fir::images::Image::from_slice_u8(
-            (end_x - first_x) as u32,
-            (end_y - first_y) as u32,
-            &mut touched,
-            fir::PixelType::U8,
-        );
+        let touched: Vec<U8> = rows.flat_map(|row| &row[first_x..end_x]).map(|&value| U8::new(value)).collect();
+        let (width, height) = ((end_x - first_x) as u32, (end_y - first_y) as u32);
+        let source = TypedImageRef::new(width, height, &touched).expect("one value per pixel");
         let options = fir::ResizeOptions::new()
             .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
             .crop(left - first_x as f64, top - first_y as f64, right - left, bottom - top);
-        let mut resized = fir::images::Image::new(size, size, fir::PixelType::U8);
+        let mut resized = TypedImage::<U8>::new(size, size);
+        // Typed: the other entry compiles the resizer for every type of pixel there is.
         fir::Resizer::new()
-            .resize(&source.expect("one byte per pixel"), &mut resized, &options)
+            .resize_typed(&source, &mut resized, &options)
             .expect("the part lies inside, and has pixels");
-        Grey { width: size, height: size, pixels: resized.into_vec() }
+        Grey { width: size, height: size, pixels: resized.pixels().iter().map(|pixel| pixel.0).collect() }
     }
 
     /// Moves every value away from the image's mean by `factor` (1 leaves all as it is), as Pillow's
