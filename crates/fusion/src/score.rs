@@ -9,8 +9,11 @@ use nets::weights::{self, Meta};
 use tables::predictions::Row;
 use tables::{Stamp, predictions};
 
-use crate::layer::{BIAS, WEIGHT};
 use crate::{Error, Samples};
+
+/// Names of the layer's tensors in weights files.
+pub(crate) const WEIGHT: &str = "fc.weight";
+pub(crate) const BIAS: &str = "fc.bias";
 
 /// Images scored at a time.
 const BATCH: usize = 1024;
