@@ -167,7 +167,7 @@ impl Network {
     /// The network in evaluation mode: by the running statistics, with batch norms folded into the convolutions.
     ///
     /// # Shapes
-    /// `x [N, S, S, 3]`, as [`augment`](crate::augment) makes it.
+    /// `x [N, S, S, 3]`: each channel of an image, of 0 to 1, less ImageNet's mean, over its deviation.
     ///
     /// # Errors
     /// Another shape, or a side below [`Backbone::min_side`].
