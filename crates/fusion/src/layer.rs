@@ -7,13 +7,9 @@ use candle_nn::Linear;
 use cxr::Labels;
 use nets::{Examples, Params, Trainable, Validation};
 
-use crate::score::logits_of;
+use crate::score::{BIAS, WEIGHT, logits_of};
 use crate::standard::Standard;
 use crate::{Error, Samples};
-
-/// Names of its tensors, as in weights files.
-pub(crate) const WEIGHT: &str = "fc.weight";
-pub(crate) const BIAS: &str = "fc.bias";
 
 /// Weight `[15, D]` and bias `[15]`, for standardised features if there is a standard.
 pub(crate) struct Layer<'a> {

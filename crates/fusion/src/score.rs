@@ -9,9 +9,12 @@ use nets::Fit;
 use nets::weights::{self, Meta};
 use tables::predictions::Row;
 
-use crate::layer::{BIAS, WEIGHT};
 use crate::error::Error;
 use crate::join::Samples;
+
+/// Names of the layer's tensors in weights files.
+pub(crate) const WEIGHT: &str = "fc.weight";
+pub(crate) const BIAS: &str = "fc.bias";
 
 /// Images scored at a time.
 const BATCH: usize = 1024;

@@ -167,7 +167,7 @@ impl Network {
     /// The network in evaluation mode: by the running statistics, with batch norms folded into the convolutions.
     ///
     /// # Shapes
-    /// `x [N, S, S, 3]`, as [`augment`](crate::augment) makes it.
+    /// `x [N, S, S, 3]`: each channel of an image, of 0 to 1, less ImageNet's mean, over its deviation.
     ///
     /// # Errors
     /// Another shape, or a side below [`Backbone::min_side`].
@@ -187,10 +187,7 @@ impl Network {
         };
         let map = map.to_dtype(DType::F32)?;
         let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
-        // The product of one row adds up in another order than the products of several.
-        let alone = self.device.is_cpu() && pool.dim(0)? == 1;
-        let logits =
-            if alone { self.head(&Tensor::cat(&[&pool, &pool], 0)?)?.get(0)?.unsqueeze(0)? } else { self.head(&pool)? };
+        let logits = if self.device.is_cpu() { self.head_by_row(&pool)? } else { self.head(&pool)? };
         Ok(Evaluated { map, pool, logits })
     }
 
@@ -395,6 +392,13 @@ impl Network {
         // A sum of equal shapes: on CUDA, candle would send along how to spread the bias, every time.
         let bias = ones(pool)?.matmul(&bias.unsqueeze(0)?)?;
         Ok((pool.matmul(&weight.t()?)? + bias)?)
+    }
+
+    /// As [`Network::head`]. A matrix product adds up in an order that depends on the number of rows; this does not.
+    fn head_by_row(&self, pool: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.params.get(self.head.0), self.params.get(self.head.1));
+        let products = pool.unsqueeze(1)?.broadcast_mul(&weight.unsqueeze(0)?)?;
+        Ok(products.sum(2)?.broadcast_add(bias)?)
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {
