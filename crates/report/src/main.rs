@@ -393,8 +393,11 @@ fn draw_sweep(args: &Args) -> anyhow::Result<Outcome> {
     let mut entries = Vec::new();
     for report in &reports {
         let recorded = &report.manifest().metrics;
-        let split: Split =
-            recorded["split"].as_str().unwrap_or("test").parse().map_err(|e: String| Fail::bad_data(anyhow!(e)))?;
+        let split: Split = recorded["split"]
+            .as_str()
+            .unwrap_or("test")
+            .parse()
+            .map_err(|error: cxr::UnknownName| Fail::bad_data(error))?;
         let rows = metrics::read(&report.file("metrics.parquet")).map_err(Fail::bad_data)?;
         let entry = sweep::Entry::new(&recorded["attend_threshold"], split, rows);
         if entry.number().is_none() {
