@@ -75,8 +75,8 @@ fn a_report() {
     // A threshold comes from validation, what it gives from test.
     let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.key.split == Split::Validation).collect();
     let [scores, others] = [&validation, &rows].map(|rows| rows.iter().map(|r| r.logits[0]).collect::<Vec<f32>>());
-    let [shown, other_truth] =
-        [&validation, &rows].map(|rows| rows.iter().map(|r| r.labels.contains(Finding::ALL[0])).collect::<Vec<bool>>());
+    let [shown, other_truth] = [&validation, &rows]
+        .map(|rows| rows.iter().map(|r| r.key.labels.contains(Finding::ALL[0])).collect::<Vec<bool>>());
     let chosen = threshold(&scores, &shown, Criterion::Youden).unwrap();
     let level = get("fusion", "atelectasis", "threshold_youden").value.unwrap();
     assert!((level - 1.0 / (1.0 + f64::from(-chosen).exp())).abs() < 1e-9);
@@ -195,7 +195,7 @@ fn two_runs() {
         row.logits[0] = -row.logits[0];
     }
     let last = scene.predictions[2].len() - 1;
-    scene.predictions[2][last].split = Split::Train;
+    scene.predictions[2][last].key.split = Split::Train;
     scene.publish(&report.artifacts(), "b", 0.8);
     let (code, stdout, stderr) = report.run(&["compare", "a", "b"]);
     assert_eq!(code, 0, "{stderr}");
