@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cxr::{ImageRecord, OUTPUTS, Split, SplitKind, output_names};
+use cxr::{ImageRecord, OUTPUTS, SplitKind, output_names};
 
 use crate::{Config, nih};
 

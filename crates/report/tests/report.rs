@@ -34,7 +34,7 @@ fn a_report() {
     // The number is the metric of the rows that were read.
     let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Test).collect();
     let scores: Vec<f32> = rows.iter().map(|row| row.logits[0]).collect();
-    let truth: Vec<bool> = rows.iter().map(|row| row.labels.contains(Finding::Atelectasis)).collect();
+    let truth: Vec<bool> = rows.iter().map(|row| row.key.labels.contains(Finding::Atelectasis)).collect();
     let row = get(fusion, atelectasis, Metric::Auroc);
     assert_eq!(row.value, auroc(&scores, &truth));
     assert!(row.ci_low < row.value && row.value < row.ci_high);
@@ -76,10 +76,10 @@ fn a_report() {
     assert_eq!(p < 0.05, delong.ci_low.unwrap() > 0.0 || delong.ci_high.unwrap() < 0.0);
 
     // A threshold comes from validation, what it gives from test.
-    let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Validation).collect();
+    let validation: Vec<_> = scene.predictions[2].iter().filter(|row| row.key.split == Split::Validation).collect();
     let [scores, others] = [&validation, &rows].map(|rows| rows.iter().map(|r| r.logits[0]).collect::<Vec<f32>>());
     let [shown, other_truth] = [&validation, &rows]
-        .map(|rows| rows.iter().map(|r| r.labels.contains(Finding::Atelectasis)).collect::<Vec<bool>>());
+        .map(|rows| rows.iter().map(|r| r.key.labels.contains(Finding::Atelectasis)).collect::<Vec<bool>>());
     let chosen = threshold(&scores, &shown, Criterion::Youden).unwrap();
     let youden = |decision: Decision| Metric::Decision(decision, Criterion::Youden);
     let level = get(fusion, atelectasis, youden(Decision::Threshold)).value.unwrap();
@@ -94,9 +94,9 @@ fn a_report() {
     assert!(get(fusion, Scope::Mean, Metric::BrierScaled).value <= get(fusion, Scope::Mean, Metric::Brier).value);
 
     // Subgroups are measured on their own images.
-    let women = |row: &&&tables::predictions::Row| row.patient_id.is_multiple_of(2);
+    let women = |row: &&&tables::predictions::Row| row.key.patient_id.is_multiple_of(2);
     let (scores, shown): (Vec<f32>, Vec<bool>) =
-        rows.iter().filter(women).map(|row| (row.logits[0], row.labels.contains(Finding::Atelectasis))).unzip();
+        rows.iter().filter(women).map(|row| (row.logits[0], row.key.labels.contains(Finding::Atelectasis))).unzip();
     let subset = Subset::Sex(Sex::Female);
     let row = results.of_subset(fusion, atelectasis, Metric::Auroc, &subset, Split::Test);
     assert_eq!((row.value, (row.n_pos + row.n_neg) as usize), (auroc(&scores, &shown), scores.len()));
@@ -249,7 +249,7 @@ fn two_runs() {
         row.logits[0] = -row.logits[0];
     }
     let last = scene.predictions[2].len() - 1;
-    scene.predictions[2][last].split = Split::Train;
+    scene.predictions[2][last].key.split = Split::Train;
     scene.publish(&report.artifacts(), "b", 0.8);
     let (code, stdout, stderr) = report.run(&["compare", "a", "b"]);
     assert_eq!(code, 0, "{stderr}");
