@@ -74,7 +74,7 @@ pub struct Estimate {
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Number of draws in which the number was undefined: left out, or for a mean drawn again.
+    /// Number of draws in which the number was undefined: left out, or for a mean drawn again. 0 without a value.
     pub undefined: usize,
 }
 
@@ -294,9 +294,12 @@ impl Sampled {
     /// The value, and the percentile interval of those draws that are defined; `confidence` is the share of the draws
     /// inside.
     pub fn estimate(&self, confidence: f64) -> Estimate {
+        if self.value.is_none() {
+            return Estimate::default();
+        }
         let none = Estimate { value: self.value, undefined: self.undefined, ..Estimate::default() };
         let mut defined: Vec<f64> = self.draws.iter().copied().filter(|draw| !draw.is_nan()).collect();
-        if self.value.is_none() || defined.is_empty() || defined.len() * 10 < self.draws.len() * 9 {
+        if defined.is_empty() || defined.len() * 10 < self.draws.len() * 9 {
             return none;
         }
         defined.sort_unstable_by(f64::total_cmp);
