@@ -78,10 +78,10 @@ mod tests {
 
     #[test]
     fn names() {
-        assert!(device("cpu").unwrap().is_Device::Cpu);
+        assert!(device("cpu").unwrap().is_cpu());
         let message = |name| device(name).unwrap_err().to_string();
         if cfg!(not(feature = "cuda")) {
-            assert!(device("auto").unwrap().is_Device::Cpu);
+            assert!(device("auto").unwrap().is_cpu());
             assert_eq!(message("cuda:1"), "no device \"cuda:1\": this build has no CUDA");
         }
         assert!(message("cuda:99").starts_with("no device \"cuda:99\": "));
@@ -94,7 +94,7 @@ mod tests {
     fn without_a_gpu_the_cpu_computes() {
         const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
         if std::env::var_os(VISIBLE).is_some_and(|devices| devices.is_empty()) {
-            assert!(device("auto").unwrap().is_Device::Cpu);
+            assert!(device("auto").unwrap().is_cpu());
             let message = device("cuda").unwrap_err().to_string();
             assert!(message.starts_with("no device \"cuda\": "), "{message}");
             assert!(message.contains("NO_DEVICE") && !message.contains('\n'), "{message}");
