@@ -33,7 +33,7 @@ pub fn max_pool_forward<'a>(
         let op = "max_pool_forward";
         let g = Windows::new(op, dims4(op, "x", x.x, X)?, k, stride, padding)?;
         let _span = trace::pass(op, &[x.x]);
-        on_cuda!(x.x, crate::cuda::max_pool::<T>(op, g, x));
+        on_cuda!(x.x, crate::cuda::max_pool::<T>(op, &g, x));
         let x = InputView::<T>::new(op, "x", x)?;
         let (y, index) = max_forward(&g, x.source());
         Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
@@ -87,7 +87,7 @@ pub fn max_pool_backward(
 /// A gather: each input pixel adds the gradients of those windows over it whose maximum it is, so that no two threads write
 /// to one element.
 fn max_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
-    on_cuda!(dy, crate::cuda::max_pool_grad::<T>(op, *g, dy, index));
+    on_cuda!(dy, crate::cuda::max_pool_grad::<T>(op, g, dy, index));
     let index: View<u8> = View::new(op, "index", index)?;
     let dy: View<T> = View::new(op, "dy", dy)?;
     let (c, row, map) = (g.c, g.w * g.c, g.oh * g.ow * g.c);
@@ -117,7 +117,7 @@ pub fn avg_pool_forward(x: &Tensor, k: usize) -> Result<Tensor> {
 }
 
 fn mean_forward<T: Stored>(op: &'static str, g: &Windows, x: &Tensor) -> Result<Tensor> {
-    on_cuda!(x, crate::cuda::avg_pool::<T>(op, *g, x));
+    on_cuda!(x, crate::cuda::avg_pool::<T>(op, g, x));
     let x: View<T> = View::new(op, "x", x)?;
     let (c, k, row) = (g.c, g.k, g.ow * g.c);
     let share = 1.0 / (k * k) as f32;
@@ -156,7 +156,7 @@ pub fn avg_pool_backward(dy: &Tensor, k: usize, (h, w): (usize, usize)) -> Resul
 }
 
 fn mean_backward<T: Stored>(op: &'static str, g: &Windows, dy: &Tensor) -> Result<Tensor> {
-    on_cuda!(dy, crate::cuda::avg_pool_grad::<T>(op, *g, dy));
+    on_cuda!(dy, crate::cuda::avg_pool_grad::<T>(op, g, dy));
     let dy: View<T> = View::new(op, "dy", dy)?;
     let Windows { n, h, w, c, k, .. } = *g;
     let share = 1.0 / (k * k) as f32;
