@@ -46,7 +46,7 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
         let (network, fit) = train(&images, config, &init, &identity, checkpoints, &run, &device)?;
         write_training(out, &network, frame(&images, config), &fit)?;
-        Ok(fit)
+        Ok::<_, Error>(fit)
     })?;
     work.computed(computed);
     for name in TRAINED {

@@ -50,7 +50,7 @@ pub enum Finding {
 }
 
 fn unknown_finding(text: &str) -> UnknownName {
-    UnknownName { what: "finding", got: text.to_owned(), allowed: <Finding as VariantNames>::VARIANTS }
+    UnknownName { what: "finding", got: text.to_owned(), allowed: <Finding as VariantNames>::VARIANTS.join(", ") }
 }
 
 impl Finding {

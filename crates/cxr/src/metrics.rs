@@ -32,7 +32,7 @@ pub mod delong;
 pub mod ranking;
 
 pub use bootstrap::{Bootstrap, Estimate, Resamples, Sampled};
-pub use cell::{AgeBand, Cell, Decision, Metric, Overlap, Pair, Scope, Series, Subset, UnknownName};
+pub use cell::{AgeBand, Cell, Decision, Metric, Overlap, Pair, Scope, Series, Subset};
 pub use ranking::{Mean, Ranking, Scores, auroc, average_precision, mean_auroc};
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 /// A text that names no variant of an enum.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} {got:?}, expected one of {}", .allowed.join(", "))]
+#[error("unknown {what} {got:?}, expected one of {allowed}")]
 pub struct UnknownName {
     /// What was to be named, e.g. `finding`.
     pub what: &'static str,
     /// The text.
     pub got: String,
-    /// The names that are allowed.
-    pub allowed: &'static [&'static str],
+    /// The names that are allowed, separated by commas.
+    pub allowed: String,
 }

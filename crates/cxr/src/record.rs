@@ -19,7 +19,10 @@ use crate::{BBox, Finding, Labels, UnknownName};
     strum::IntoStaticStr,
     strum::VariantArray,
     strum::VariantNames,
+    serde::Serialize,
+    serde::Deserialize,
 )]
+#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = UnknownName, parse_err_fn = unknown_split)]
 pub enum Split {
     /// Weights are fitted on these.
@@ -41,7 +44,7 @@ impl Split {
 }
 
 fn unknown_split(text: &str) -> UnknownName {
-    UnknownName { what: "split", got: text.to_owned(), allowed: <Split as VariantNames>::VARIANTS }
+    UnknownName { what: "split", got: text.to_owned(), allowed: <Split as VariantNames>::VARIANTS.join(", ") }
 }
 
 /// The patient's sex as recorded by NIH.
@@ -76,7 +79,7 @@ impl Sex {
 }
 
 fn unknown_sex(text: &str) -> UnknownName {
-    UnknownName { what: "sex", got: text.to_owned(), allowed: <Sex as VariantNames>::VARIANTS }
+    UnknownName { what: "sex", got: text.to_owned(), allowed: <Sex as VariantNames>::VARIANTS.join(", ") }
 }
 
 /// Where the beam entered the patient.
@@ -109,7 +112,7 @@ impl ViewPosition {
 }
 
 fn unknown_view_position(text: &str) -> UnknownName {
-    UnknownName { what: "view position", got: text.to_owned(), allowed: <ViewPosition as VariantNames>::VARIANTS }
+    UnknownName { what: "view position", got: text.to_owned(), allowed: <ViewPosition as VariantNames>::VARIANTS.join(", ") }
 }
 
 /// A box that a radiologist (or the phantom) drew around a finding.

@@ -107,7 +107,7 @@ pub fn stored(
             break;
         }
         regions::read(&[file], |row| -> Result<(), Error> {
-            if let Some(stored) = stored.get_mut(&row.image_id) {
+            if let Some(stored) = stored.get_mut(&row.key.image_id) {
                 stored.crop_png = row.crop_png;
                 left -= 1;
             }

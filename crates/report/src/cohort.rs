@@ -31,26 +31,26 @@ impl Cohort {
     /// [`Error::Images`], [`Error::Labels`]: the branches are not about the same images.
     pub fn join(branches: &[Vec<predictions::Row>; 3], split: Split, limit: Option<usize>) -> Result<Self, Error> {
         let of_split = |branch: Branch| {
-            let mut rows: Vec<_> = branches[branch as usize].iter().filter(|row| row.split == split).collect();
-            rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
+            let mut rows: Vec<_> = branches[branch as usize].iter().filter(|row| row.key.split == split).collect();
+            rows.sort_by(|a, b| a.key.image_id.cmp(&b.key.image_id));
             rows
         };
         let [first, others @ ..] = Branch::ALL;
         let rows = of_split(first);
-        let ids: BTreeSet<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
+        let ids: BTreeSet<&str> = rows.iter().map(|row| row.key.image_id.as_str()).collect();
         for branch in others {
             let other = of_split(branch);
             let branches = [first, branch];
-            let other_ids: BTreeSet<&str> = other.iter().map(|row| row.image_id.as_str()).collect();
+            let other_ids: BTreeSet<&str> = other.iter().map(|row| row.key.image_id.as_str()).collect();
             let apart: Vec<&str> = ids.symmetric_difference(&other_ids).copied().collect();
             if !apart.is_empty() {
                 return Err(Error::Images { split, branches, count: apart.len(), first: list(&apart) });
             }
             let differ = |(a, b): &(&&predictions::Row, &&predictions::Row)| {
-                a.labels != b.labels || a.patient_id != b.patient_id
+                a.key.labels != b.key.labels || a.key.patient_id != b.key.patient_id
             };
             let pairs = rows.iter().zip(&other);
-            let apart: Vec<&str> = pairs.filter(differ).map(|(row, _)| row.image_id.as_str()).collect();
+            let apart: Vec<&str> = pairs.filter(differ).map(|(row, _)| row.key.image_id.as_str()).collect();
             if !apart.is_empty() {
                 return Err(Error::Labels { split, branches, count: apart.len(), first: list(&apart) });
             }
@@ -58,9 +58,9 @@ impl Cohort {
         let n = limit.unwrap_or(usize::MAX).min(rows.len());
         let rows = &rows[..n];
         Ok(Cohort {
-            image_ids: rows.iter().map(|row| row.image_id.clone()).collect(),
-            patients: rows.iter().map(|row| row.patient_id).collect(),
-            labels: rows.iter().map(|row| row.labels).collect(),
+            image_ids: rows.iter().map(|row| row.key.image_id.clone()).collect(),
+            patients: rows.iter().map(|row| row.key.patient_id).collect(),
+            labels: rows.iter().map(|row| row.key.labels).collect(),
             logits: Branch::ALL.map(|branch| of_split(branch)[..n].iter().map(|row| row.logits).collect()),
         })
     }

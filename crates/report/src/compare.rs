@@ -59,19 +59,19 @@ struct Common {
 impl Common {
     fn join(runs: [&str; 2], rows: [&[predictions::Row]; 2], split: Split) -> Result<Common, Error> {
         let by_id = rows.map(|rows| -> BTreeMap<&str, &predictions::Row> {
-            rows.iter().map(|row| (row.image_id.as_str(), row)).collect()
+            rows.iter().map(|row| (row.key.image_id.as_str(), row)).collect()
         });
-        let of_split = |run: usize| by_id[run].iter().filter(|(_, row)| row.split == split);
+        let of_split = |run: usize| by_id[run].iter().filter(|(_, row)| row.key.split == split);
         let mut common = Common::default();
         for (id, row) in of_split(0) {
             match by_id[1].get(id) {
-                Some(other) if other.split == split => {
-                    if other.labels != row.labels || other.patient_id != row.patient_id {
+                Some(other) if other.key.split == split => {
+                    if other.key.labels != row.key.labels || other.key.patient_id != row.key.patient_id {
                         let runs = runs.map(str::to_owned);
                         return Err(Error::RunLabels { runs, image_id: (*id).to_owned() });
                     }
-                    common.patients.push(row.patient_id);
-                    common.labels.push(row.labels);
+                    common.patients.push(row.key.patient_id);
+                    common.labels.push(row.key.labels);
                     common.logits[0].push(row.logits);
                     common.logits[1].push(other.logits);
                 }
@@ -81,7 +81,7 @@ impl Common {
         }
         for (id, _) in of_split(1) {
             match by_id[0].get(id) {
-                Some(other) if other.split != split => common.seen += 1,
+                Some(other) if other.key.split != split => common.seen += 1,
                 Some(_) => {}
                 None => common.apart[1] += 1,
             }

@@ -53,7 +53,7 @@ pub fn join<'a>(
     split: Split,
 ) -> Result<Vec<Attended<'a>>, Error> {
     let by_id: BTreeMap<&str, &regions::Row> =
-        regions.iter().map(|region| (region.image_id.as_str(), region)).collect();
+        regions.iter().map(|region| (region.key.image_id.as_str(), region)).collect();
     let of_split = images.iter().filter(|image| image.split == split);
     of_split
         .map(|image| match by_id.get(image.record.image_id.as_str()) {

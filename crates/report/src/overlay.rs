@@ -1,7 +1,5 @@
 //! Where the global branch looks, as images: the radiograph with boxes, the heat map over it, and the crop.
 
-use std::path::Path;
-
 use cxr::{BBox, EvalFrame, heatmap};
 use picture::Grey;
 
@@ -24,7 +22,7 @@ const OPACITY: f32 = 0.6;
 /// # Errors
 /// [`Error::Decode`] or [`Error::Size`], naming the image.
 pub fn decode(image_id: &str, bytes: &[u8]) -> Result<Grey, Error> {
-    let image = Grey::decode(Path::new(image_id), bytes)
+    let image = Grey::decode_stored(image_id, bytes)
         .map_err(|source| Error::Decode { image_id: image_id.to_owned(), source })?;
     check_side(image_id, &image, image.width as usize)?;
     Ok(image)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float64Array, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
-use cxr::metrics::{Cell, UnknownName};
+use cxr::UnknownName;
+use cxr::metrics::Cell;
 
 use crate::columns::{read_split, text};
 use crate::schema::{FieldExt, Schema, field, split_field};
@@ -116,7 +117,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
 fn name<T: FromStr<Err = UnknownName>>(batch: &Batch, column: &str, row: usize) -> Result<T, Error> {
     let text = batch.column::<StringArray>(column)?.value(row);
     text.parse().map_err(|unknown: UnknownName| {
-        batch.value(column, row, &format!("one of {}", unknown.known), &format!("{text:?}"))
+        batch.value(column, row, &format!("one of {}", unknown.allowed), &format!("{text:?}"))
     })
 }
 

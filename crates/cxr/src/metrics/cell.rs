@@ -14,25 +14,13 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use super::decision::Criterion;
-use crate::{Branch, Finding, ImageRecord, OUTPUTS, Sex, Split, ViewPosition, output_names};
-
-/// A text that names nothing that is reported.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} {got:?}, expected one of {known}")]
-pub struct UnknownName {
-    /// What was to be named, e.g. `metric`.
-    pub what: &'static str,
-    /// The text.
-    pub got: String,
-    /// All names, separated by commas.
-    pub known: String,
-}
+use crate::{Branch, Finding, ImageRecord, OUTPUTS, Sex, Split, UnknownName, ViewPosition, output_names};
 
 /// The one of `all` that displays as `text`.
 fn parse<T: Display + Clone>(what: &'static str, text: &str, all: &[T]) -> Result<T, UnknownName> {
     all.iter().find(|value| value.to_string() == text).cloned().ok_or_else(|| {
         let known: Vec<String> = all.iter().map(T::to_string).collect();
-        UnknownName { what, got: text.to_owned(), known: known.join(", ") }
+        UnknownName { what, got: text.to_owned(), allowed: known.join(", ") }
     })
 }
 
@@ -387,7 +375,7 @@ impl FromStr for Subset {
                 let mut all = vec![Subset::All];
                 all.extend(Subset::groups());
                 let threshold = format!(", {THRESHOLD}<threshold>");
-                parse("subset", text, &all).map_err(|error| UnknownName { known: error.known + &threshold, ..error })
+                parse("subset", text, &all).map_err(|error| UnknownName { allowed: error.allowed + &threshold, ..error })
             }
         }
     }

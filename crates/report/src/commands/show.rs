@@ -59,7 +59,7 @@ fn find<'a>(images: &'a [images::Row], regions: &'a [regions::Row], image_id: &s
         images: images.len(),
         first: images.first().map_or(String::new(), |image| image.record.image_id.clone()),
     })?;
-    let region = regions.iter().find(|region| region.image_id == image_id);
+    let region = regions.iter().find(|region| region.key.image_id == image_id);
     Ok(Attended { image, region: region.ok_or_else(|| Error::NoRegion { image_id: image_id.to_owned() })? })
 }
 
@@ -72,7 +72,7 @@ fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<pr
     };
     let Some(input) = input else { return Ok(None) };
     let rows = predictions::read(&input.file(files[0])).map_err(fail)?;
-    let row = rows.into_iter().find(|row| row.image_id == image_id);
+    let row = rows.into_iter().find(|row| row.key.image_id == image_id);
     let missing = || fail(Error::NoPrediction { image_id: image_id.to_owned(), branch });
     row.ok_or_else(missing).map(Some)
 }

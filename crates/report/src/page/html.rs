@@ -140,7 +140,7 @@ impl Page<'_> {
         let patient = [
             record.age_years.map(|age| format!("{age} years")),
             record.sex.map(|sex| sex.name().to_owned()),
-            record.view.map(|view| view.name().to_owned()),
+            record.view_position.map(|view| view.name().to_owned()),
         ];
         Shown {
             kind: case.choice.kind(),
