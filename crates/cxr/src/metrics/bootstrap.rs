@@ -138,7 +138,7 @@ impl Bootstrap {
             (weights, repeated)
         };
         let blocks = (0..self.draws.div_ceil(LANES)).into_par_iter().map(block);
-        let (mut weights, repeated): (Vec<_>, Vec<Vec<(u32, Vec<u16>)>>) = blocks.unzip();
+        let (mut weights, repeated): (Vec<_>, Vec<Vec<Repeated>>) = blocks.unzip();
         let repeated = repeated.concat();
         for some in repeated.chunks(LANES) {
             let mut block = vec![[0; LANES]; units];
@@ -153,6 +153,9 @@ impl Bootstrap {
         Resamples { draws: self.draws, unit_of, units, weights, repeated }
     }
 }
+
+/// A draw that was repeated, and how often its last repetition takes each patient.
+type Repeated = (u32, Vec<u16>);
 
 /// One draw: how often it takes each patient.
 fn take(rng: &mut ChaCha8Rng, counts: &mut [u16]) {

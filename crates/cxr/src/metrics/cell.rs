@@ -259,9 +259,15 @@ pub enum Metric {
     FallbackRate,
 }
 
+/// A metric for every overlap.
+pub type OfOverlap = fn(Overlap) -> Metric;
+
 impl Metric {
     /// The metrics of a ranking, in the order of [`Resamples::ranking`](super::Resamples::ranking).
     pub const RANKED: [Metric; 2] = [Metric::Auroc, Metric::AveragePrecision];
+
+    /// The shares of boxes with more than an overlap, and how the overlap is called.
+    pub const SHARES: [(OfOverlap, &'static str); 2] = [(Metric::IouAt, "IoU"), (Metric::IobbAt, "IoBB")];
 
     /// All metrics.
     pub fn all() -> Vec<Metric> {

@@ -50,6 +50,13 @@ pub(super) struct Sweep {
     reports: Vec<Input>,
 }
 
+/// The report of one run.
+pub(super) struct Report<'s> {
+    pub(super) run: &'s str,
+    pub(super) facts: Reported,
+    pub(super) rows: Vec<metrics::Row>,
+}
+
 impl Sweep {
     /// Finds the reports of `runs`, for the sweep of the run that `common` names.
     pub(super) fn open(common: &Common, runs: &[String]) -> Result<Sweep, Fail> {
@@ -76,14 +83,14 @@ impl Sweep {
         self.run.begin()
     }
 
-    /// Every run with the facts and rows of its report.
-    pub(super) fn reports(&self) -> Result<Vec<(&str, Reported, Vec<metrics::Row>)>, Error> {
-        let pairs = self.runs.iter().zip(&self.reports);
-        pairs
-            .map(|(name, report)| {
-                Ok((name.as_str(), facts::reported(report)?, metrics::read(&report.file("metrics.parquet"))?))
-            })
-            .collect()
+    /// The report of every run.
+    pub(super) fn reports(&self) -> Result<Vec<Report<'_>>, Error> {
+        let mut reports = Vec::new();
+        for (run, report) in self.runs.iter().zip(&self.reports) {
+            let rows = metrics::read(&report.file("metrics.parquet"))?;
+            reports.push(Report { run, facts: facts::reported(report)?, rows });
+        }
+        Ok(reports)
     }
 
     /// Publishes the rows, and whatever `write` writes to the folder it is given.

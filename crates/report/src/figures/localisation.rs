@@ -16,8 +16,7 @@ pub(super) fn overlaps(results: &Results, split: Split) -> Drawing {
     let mut drawing = Drawing::new(760, 300);
     let along = Axis::new(0.1, 0.7, None);
     let up = Axis { low: 0.0, high: 1.0, step: 0.2 };
-    let panels: [(fn(Overlap) -> Metric, _, _); 2] = [(Metric::IouAt, "IoU", 50.0), (Metric::IobbAt, "IoBB", 430.0)];
-    for (metric, name, left) in panels {
+    for ((metric, name), left) in Metric::SHARES.into_iter().zip([50.0, 430.0]) {
         drawing.bold((left, 14.0), format!("Share of boxes with {name} > T"), 13.0, Anchor::Left, INK);
         let across = (left, panel);
         let y_of = |value: f64| up.place(value, (bottom, top - bottom));

@@ -361,9 +361,8 @@ impl Page<'_> {
     }
 
     fn overlaps(&self) -> Table {
-        let kinds: [(&str, fn(Overlap) -> Metric); 2] = [("IoU", Metric::IouAt), ("IoBB", Metric::IobbAt)];
         let rows = self.boxed().flat_map(|scope| {
-            kinds.map(|(label, metric)| {
+            Metric::SHARES.map(|(metric, label)| {
                 let of = |overlap: Overlap| Cell::of(self.row(Series::Attention, scope, metric(overlap)));
                 let name = format!("{}, {label}", title(scope));
                 Line { name, class: class(scope), cells: Overlap::ALL.map(of).into() }
