@@ -13,6 +13,12 @@ pub enum Error {
         /// The image.
         image_id: String,
     },
+    /// Weights of an earlier version, which do not say how large the network's input is.
+    #[error("{}: the weights file names no evaluation frame", path.display())]
+    NoFrame {
+        /// The weights file.
+        path: PathBuf,
+    },
     /// An evaluation crop that the images do not hold.
     #[error("attend.crop = {crop}, expected at most {size}, the side of the stored images in px")]
     Crop {
@@ -62,7 +68,7 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::Crop { .. } => ErrorKind::InvalidInput,
+            Error::Crop { .. } | Error::NoFrame { .. } => ErrorKind::InvalidInput,
             Error::NotFinite { .. } | Error::Changed { .. } | Error::Unmatched { .. } => ErrorKind::InvalidData,
             Error::Original(error) => error.kind(),
             Error::Table(error) => error.kind(),
@@ -75,6 +81,7 @@ impl Problem for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Error::NoFrame { .. } => "--set attend.crop=224 (or what global.crop was) says it",
             Error::Crop { .. } => "0 takes the side that the global branch was trained with",
             Error::Original(picture::Error::Read { .. }) => {
                 "attend.source = \"original\" reads the files that prep read; \"prepared\" needs only prep's images"

@@ -16,6 +16,7 @@ const IMAGES: &str = "images/";
 const HEAT_MAPS: &str = "heat maps";
 
 fn main() -> ExitCode {
+    nets::keep_freed_memory();
     stage::main(&SPEC, story)
 }
 
@@ -94,7 +95,8 @@ fn watched<T>(what: &str, subjects: &Subjects, work: impl FnOnce(Watch) -> Resul
 fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, Error> {
     let weights = global.file(WEIGHTS);
     let frame = match config.crop {
-        0 => nets::weights::frame(&weights)?,
+        // Weights of version 1 do not say how their network was evaluated.
+        0 => nets::weights::meta(&weights)?.frame.ok_or(Error::NoFrame { path: weights })?,
         crop => EvalFrame { crop: EvalCrop::Centre, image_px, input_px: crop },
     };
     let frame = EvalFrame { image_px, ..frame };

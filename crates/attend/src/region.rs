@@ -7,7 +7,7 @@ use cxr::heatmap::NormalisedMap;
 use cxr::{BBox, EvalFrame};
 use rayon::prelude::*;
 use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Error;
 
@@ -21,6 +21,15 @@ pub enum Threshold {
     Tau(f32),
     /// Otsu's method per image, on the enlarged heat map (256 bins, as scikit-image's `threshold_otsu`).
     Otsu,
+}
+
+impl Serialize for Threshold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Threshold::Tau(tau) => serializer.serialize_f32(*tau),
+            Threshold::Otsu => serializer.serialize_str("otsu"),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Threshold {

@@ -120,7 +120,11 @@ impl Settings for Config {
         section.within("scale_min", self.scale_min, above_zero(1.0))?;
         section.within("brightness", self.brightness, 0.0..1.0)?;
         section.within("contrast", self.contrast, 0.0..1.0)?;
-        section.within("checkpoint_minutes", self.checkpoint_minutes, (Bound::Included(0.0), Bound::Included(1440.0)))?;
+        section.within(
+            "checkpoint_minutes",
+            self.checkpoint_minutes,
+            (Bound::Included(0.0), Bound::Included(1440.0)),
+        )?;
         if self.init.is_empty() {
             let expected = "\"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file";
             return Err(section.refuse("init", &"\"\"", expected));

@@ -89,9 +89,7 @@ impl Images {
 /// A file that is no `images` table; an image that is no square 8-bit grey PNG or of another size than the first;
 /// [`Error::Interrupted`].
 pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, tables::images::rows(files)?, |each| {
-        tables::images::read(files, |row| each(row.key(), row.png))
-    })
+    load(limit, tables::images::rows(files)?, |each| tables::images::read(files, |row| each(row.key(), row.png)))
 }
 
 /// Loads the crops of attended regions, at most `limit` per split.
@@ -99,9 +97,7 @@ pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> 
 /// # Errors
 /// As [`images`], for `regions`.
 pub fn regions(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, tables::regions::rows(files)?, |each| {
-        tables::regions::read(files, |row| each(row.key, row.crop_png))
-    })
+    load(limit, tables::regions::rows(files)?, |each| tables::regions::read(files, |row| each(row.key, row.crop_png)))
 }
 
 type Each<'a> = &'a mut dyn FnMut(ImageKey, Vec<u8>) -> Result<(), Error>;

@@ -28,6 +28,7 @@ pub struct Source {
 
 /// Trains a branch on `source`, or takes the training from the store, and scores every image.
 pub fn main(spec: &Spec, source: Source) -> ExitCode {
+    nets::keep_freed_memory();
     stage::main(spec, |run, config: Config| story(spec, source, run, &config))
 }
 

@@ -49,9 +49,7 @@ pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scor
     }
     progress.finish();
 
-    let rows = order.iter().zip(logits).map(|(&index, logits)| {
-        predictions::Row { key: keys[index].clone(), logits }
-    });
+    let rows = order.iter().zip(logits).map(|(&index, logits)| predictions::Row { key: keys[index].clone(), logits });
     let predictions: Vec<_> = rows.collect();
     let image_ids = predictions.iter().map(|row| row.key.image_id.clone()).collect();
     Ok(Scores { features: Features { image_ids, dim, pool }, predictions })

@@ -13,12 +13,7 @@ use crate::score::Scores;
 ///
 /// # Errors
 /// The disk is full.
-pub fn write_training(
-    folder: &Path,
-    network: &Network,
-    frame: EvalFrame,
-    fit: &Fit,
-) -> Result<(), Error> {
+pub fn write_training(folder: &Path, network: &Network, frame: EvalFrame, fit: &Fit) -> Result<(), Error> {
     network.save(&folder.join("weights.safetensors"), Some(frame))?;
     write_epochs(folder, fit)
 }

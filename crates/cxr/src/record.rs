@@ -112,7 +112,11 @@ impl ViewPosition {
 }
 
 fn unknown_view_position(text: &str) -> UnknownName {
-    UnknownName { what: "view position", got: text.to_owned(), allowed: <ViewPosition as VariantNames>::VARIANTS.join(", ") }
+    UnknownName {
+        what: "view position",
+        got: text.to_owned(),
+        allowed: <ViewPosition as VariantNames>::VARIANTS.join(", "),
+    }
 }
 
 /// A box that a radiologist (or the phantom) drew around a finding.

@@ -32,8 +32,8 @@ def runs(tmp_path_factory):
     for stage in STAGES:
         runs.stage(stage, "--run", "smoke", "--tensorboard", "events")
     for tau in ["0.3", "0.9"]:
-        for stage in STAGES[3:]:
-            runs.stage(stage, "--run", f"tau-{tau}", "--base", "smoke", "--set", f"attend.threshold={tau}")
+        for stage in STAGES:
+            runs.stage(stage, "--run", f"tau-{tau}", "--set", f"attend.threshold={tau}")
     runs.stage("report", "sweep", "tau-0.3", "tau-0.9", "--run", "smoke")
     runs.stage("report", "--run", "smoke")
     return runs

@@ -159,7 +159,8 @@ fn dates_and_places_of_raw_data_change_nothing() {
     // From the original files, wherever they are now; other contents are noticed.
     let original = ["--set", "prep.root=moved", "--set", "attend.source=original"];
     assert_eq!(all_but_phantom(&pipeline, &original), ["attend", "local", "fusion", "report"]);
-    let image = files(&pipeline.path().join("moved")).into_iter().find(|path| path.extension().is_some_and(|e| e == "png"));
+    let image =
+        files(&pipeline.path().join("moved")).into_iter().find(|path| path.extension().is_some_and(|e| e == "png"));
     let image = image.unwrap();
     let mut bytes = fs_err::read(&image).unwrap();
     bytes.extend(b"trailing");
@@ -344,4 +345,3 @@ fn weights_of_another_network_are_refused() {
     assert!([3, 4].contains(&ran.code), "{} {}", ran.code, ran.stderr);
     assert!(ran.stderr.contains("weights.safetensors"), "{}", ran.stderr);
 }
-

@@ -70,9 +70,7 @@ impl Problem for Error {
         match self {
             Error::Tensor(_) => ErrorKind::Other,
             Error::Table(error) => error.kind(),
-            Error::Head { .. } | Error::Missing { .. } | Error::Differs(_) | Error::Empty => {
-                ErrorKind::InvalidData
-            }
+            Error::Head { .. } | Error::Missing { .. } | Error::Differs(_) | Error::Empty => ErrorKind::InvalidData,
             Error::Branch(error) => error.kind(),
             Error::Network(error) => error.kind(),
         }

@@ -15,6 +15,7 @@ const WEIGHTS: &str = "weights.safetensors";
 const CHECKPOINT_MINUTES: f64 = 10.0;
 
 fn main() -> ExitCode {
+    nets::keep_freed_memory();
     stage::main(&SPEC, story)
 }
 

@@ -73,10 +73,8 @@ pub fn read(path: &Path, device: &Device) -> Result<Linear, Error> {
     let mut named: HashMap<String, Tensor> = tensors.into_iter().collect();
     match (named.remove(WEIGHT), named.remove(BIAS)) {
         (Some(weight), bias) => Ok(Linear::new(weight, bias)),
-        (None, _) => Err(Error::Head {
-            path: path.to_owned(),
-            expected: format!("called {WEIGHT}"),
-            got: "none".to_owned(),
-        }),
+        (None, _) => {
+            Err(Error::Head { path: path.to_owned(), expected: format!("called {WEIGHT}"), got: "none".to_owned() })
+        }
     }
 }

@@ -47,7 +47,14 @@ impl<'a> Loader<'a> {
     }
 
     /// Makes batches of what `draws` say, in order; inputs are of `dtype` on CUDA, of `f32` on a CPU.
-    pub(crate) fn each(&self, draws: &[AugmentParams], side: usize, batch: usize, dtype: DType, take: Take) -> Result<()> {
+    pub(crate) fn each(
+        &self,
+        draws: &[AugmentParams],
+        side: usize,
+        batch: usize,
+        dtype: DType,
+        take: Take,
+    ) -> Result<()> {
         if draws.is_empty() {
             return Ok(());
         }
@@ -174,7 +181,8 @@ pub(crate) mod cuda {
             let Some(staging) = staging else { return Ok(()) };
             let pixels = staging.upload((draws.len(), size, size), device)?;
             let _ = back.send(staging); // into a channel whose other end is here
-            let here: Vec<AugmentParams> = draws.iter().enumerate().map(|(index, draw)| AugmentParams { index, ..*draw }).collect();
+            let here: Vec<AugmentParams> =
+                draws.iter().enumerate().map(|(index, draw)| AugmentParams { index, ..*draw }).collect();
             let plan = AugmentPlan::new(&here, draws.len(), size, device)?;
             let (x, _) = augment(&pixels, &plan, (0, draws.len()), None, side, &COLOURS, dtype)?;
             take(step, x, targets(images, draws, device)?)
@@ -210,12 +218,16 @@ mod tests {
             contrast: 0.4,
             precision: Precision::F32,
         };
-        let mut draws: Vec<AugmentParams> = (0..count).rev().map(|index| training(size, index, &recipe, 5, 3)).collect();
+        let mut draws: Vec<AugmentParams> =
+            (0..count).rev().map(|index| training(size, index, &recipe, 5, 3)).collect();
         for crop in [EvalCrop::Centre, EvalCrop::Whole] {
             let frame = EvalFrame { crop, image_px: size, input_px: side };
             draws.extend((0..count).map(|index| evaluation(index, frame)));
         }
-        let (expected, device) = (augment::inputs(&images.pixels, size, &draws, side, &COLOURS).unwrap(), crate::device::device("cuda").unwrap());
+        let (expected, device) = (
+            augment::inputs(&images.pixels, size, &draws, side, &COLOURS).unwrap(),
+            crate::device::device("cuda").unwrap(),
+        );
         let check = |which: &str, run: &dyn Fn(Take) -> Result<()>| {
             let (mut seen, mut targets) = (Vec::new(), Vec::new());
             run(&mut |_, x, y| {

@@ -8,5 +8,5 @@ pub(crate) mod safetensors;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Meta, VERSION, read, write};
+pub use file::{Meta, VERSION, meta, read, write};
 pub use safetensors::Tensors;

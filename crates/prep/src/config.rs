@@ -71,7 +71,11 @@ impl Settings for Config {
     fn check(&self, section: Section) -> Result<(), Fail> {
         section.within("size", self.size, 16..=2048)?;
         section.within("contrast", self.contrast, (Bound::Excluded(0.0), Bound::Included(10.0)))?;
-        section.within("validation_fraction", self.validation_fraction, (Bound::Excluded(0.0), Bound::Included(0.5)))?;
+        section.within(
+            "validation_fraction",
+            self.validation_fraction,
+            (Bound::Excluded(0.0), Bound::Included(0.5)),
+        )?;
         let lists = [
             ("train_list", &self.train_list),
             ("validation_list", &self.validation_list),

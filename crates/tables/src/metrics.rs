@@ -9,11 +9,11 @@ use arrow::datatypes::DataType;
 use cxr::UnknownName;
 use cxr::metrics::Cell;
 
+use crate::Error;
 use crate::columns::{read_split, text};
 use crate::schema::{FieldExt, Schema, field, split_field};
 use crate::sink::Sink;
 use crate::source::{Batch, Source};
-use crate::Error;
 
 const TABLE: &str = "metrics";
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
-use cxr::metrics::{Cell, Metric, Overlap, Scope, Subset};
 use cxr::heatmap::{Normalise, Statistic};
+use cxr::metrics::{Cell, Metric, Overlap, Scope, Subset};
 use cxr::{
-    BBox, Branch, CropSource, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels, OUTPUTS, Sex, Split,
-    SplitKind, ViewPosition,
+    BBox, Branch, CropSource, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels, OUTPUTS, Sex,
+    Split, SplitKind, ViewPosition,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;

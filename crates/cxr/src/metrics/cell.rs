@@ -381,7 +381,8 @@ impl FromStr for Subset {
                 let mut all = vec![Subset::All];
                 all.extend(Subset::groups());
                 let threshold = format!(", {THRESHOLD}<threshold>");
-                parse("subset", text, &all).map_err(|error| UnknownName { allowed: error.allowed + &threshold, ..error })
+                parse("subset", text, &all)
+                    .map_err(|error| UnknownName { allowed: error.allowed + &threshold, ..error })
             }
         }
     }

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use cxr::{Finding, ImageKey, Labels, OUTPUTS, Split};
 use candle_nn::Linear;
+use cxr::{Finding, ImageKey, Labels, OUTPUTS, Split};
 use fusion::{Branch, Config, Samples};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -50,7 +50,13 @@ impl Conv {
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
-    pub(crate) fn backward_weight(&self, params: &Params, x: &Activation, dy: &Tensor, grads: &mut Gradients) -> Result<()> {
+    pub(crate) fn backward_weight(
+        &self,
+        params: &Params,
+        x: &Activation,
+        dy: &Tensor,
+        grads: &mut Gradients,
+    ) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
         let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(params), kernel)?;
         grads.put(self.weight, grad);

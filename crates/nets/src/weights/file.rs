@@ -10,14 +10,14 @@
 //!
 //! Version 1, which is still read, has no frame. Equal tensors and metadata give equal bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cxr::EvalFrame;
 
 use crate::error::{Error, Result};
-use crate::weights::safetensors::{Tensors, read_safetensors, write_safetensors};
+use crate::weights::safetensors::{Tensors, read_metadata, read_safetensors, write_safetensors};
 
 /// Version of the format; a file of a newer one is refused.
 pub const VERSION: u32 = 2;
@@ -59,7 +59,19 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], meta: &Meta) -> Result<(
 /// # Errors
 /// No file of ours, a newer version, another finding order, a damaged file.
 pub fn read(path: &Path, device: &Device) -> Result<(Tensors, Meta)> {
-    let (tensors, mut metadata) = read_safetensors(path, device)?;
+    let (tensors, metadata) = read_safetensors(path, device)?;
+    Ok((tensors, parse(path, metadata)?))
+}
+
+/// Reads what a file says about itself, and no tensor.
+///
+/// # Errors
+/// As [`read`].
+pub fn meta(path: &Path) -> Result<Meta> {
+    parse(path, read_metadata(path)?)
+}
+
+fn parse(path: &Path, mut metadata: HashMap<String, String>) -> Result<Meta> {
     let mut field = |name: &str| {
         metadata
             .remove(name)
@@ -86,6 +98,5 @@ pub fn read(path: &Path, device: &Device) -> Result<(Tensors, Meta)> {
     let (backbone, pool) = (field("agcnn.backbone")?, field("agcnn.pool")?);
     let frame = metadata.remove("agcnn.frame").map(|text| serde_json::from_str(&text)).transpose();
     let frame = frame.map_err(|error| Error::malformed(path, format!("metadata \"agcnn.frame\": {error}")))?;
-    let meta = Meta { backbone, pool, frame };
-    Ok((tensors, meta))
+    Ok(Meta { backbone, pool, frame })
 }

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use fs_err as fs;
 use cxr::SplitKind;
+use fs_err as fs;
 use picture::Grey;
 use prep::Config;
 
