@@ -128,8 +128,7 @@ check: fmt-check lint deny test _test-outside test-python test-cuda cuda-kernels
 # Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
 [group('check')]
 quick: fmt-check lint
-    cargo test --workspace --lib --quiet
-    cargo test -p e2e --test architecture --quiet
+    cargo test --workspace --quiet --lib --test architecture
 
 # Whole pipeline on a handful of images, in seconds
 [group('check')]
@@ -157,13 +156,13 @@ test:
 [group('check')]
 test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
-    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test -p prep --tests --quiet -- --ignored
+    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli -- --ignored nih variants
 
 # Our weights load into torchvision, torchvision's load here; installs PyTorch into .torch (4 GB)
 [group('check')]
 test-torch:
     @just _venv .torch torch==2.15.0 torchvision==0.29.2 safetensors==0.8.0 numpy==2.4.6
-    AGCNN_TORCH_PYTHON="$PWD/.torch/bin/python" cargo test -p nets --test parity --quiet -- --ignored
+    AGCNN_TORCH_PYTHON="$PWD/.torch/bin/python" cargo test --workspace --quiet --test parity -- --ignored torchvision
 
 # `test-nih` and `test-torch` where what they need is here; otherwise a line that says they did not run
 _test-outside:

@@ -8,6 +8,11 @@ use e2e::STAGES;
 use fs_err as fs;
 use serde_json::Value;
 
+#[path = "architecture/circles.rs"]
+mod circles;
+#[path = "architecture/functions.rs"]
+mod functions;
+
 /// Which of our crates each of ours may use. A crate that is not here has no place yet.
 const MAY_USE: [(&str, &[&str]); 14] = [
     ("cxr", &[]),
@@ -162,6 +167,29 @@ fn some_things_are_done_in_one_crate_only() {
         }
     }
     assert!(files > 40, "{files} source files found");
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut found = Vec::new();
+    for name in crates().keys() {
+        let src = root().join("crates").join(name).join("src");
+        let imports = circles::Modules::read(name, &src).imports();
+        found.extend(circles::circles(&imports, &src).iter().map(|circle| format!("{name}: {circle}")));
+    }
+    assert!(found.is_empty(), "{} circles, each with what is imported:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn functions_are_shorter_than_100_lines() {
+    let mut long = Vec::new();
+    for path in sources(&root().join("crates")) {
+        for function in functions::functions(&path).iter().filter(|function| function.lines >= 100) {
+            let path = path.strip_prefix(root()).unwrap().display();
+            long.push(format!("{path}:{}: {} has {} lines", function.line, function.name, function.lines));
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
 /// All Rust files below `folder` but modules of tests.
