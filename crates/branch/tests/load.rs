@@ -3,27 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use branch::Images;
-use cxr::{ImageRecord, Labels, Split};
-use tables::Stamp;
-use tables::images::{Row, Writer};
+use cxr::{ImageRecord, Labels, Split, SplitKind};
+use picture::Grey;
+use tables::images::{Facts, Row, Writer};
 
 const SIDE: u32 = 5;
 
-fn png(grey: u8) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIDE, SIDE);
-    encoder.set_color(png::ColorType::Grayscale);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&[grey; (SIDE * SIDE) as usize]).unwrap();
-    writer.finish().unwrap();
-    bytes
-}
-
 /// A table of one split: an image per grey value and label.
 fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
-    let stamp = Stamp { stage: "prep".to_owned(), key: "0123".to_owned() };
-    let mut writer = Writer::create(folder, split, 0, 1, &stamp).unwrap();
+    let facts = Facts {
+        size_px: SIDE,
+        contrast: 1.0,
+        split: SplitKind::Official,
+        label_table: "Data_Entry_2017_v2020.csv".to_owned(),
+        synthetic: false,
+    };
+    let mut writer = Writer::new(folder, split.name(), images.len(), "prep", facts);
     for (index, (grey, findings)) in images.iter().enumerate() {
         let record = ImageRecord {
             image_id: format!("{:08}_000.png", 10 * split as usize + index),
@@ -31,23 +26,37 @@ fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
             follow_up: 0,
             age_years: None,
             sex: None,
-            view: None,
+            view_position: None,
             labels: Labels::parse(findings).unwrap(),
         };
-        let (png, path) = (png(*grey), String::new());
+        let image = Grey { width: SIDE, height: SIDE, pixels: vec![*grey; (SIDE * SIDE) as usize] };
         let [width_px, height_px, source_width_px, source_height_px] = [SIDE; 4];
-        let boxes = Vec::new();
-        let row = Row { record, split, png, path, width_px, height_px, source_width_px, source_height_px, boxes };
-        writer.write(&row).unwrap();
+        let row = Row {
+            record,
+            split,
+            png: image.encode(),
+            path: String::new(),
+            source_blake3: "0".repeat(64),
+            width_px,
+            height_px,
+            source_width_px,
+            source_height_px,
+            boxes: Vec::new(),
+        };
+        writer.write(row).unwrap();
     }
-    writer.finish().unwrap();
-    folder.join(format!("{split}-00000-of-00001.parquet"))
+    let shards = writer.finish().unwrap();
+    folder.join(shards.first().map_or("none", |shard| &shard.name))
 }
 
 fn load(images: [&[(u8, &str)]; 3], limit: Option<usize>) -> Images {
     let folder = tempfile::tempdir().unwrap();
-    let files: Vec<PathBuf> =
-        Split::ALL.into_iter().zip(images).map(|(split, images)| table(folder.path(), split, images)).collect();
+    let files: Vec<PathBuf> = Split::ALL
+        .into_iter()
+        .zip(images)
+        .filter(|(_, images)| !images.is_empty())
+        .map(|(split, images)| table(folder.path(), split, images))
+        .collect();
     let rows = tables::images::rows(&files).unwrap();
     assert_eq!(rows, images.map(<[_]>::len));
     branch::images(&files, limit).unwrap()

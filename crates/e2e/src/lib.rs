@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 
 use fs_err as fs;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The stages in the order in which `just all` runs them.
 pub const STAGES: [&str; 7] = ["phantom", "prep", "global", "attend", "local", "fusion", "report"];
@@ -109,6 +111,26 @@ impl Pipeline {
     pub fn run(&self, mut command: Command) -> Ran {
         let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", line(&command)));
         Ran::new(line(&command), self.path(), output)
+    }
+
+    /// Starts a stage, interrupts it (SIGINT) as soon as it has said `words`, and returns its exit code and what it said.
+    ///
+    /// # Panics
+    /// Where it ends before it says so, or by a signal.
+    pub fn interrupted_at(&self, stage: &str, args: &[&str], words: &str) -> (i32, String) {
+        let mut command = self.command(stage, args);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let mut said = String::new();
+        for line in lines.map_while(Result::ok) {
+            said += &(line.clone() + "\n");
+            if line.contains(words) {
+                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process");
+                kill_process(pid, Signal::INT).expect("it is still there");
+            }
+        }
+        assert!(said.contains(words), "{said}");
+        (child.wait().expect("a child").code().expect("an exit code"), said)
     }
 
     /// `just all`: every stage, each of which must succeed; returns the names of those that computed.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Tables, branches, branches_of};
-use stage::{Common, Plan, Run, Spec};
+use stage::{Begin, Common, Run, Spec, Unchecked};
 
 /// Exit code and stderr of `fusion ARGS`, with the artefacts below `folder`.
 fn fusion(folder: &Path, args: &[&str]) -> (i32, String) {
@@ -25,22 +25,22 @@ fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &T
     let common = Common {
         run: "default".to_owned(),
         artifacts_dir: folder.to_owned(),
-        base: None,
         config: Vec::new(),
         set: Vec::new(),
         device: "auto".to_owned(),
         seed: 1,
         limit: None,
         force: true,
+        verify: false,
         dry_run: false,
         print_config: false,
         tensorboard: None,
         verbose: 0,
         quiet: true,
     };
-    let run = Run::open(&Spec { name, version: 1, defaults }, &common).unwrap();
-    assert_eq!(run.plan().unwrap(), Plan::Go);
-    let work = run.begin().unwrap();
+    let spec = Spec { name, version: 1, seeded: false, defaults, about: "" };
+    let (run, Unchecked(_)) = Run::open(&spec, &common).unwrap();
+    let Begin::Work(work) = run.begin().unwrap() else { panic!("--force computes") };
     tables.write(work.out(), 0.0);
     work.publish(serde_json::Value::Null).unwrap();
 }
@@ -104,7 +104,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         ["weights.safetensors", "predictions.parquet"]
-            .map(|name| std::fs::read(folder.path().join("default/fusion").join(name)).unwrap())
+            .map(|name| fs_err::read(folder.path().join("default/fusion").join(name)).unwrap())
     };
     for standardise in ["fusion.standardise=false", "fusion.standardise=true"] {
         assert!(bytes("1", standardise) == bytes("5", standardise), "{standardise}");

@@ -10,6 +10,7 @@ use candle_nn::Linear;
 use common::{DIMS, Tables, branches, config, join, train, write};
 use cxr::{Labels, OUTPUTS, Split, metrics};
 use fusion::{Config, Init, Samples};
+use stage::{Section, Settings};
 use tables::predictions::Row;
 
 /// Samples of these branches, and the folders they lie in.
@@ -75,7 +76,7 @@ fn every_recipe_learns() {
         section.insert("lr".to_owned(), 1.0.into());
         section.extend(recipe.parse::<toml::Table>().unwrap());
         let config: Config = table["fusion"].clone().try_into().unwrap();
-        config.check().unwrap();
+        config.check(Section("fusion")).unwrap();
         let fused = auroc(&trained(&branches(), &config).0, Split::Test);
         assert!(fused > 0.9, "{recipe}: {fused}");
     }
@@ -133,10 +134,11 @@ fn the_same_seed_gives_the_same_bytes() {
         let config = Config { epochs: 3, ..config() };
         let start = fusion::start(&config, &samples, [Path::new(""); 2], seed, &Device::Cpu).unwrap();
         let (layer, fit) = train(&samples, &config, &start, seed).unwrap();
-        let rows = fusion::score(&layer, &samples).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        fusion::write(folder.path(), &layer, &fit, &rows, "fusion", "0123").unwrap();
-        ["weights.safetensors", "predictions.parquet"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
+        fusion::write(folder.path(), &layer, &fit).unwrap();
+        let read = fusion::read(&folder.path().join("weights.safetensors"), &Device::Cpu).unwrap();
+        assert_eq!(fusion::score(&read, &samples).unwrap(), fusion::score(&layer, &samples).unwrap());
+        ["weights.safetensors", "epochs.parquet"].map(|name| fs_err::read(folder.path().join(name)).unwrap())
     };
     assert!(bytes(1) == bytes(1));
     assert!(bytes(1) != bytes(2));
@@ -190,9 +192,9 @@ fn the_identity_is_that_of_the_training_and_validation_images() {
     assert_eq!(first.lineage(), longer.lineage());
     for (split, same) in [(Split::Test, true), (Split::Validation, false), (Split::Train, false)] {
         let mut changed = both.clone();
-        let index = changed[0].predictions.iter().position(|row| row.split == split).unwrap();
+        let index = changed[0].predictions.iter().position(|row| row.key.split == split).unwrap();
         let labels = Labels::parse("Mass|Hernia").unwrap();
-        changed.iter_mut().for_each(|branch| branch.predictions[index].labels = labels);
+        changed.iter_mut().for_each(|branch| branch.predictions[index].key.labels = labels);
         assert_eq!(first.key() == identity(&changed, &config(), 1).key(), same, "{split}");
     }
 }
@@ -282,9 +284,12 @@ fn no_images_to_train_on() {
 
 #[test]
 fn the_defaults_are_in_range_and_wrong_values_are_named() {
-    config().check().unwrap();
+    config().check(Section("fusion")).unwrap();
     let wrong = Config { momentum: f64::NAN, ..config() };
-    assert_eq!(wrong.check().unwrap_err(), "fusion.momentum = NaN, expected at least 0, below 1");
+    assert_eq!(
+        wrong.check(Section("fusion")).unwrap_err().to_string(),
+        "fusion.momentum = NaN, expected at least 0, below 1"
+    );
     let wrong = Config { batch: 0, ..config() };
-    assert_eq!(wrong.check().unwrap_err(), "fusion.batch = 0, expected 1 to 65536");
+    assert_eq!(wrong.check(Section("fusion")).unwrap_err().to_string(), "fusion.batch = 0, expected 1 to 65536");
 }

@@ -8,6 +8,7 @@ use cxr::{Finding, Labels};
 use phantom::config::{Config, Prevalence};
 use phantom::radiograph::{Subject, render};
 use phantom::{cohort, dataset};
+use stage::Problem;
 
 fn config() -> Config {
     Config { seed: 1, patients: 40, images_per_patient: 2.0, size: 64, prevalence: Prevalence::Balanced, contrast: 1.0 }

@@ -10,6 +10,7 @@ use common::{config, nih_folder, small};
 use cxr::SplitKind;
 use prep::config::OnProblem;
 use prep::{Config, Dataset, Error, nih};
+use stage::Problem;
 
 fn said(root: &Path, config: &Config) -> String {
     let dataset = Dataset::read(root, config);

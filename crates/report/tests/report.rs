@@ -32,7 +32,7 @@ fn a_report() {
     let [atelectasis, hernia] = [Finding::Atelectasis, Finding::Hernia].map(Scope::Finding);
 
     // The number is the metric of the rows that were read.
-    let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.split == Split::Test).collect();
+    let rows: Vec<_> = scene.predictions[2].iter().filter(|row| row.key.split == Split::Test).collect();
     let scores: Vec<f32> = rows.iter().map(|row| row.logits[0]).collect();
     let truth: Vec<bool> = rows.iter().map(|row| row.key.labels.contains(Finding::Atelectasis)).collect();
     let row = get(fusion, atelectasis, Metric::Auroc);
@@ -206,7 +206,7 @@ fn an_input_that_is_not_right_is_an_error_and_not_a_dash() {
 
     // A report of other predictions is stale; a branch that was published without this image is bad data.
     let mut other = scene.clone();
-    other.predictions[1].retain(|row| row.image_id != id);
+    other.predictions[1].retain(|row| row.key.image_id != id);
     other.publish(&report.artifacts(), "default", 0.7);
     let (code, _, stderr) = report.run(&["show", id]);
     assert!(code == 4 && stderr.contains("local has no prediction for it"), "{stderr}");
@@ -259,7 +259,7 @@ fn two_runs() {
     assert!(same.lines().filter(|line| line.starts_with("Mean")).all(|line| line.contains("+0.000")), "{same}");
     let (code, _, stderr) = report.run(&["compare", "a", "c"]);
     assert!(code == 3 && stderr.contains("run c"), "{stderr}");
-    scene.predictions[2][last - 1].patient_id += 1;
+    scene.predictions[2][last - 1].key.patient_id += 1;
     scene.publish(&report.artifacts(), "b", 0.8);
     let (code, _, stderr) = report.run(&["compare", "a", "b"]);
     assert!(code == 4 && stderr.contains("differ in its label or patient"), "{stderr}");
@@ -299,12 +299,12 @@ fn failures_name_what_is_wrong() {
     fails(2, &["--set", "report.draw=10"], "unknown key report.draw");
 
     let mut scene = Scene::new(90, 3);
-    let missing = scene.predictions[1].pop().unwrap().image_id;
+    let missing = scene.predictions[1].pop().unwrap().key.image_id;
     scene.publish(&report.artifacts(), "default", 0.7);
     fails(4, &[], &format!("global and local scored different test images: 1 are in one only, the first: {missing}"));
 
     let mut scene = Scene::new(90, 3);
-    scene.predictions[2].last_mut().unwrap().patient_id += 1;
+    scene.predictions[2].last_mut().unwrap().key.patient_id += 1;
     scene.publish(&report.artifacts(), "default", 0.7);
     fails(4, &[], "global and fusion differ in label or patient of 1 test images");
 

@@ -32,7 +32,7 @@ pub use manifest::{Computed, Manifest, build, threads};
 pub use program::{exit, main};
 pub use run::{Begin, Run, Step};
 pub use scalars::Scalars;
-pub use settings::{Section, Settings, above_zero, digest};
+pub use settings::{Section, Settings, Unchecked, above_zero, digest};
 pub use signals::{Hold, hold, interrupted};
 pub use tracing::{debug, info, warn};
 pub use work::Work;

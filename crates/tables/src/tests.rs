@@ -484,7 +484,7 @@ fn unknown_metrics_are_refused() {
     };
     let [value, ci_low, ci_high] = [None; 3];
     let row = metrics::Row { cell, value, ci_low, ci_high, n_pos: 0, n_neg: 1, undefined_draws: 0, reason: None };
-    metrics::write(&path, &[row], &stamp()).unwrap();
+    metrics::write(&path, &[row], "report").unwrap();
     edit(&path, &edited, &[], |rows| {
         replace(rows, "branch", std::sync::Arc::new(arrow::array::StringArray::from(vec!["locale"])))
     });

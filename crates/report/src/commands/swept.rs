@@ -4,9 +4,8 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stage::{Begin, Common, Computed, Fail, Input, Outcome, Run, Section, Settings, Spec, Work};
+use stage::{Begin, Common, Computed, Fail, Input, Outcome, Run, Spec, Unchecked, Work};
 use tables::metrics;
 
 use super::ending::fail;
@@ -16,19 +15,6 @@ use crate::facts::{self, Reported};
 
 /// How a sweep is published.
 const SWEEP: Spec = Spec { name: "sweep", version: 4, seeded: false, defaults: "[sweep]\n", about: "" };
-
-/// A sweep has no settings of its own.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct None {}
-
-impl Settings for None {
-    const EXECUTION: &'static [&'static str] = &[];
-
-    fn check(&self, _: Section) -> Result<(), Fail> {
-        Ok(())
-    }
-}
 
 /// Rows as in `metrics.parquet`.
 const TABLE: &str = "sweep.parquet";
@@ -60,19 +46,19 @@ pub(super) struct Report<'s> {
 impl Sweep {
     /// Finds the reports of `runs`, for the sweep of the run that `common` names.
     pub(super) fn open(common: &Common, runs: &[String]) -> Result<Sweep, Fail> {
-        let (mut run, None {}) = Run::open(&SWEEP, common)?;
+        let (mut run, Unchecked(_)) = Run::open(&SWEEP, common)?;
         if runs.contains(&common.run) {
             return Err(fail(Error::SweepOfItself { run: common.run.clone() }));
         }
         let mut reports = Vec::new();
         for name in runs {
-            let (mut other, None {}) = Run::open(&SWEEP, &Common { run: name.clone(), ..common.clone() })?;
+            let (mut other, Unchecked(_)) = Run::open(&SWEEP, &Common { run: name.clone(), ..common.clone() })?;
             let report = other.optional_input(SPEC.name, &["metrics.parquet"])?;
             let report = report.ok_or_else(|| {
                 let missing = anyhow::anyhow!("run {name} has no report");
                 Fail::missing(missing).hint(format!("run just report --run {name} first"))
             })?;
-            run.outside(name, report.digest("metrics.parquet"), Option::None);
+            run.outside(name, report.digest("metrics.parquet"), None);
             reports.push(report);
         }
         Ok(Sweep { run, runs: runs.to_vec(), reports })

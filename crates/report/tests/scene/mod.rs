@@ -13,7 +13,7 @@ use cxr::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use stage::{Common, Run, Spec};
+use stage::{Begin, Common, Run, Spec, Unchecked};
 use tables::{epochs, images, predictions, regions};
 
 /// Side of the images, pixels.
@@ -177,10 +177,11 @@ fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, writ
         common: Common,
     }
     let artifacts = artifacts.to_str().unwrap();
-    let common = Flags::parse_from(["test", "--quiet", "--artifacts-dir", artifacts, "--run", run]).common;
+    let common = Flags::parse_from(["test", "--quiet", "--force", "--artifacts-dir", artifacts, "--run", run]).common;
     let defaults: &'static str = defaults.to_owned().leak();
-    let run = Run::open(&Spec { name, version: 1, defaults }, &common).unwrap();
-    let work = run.begin().unwrap();
+    let spec = Spec { name, version: 1, seeded: false, defaults, about: "" };
+    let (run, Unchecked(_)) = Run::open(&spec, &common).unwrap();
+    let Begin::Work(work) = run.begin().unwrap() else { panic!("--force computes") };
     write(work.out(), name);
     work.publish(json!({})).unwrap();
 }
