@@ -295,7 +295,7 @@ fn failures_name_what_is_wrong() {
     };
     fails(3, &[], "hint: run just prep first");
     fails(2, &["--set", "report.split=train"], "report.split = \"train\", expected");
-    fails(2, &["--set", "report.confidence=1.0"], "report.confidence = 1, expected above 0 and below 1");
+    fails(2, &["--set", "report.confidence=1.0"], "report.confidence = 1, expected above 0, below 1");
     fails(2, &["--set", "report.draw=10"], "unknown key report.draw");
 
     let mut scene = Scene::new(90, 3);

@@ -11,7 +11,7 @@ use crate::input::{Input, changed, check_unchanged};
 use crate::manifest::{FORMAT, File, Manifest, Source};
 use crate::settings::digest;
 use crate::store::{Found, Lock, STORE, Store};
-use crate::work::{Desk, What, Work};
+use crate::work::{Desk, What, Work, clear};
 use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, log};
 
 /// What [`Run::begin`] found.
@@ -275,6 +275,7 @@ impl Run {
             ..What::default()
         };
         if let Some(found) = self.sound(name, key) {
+            clear(&self.desk.store.partial(name, key));
             return Ok(Step::Done(Input::whole(found)));
         }
         let work = Work::open(&self.desk, what, false)?;
@@ -317,6 +318,7 @@ impl Run {
                 return Ok(Outcome::Nothing);
             }
             (false, false) => {
+                clear(&self.desk.store.partial(name, &found.manifest.key));
                 self.desk.store.point(&self.common.run, name, &found.manifest.key)?;
                 tracing::info!("{name}: current, {}", found.manifest.made_by());
             }

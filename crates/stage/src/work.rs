@@ -268,6 +268,16 @@ impl Drop for Work<'_> {
     }
 }
 
+/// Removes the private folder of a result that is in the store: its process was killed between the two.
+pub(crate) fn clear(partial: &Path) {
+    if partial.exists()
+        && Lock::take(&partial.join(LOCK), FlockOperation::NonBlockingLockExclusive).is_ok_and(|lock| lock.is_some())
+    {
+        // What cannot be removed now is removed by `store gc`.
+        let _ = fs_err::remove_dir_all(partial);
+    }
+}
+
 /// Takes the lock of a private folder, or says who has it.
 fn lock(partial: &Path, stage: &str) -> Result<Lock, Fail> {
     let path = partial.join(LOCK);

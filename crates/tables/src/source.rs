@@ -5,13 +5,12 @@ use std::str::FromStr;
 
 use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
-use cxr::{BBox, InvalidBox};
+use cxr::{BBox, InvalidBox, Split};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde::de::DeserializeOwned;
 
 use crate::Error;
-use crate::columns::read_split;
 use crate::schema::Schema;
 use crate::sink::{FACTS, ascending};
 
@@ -105,7 +104,8 @@ impl Source {
         while let Some(batch) = batches.next()? {
             let splits = batch.column::<StringArray>("split")?;
             for row in 0..batch.len() {
-                rows[read_split(&batch, splits, row)? as usize] += 1;
+                let split: Split = batch.parse("split", row, splits.value(row), "train, validation or test")?;
+                rows[split as usize] += 1;
             }
         }
         Ok(rows)
