@@ -5,6 +5,7 @@
 
 use std::{env, fmt::Write, fs, path::PathBuf, process::Command};
 
+#[expect(clippy::disallowed_methods, reason = "a build script without dependencies")]
 fn main() {
     println!("cargo:rerun-if-changed=cuda");
     for name in ["NVCC", "CUDA_COMPUTE_CAP"] {

@@ -3,6 +3,8 @@
 //!
 //! `AGCNN_ROUNDS=200 cargo test --release -p e2e --test interruption` does more rounds than the usual few.
 
+#![allow(clippy::print_stdout)] // `--nocapture` shows the figures
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -106,23 +108,24 @@ fn end(pipeline: &Pipeline, stage: &str, args: &[&str], signal: Signal, delay: D
     command.stdout(Stdio::null()).stderr(log.into_file());
     let mut child = command.spawn().unwrap();
     let started = Instant::now();
-    let mut ended = None;
-    while started.elapsed() < delay && ended.is_none() {
+    let mut running = true;
+    while running && started.elapsed() < delay {
         std::thread::sleep(Duration::from_millis(1).min(delay));
-        ended = child.try_wait().unwrap();
+        running = child.try_wait().unwrap().is_none();
     }
-    if let Some(status) = ended {
-        return Ended { signalled: false, code: status.code(), after: Duration::ZERO };
-    }
-    let pid = Pid::from_raw(child.id() as i32).unwrap();
     let signalled = Instant::now();
-    kill_process(pid, signal).unwrap();
-    let status = child.wait().unwrap();
-    Ended { signalled: true, code: status.code(), after: signalled.elapsed() }
+    if running {
+        kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
+    }
+    let code = child.wait().unwrap().code();
+    Ended { signalled: running, code, after: signalled.elapsed() }
 }
 
+/// Every file of every stage.
+type Bytes = Vec<BTreeMap<PathBuf, Vec<u8>>>;
+
 /// Seconds that each stage takes, and the bytes of a run that nothing disturbed: as it is, and after the change.
-fn undisturbed() -> (BTreeMap<&'static str, f64>, [Vec<BTreeMap<PathBuf, Vec<u8>>>; 2]) {
+fn undisturbed() -> (BTreeMap<&'static str, f64>, [Bytes; 2]) {
     let pipeline = Pipeline::new();
     let mut seconds = BTreeMap::new();
     let all = [LONG.to_vec(), [&LONG[..], &CHANGED].concat()].map(|args| {

@@ -49,7 +49,7 @@ fn killed_after_any_step_and_continued_is_bit_identical() {
     let (whole, fitted) = training.run(folder.path(), |_| {
         let (from, to) = (checkpoint(folder.path()), kept.path().join(copies.len().to_string()));
         if from.exists() {
-            std::fs::copy(from, &to).unwrap();
+            fs_err::copy(from, &to).unwrap();
             copies.push(to);
         }
         false
@@ -58,7 +58,7 @@ fn killed_after_any_step_and_continued_is_bit_identical() {
     assert!(copies.len() > 12, "{}", copies.len());
     for copy in copies.iter().step_by(3) {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::copy(copy, checkpoint(folder.path())).unwrap();
+        fs_err::copy(copy, checkpoint(folder.path())).unwrap();
         let (continued, refitted) = training.finish(folder.path());
         assert!(bytes(&continued) == expected, "{}", copy.display());
         assert_eq!(curve(&refitted), curve_expected);
@@ -106,7 +106,7 @@ fn another_trainings_checkpoint_is_continued_where_the_rates_were_the_same() {
     let base = recipe(OptimizerKind::Sgd);
     let longer = Recipe { epochs: 6, ..base.clone() };
     let (early, late, after) = (start(base.clone(), 5), start(base.clone(), 14), start(base.clone(), 20));
-    let before = std::fs::read(checkpoint(late.path())).unwrap();
+    let before = fs_err::read(checkpoint(late.path())).unwrap();
 
     // The one that has come furthest, and the same weights as without it.
     let (found, weights, epochs) = resumed(&longer, &[&early, &late]);
@@ -114,7 +114,7 @@ fn another_trainings_checkpoint_is_continued_where_the_rates_were_the_same() {
     let (nothing, expected, expected_epochs) = resumed(&longer, &[]);
     assert_eq!(nothing, None);
     assert!(weights == expected && epochs == expected_epochs);
-    assert!(std::fs::read(checkpoint(late.path())).unwrap() == before, "the other checkpoint was written");
+    assert!(fs_err::read(checkpoint(late.path())).unwrap() == before, "the other checkpoint was written");
 
     // A milestone more, at epoch 2: the rates differ from the thirteenth step on.
     let other_milestones = Schedule::Step { milestones: vec![2, 3], factor: 0.1 };
@@ -132,9 +132,9 @@ fn another_trainings_checkpoint_is_continued_where_the_rates_were_the_same() {
     // Damaged ones are passed over: cut, with a header that is none, with another tensor, and none at all.
     for (index, folder) in [&late, &after].into_iter().enumerate() {
         let path = checkpoint(folder.path());
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = fs_err::read(&path).unwrap();
         let damaged = if index == 0 { bytes[..bytes.len() / 2].to_vec() } else { [&[7; 9], &bytes[9..]].concat() };
-        std::fs::write(&path, damaged).unwrap();
+        fs_err::write(&path, damaged).unwrap();
     }
     let absent = tempfile::tempdir().unwrap();
     assert_eq!(resumed(&longer, &[&late, &after, &absent, &early]).0.unwrap().0, 5);
@@ -150,10 +150,10 @@ fn another_trainings_checkpoint_in_the_own_folder_is_refused_and_a_damaged_one_s
     assert!(matches!(refused, Err(Error::ForeignCheckpoint { .. })), "{refused:?}");
 
     let path = checkpoint(folder.path());
-    std::fs::write(&path, b"short").unwrap();
+    fs_err::write(&path, b"short").unwrap();
     training.stop_after(folder.path(), 3);
     let aside = folder.path().join("checkpoint.safetensors.damaged");
-    assert_eq!(std::fs::read(aside).unwrap(), b"short");
+    assert_eq!(fs_err::read(aside).unwrap(), b"short");
     assert_eq!(training.stop_after(folder.path(), 1), (0, 4));
 }
 

@@ -15,6 +15,7 @@ use crate::limits::{MAX_BYTES, MAX_PIXELS, MAX_SIDE};
 /// The file cannot be read, or has more than [`MAX_BYTES`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
+    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
     let file = std::fs::File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut bytes = Vec::with_capacity(size.min(MAX_BYTES) as usize);

@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::{nih_folder, small};
+use fs_err as fs;
 
 /// Exit code, stdout and stderr of `prep ARGS` on the folder `root`, its artefacts below `artifacts`.
 fn prep(root: &Path, artifacts: &Path, args: &[&str]) -> (i32, String, String) {

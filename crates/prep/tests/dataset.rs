@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{config, nih_folder, small};
 use cxr::SplitKind;
+use fs_err as fs;
 use prep::config::OnProblem;
 use prep::{Config, Dataset, Error, nih};
 use stage::Problem;

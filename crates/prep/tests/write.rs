@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use common::{config, nih_folder, small};
 use cxr::{BBox, Split, SplitKind};
+use fs_err as fs;
 use picture::Grey;
 use prep::config::OnProblem;
 use prep::{Config, Dataset, Error, Written};

@@ -205,7 +205,7 @@ fn inputs_missing_edited_or_stale_are_refused() {
     let good = fs_err::metadata(&data).unwrap().modified().unwrap();
     assert_ne!(time, good);
     edit(&data, "258");
-    std::fs::File::options().write(true).open(&data).unwrap().set_modified(good).unwrap();
+    fs_err::OpenOptions::new().append(true).open(&data).unwrap().file().set_modified(good).unwrap();
     assert_eq!(prep(path, &[]).unwrap(), Current);
     assert_eq!(prep(path, &["--verify"]).unwrap(), Done);
     assert_eq!(fs_err::read_to_string(&data).unwrap(), "256");

@@ -144,7 +144,7 @@ fn images_round_trip_over_row_groups() {
     assert!(meta.iter().all(|row| row.png.is_empty()));
     meta.iter_mut().zip(&expected).for_each(|(row, expected)| row.png = expected.png.clone());
     assert_eq!(meta, expected);
-    let file = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
+    let file = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(&path).unwrap().into_parts().0).unwrap();
     assert_eq!(file.metadata().num_row_groups(), 2);
     let metadata = file.schema().metadata();
     assert_eq!(metadata["agcnn.stage"], STAGE);
@@ -323,7 +323,7 @@ fn facts_are_checked_field_by_field() {
 fn the_same_content_is_the_same_bytes() {
     let bytes = || {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::read(write_images(folder.path(), 20)).unwrap()
+        fs_err::read(write_images(folder.path(), 20)).unwrap()
     };
     assert!(bytes() == bytes());
 }
@@ -397,10 +397,10 @@ fn wrong_files_are_named() {
 fn damaged_files_are_errors_never_panics() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_images(folder.path(), 40);
-    let good = std::fs::read(&path).unwrap();
+    let good = fs_err::read(&path).unwrap();
     let damaged = folder.path().join("damaged.parquet");
     for len in [0, 1, 7, good.len() / 2, good.len() - 1] {
-        std::fs::write(&damaged, &good[..len]).unwrap();
+        fs_err::write(&damaged, &good[..len]).unwrap();
         let error = read_images(&damaged).unwrap_err();
         assert!(error.to_string().contains("damaged.parquet"), "{error}");
     }
@@ -413,7 +413,7 @@ fn damaged_files_are_errors_never_panics() {
             let at = random.random_range(start..good.len());
             bad[at] = random.random();
         }
-        std::fs::write(&damaged, &bad).unwrap();
+        fs_err::write(&damaged, &bad).unwrap();
         let _ = read_images(&damaged);
         let _ = images::read_meta(std::slice::from_ref(&damaged));
     }
@@ -438,7 +438,7 @@ fn replace(rows: RecordBatch, column: &str, array: arrow::array::ArrayRef) -> Re
 
 /// Rewrites a file as a hand with a script would: same metadata but for `changes`, other rows.
 fn edit(from: &Path, to: &Path, changes: &[(&str, &str)], rows: impl Fn(RecordBatch) -> RecordBatch) {
-    let file = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(from).unwrap()).unwrap();
+    let file = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(from).unwrap().into_parts().0).unwrap();
     let mut metadata: Vec<KeyValue> = file.metadata().file_metadata().key_value_metadata().unwrap().clone();
     metadata.retain(|entry| entry.key != "ARROW:schema");
     for entry in &mut metadata {
@@ -448,7 +448,7 @@ fn edit(from: &Path, to: &Path, changes: &[(&str, &str)], rows: impl Fn(RecordBa
     }
     let batches: Vec<RecordBatch> = file.build().unwrap().map(|batch| rows(batch.unwrap())).collect();
     let properties = WriterProperties::builder().set_key_value_metadata(Some(metadata)).build();
-    let target = std::fs::File::create(to).unwrap();
+    let target = fs_err::File::create(to).unwrap();
     let mut writer = ArrowWriter::try_new(target, batches[0].schema(), Some(properties)).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();

@@ -84,7 +84,7 @@ impl Tables {
 pub fn write(folder: &Path, branches: &[Tables; 2]) -> [PathBuf; 2] {
     let folders = ["global", "local"].map(|name| folder.join(name));
     for (folder, (tables, bias)) in folders.iter().zip(branches.iter().zip([0.25, -1.5])) {
-        std::fs::create_dir_all(folder).unwrap();
+        fs_err::create_dir_all(folder).unwrap();
         tables.write(folder, bias);
     }
     folders

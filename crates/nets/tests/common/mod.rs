@@ -136,7 +136,7 @@ pub fn bytes(network: &Network) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
     network.save(&path, None).unwrap();
-    std::fs::read(path).unwrap()
+    fs_err::read(path).unwrap()
 }
 
 /// A learning curve without its timings.

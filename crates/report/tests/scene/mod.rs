@@ -162,7 +162,6 @@ impl Scene {
                     validation_loss: Some(0.6 / f64::from(epoch)),
                     validation_auroc: Some(1.0 - 0.4 / f64::from(epoch)),
                     best: epoch == 3,
-                    ..Default::default()
                 };
                 epochs::write(&out.join("epochs.parquet"), &[1, 2, 3, 4].map(epoch), stage).unwrap();
             });
