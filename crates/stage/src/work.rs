@@ -115,7 +115,7 @@ impl<'run> Work<'run> {
         self.computed = computed;
     }
 
-    /// Records the digest of a part that other results may take over; see [`Run::reusable`].
+    /// Records the digest of a part that other results may take over; see [`crate::Run::reusable`].
     pub fn part(&mut self, name: &str, digest: String) {
         self.parts.insert(name.to_owned(), digest);
     }

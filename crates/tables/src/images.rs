@@ -93,7 +93,7 @@ pub fn facts(files: &[PathBuf]) -> Result<Facts, Error> {
     shards::facts::<Row>(files)
 }
 
-/// The number of rows of each split, in the order of [`Split::ALL`].
+/// The number of rows of each split, in the order of [`cxr::Split::ALL`].
 ///
 /// # Errors
 /// A file that is no such table.

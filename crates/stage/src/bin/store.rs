@@ -14,6 +14,7 @@ use stage::{EXIT_CODES, Fail, Outcome};
 ///
 /// Results lie in <ARTIFACTS_DIR>/store/<stage>/<key>/ and are shared by all runs; a run is a folder of links to them.
 /// To forget a run, remove its folder; `store gc` then removes what no other run links to.
+#[allow(rustdoc::invalid_html_tags)] // the placeholders of --help
 #[derive(Parser)]
 #[command(name = "store", version, after_help = EXIT_CODES)]
 struct Args {
