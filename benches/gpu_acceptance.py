@@ -113,7 +113,8 @@ def pipeline(report, folder, environment):
     for precision in ("f32", "bf16"):
         for seed in ("1", "2", "3"):
             run = f"{precision}-{seed}"
-            said, _ = stage("global", "--run", run, "--base", "default", "--seed", seed, "--set", f"global.precision={precision}")
+            for name in ("phantom", "prep", "global"):  # the store has the first two
+                said, _ = stage(name, "--run", run, "--seed", seed, "--set", f"global.precision={precision}")
             auroc[precision, seed] = float(re.findall(r"mean AUROC .*?([0-9.]+) on test", said)[0])
             images[precision, seed] = float(re.findall(r"(\d+) images/s", said)[-1])
             report.say(f"- {run}: mean AUROC {auroc[precision, seed]:.4f} on test, {images[precision, seed]:.0f} images/s")

@@ -103,7 +103,7 @@ def rate(cfg, epoch, step, steps):
     if done < warmup:
         return cfg["lr"] * (done + 1) / warmup
     if cfg["schedule"] == "step":
-        return cfg["lr"] * cfg["lr_factor"] ** (epoch // cfg["lr_step_epochs"])
+        return cfg["lr"] * cfg["lr_factor"] ** sum(epoch >= milestone for milestone in cfg["lr_milestones"])
     part = (done - warmup) / (cfg["epochs"] * steps - warmup)
     return cfg["lr"] * 0.5 * (1 + math.cos(math.pi * part))
 

@@ -47,7 +47,7 @@ fn factor(most: f64, draw: f64) -> f32 {
     (1.0 + most * (2.0 * draw - 1.0)) as f32
 }
 
-/// torchvision's `RandomResizedCrop.get_params` on a square picture: x, y, width and height in px; the whole picture if
+/// torchvision's `RandomResizedCrop.get_params` on a square image: x, y, width and height in px; the whole image if
 /// `scale_min` is 1.
 fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> [usize; 4] {
     const ATTEMPTS: usize = 10;

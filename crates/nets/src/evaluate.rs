@@ -109,7 +109,7 @@ fn run<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let images = loader.images();
     check(images, frame)?;
-    let draws: Vec<AugmentParams> = (0..images.len()).map(|index| evaluation(index, frame)).collect();
+    let params: Vec<AugmentParams> = (0..images.len()).map(|index| evaluation(index, frame)).collect();
     let mut failed = None;
     let mut arrived = |first, values| match each(first, values) {
         Ok(ControlFlow::Continue(())) => Ok(()),
@@ -122,7 +122,7 @@ fn run<const K: usize, E: From<Error>>(
     let mut answers = DeferredReadback::new(network.device());
     let mut first = 0;
     let input_px = frame.input_px;
-    let ran = loader.each(&draws, input_px, batch.max(1), network.activations(), &mut |_, x, _| {
+    let ran = loader.each(&params, input_px, batch.max(1), network.activations(), &mut |_, x, _| {
         answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;
         first += x.dim(0)?;
         Ok(())

@@ -46,40 +46,40 @@ impl<'a> Loader<'a> {
         self.images
     }
 
-    /// Makes batches of what `draws` say, in order; inputs are of `dtype` on CUDA, of `f32` on a CPU.
+    /// Makes batches of what `params` say, in order; inputs are of `dtype` on CUDA, of `f32` on a CPU.
     pub(crate) fn each(
         &self,
-        draws: &[AugmentParams],
+        params: &[AugmentParams],
         side: usize,
         batch: usize,
         dtype: DType,
         take: Take,
     ) -> Result<()> {
-        if draws.is_empty() {
+        if params.is_empty() {
             return Ok(());
         }
         #[cfg(feature = "cuda")]
         if self.device.is_cuda() {
             return match &self.resident {
-                Some(resident) => resident.each(draws, side, batch, dtype, &self.device, take),
-                None => cuda::streamed(self.images, draws, side, batch, dtype, &self.device, take),
+                Some(resident) => resident.each(params, side, batch, dtype, &self.device, take),
+                None => cuda::streamed(self.images, params, side, batch, dtype, &self.device, take),
             };
         }
         let _ = dtype;
-        let inputs = |draws: &[AugmentParams]| {
-            Ok(augment::inputs(&self.images.pixels, self.images.size, draws, side, &COLOURS)?)
+        let inputs = |params: &[AugmentParams]| {
+            Ok(augment::inputs(&self.images.pixels, self.images.size, params, side, &COLOURS)?)
         };
-        ahead(draws.chunks(batch), &inputs, &mut |step, draws, pixels| {
-            let x = Tensor::from_vec(pixels, (draws.len(), side, side, 3), &self.device)?;
-            take(step, x, targets(self.images, draws, &self.device)?)
+        ahead(params.chunks(batch), &inputs, &mut |step, params, pixels| {
+            let x = Tensor::from_vec(pixels, (params.len(), side, side, 3), &self.device)?;
+            take(step, x, targets(self.images, params, &self.device)?)
         })
     }
 }
 
 /// The targets `[n, 15]` of some images.
-fn targets(images: &Images, draws: &[AugmentParams], device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = draws.iter().flat_map(|draw| images.labels[draw.index].targets()).collect();
-    Ok(Tensor::from_vec(values, (draws.len(), OUTPUTS), device)?)
+fn targets(images: &Images, params: &[AugmentParams], device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = params.iter().flat_map(|one| images.labels[one.index].targets()).collect();
+    Ok(Tensor::from_vec(values, (params.len(), OUTPUTS), device)?)
 }
 
 /// Gives each item, with its number and what `make` returns for it, to `take`, in order. `make` runs on a thread of its
@@ -132,7 +132,7 @@ pub(crate) mod cuda {
 
         pub(crate) fn each(
             &self,
-            draws: &[AugmentParams],
+            params: &[AugmentParams],
             side: usize,
             batch: usize,
             dtype: DType,
@@ -140,9 +140,9 @@ pub(crate) mod cuda {
             take: Take,
         ) -> Result<()> {
             let (images, size, _) = self.pixels.dims3()?;
-            let plan = AugmentPlan::new(draws, images, size, device)?;
-            for (step, draws) in draws.chunks(batch).enumerate() {
-                let which = (step * batch, draws.len());
+            let plan = AugmentPlan::new(params, images, size, device)?;
+            for (step, params) in params.chunks(batch).enumerate() {
+                let which = (step * batch, params.len());
                 let (x, targets) = augment(&self.pixels, &plan, which, Some(&self.targets), side, &COLOURS, dtype)?;
                 take(step, x, targets.unwrap_or(self.targets.clone()))?;
             }
@@ -156,7 +156,7 @@ pub(crate) mod cuda {
     /// Makes batches of images that are not on the device.
     pub(crate) fn streamed(
         images: &Images,
-        draws: &[AugmentParams],
+        params: &[AugmentParams],
         side: usize,
         batch: usize,
         dtype: DType,
@@ -167,25 +167,25 @@ pub(crate) mod cuda {
         let (back, free) = mpsc::channel();
         for _ in 0..STAGED {
             // Into a channel whose other end is here.
-            let _ = back.send(Staging::new(device, batch.min(draws.len()) * bytes)?);
+            let _ = back.send(Staging::new(device, batch.min(params.len()) * bytes)?);
         }
         let free = Mutex::new(free);
-        let gather = |draws: &[AugmentParams]| -> Result<Option<Staging>> {
+        let gather = |params: &[AugmentParams]| -> Result<Option<Staging>> {
             let staging = free.lock().ok().and_then(|free| free.recv().ok());
             let Some(mut staging) = staging else { return Ok(None) }; // `take` has failed
-            let rows = staging.bytes()?.par_chunks_exact_mut(bytes).zip(draws);
-            rows.for_each(|(row, draw)| row.copy_from_slice(images.image(draw.index)));
+            let rows = staging.bytes()?.par_chunks_exact_mut(bytes).zip(params);
+            rows.for_each(|(row, one)| row.copy_from_slice(images.image(one.index)));
             Ok(Some(staging))
         };
-        ahead(draws.chunks(batch), &gather, &mut |step, draws, staging| {
+        ahead(params.chunks(batch), &gather, &mut |step, params, staging| {
             let Some(staging) = staging else { return Ok(()) };
-            let pixels = staging.upload((draws.len(), size, size), device)?;
+            let pixels = staging.upload((params.len(), size, size), device)?;
             let _ = back.send(staging); // into a channel whose other end is here
             let here: Vec<AugmentParams> =
-                draws.iter().enumerate().map(|(index, draw)| AugmentParams { index, ..*draw }).collect();
-            let plan = AugmentPlan::new(&here, draws.len(), size, device)?;
-            let (x, _) = augment(&pixels, &plan, (0, draws.len()), None, side, &COLOURS, dtype)?;
-            take(step, x, targets(images, draws, device)?)
+                params.iter().enumerate().map(|(index, one)| AugmentParams { index, ..*one }).collect();
+            let plan = AugmentPlan::new(&here, params.len(), size, device)?;
+            let (x, _) = augment(&pixels, &plan, (0, params.len()), None, side, &COLOURS, dtype)?;
+            take(step, x, targets(images, params, device)?)
         })
     }
 }
@@ -218,14 +218,14 @@ mod tests {
             contrast: 0.4,
             precision: Precision::F32,
         };
-        let mut draws: Vec<AugmentParams> =
+        let mut params: Vec<AugmentParams> =
             (0..count).rev().map(|index| training(size, index, &recipe, 5, 3)).collect();
         for crop in [EvalCrop::Centre, EvalCrop::Whole] {
             let frame = EvalFrame { crop, image_px: size, input_px: side };
-            draws.extend((0..count).map(|index| evaluation(index, frame)));
+            params.extend((0..count).map(|index| evaluation(index, frame)));
         }
         let (expected, device) = (
-            augment::inputs(&images.pixels, size, &draws, side, &COLOURS).unwrap(),
+            augment::inputs(&images.pixels, size, &params, side, &COLOURS).unwrap(),
             crate::device::device("cuda").unwrap(),
         );
         let check = |which: &str, run: &dyn Fn(Take) -> Result<()>| {
@@ -239,15 +239,15 @@ mod tests {
             assert_eq!(seen.len(), expected.len(), "{which}");
             for (at, (got, expected)) in seen.iter().zip(&expected).enumerate() {
                 let grey = (got - expected).abs() * COLOURS.deviation[at % 3] * 255.0;
-                let draw = draws[at / (side * side * 3)];
-                assert!(grey < 0.1, "{which}: {got}, expected {expected}, value {at}, {draw:?}");
+                let one = params[at / (side * side * 3)];
+                assert!(grey < 0.1, "{which}: {got}, expected {expected}, value {at}, {one:?}");
             }
-            let rows = draws.iter().flat_map(|draw| images.labels[draw.index].targets());
+            let rows = params.iter().flat_map(|one| images.labels[one.index].targets());
             assert_eq!(targets, rows.collect::<Vec<_>>(), "{which}");
         };
         let loader = Loader::new(&images, &device).unwrap();
         assert!(loader.resident.is_some());
-        check("resident", &|take| loader.each(&draws, side, 4, DType::F32, take));
-        check("streamed", &|take| cuda::streamed(&images, &draws, side, 4, DType::F32, &device, take));
+        check("resident", &|take| loader.each(&params, side, 4, DType::F32, take));
+        check("streamed", &|take| cuda::streamed(&images, &params, side, 4, DType::F32, &device, take));
     }
 }

@@ -79,9 +79,9 @@ impl Examples for TrainingImages<'_> {
         take: &mut dyn FnMut(Self::Batch) -> Result<()>,
     ) -> Result<()> {
         let (size, recipe) = (self.train.images().size, self.recipe);
-        let draw = |&index: &usize| training(size, index, recipe, self.seed, epoch as u64);
-        let draws: Vec<AugmentParams> = order.iter().map(draw).collect();
-        self.train.each(&draws, recipe.input_px, batch, self.dtype, &mut |_, x, targets| take((x, targets)))
+        let one = |&index: &usize| training(size, index, recipe, self.seed, epoch as u64);
+        let params: Vec<AugmentParams> = order.iter().map(one).collect();
+        self.train.each(&params, recipe.input_px, batch, self.dtype, &mut |_, x, targets| take((x, targets)))
     }
 }
 

@@ -225,7 +225,7 @@ impl Drawing {
                 }
             }
         }
-        encode_rgb(&pixels, out_width, out_height)
+        Ok(picture::encode_rgb(&pixels, out_width, out_height))
     }
 
     fn render<B: DrawingBackend>(
@@ -270,34 +270,6 @@ impl Drawing {
         }
         area.present().map_err(|error| Error(error.to_string()))
     }
-}
-
-/// 8-bit RGB pixels as PNG.
-///
-/// # Errors
-/// See [`Error`].
-pub fn encode_rgb(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Error> {
-    encode(pixels, width, height, png::ColorType::Rgb)
-}
-
-/// 8-bit RGBA pixels as PNG.
-///
-/// # Errors
-/// See [`Error`].
-pub fn encode_rgba(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Error> {
-    encode(pixels, width, height, png::ColorType::Rgba)
-}
-
-fn encode(pixels: &[u8], width: u32, height: u32, colour: png::ColorType) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(colour);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder
-        .write_header()
-        .and_then(|mut writer| writer.write_image_data(pixels))
-        .map_err(|error| Error(error.to_string()))?;
-    Ok(bytes)
 }
 
 fn embed_fonts() {

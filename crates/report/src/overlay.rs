@@ -4,7 +4,6 @@ use cxr::{BBox, EvalFrame, heatmap};
 use picture::Grey;
 
 use crate::Error;
-use crate::drawing::{encode_rgb, encode_rgba};
 use crate::localisation::Attended;
 
 /// Colour of the attended region.
@@ -68,7 +67,7 @@ pub fn draw(image: &Grey, crop: &Grey, attended: &Attended, frame: &EvalFrame) -
         }
         panels.outline(&region.bbox, k, left, side, REGION);
     }
-    Ok(encode_rgb(&panels.pixels, panels.width as u32, panels.height as u32)?)
+    Ok(picture::encode_rgb(&panels.pixels, panels.width as u32, panels.height as u32))
 }
 
 /// The heat map alone as a small RGBA PNG, to be laid over its frame in the image and smoothed by the viewer.
@@ -82,7 +81,7 @@ pub fn heat(region: &tables::regions::Row) -> Result<Vec<u8>, Error> {
         pixels.extend(hot(heat).map(|value| value as u8));
         pixels.push((255.0 * OPACITY * heat) as u8);
     }
-    Ok(encode_rgba(&pixels, SIDE as u32, SIDE as u32)?)
+    Ok(picture::encode_rgba(&pixels, SIDE as u32, SIDE as u32))
 }
 
 /// Grey values of a square image, enlarged or reduced to `side` x `side`.

@@ -11,6 +11,7 @@ use cxr::{
     BBox, CropSource, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels, OUTPUTS, Sex, Split,
     SplitKind, ViewPosition,
 };
+use picture::Grey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -191,21 +192,14 @@ fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, writ
     work.publish(json!({})).unwrap();
 }
 
-/// A grey gradient, with a bright patch where the finding is.
+/// A grey gradient, with a bright patch where the finding is, as PNG.
 fn picture(truth: &BBox, patch: bool) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIZE, SIZE);
-    encoder.set_color(png::ColorType::Grayscale);
     let pixel = |i: u32| {
         let (x, y) = (i % SIZE, i / SIZE);
         let bright = patch && truth.contains((x as f32 + 0.5, y as f32 + 0.5));
         if bright { 230 } else { (40 + 2 * x.min(SIZE - x) + y) as u8 }
     };
-    let pixels: Vec<u8> = (0..SIZE * SIZE).map(pixel).collect();
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&pixels).unwrap();
-    writer.finish().unwrap();
-    bytes
+    Grey { width: SIZE, height: SIZE, pixels: (0..SIZE * SIZE).map(pixel).collect() }.encode()
 }
 
 /// The binary in a folder.
