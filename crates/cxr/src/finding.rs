@@ -13,21 +13,8 @@ pub const OUTPUTS: usize = 15;
 ///
 /// Reads NIH's spelling and the column names' (`pleural_thickening`); `Infiltrate`, as `BBox_List_2017.csv` has it, is
 /// [`Finding::Infiltration`].
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray, strum::VariantNames)]
 #[strum(ascii_case_insensitive, parse_err_ty = UnknownName, parse_err_fn = unknown_finding)]
 #[allow(missing_docs)] // the variants are the findings' names
 pub enum Finding {

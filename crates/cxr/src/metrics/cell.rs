@@ -25,9 +25,8 @@ fn parse<T: Display + Clone>(what: &'static str, text: &str, all: &[T]) -> Resul
 }
 
 /// Two branches whose numbers are subtracted on the same images.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Pair {
     /// Fusion minus global.
