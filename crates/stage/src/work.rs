@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
@@ -278,9 +278,14 @@ pub(crate) fn clear(partial: &Path) {
     }
 }
 
+/// How often a held lock is tried again, and after how long: `store runs` holds it for an instant to see whether it is free.
+const TRIES: usize = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+
 /// Takes the lock of a private folder, or says who has it.
 fn lock(partial: &Path, stage: &str) -> Result<Lock, Fail> {
     let path = partial.join(LOCK);
+    let mut tries = 0;
     loop {
         fs_err::create_dir_all(partial)?;
         let taken = match Lock::take(&path, FlockOperation::NonBlockingLockExclusive) {
@@ -289,6 +294,11 @@ fn lock(partial: &Path, stage: &str) -> Result<Lock, Fail> {
             taken => taken?,
         };
         let Some(mut lock) = taken else {
+            tries += 1;
+            if tries < TRIES {
+                std::thread::sleep(BETWEEN_TRIES);
+                continue;
+            }
             let holder = fs_err::read_to_string(&path).unwrap_or_default();
             let message =
                 anyhow!("another process makes this result of {stage}: {} holds {}", holder.trim(), path.display());
