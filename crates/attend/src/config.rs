@@ -2,10 +2,9 @@ use std::ops::Bound;
 
 use cxr::CropSource;
 use cxr::heatmap::{Normalise, Statistic};
+use model::region::Threshold;
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, Spec};
-
-use crate::region::Threshold;
 
 /// What this stage is.
 pub const SPEC: Spec = Spec {

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use cxr::{BBox, CropSource, EvalFrame, ImageKey};
+use model::crop_of;
+use model::region::Region;
 use picture::Grey;
 use rayon::prelude::*;
 use tables::{images, regions};
@@ -12,7 +14,6 @@ use tables::{images, regions};
 use crate::config::Config;
 use crate::error::Error;
 use crate::heat::{Heat, Subjects};
-use crate::region::Region;
 
 /// Images cut between two writes.
 const CHUNK: usize = 256;
@@ -170,12 +171,4 @@ fn row(subject: &Subject<'_>, facts: &regions::Facts, originals: &Originals) -> 
         crop_png: crop.encode(),
         path: originals.of(key)?.path.clone(),
     })
-}
-
-/// The part of an image under `area`, which is in a frame of `size` px, as a square of `side` px.
-fn crop_of(image: &Grey, area: BBox, size: usize, side: u32) -> Grey {
-    let [x, y] = [image.width, image.height].map(|side| f64::from(side) / size as f64);
-    let [left, right] = [area.x_min, area.x_max].map(|value| f64::from(value) * x);
-    let [top, bottom] = [area.y_min, area.y_max].map(|value| f64::from(value) * y);
-    image.crop([left, top, right, bottom], side)
 }

@@ -5,15 +5,14 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use branch::Images;
-use candle_core::Tensor;
 use cxr::heatmap::{NormalisedMap, normalise};
 use cxr::{EvalFrame, ImageKey, Split};
-use nets::{Maps, Network};
+use model::heat_map::{heat_maps, not_finite};
+use nets::{Evaluated, Network, Taken};
 use tables::regions;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::heatmap::{heat_maps, not_finite};
 
 /// The images in the order of the table to be written: by `image_id`.
 pub struct Subjects<'a> {
@@ -71,8 +70,8 @@ impl Heat {
         let mut heat = Heat { shape: (side, side), maps: vec![0.0; count * cells], peaks: vec![0.0; count] };
         let mut progress = stage::progress(count as u64, "heat maps");
         for split in Split::ALL {
-            let map = |map: &Tensor| heat_maps(map, config.statistic);
-            nets::evaluate_maps(network, all.of(split), frame, config.eval_batch, &map, &mut |batch: Maps<2>| {
+            let take = |evaluated: Evaluated| heat_maps(&evaluated.map, config.statistic);
+            nets::evaluate_with(network, all.of(split), frame, config.eval_batch, &take, &mut |batch: Taken<2>| {
                 if stage::interrupted() {
                     return Err(Error::Interrupted);
                 }

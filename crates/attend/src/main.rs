@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use attend::{Config, Error, Heat, Originals, SPEC, Subjects, region};
+use attend::{Config, Error, Heat, Originals, SPEC, Subjects};
 use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::Network;
 use serde_json::json;
@@ -57,7 +57,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     };
     work.part(HEAT_MAPS, heat_maps);
     let maps = heat.normalised();
-    let regions = watched("regions", &subjects, |watch| region::locate(&maps, frame, config.threshold, watch))?;
+    let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, config.threshold, watch))?;
     let facts = attend::facts(&config, frame, &heat);
     let originals = Originals::new(root, &files)?;
     let found = (&subjects, &heat, regions.as_slice());

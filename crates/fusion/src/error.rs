@@ -39,6 +39,9 @@ pub enum Error {
     /// What fusion shares with the branches.
     #[error(transparent)]
     Branch(#[from] branch::Error),
+    /// A fusion layer's file.
+    #[error(transparent)]
+    Layer(#[from] model::Error),
     /// Weights, training or device.
     #[error(transparent)]
     Network(#[from] nets::Error),
@@ -72,6 +75,7 @@ impl Problem for Error {
             Error::Table(error) => error.kind(),
             Error::Head { .. } | Error::Missing { .. } | Error::Differs(_) | Error::Empty => ErrorKind::InvalidData,
             Error::Branch(error) => error.kind(),
+            Error::Layer(error) => error.kind(),
             Error::Network(error) => error.kind(),
         }
     }

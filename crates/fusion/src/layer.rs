@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use candle_core::{Device, Module, Tensor};
 use candle_nn::Linear;
 use cxr::Labels;
+use model::fusion::{BIAS, FusionLayer, WEIGHT};
 use nets::{Examples, Params, Trainable, Validation};
 
-use crate::score::{BIAS, WEIGHT, logits_of};
+use crate::score::logits_of;
 use crate::standard::Standard;
 use crate::{Error, Samples};
 
@@ -105,7 +106,9 @@ impl Trainable<TrainingRows<'_>> for Layer<'_> {
         rows: &TrainingRows,
         go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> nets::Result<Validation> {
-        let logits = logits_of(&self.plain()?, rows.samples, &rows.validation, go_on)?;
+        let plain = self.plain()?;
+        let layer = FusionLayer::new(plain.weight(), plain.bias())?;
+        let logits = logits_of(&layer, rows.samples, &rows.validation, go_on)?;
         let labels: Vec<Labels> = rows.validation.iter().map(|&index| rows.samples.rows()[index].key.labels).collect();
         Ok(Validation { logits, labels })
     }

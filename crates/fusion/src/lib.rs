@@ -21,6 +21,6 @@ mod train;
 pub use config::{Config, Init, SPEC};
 pub use error::{Difference, Error};
 pub use join::{Branch, Samples, join};
-pub use score::{read, score, write};
+pub use score::{score, write};
 pub use start::start;
 pub use train::{fit, identity, train};

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use branch::{TRAINED, headline, training};
 use fusion::{Branch, Config, Error, SPEC};
+use model::fusion::FusionLayer;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run};
 
 /// What fusion reads of a branch.
@@ -45,7 +46,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     for name in TRAINED {
         work.take(&training, name)?;
     }
-    let layer = fusion::read(&training.file(WEIGHTS), &device)?;
+    let layer = FusionLayer::open(&training.file(WEIGHTS)).map_err(Error::from)?;
     let predictions = fusion::score(&layer, &samples)?;
     tables::predictions::write(&work.out().join(PREDICTIONS), &predictions, SPEC.name).map_err(Error::from)?;
     work.publish(headline(&training, &predictions))

@@ -26,7 +26,7 @@ pub fn identity(samples: &Samples, config: &Config, start: &Linear, seed: u64) -
         hasher.update(&bytes);
     }
     Ok(Identity {
-        model: json!({ "fusion": samples.dims(), "standardise": config.standardise }),
+        model: json!({ "fusion": samples.dims(), "standardise": config.standardise, "validated": "by row" }),
         data: samples.digest(&[Split::Train, Split::Validation]),
         start: hasher.finalize().to_hex().to_string(),
         recipe: config.training().recipe(seed),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use candle_nn::Linear;
-use common::{DIMS, Tables, branches, config, join, train, write};
+use model::fusion::FusionLayer;
+use common::{DIMS, Tables, branches, config, join, score, train, write};
 use cxr::{Labels, OUTPUTS, Split, metrics};
 use fusion::{Config, Init, Samples};
 use stage::{Section, Settings};
@@ -26,7 +27,7 @@ fn trained(branches: &[Tables; 2], config: &Config) -> (Vec<Row>, nets::Fit) {
     let weights = folders.map(|folder| folder.join("weights.safetensors"));
     let start = fusion::start(config, &samples, [&weights[0], &weights[1]], 1, &Device::Cpu).unwrap();
     let (layer, fit) = train(&samples, config, &start, 1).unwrap();
-    (fusion::score(&layer, &samples).unwrap(), fit)
+    (score(&layer, &samples).unwrap(), fit)
 }
 
 fn auroc(rows: &[Row], split: Split) -> f64 {
@@ -107,7 +108,7 @@ fn starts_as_the_mean_of_the_branches() {
     let config = Config { init: Init::Branches, ..config() };
     let weights = folders.map(|folder| folder.join("weights.safetensors"));
     let start = fusion::start(&config, &samples, [&weights[0], &weights[1]], 1, &Device::Cpu).unwrap();
-    let rows = fusion::score(&start, &samples).unwrap();
+    let rows = score(&start, &samples).unwrap();
     let logit = |which: usize, image: usize, output: usize| -> f64 {
         let (dim, bias) = (DIMS[which], [0.25, -1.5][which]);
         let terms = both[which].features.row(image).iter().enumerate().map(|(feature, &value)| {
@@ -136,8 +137,8 @@ fn the_same_seed_gives_the_same_bytes() {
         let (layer, fit) = train(&samples, &config, &start, seed).unwrap();
         let folder = tempfile::tempdir().unwrap();
         fusion::write(folder.path(), &layer, &fit).unwrap();
-        let read = fusion::read(&folder.path().join("weights.safetensors"), &Device::Cpu).unwrap();
-        assert_eq!(fusion::score(&read, &samples).unwrap(), fusion::score(&layer, &samples).unwrap());
+        let read = FusionLayer::open(&folder.path().join("weights.safetensors")).unwrap();
+        assert_eq!(fusion::score(&read, &samples).unwrap(), score(&layer, &samples).unwrap());
         ["weights.safetensors", "epochs.parquet"].map(|name| fs_err::read(folder.path().join(name)).unwrap())
     };
     assert!(bytes(1) == bytes(1));
@@ -219,7 +220,7 @@ fn a_limit_keeps_the_first_of_every_split() {
     let ids: Vec<&str> = samples.rows().iter().map(|row| &row.key.image_id[6..8]).collect();
     assert_eq!(ids, ["00", "01", "03", "04", "08", "09"]);
     let start = fusion::start(&config(), &samples, [Path::new(""); 2], 1, &Device::Cpu).unwrap();
-    let (few, all) = (fusion::score(&start, &samples).unwrap(), fusion::score(&start, &all).unwrap());
+    let (few, all) = (score(&start, &samples).unwrap(), score(&start, &all).unwrap());
     assert!((few[5].logits[0] - all[9].logits[0]).abs() < 1e-5);
 }
 

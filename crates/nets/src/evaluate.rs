@@ -26,9 +26,9 @@ pub struct Scores {
     pub logits: Vec<[f32; OUTPUTS]>,
 }
 
-/// `K` values that were computed on the device from the last maps of a batch of images.
+/// `K` values that were computed on the device from a network's outputs for a batch of images.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Maps<const K: usize> {
+pub struct Taken<const K: usize> {
     /// Index of its first image.
     pub first: usize,
     /// The elements of each value's tensor.
@@ -54,21 +54,21 @@ pub fn evaluate<E: From<Error>>(
     })
 }
 
-/// As [`evaluate()`]; `each` gets what `map` makes of the last maps `[n, h, w, K]` on the device: `f32` tensors.
+/// As [`evaluate()`]; `each` gets what `take` makes of a batch's outputs on the device: `f32` tensors.
 ///
 /// # Errors
-/// As [`evaluate()`]; what `map` returns.
-pub fn evaluate_maps<const K: usize, E: From<Error>>(
+/// As [`evaluate()`]; what `take` returns.
+pub fn evaluate_with<const K: usize, E: From<Error>>(
     network: &Network,
     images: &Images,
     frame: EvalFrame,
     batch: usize,
-    map: &dyn Fn(&Tensor) -> candle_core::Result<[Tensor; K]>,
-    each: &mut dyn FnMut(Maps<K>) -> std::result::Result<ControlFlow<()>, E>,
+    take: &dyn Fn(Evaluated) -> candle_core::Result<[Tensor; K]>,
+    each: &mut dyn FnMut(Taken<K>) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
-    let take = |evaluated: Evaluated| Ok(map(&evaluated.map)?);
-    run(network, &loader, frame, batch, &take, &mut |first, values| each(Maps { first, values }))
+    let take = |evaluated: Evaluated| Ok(take(evaluated)?);
+    run(network, &loader, frame, batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
 /// The logits of all images of a loader; `go_on` gets the number of images after every batch.

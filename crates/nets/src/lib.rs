@@ -51,7 +51,7 @@ pub use checkpoint::NAME as CHECKPOINT;
 pub use data::Images;
 pub use device::{describe, device};
 pub use error::{Error, Result};
-pub use evaluate::{Maps, Scores, evaluate, evaluate_maps};
+pub use evaluate::{Scores, Taken, evaluate, evaluate_with};
 pub use identity::Identity;
 pub use layers::params::Params;
 pub use models::backbone::{Backbone, Pool};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{Training, bytes, curve, frame, images, recipe};
 use cxr::{EvalCrop, OUTPUTS};
-use nets::{Backbone, CHECKPOINT, Error, Event, Maps, OptimizerKind, Precision, Recipe, Schedule, Scores};
+use nets::{Backbone, CHECKPOINT, Error, Event, Taken, OptimizerKind, Precision, Recipe, Schedule, Scores};
 
 fn checkpoint(folder: &Path) -> std::path::PathBuf {
     folder.join(CHECKPOINT)
@@ -197,8 +197,8 @@ fn it_learns_and_scores_in_order() {
 
     // Maps are reduced on the device; what the caller returns ends the evaluation.
     let mut maxima = Vec::new();
-    let reduce = |map: &candle_core::Tensor| Ok([map.max(3)?.flatten_from(1)?.max(1)?]);
-    let stopped = nets::evaluate_maps(&network, &test, frame(EvalCrop::Whole), 7, &reduce, &mut |batch: Maps<1>| {
+    let reduce = |evaluated: nets::Evaluated| Ok([evaluated.map.max(3)?.flatten_from(1)?.max(1)?]);
+    let stopped = nets::evaluate_with(&network, &test, frame(EvalCrop::Whole), 7, &reduce, &mut |batch: Taken<1>| {
         let [values] = batch.values;
         maxima.extend(values);
         Ok::<_, Error>(if batch.first == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

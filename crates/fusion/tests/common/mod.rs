@@ -113,3 +113,8 @@ pub fn train(
     let checkpoints = nets::Checkpoints { folder: folder.path(), others: &[], minutes: 10.0 };
     fusion::train(samples, config, start, &identity, &checkpoints, &mut stage::Scalars::nowhere())
 }
+
+/// Scores all images by a layer that was just trained.
+pub fn score(layer: &Linear, samples: &Samples) -> Result<Vec<tables::predictions::Row>, fusion::Error> {
+    fusion::score(&model::fusion::FusionLayer::new(layer.weight(), layer.bias())?, samples)
+}

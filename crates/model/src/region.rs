@@ -1,18 +1,11 @@
 //! From a heat map to one box: threshold, largest connected component, bounding box.
 
 use std::fmt;
-use std::ops::ControlFlow;
 
 use cxr::heatmap::NormalisedMap;
 use cxr::{BBox, EvalFrame};
-use rayon::prelude::*;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::error::Error;
-
-/// Images between two questions whether to go on.
-const CHUNK: usize = 256;
 
 /// Where the mask M = H > tau begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,28 +83,11 @@ pub struct Region {
     pub mask_frac: f32,
 }
 
-/// Finds the attended regions of all images, in parallel; boxes are in pixels of the stored images. `watch` hears the
-/// number of images done since it was last called, and may stop the work.
-///
-/// # Errors
-/// [`Error::Interrupted`].
-pub fn locate(
-    maps: &[NormalisedMap<'_>],
-    frame: EvalFrame,
-    threshold: Threshold,
-    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Vec<Region>, Error> {
-    let mut regions = Vec::with_capacity(maps.len());
-    for chunk in maps.chunks(CHUNK) {
-        regions.par_extend(chunk.par_iter().map(|&map| {
-            let region = find(map, frame.input_px, threshold);
-            Region { bbox: region.bbox.map(|bbox| frame.to_image(bbox)), ..region }
-        }));
-        if watch(chunk.len()).is_break() {
-            return Err(Error::Interrupted);
-        }
-    }
-    Ok(regions)
+/// Finds the attended region of one image; the box is in pixels of the stored image, of which `frame` is the part that the
+/// map covers.
+pub fn locate(map: NormalisedMap<'_>, frame: EvalFrame, threshold: Threshold) -> Region {
+    let region = find(map, frame.input_px, threshold);
+    Region { bbox: region.bbox.map(|bbox| frame.to_image(bbox)), ..region }
 }
 
 /// Finds the attended region of one image; the box is in pixels of the network's input, which has `side` x `side`.
@@ -321,19 +297,13 @@ mod tests {
     #[test]
     fn regions_are_found_in_the_stored_image() {
         let (heat, flat) = ([0.0, 1.0, 0.0, 1.0], [0.0; 4]);
-        let maps = [map(&heat, (2, 2)), map(&flat, (2, 2))];
         let centre = EvalFrame { crop: EvalCrop::Centre, image_px: 13, input_px: 8 };
         let whole = EvalFrame { crop: EvalCrop::Whole, image_px: 16, input_px: 8 };
-        let mut on = |_| ControlFlow::Continue(());
-        let boxes: Vec<Vec<Option<BBox>>> = [centre, whole]
-            .map(|frame| locate(&maps, frame, Threshold::Tau(0.7), &mut on).unwrap())
-            .map(|regions| regions.into_iter().map(|region| region.bbox).collect())
-            .into();
+        let at = |heat, frame| locate(map(heat, (2, 2)), frame, Threshold::Tau(0.7)).bbox;
         // The right three columns of the input; 13 - 8 is odd, so the crop begins at 2.
-        assert_eq!(boxes[0], [Some(BBox::new(7.0, 2.0, 10.0, 10.0).unwrap()), None]);
-        assert_eq!(boxes[1], [Some(BBox::new(10.0, 0.0, 16.0, 16.0).unwrap()), None]);
-        let stopped = locate(&maps, whole, Threshold::Otsu, &mut |_| ControlFlow::Break(()));
-        assert!(matches!(stopped, Err(Error::Interrupted)));
+        assert_eq!(at(&heat, centre), Some(BBox::new(7.0, 2.0, 10.0, 10.0).unwrap()));
+        assert_eq!(at(&heat, whole), Some(BBox::new(10.0, 0.0, 16.0, 16.0).unwrap()));
+        assert_eq!(at(&flat, whole), None);
     }
 
     #[test]

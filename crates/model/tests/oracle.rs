@@ -1,10 +1,10 @@
 //! Heat maps and boxes against NumPy, scikit-image and PyTorch; `oracle/make.py` made the expectations.
 
-use attend::heat_maps;
-use attend::region::{self, Threshold};
 use candle_core::{Device, Tensor};
 use cxr::BBox;
 use cxr::heatmap::{Normalise, NormalisedMap, Statistic, normalise};
+use model::heat_map::heat_maps;
+use model::region::{self, Threshold};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

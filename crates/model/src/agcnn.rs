@@ -1,0 +1,288 @@
+//! The three branches on an image that no table has.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use candle_core::Device;
+use cxr::heatmap::{Normalise, NormalisedMap, Statistic, normalise};
+use cxr::{BBox, CropSource, EvalFrame, Labels, OUTPUTS};
+use nets::{Evaluated, Network, Scores, Taken};
+use picture::Grey;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::crop::crop_of;
+use crate::error::Error;
+use crate::fusion::FusionLayer;
+use crate::heat_map::{heat_maps, not_finite};
+use crate::region::{Region, Threshold, locate};
+
+/// What `prep` does to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preparation {
+    /// Side of the square image that the global branch is shown a part of, px.
+    pub size_px: u32,
+    /// Factor on every grey value's distance from the image's mean; 1 is none.
+    pub contrast: f32,
+}
+
+/// How `attend` finds and cuts a region; the keys of its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attention {
+    /// The part of the prepared image that heat maps lie in.
+    pub frame: EvalFrame,
+    /// Where the mask begins.
+    pub threshold: Threshold,
+    /// How channels become one heat map.
+    pub statistic: Statistic,
+    /// How heat maps are normalised.
+    pub normalise: Normalise,
+    /// Where the pixels of the crop come from.
+    pub source: CropSource,
+    /// Factor on every grey value's distance from the crop's mean; 1 is none.
+    pub contrast: f32,
+    /// Side of the crop, px.
+    pub size_px: u32,
+}
+
+/// The three branches.
+#[derive(Debug)]
+pub struct AgCnn {
+    global: Network,
+    /// What the global branch is shown when it predicts.
+    global_frame: EvalFrame,
+    local: Network,
+    local_frame: EvalFrame,
+    fusion: FusionLayer,
+    preparation: Preparation,
+    attention: Attention,
+}
+
+/// What the three branches see in an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sight {
+    /// Scores before the sigmoid by branch, in the order of [`cxr::Branch::ALL`], then of [`cxr::output_names`].
+    pub logits: [[f32; OUTPUTS]; 3],
+    /// The global branch's pooled features, `[K]`.
+    pub features: Vec<f32>,
+    /// The normalised heat map, `[height, width]` row-major; all 0 where it was constant.
+    pub heat_map: Vec<f32>,
+    /// Its height and width, cells.
+    pub heat_map_shape: (usize, usize),
+    /// What the global branch attends to; the box is in the prepared image.
+    pub region: Region,
+    /// The attended region, or the whole prepared image where there is none.
+    pub bbox: BBox,
+    /// What `prep` would store.
+    pub prepared: Grey,
+    /// What `attend` would store.
+    pub crop: Grey,
+}
+
+impl AgCnn {
+    /// Reads the weights of `global`, `local` and `fusion`.
+    ///
+    /// # Errors
+    /// A file that is damaged or not what it should be; branches that do not fit each other or the settings.
+    pub fn open(
+        [global, local, fusion]: [&Path; 3],
+        preparation: Preparation,
+        attention: Attention,
+        device: &Device,
+    ) -> Result<AgCnn, Error> {
+        let foreign = |path: &Path, what: &str, expected: String, got: String| Error::Foreign {
+            path: path.to_owned(),
+            what: what.to_owned(),
+            expected,
+            got,
+        };
+        let open = |path: &Path, image_px: usize| {
+            let (network, meta) = Network::open(path, device)?;
+            let frame = meta.frame.ok_or_else(|| {
+                foreign(path, "evaluation frame", "the part of an image that is shown".to_owned(), "none".to_owned())
+            })?;
+            if frame.image_px != image_px || !frame.fits() {
+                let (expected, got) = (format!("a part of an image of {image_px} px"), format!("{frame:?}"));
+                return Err(foreign(path, "evaluation frame", expected, got));
+            }
+            Ok((network, frame))
+        };
+        // The two networks are read and folded side by side.
+        let (global_opened, local_opened) = rayon::join(
+            || open(global, preparation.size_px as usize),
+            || open(local, attention.size_px as usize),
+        );
+        let ((global, global_frame), (local, local_frame)) = (global_opened?, local_opened?);
+        let layer = FusionLayer::open(fusion)?;
+        let dims = [&global, &local].map(|network| network.backbone().channels());
+        if layer.dim() != dims.iter().sum::<usize>() {
+            let (expected, got) = (format!("{} + {} features", dims[0], dims[1]), layer.dim().to_string());
+            return Err(foreign(fusion, "fusion layer", expected, got));
+        }
+        if !attention.frame.fits() || attention.frame.image_px != preparation.size_px as usize {
+            let expected = format!("a part of an image of {} px", preparation.size_px);
+            return Err(Error::Setting { key: "attention.frame", got: format!("{:?}", attention.frame), expected });
+        }
+        Ok(AgCnn { global, global_frame, local, local_frame, fusion: layer, preparation, attention })
+    }
+
+    /// What `prep` does to an image.
+    pub fn preparation(&self) -> Preparation {
+        self.preparation
+    }
+
+    /// How regions are found and cut.
+    pub fn attention(&self) -> Attention {
+        self.attention
+    }
+
+    /// The networks of the global and of the local branch.
+    pub fn branches(&self) -> [&Network; 2] {
+        [&self.global, &self.local]
+    }
+
+    /// The fusion layer.
+    pub fn fusion(&self) -> &FusionLayer {
+        &self.fusion
+    }
+
+    /// The image as `prep` stores it.
+    pub fn prepare(&self, source: &Grey) -> Grey {
+        let mut image = source.square(self.preparation.size_px);
+        image.contrast(self.preparation.contrast);
+        image
+    }
+
+    /// Runs the three branches over images of any size. On a CPU, what they see in an image does not depend on the others,
+    /// and is what the pipeline's stages store for it, bit for bit.
+    ///
+    /// # Errors
+    /// A feature map that is not finite; a tensor operation.
+    pub fn see(&self, sources: &[&Grey]) -> Result<Vec<Sight>, Error> {
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prepared: Vec<Grey> = sources.par_iter().map(|source| self.prepare(source)).collect();
+        let looks = self.look(&prepared)?;
+        let crop = |((look, source), prepared): ((&Look, &&Grey), &Grey)| self.cut(look, source, prepared);
+        let crops: Vec<Grey> = looks.par_iter().zip(sources).zip(&prepared).map(crop).collect();
+        let local = scores(&self.local, &images(&crops), self.local_frame)?;
+        let dim = self.local.backbone().channels();
+        let local = local.pool.chunks_exact(dim).zip(local.logits);
+        let sights = looks.into_iter().zip(prepared).zip(crops).zip(local);
+        Ok(sights
+            .map(|(((look, prepared), crop), (pool, local))| {
+                let fusion = self.fusion.logits([&look.features, pool]);
+                Sight {
+                    logits: [look.logits, local, fusion],
+                    features: look.features,
+                    heat_map: look.heat_map,
+                    heat_map_shape: look.shape,
+                    bbox: self.bbox(&look.region),
+                    region: look.region,
+                    prepared,
+                    crop,
+                }
+            })
+            .collect())
+    }
+
+    /// The global branch's pooled features `[K]` of prepared images, and nothing else.
+    ///
+    /// # Errors
+    /// A tensor operation.
+    pub fn features(&self, prepared: &[Grey]) -> Result<Vec<Vec<f32>>, Error> {
+        let dim = self.global.backbone().channels();
+        let scores = scores(&self.global, &images(prepared), self.global_frame)?;
+        Ok(scores.pool.chunks_exact(dim).map(<[f32]>::to_vec).collect())
+    }
+
+    fn bbox(&self, region: &Region) -> BBox {
+        let size = self.attention.frame.image_px as f32;
+        region.bbox.unwrap_or(BBox::frame(size, size))
+    }
+
+    fn cut(&self, look: &Look, source: &Grey, prepared: &Grey) -> Grey {
+        let (area, size) = (self.bbox(&look.region), self.attention.frame.image_px);
+        let mut crop = match self.attention.source {
+            CropSource::Prepared => crop_of(prepared, area, size, self.attention.size_px),
+            CropSource::Original => {
+                let mut image = source.clone();
+                image.contrast(self.preparation.contrast);
+                crop_of(&image, area, size, self.attention.size_px)
+            }
+        };
+        crop.contrast(self.attention.contrast);
+        crop
+    }
+
+    /// The global branch: one pass where its predictions and its heat maps come from the same part of the image.
+    fn look(&self, prepared: &[Grey]) -> Result<Vec<Look>, Error> {
+        let images = images(prepared);
+        let attention = &self.attention;
+        let side = self.global.backbone().map_side(attention.frame.input_px);
+        let dim = self.global.backbone().channels();
+        let take = |evaluated: Evaluated| {
+            let [heat, sums] = heat_maps(&evaluated.map, attention.statistic)?;
+            Ok([heat, sums, evaluated.pool, evaluated.logits])
+        };
+        let mut heat = Taken { first: 0, values: Default::default() };
+        whole(&mut |each| nets::evaluate_with(&self.global, &images, attention.frame, images.len(), &take, each), &mut heat)?;
+        let [maps, sums, pool, logits] = heat.values;
+        if let Some(index) = not_finite(&sums, side * side) {
+            return Err(Error::NotFinite { index });
+        }
+        let (pool, logits) = match self.global_frame == attention.frame {
+            true => (pool, logits.as_chunks().0.to_vec()),
+            false => {
+                let scores = scores(&self.global, &images, self.global_frame)?;
+                (scores.pool, scores.logits)
+            }
+        };
+        let shape = (side, side);
+        let looks = maps.par_chunks_exact(side * side).zip(pool.par_chunks_exact(dim)).zip(logits);
+        let look = |((raw, features), logits): ((&[f32], &[f32]), [f32; OUTPUTS])| {
+            let heat_map = normalise(raw, attention.normalise).unwrap_or_else(|| vec![0.0; raw.len()]);
+            let region = locate(NormalisedMap::new(&heat_map, shape), attention.frame, attention.threshold);
+            Look { logits, features: features.to_vec(), heat_map, shape, region }
+        };
+        Ok(looks.map(look).collect())
+    }
+}
+
+/// What the global branch sees.
+struct Look {
+    logits: [f32; OUTPUTS],
+    features: Vec<f32>,
+    heat_map: Vec<f32>,
+    shape: (usize, usize),
+    region: Region,
+}
+
+fn images(greys: &[Grey]) -> nets::Images {
+    nets::Images {
+        size: greys.first().map_or(0, |grey| grey.width as usize),
+        pixels: greys.iter().flat_map(|grey| &grey.pixels).copied().collect(),
+        labels: vec![Labels::default(); greys.len()],
+    }
+}
+
+/// Features and logits of a few images, in one batch.
+fn scores(network: &Network, images: &nets::Images, frame: EvalFrame) -> Result<Scores, Error> {
+    let mut scores = Scores { first: 0, pool: Vec::new(), logits: Vec::new() };
+    whole(&mut |each| nets::evaluate(network, images, frame, images.len(), each), &mut scores)?;
+    Ok(scores)
+}
+
+type Each<'a, T> = &'a mut dyn FnMut(T) -> Result<ControlFlow<()>, nets::Error>;
+
+/// Takes the one batch of an evaluation.
+fn whole<T>(evaluate: &mut dyn FnMut(Each<T>) -> Result<(), nets::Error>, into: &mut T) -> Result<(), Error> {
+    evaluate(&mut |batch| {
+        *into = batch;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(())
+}
