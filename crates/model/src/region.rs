@@ -1,6 +1,7 @@
 //! From a heat map to one box: threshold, largest connected component, bounding box.
 
 use std::fmt;
+use std::str::FromStr;
 
 use cxr::heatmap::NormalisedMap;
 use cxr::{BBox, EvalFrame};
@@ -58,6 +59,19 @@ impl<'de> Deserialize<'de> for Threshold {
         }
 
         deserializer.deserialize_any(NumberOrOtsu)
+    }
+}
+
+impl FromStr for Threshold {
+    type Err = &'static str;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text.parse::<f32>() {
+            Ok(tau) if tau.is_finite() => Ok(Threshold::Tau(tau)),
+            _ if text == "otsu" => Ok(Threshold::Otsu),
+            _ => Err("a number or \"otsu\""),
+        }
     }
 }
 
@@ -312,5 +326,7 @@ mod tests {
             [Threshold::Tau(0.7), Threshold::Tau(1.0), Threshold::Otsu].map(|t| t.to_string()),
             ["0.7", "1", "otsu"]
         );
+        assert_eq!(["0.7", "otsu"].map(str::parse), [Ok(Threshold::Tau(0.7)), Ok(Threshold::Otsu)]);
+        assert!("NaN".parse::<Threshold>().is_err() && "".parse::<Threshold>().is_err());
     }
 }

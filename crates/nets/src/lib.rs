@@ -47,6 +47,7 @@ mod progress;
 mod random;
 mod train_network;
 
+pub use augment::normalisation;
 pub use checkpoint::NAME as CHECKPOINT;
 pub use data::Images;
 pub use device::{describe, device};

@@ -8,6 +8,7 @@ mod encode;
 mod error;
 mod grey;
 mod limits;
+pub mod overlay;
 
 pub use decode::read;
 pub use encode::{encode_rgb, encode_rgba};

@@ -59,7 +59,7 @@ pub fn read<'a>(
     for &(image, choice) in chosen {
         let id = cohort.image_ids[image].as_str();
         let attended = **by_id.get(id).ok_or_else(|| missing(id))?;
-        cases.push(Case { image, choice, attended, stored: Stored::default(), heat: overlay::heat(attended.region)? });
+        cases.push(Case { image, choice, attended, stored: Stored::default(), heat: overlay::heat(attended.region) });
     }
     let wanted: Vec<&Attended> = cases.iter().map(|case| &case.attended).collect();
     let mut stored = stored(prep, attend, &wanted, keep_going)?;

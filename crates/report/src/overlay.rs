@@ -1,20 +1,11 @@
-//! Where the global branch looks, as images: the radiograph with boxes, the heat map over it, and the crop.
+//! Where the global branch looks, as images: see [`picture::overlay`].
 
-use cxr::{BBox, EvalFrame, heatmap};
+use cxr::{BBox, EvalFrame};
 use picture::Grey;
+use picture::overlay::{HeatMap, Overlay};
 
 use crate::Error;
 use crate::localisation::Attended;
-
-/// Colour of the attended region.
-pub const REGION: [u8; 3] = [0xff, 0xb0, 0x00];
-/// Colour of the drawn boxes.
-pub const TRUTH: [u8; 3] = [0x3d, 0xdb, 0xd9];
-
-/// An image is enlarged by a whole number to about this width, pixels.
-const WIDTH: usize = 256;
-/// Opacity of the heat map where it is hottest.
-const OPACITY: f32 = 0.6;
 
 /// Decodes a square PNG that prep or attend stored.
 ///
@@ -39,100 +30,19 @@ fn check_side(image_id: &str, &Grey { width, height, .. }: &Grey, expected: usiz
 /// `frame` is the part of the image that the heat map covers.
 ///
 /// # Errors
-/// [`Error::Size`] where the image is not the one of `frame`; encoding fails, a bug.
+/// [`Error::Size`] where the image is not the one of `frame`.
 pub fn draw(image: &Grey, crop: &Grey, attended: &Attended, frame: &EvalFrame) -> Result<Vec<u8>, Error> {
     check_side(&attended.image.record.image_id, image, frame.image_px)?;
-    let region = attended.region;
-    let k = WIDTH.div_ceil(frame.image_px.max(1)).max(1);
-    let side = k * frame.image_px;
-    let (offset, heat_side) = (k * frame.offset_px(), k * frame.side_px());
-    let [image, crop] = [image, crop].map(|image| enlarged(image, side));
-    let heat = heat_at(region, heat_side);
-    let mut panels = Canvas { width: 3 * side, height: side, pixels: vec![0; 3 * side * side * 3] };
-    for y in 0..side {
-        for x in 0..side {
-            let grey = image[y * side + x];
-            panels.set(x, y, [grey as u8; 3]);
-            let inside = |at: usize| (offset..offset + heat_side).contains(&at);
-            let heat = if inside(x) && inside(y) { heat[(y - offset) * heat_side + x - offset] } else { 0.0 };
-            let (alpha, colour) = (OPACITY * heat, hot(heat));
-            let mixed = [0, 1, 2].map(|c| (grey * (1.0 - alpha) + colour[c] * alpha) as u8);
-            panels.set(side + x, y, mixed);
-            panels.set(2 * side + x, y, [crop[y * side + x] as u8; 3]);
-        }
-    }
-    for left in [0, side] {
-        for drawn in &attended.image.boxes {
-            panels.outline(&drawn.bbox, k, left, side, TRUTH);
-        }
-        panels.outline(&region.bbox, k, left, side, REGION);
-    }
-    Ok(picture::encode_rgb(&panels.pixels, panels.width as u32, panels.height as u32))
+    let drawn: Vec<BBox> = attended.image.boxes.iter().map(|drawn| drawn.bbox).collect();
+    let (heat, region) = (heat_map(attended.region), attended.region.bbox);
+    Ok(Overlay { image, crop, heat, frame: *frame, region, drawn: &drawn }.panels())
 }
 
 /// The heat map alone as a small RGBA PNG, to be laid over its frame in the image and smoothed by the viewer.
-///
-/// # Errors
-/// Encoding fails, a bug.
-pub fn heat(region: &tables::regions::Row) -> Result<Vec<u8>, Error> {
-    const SIDE: usize = 56;
-    let mut pixels = Vec::with_capacity(SIDE * SIDE * 4);
-    for heat in heat_at(region, SIDE) {
-        pixels.extend(hot(heat).map(|value| value as u8));
-        pixels.push((255.0 * OPACITY * heat) as u8);
-    }
-    Ok(picture::encode_rgba(&pixels, SIDE as u32, SIDE as u32))
+pub fn heat(region: &tables::regions::Row) -> Vec<u8> {
+    heat_map(region).layer()
 }
 
-/// Grey values of a square image, enlarged or reduced to `side` x `side`.
-fn enlarged(image: &Grey, side: usize) -> Vec<f32> {
-    let values: Vec<f32> = image.pixels.iter().map(|&value| f32::from(value)).collect();
-    heatmap::upsample(&values, (image.height as usize, image.width as usize), side)
-}
-
-/// The heat map of a region at `side` x `side`, brought to 0..1 for display: `attend.normalise = "none"` has no upper end.
-fn heat_at(region: &tables::regions::Row, side: usize) -> Vec<f32> {
-    let top = region.heatmap.iter().copied().fold(0.0, f32::max);
-    if top <= 0.0 {
-        return vec![0.0; side * side];
-    }
-    let heat = heatmap::upsample(&region.heatmap, (region.heatmap_height, region.heatmap_width), side);
-    heat.into_iter().map(|heat| (heat / top).clamp(0.0, 1.0)).collect()
-}
-
-/// Black over violet, red and orange to light yellow (five points of matplotlib's inferno).
-fn hot(heat: f32) -> [f32; 3] {
-    const STOPS: [[f32; 3]; 5] =
-        [[0.0, 0.0, 4.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
-    let place = heat.clamp(0.0, 1.0) * (STOPS.len() - 1) as f32;
-    let i = (place as usize).min(STOPS.len() - 2);
-    let u = place - i as f32;
-    [0, 1, 2].map(|c| STOPS[i][c] * (1.0 - u) + STOPS[i + 1][c] * u)
-}
-
-struct Canvas {
-    width: usize,
-    height: usize,
-    pixels: Vec<u8>,
-}
-
-impl Canvas {
-    fn set(&mut self, x: usize, y: usize, colour: [u8; 3]) {
-        let at = (y * self.width + x) * 3;
-        self.pixels[at..at + 3].copy_from_slice(&colour);
-    }
-
-    /// Two pixels thick, inside the box, in the panel that begins at column `left`.
-    fn outline(&mut self, bbox: &BBox, k: usize, left: usize, width: usize, colour: [u8; 3]) {
-        let end = |value: f32, most: usize| ((value * k as f32).round().max(0.0) as usize).min(most);
-        let (x0, x1) = (end(bbox.x_min, width), end(bbox.x_max, width));
-        let (y0, y1) = (end(bbox.y_min, self.height), end(bbox.y_max, self.height));
-        for y in y0..y1 {
-            for x in x0..x1 {
-                if x < x0 + 2 || x + 2 >= x1 || y < y0 + 2 || y + 2 >= y1 {
-                    self.set(left + x, y, colour);
-                }
-            }
-        }
-    }
+fn heat_map(region: &tables::regions::Row) -> HeatMap<'_> {
+    HeatMap { values: &region.heatmap, shape: (region.heatmap_height, region.heatmap_width) }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches};
 
 /// The stages in pipeline order; also the sections that a configuration file may have.
-pub const STAGES: [&str; 7] = ["phantom", "prep", "global", "attend", "local", "fusion", "report"];
+pub const STAGES: [&str; 9] =
+    ["phantom", "prep", "global", "attend", "local", "fusion", "evaluate", "report", "predict"];
 
 /// What a stage is.
 #[derive(Debug, Clone, Copy)]

@@ -29,7 +29,7 @@ pub use fail::{Fail, Outcome, Problem, exit_code};
 pub use input::Input;
 pub use log::{Progress, print, progress};
 pub use manifest::{Computed, Manifest, build, threads};
-pub use program::{exit, main};
+pub use program::{exit, main, start_log};
 pub use run::{Begin, Run, Step};
 pub use scalars::Scalars;
 pub use settings::{Section, Settings, Unchecked, above_zero, digest};

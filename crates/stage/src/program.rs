@@ -14,6 +14,11 @@ pub fn main<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Result<Outco
     })
 }
 
+/// Starts the log of a command that opens no run: `-q`, `-v` as in all of them.
+pub fn start_log(common: &crate::Common) {
+    crate::log::start(common.verbose, common.quiet);
+}
+
 /// Runs a program's story and turns its end into an exit code.
 ///
 /// Errors are printed to stderr as a chain of causes, then `hint:`. A reader of stdout that went away is no failure.

@@ -126,12 +126,20 @@ impl<'run> Work<'run> {
     /// # Errors
     /// The file cannot be read or the disk is full.
     pub fn take(&mut self, step: &Input, name: &str) -> Result<(), Fail> {
+        self.take_as(step, name, name)
+    }
+
+    /// As [`Work::take`], under the name `to`.
+    ///
+    /// # Errors
+    /// As [`Work::take`].
+    pub fn take_as(&mut self, step: &Input, name: &str, to: &str) -> Result<(), Fail> {
         let manifest = step.manifest();
         let used = Use { stage: manifest.stage.clone(), key: manifest.key.clone() };
         if !self.uses.contains(&used) {
             self.uses.push(used);
         }
-        let (from, to) = (step.file(name), self.out.join(name));
+        let (from, to) = (step.file(name), self.out.join(to));
         if fs_err::hard_link(&from, &to).is_err() {
             fs_err::copy(&from, &to)?;
         }

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 
 use crate::schema::Schema;
-use crate::{epochs, features, images, metrics, predictions, regions};
+use crate::{answers, epochs, features, images, metrics, predictions, regions};
 
 /// The facts of the tables that have some.
 const FACTS: [(&str, &str); 2] = [
@@ -24,7 +24,7 @@ const FACTS: [(&str, &str); 2] = [
 /// The data dictionary in Markdown: every table with its files and columns, made from the schemas that readers and
 /// writers use. `docs/data-dictionary.md` is this text, which a test checks.
 pub fn markdown() -> String {
-    let tables: [(&str, &str, Schema); 6] = [
+    let tables: [(&str, &str, Schema); 7] = [
         ("image", "`prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet`", images::schema()),
         ("image", "`{global,local}/features.parquet`", features::schema(2048)),
         ("image", "`{global,local,fusion}/predictions.parquet`", predictions::schema()),
@@ -35,6 +35,7 @@ pub fn markdown() -> String {
             "`report/metrics.parquet`, `sweep/sweep.parquet`",
             metrics::schema(),
         ),
+        ("image", "`predict --format parquet --out FILE`", answers::schema()),
     ];
     let mut text = String::from(
         "# Data dictionary\n\n\
@@ -55,7 +56,7 @@ pub fn markdown() -> String {
         let mut labels = 0;
         for field in &schema.fields {
             // Fifteen columns that differ by their finding are one line.
-            let family = ["label_", "logit_", "prob_"].iter().find(|prefix| field.name().starts_with(**prefix));
+            let family = ["label_", "logit_", "prob_global_", "prob_local_", "prob_fusion_", "prob_", "calibrated_", "call_"].iter().find(|prefix| field.name().starts_with(**prefix));
             if let Some(prefix) = family {
                 labels += 1;
                 if labels % cxr::OUTPUTS == 1 {

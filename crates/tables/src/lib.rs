@@ -7,6 +7,7 @@
 //! | [`predictions`] | image | `{global,local,fusion}/predictions.parquet` |
 //! | [`epochs`] | epoch | `{global,local,fusion}/epochs.parquet` |
 //! | [`regions`] | image | `attend/regions-NNNNN-of-NNNNN.parquet` |
+//! | [`answers`] | image | `predict --format parquet --out FILE` |
 //! | [`metrics`] | branch, finding, metric, subset, split | `report/metrics.parquet` |
 //!
 //! Every file is Parquet (zstd), carries `agcnn.table`, `agcnn.schema_version` and `agcnn.stage` in its metadata, and a
@@ -30,11 +31,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod answers;
 pub mod dictionary;
 pub mod epochs;
 pub mod features;
 pub mod images;
 pub mod metrics;
+pub mod pictures;
 pub mod predictions;
 pub mod regions;
 

@@ -14,7 +14,8 @@
 
 /// What a threshold is best at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "snake_case")]
 pub enum Criterion {
     /// Youden's J = sensitivity + specificity - 1 (Youden 1950, Cancer 3:32).

@@ -1,0 +1,103 @@
+//! The files behind the prepared images.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use picture::{Grey, Radiograph};
+use stage::{Fail, Input, Run};
+use tables::images;
+
+use crate::error::Error;
+
+/// The files behind the prepared images; each must be the one that `prep` read.
+#[derive(Debug)]
+pub struct Originals {
+    root: PathBuf,
+    /// What prep did to every image.
+    contrast: f32,
+    /// By `image_id`.
+    files: HashMap<String, Original>,
+}
+
+/// One file behind a prepared image.
+#[derive(Debug)]
+struct Original {
+    /// Below the root.
+    path: String,
+    /// BLAKE3 as prep read it.
+    blake3: String,
+}
+
+impl Originals {
+    /// The originals of `prep`'s images: those of the run's phantom, or below `prep.root`, or where prep found them.
+    ///
+    /// # Errors
+    /// Exit code 3 where it is not known where they are; a file that is no `images` table.
+    pub fn open(run: &mut Run, prep: &Input) -> Result<Originals, Fail> {
+        let files = prep.files(IMAGES);
+        let facts = images::facts(&files).map_err(Error::from)?;
+        let root = if facts.synthetic {
+            run.input("phantom", &["images_"])?.folder().to_owned()
+        } else {
+            let said = run.setting("prep.root").and_then(|root| root.as_str()).map(PathBuf::from);
+            said.or_else(|| prep.manifest().place("raw data").map(Path::to_owned)).ok_or_else(|| {
+                Fail::missing(anyhow::anyhow!("it is not known where the raw images are"))
+                    .hint("name their folder with --set prep.root=FOLDER")
+            })?
+        };
+        let rows = images::read_meta(&files).map_err(Error::from)?.into_iter();
+        let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });
+        Ok(Originals { root, contrast: facts.contrast, files: rows.map(original).collect() })
+    }
+
+    /// The image's path below the root.
+    ///
+    /// # Errors
+    /// An image that prep does not have.
+    pub fn path(&self, image_id: &str) -> Result<&str, Error> {
+        Ok(&self.of(image_id)?.path)
+    }
+
+    /// The bytes of the image's file, which are those that prep read.
+    ///
+    /// # Errors
+    /// The file is gone, or has changed.
+    pub fn bytes(&self, image_id: &str) -> Result<Vec<u8>, Error> {
+        let Original { path, blake3 } = self.of(image_id)?;
+        let path = self.root.join(path);
+        let bytes = picture::read(&path)?;
+        match blake3::hash(&bytes).to_hex().as_str() == blake3 {
+            true => Ok(bytes),
+            false => Err(Error::Changed { image_id: image_id.to_owned(), path }),
+        }
+    }
+
+    /// The image at full size, as it is in the file.
+    ///
+    /// # Errors
+    /// As [`Originals::bytes`]; a damaged file.
+    pub fn source(&self, image_id: &str) -> Result<Grey, Error> {
+        let path = self.root.join(&self.of(image_id)?.path);
+        Ok(Radiograph::decode(&path.display().to_string(), &self.bytes(image_id)?)?.image)
+    }
+
+    /// The image at full size, with prep's contrast.
+    ///
+    /// # Errors
+    /// As [`Originals::source`].
+    pub fn read(&self, image_id: &str) -> Result<Grey, Error> {
+        let mut image = self.source(image_id)?;
+        image.contrast(self.contrast);
+        Ok(image)
+    }
+
+    fn of(&self, image_id: &str) -> Result<&Original, Error> {
+        self.files.get(image_id).ok_or_else(|| Error::Unmatched {
+            image_id: image_id.to_owned(),
+            present: "the images",
+            absent: "prep/images",
+        })
+    }
+}
+
+const IMAGES: &str = "images/";

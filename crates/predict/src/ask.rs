@@ -1,0 +1,173 @@
+//! The model is asked about all images, a batch at a time.
+
+use std::path::Path;
+
+use model::{Answer, Model, Question};
+use picture::Radiograph;
+use rayon::prelude::*;
+use stage::{Progress, info, warn};
+
+use crate::error::Error;
+use crate::sources::{Source, shown};
+
+/// What came of the images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Asked about, or refused.
+    pub images: usize,
+    /// Refused by the gate.
+    pub refused: usize,
+    /// Bad files, named in the log.
+    pub bad: usize,
+    /// Files of a folder that are no images.
+    pub foreign: usize,
+}
+
+/// An image whose answer is known.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// Its path, or its name in a table.
+    pub name: &'a str,
+    /// What the model says.
+    pub answer: &'a Answer,
+}
+
+/// A file's bytes, or why there are none.
+struct Loaded {
+    name: String,
+    named: bool,
+    bytes: Result<Vec<u8>, picture::Error>,
+}
+
+/// Asks `model` about the images of all `sources`; `each` hears the answers in their order. Bad files are named and
+/// passed over.
+///
+/// # Errors
+/// A table that cannot be read; what `each` returns; [`Error::Interrupted`].
+pub fn ask(
+    model: &Model,
+    sources: &[Source],
+    question: Question,
+    batch: usize,
+    each: &mut dyn FnMut(Answered) -> Result<(), Error>,
+) -> Result<Tally, Error> {
+    let mut asking = Asking {
+        model,
+        question,
+        batch,
+        each,
+        tally: Tally::default(),
+        progress: stage::progress(sources.len() as u64, "images"),
+        waiting: Vec::new(),
+    };
+    let mut files: Vec<&Source> = Vec::new();
+    for source in sources {
+        if source.is_table() {
+            asking.files(&std::mem::take(&mut files))?;
+            asking.table(&source.path)?;
+            continue;
+        }
+        files.push(source);
+        if files.len() == batch {
+            asking.files(&std::mem::take(&mut files))?;
+        }
+    }
+    asking.files(&files)?;
+    asking.answer()?;
+    asking.progress.finish();
+    Ok(asking.tally)
+}
+
+struct Asking<'a> {
+    model: &'a Model,
+    question: Question,
+    batch: usize,
+    each: &'a mut dyn FnMut(Answered) -> Result<(), Error>,
+    tally: Tally,
+    progress: Progress,
+    /// Decoded, not yet asked about.
+    waiting: Vec<(String, Radiograph)>,
+}
+
+impl Asking<'_> {
+    fn files(&mut self, files: &[&Source]) -> Result<(), Error> {
+        let load = |source: &&Source| Loaded {
+            name: source.path.to_string_lossy().into_owned(),
+            named: source.named,
+            bytes: regular(&source.path).and_then(|()| picture::read(&source.path)),
+        };
+        self.decode(files.par_iter().map(load))?;
+        self.progress.inc(files.len() as u64);
+        Ok(())
+    }
+
+    fn table(&mut self, path: &Path) -> Result<(), Error> {
+        let mut rows: Vec<Loaded> = Vec::new();
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let batch = self.batch;
+        tables::pictures::read(path, &mut |row: tables::pictures::Row| -> Result<(), Error> {
+            let bytes = match row.bytes {
+                Some(bytes) => Ok(bytes),
+                None => regular(&folder.join(&row.name)).and_then(|()| picture::read(&folder.join(&row.name))),
+            };
+            rows.push(Loaded { name: row.name, named: true, bytes });
+            if rows.len() == batch { self.decode(std::mem::take(&mut rows).into_par_iter()) } else { Ok(()) }
+        })?;
+        self.decode(rows.into_par_iter())?;
+        self.progress.inc(1);
+        Ok(())
+    }
+
+    fn decode(&mut self, loaded: impl IndexedParallelIterator<Item = Loaded>) -> Result<(), Error> {
+        if stage::interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let decode = |Loaded { name, named, bytes }: Loaded| {
+            let decoded = bytes.and_then(|bytes| Radiograph::decode(&name, &bytes));
+            (name, named, decoded)
+        };
+        let decoded: Vec<_> = loaded.map(decode).collect();
+        for (name, named, decoded) in decoded {
+            match decoded {
+                Ok(radiograph) => self.waiting.push((name, radiograph)),
+                Err(error) if !named && error.is_foreign() => {
+                    self.tally.foreign += 1;
+                    info!("passed over: {}", shown(Path::new(&error.to_string())));
+                }
+                Err(error) => {
+                    self.tally.bad += 1;
+                    let hint = error.hint().map_or(String::new(), |hint| format!(" (hint: {hint})"));
+                    warn!("bad file: {}{hint}", shown(Path::new(&error.to_string())));
+                }
+            }
+        }
+        if self.waiting.len() >= self.batch { self.answer() } else { Ok(()) }
+    }
+
+    fn answer(&mut self) -> Result<(), Error> {
+        for batch in std::mem::take(&mut self.waiting).chunks(self.batch) {
+            let radiographs: Vec<&Radiograph> = batch.iter().map(|(_, radiograph)| radiograph).collect();
+            let answers = self.model.answer(&radiographs, self.question)?;
+            for ((name, _), answer) in batch.iter().zip(&answers) {
+                self.tally.images += 1;
+                self.tally.refused += usize::from(answer.refusal.is_some());
+                (self.each)(Answered { name, answer })?;
+            }
+            if stage::interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pipe would be waited for, a device read without end.
+fn regular(path: &Path) -> Result<(), picture::Error> {
+    let failed = |source| picture::Error::Read { path: path.to_owned(), source };
+    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
+    let about = std::fs::metadata(path).map_err(failed)?;
+    match about.is_file() {
+        true => Ok(()),
+        false => Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "no regular file"))),
+    }
+}

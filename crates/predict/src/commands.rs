@@ -1,0 +1,140 @@
+//! What the program does, one function a command.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use candle_core::Device;
+use model::{Model, Question};
+use stage::{Common, Fail, Outcome, Run, info, warn};
+
+use crate::ask::{Tally, ask as ask_all};
+use crate::assemble::model_of;
+use crate::config::{Config, SPEC};
+use crate::error::Error;
+use crate::export;
+use crate::output::{Format, Output};
+use crate::overlays::Overlays;
+use crate::selftest;
+use crate::sources::sources;
+
+/// Images shown to the networks at a time.
+pub(crate) const BATCH: usize = 16;
+
+/// What is asked, and where the answers go.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Files, folders, tables, or `-`.
+    pub files: Vec<PathBuf>,
+    /// An exported model; a run's otherwise.
+    pub model: Option<PathBuf>,
+    /// How answers are written.
+    pub format: Format,
+    /// Where; stdout otherwise.
+    pub out: Option<PathBuf>,
+    /// Folder for pictures.
+    pub overlay: Option<PathBuf>,
+    /// Asks about refused images too.
+    pub no_gate: bool,
+    /// The verdicts' error rate.
+    pub error_rate: Option<f64>,
+}
+
+/// Asks the model about all images.
+///
+/// # Errors
+/// No model, no images, a bad file (after all others were asked about), a full disk.
+pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
+    let Some((model, _)) = open(common, asked.model.as_deref())? else { return Ok(Outcome::Nothing) };
+    let sources = sources(&asked.files, &mut BufReader::new(std::io::stdin()))?;
+    let single = sources.len() == 1 && !sources[0].is_table();
+    let mut output = Output::new(asked.format, asked.out.as_deref(), single, &model)?;
+    let mut overlays = asked.overlay.as_deref().map(Overlays::new).transpose()?;
+    let question = Question { no_gate: asked.no_gate, error_rate: asked.error_rate };
+    if asked.no_gate {
+        warn!("--no-gate: refused images are asked about; what is said of them means nothing");
+    }
+    let tally = ask_all(&model, &sources, question, BATCH, &mut |answered| {
+        output.add(&answered)?;
+        match &mut overlays {
+            Some(overlays) => overlays.draw(&answered, &model),
+            None => Ok(()),
+        }
+    })?;
+    output.finish()?;
+    ended(tally)
+}
+
+fn ended(Tally { images, refused, bad, foreign }: Tally) -> Result<Outcome, Fail> {
+    info!("{images} images, {refused} refused; {bad} bad files, {foreign} files that are no images");
+    match bad {
+        0 => Ok(Outcome::Done),
+        _ => Err(Fail::bad_data(anyhow!("{bad} files could not be used; the log names each"))
+            .hint("the other answers are complete")),
+    }
+}
+
+/// The model of `folder`, or of the run; `None` where nothing is to be done. The run is there where there is no folder.
+fn open(common: &Common, folder: Option<&Path>) -> Result<Option<(Model, Option<Run>)>, Fail> {
+    let device = nets::device(&common.device).map_err(Error::from)?;
+    if let Some(folder) = folder {
+        stage::start_log(common);
+        return Ok(Some((opened(folder, &device)?, None)));
+    }
+    let (mut run, config) = Run::open::<Config>(&SPEC, common)?;
+    if run.printed_config()? {
+        return Ok(None);
+    }
+    let Some(made) = model_of(&mut run, &config)? else { return Ok(None) };
+    Ok(Some((opened(made.folder(), &device)?, Some(run))))
+}
+
+fn opened(folder: &Path, device: &Device) -> Result<Model, Fail> {
+    Ok(Model::open(folder, device).map_err(Error::from)?)
+}
+
+/// How a model is exported.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// Where to.
+    pub folder: PathBuf,
+    /// With ONNX files.
+    pub onnx: bool,
+    /// How many of the run's test images become references.
+    pub references: usize,
+    /// SPDX identifier of the weights' licence.
+    pub license: String,
+}
+
+/// Writes a run's model as one folder.
+///
+/// # Errors
+/// The folder exists; a stage or the report has not run; the disk is full.
+pub fn export(common: &Common, exported: &Exported) -> Result<Outcome, Fail> {
+    let (mut run, config) = Run::open::<Config>(&SPEC, common)?;
+    if run.printed_config()? {
+        return Ok(Outcome::Nothing);
+    }
+    let Some(made) = model_of(&mut run, &config)? else { return Ok(Outcome::Nothing) };
+    export::export(&mut run, &made, exported)?;
+    info!("wrote {}", exported.folder.display());
+    Ok(Outcome::Done)
+}
+
+/// Recomputes the reference answers of a model.
+///
+/// # Errors
+/// No model; answers that are farther from the references than rounding.
+pub fn selftest(common: &Common, folder: Option<&Path>) -> Result<Outcome, Fail> {
+    stage::start_log(common);
+    let folder = folder.ok_or_else(|| {
+        Fail::usage(anyhow!("selftest needs --model FOLDER")).hint("predict export --run RUN FOLDER makes one")
+    })?;
+    let device = nets::device(&common.device).map_err(Error::from)?;
+    let found = selftest::selftest(folder, &opened(folder, &device)?)?;
+    stage::print(&format!("{found}\n"))?;
+    match found.is_close() {
+        true => Ok(Outcome::Done),
+        false => Err(Fail::bad_data(anyhow!("{found}")).hint("the files are not those of the export, or a bug: report it")),
+    }
+}

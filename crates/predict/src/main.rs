@@ -1,0 +1,88 @@
+//! `predict` - asks a trained run, or a model that was made of one, about images that no table has.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use predict::commands::{self, Asked, Exported};
+use predict::{Format, SPEC};
+use stage::{Common, EXIT_CODES};
+
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about = SPEC.about.lines().next().unwrap_or_default(),
+    long_about = SPEC.about,
+    subcommand_precedence_over_arg = true,
+    args_conflicts_with_subcommands = false,
+    after_help = EXIT_CODES
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Images, folders of images, Parquet tables with images; - for a list of paths on stdin
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Ask this exported model instead of a run
+    #[arg(global = true, long, value_name = "FOLDER")]
+    model: Option<PathBuf>,
+    /// How answers are written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Write the answers into a file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write a picture of every image into a folder: radiograph with the attended box, heat map, crop
+    #[arg(long, value_name = "FOLDER")]
+    overlay: Option<PathBuf>,
+    /// Ask about refused images too; the answers still say why they were refused
+    #[arg(long)]
+    no_gate: bool,
+    /// Say of each finding whether it is present or absent at this error rate, and abstain otherwise, e.g. 0.1
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    abstain: Option<f64>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a run's model as one folder that needs nothing else, in Hugging Face's layout
+    ///
+    /// The folder has the weights, config.json, the preprocessing, thresholds and temperature, the novelty reference, a
+    /// model card written from the run's report, and reference images with the answers that they should have.
+    Export {
+        /// The folder; it must not exist yet
+        folder: PathBuf,
+        /// Write ONNX files too, for ONNX Runtime and others
+        #[arg(long)]
+        onnx: bool,
+        /// How many of the run's test images go into the folder as references: 0 where they must not leave the house
+        #[arg(long, default_value_t = 4, value_name = "N")]
+        references: usize,
+        /// SPDX identifier of the weights' licence, for the model card
+        #[arg(long, default_value = "mit", value_name = "SPDX")]
+        license: String,
+    },
+    /// Recompute the reference answers of an exported model, and say whether they are equal or how far apart
+    Selftest,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
+        _ => Err("expected a number above 0, below 1".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    nets::keep_freed_memory();
+    let Args { command, files, model, format, out, overlay, no_gate, abstain, common } = Args::parse();
+    stage::exit(|| match command {
+        None => commands::ask(&common, &Asked { files, model, format, out, overlay, no_gate, error_rate: abstain }),
+        Some(Command::Export { folder, onnx, references, license }) => {
+            commands::export(&common, &Exported { folder, onnx, references, license })
+        }
+        Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
+    })
+}
