@@ -1,15 +1,15 @@
 //! From regions to crops, and to the table.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use branch::Originals;
 use cxr::{BBox, CropSource, EvalFrame, ImageKey};
 use model::crop_of;
 use model::region::Region;
 use picture::Grey;
 use rayon::prelude::*;
-use tables::{images, regions};
+use tables::regions;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -17,57 +17,6 @@ use crate::heat::{Heat, Subjects};
 
 /// Images cut between two writes.
 const CHUNK: usize = 256;
-
-/// The files behind the prepared images.
-pub struct Originals {
-    root: PathBuf,
-    /// What prep did to every image.
-    contrast: f32,
-    /// By `image_id`.
-    files: HashMap<String, Original>,
-}
-
-/// One file behind a prepared image.
-struct Original {
-    /// Below the root.
-    path: String,
-    /// BLAKE3 as prep read it.
-    blake3: String,
-}
-
-impl Originals {
-    /// Takes paths, hashes and contrast from the files of `prep/images`; paths start from `root`, which is `prep.root`.
-    ///
-    /// # Errors
-    /// A file that is no `images` table.
-    pub fn new(root: PathBuf, files: &[PathBuf]) -> Result<Originals, Error> {
-        let contrast = images::facts(files)?.contrast;
-        let rows = images::read_meta(files)?.into_iter();
-        let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });
-        Ok(Originals { root, contrast, files: rows.map(original).collect() })
-    }
-
-    fn of(&self, key: &ImageKey) -> Result<&Original, Error> {
-        self.files.get(&key.image_id).ok_or_else(|| Error::Unmatched {
-            image_id: key.image_id.clone(),
-            present: "the images".to_owned(),
-            absent: "prep/images".to_owned(),
-        })
-    }
-
-    /// Reads a file, which must be the one that prep read, at full size and with prep's contrast.
-    fn read(&self, key: &ImageKey) -> Result<Grey, Error> {
-        let Original { path, blake3 } = self.of(key)?;
-        let path = self.root.join(path);
-        let bytes = picture::read(&path)?;
-        if blake3::hash(&bytes).to_hex().as_str() != blake3 {
-            return Err(Error::Changed { image_id: key.image_id.clone(), path });
-        }
-        let mut image = Grey::decode(&path.display().to_string(), &bytes)?;
-        image.contrast(self.contrast);
-        Ok(image)
-    }
-}
 
 /// All regions in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -154,7 +103,7 @@ fn row(subject: &Subject<'_>, facts: &regions::Facts, originals: &Originals) -> 
     let bbox = region.bbox.unwrap_or(BBox::frame(size as f32, size as f32));
     let image = match facts.source {
         CropSource::Prepared => Grey { width: size as u32, height: size as u32, pixels: pixels.to_vec() },
-        CropSource::Original => originals.read(key)?,
+        CropSource::Original => originals.read(&key.image_id)?,
     };
     let mut crop = crop_of(&image, bbox, size, facts.size_px);
     crop.contrast(facts.contrast);
@@ -169,6 +118,6 @@ fn row(subject: &Subject<'_>, facts: &regions::Facts, originals: &Originals) -> 
         peak,
         fallback: region.bbox.is_none(),
         crop_png: crop.encode(),
-        path: originals.of(key)?.path.clone(),
+        path: originals.path(&key.image_id)?.to_owned(),
     })
 }

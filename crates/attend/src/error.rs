@@ -27,27 +27,6 @@ pub enum Error {
         /// Side of the images, px.
         size: usize,
     },
-    /// A file behind a prepared image.
-    #[error(transparent)]
-    Original(#[from] picture::Error),
-    /// A file behind a prepared image that is another than `prep` read.
-    #[error("{}: the file of image {image_id} has changed since prep read it", path.display())]
-    Changed {
-        /// The image.
-        image_id: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// An image in one table but not in another.
-    #[error("image {image_id} is in {present}, but not in {absent}")]
-    Unmatched {
-        /// The row's key.
-        image_id: String,
-        /// Where it is.
-        present: String,
-        /// Where it should be.
-        absent: String,
-    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -69,8 +48,7 @@ impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Error::Crop { .. } | Error::NoFrame { .. } => ErrorKind::InvalidInput,
-            Error::NotFinite { .. } | Error::Changed { .. } | Error::Unmatched { .. } => ErrorKind::InvalidData,
-            Error::Original(error) => error.kind(),
+            Error::NotFinite { .. } => ErrorKind::InvalidData,
             Error::Table(error) => error.kind(),
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Branch(error) => error.kind(),
@@ -83,10 +61,6 @@ impl Problem for Error {
         let hint = match self {
             Error::NoFrame { .. } => "--set attend.crop=224 (or what global.crop was) says it",
             Error::Crop { .. } => "0 takes the side that the global branch was trained with",
-            Error::Original(picture::Error::Read { .. }) => {
-                "attend.source = \"original\" reads the files that prep read; \"prepared\" needs only prep's images"
-            }
-            Error::Changed { .. } => "run just prep again, and what follows it",
             Error::Table(error) => return error.hint(),
             Error::Branch(error) => return error.hint(),
             Error::Network(error) => return error.hint(),

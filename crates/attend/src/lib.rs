@@ -16,7 +16,7 @@ mod heat;
 mod regions;
 
 pub use config::{Config, SPEC};
-pub use cut::{Attended, Originals, facts, write};
+pub use cut::{Attended, facts, write};
 pub use error::Error;
 pub use heat::{Heat, Subjects};
 pub use regions::locate;

@@ -1,10 +1,11 @@
 //! Finds where the global branch looks in every image, and cuts it out.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use attend::{Config, Error, Heat, Originals, SPEC, Subjects};
+use attend::{Config, Error, Heat, SPEC, Subjects};
+use branch::Originals;
 use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::Network;
 use serde_json::json;
@@ -59,7 +60,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let maps = heat.normalised();
     let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, config.threshold, watch))?;
     let facts = attend::facts(&config, frame, &heat);
-    let originals = Originals::new(root, &files)?;
+    let originals = Originals::new(root, &files).map_err(Error::from)?;
     let found = (&subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
@@ -105,16 +106,8 @@ fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, 
 
 /// The folder that prep read; empty where the crops do not come from there.
 fn root(run: &mut Run, prep: &Input, config: &Config) -> Result<PathBuf, Fail> {
-    if config.source == CropSource::Prepared {
-        return Ok(PathBuf::new());
+    match config.source {
+        CropSource::Prepared => Ok(PathBuf::new()),
+        CropSource::Original => branch::raw_folder(run, prep),
     }
-    if tables::images::facts(&prep.files(IMAGES)).map_err(Error::from)?.synthetic {
-        return Ok(run.input("phantom", &["images_"])?.folder().to_owned());
-    }
-    // Where the user says they are, or else where prep found them.
-    let said = run.setting("prep.root").and_then(|root| root.as_str()).map(PathBuf::from);
-    said.or_else(|| prep.manifest().place("raw data").map(Path::to_owned)).ok_or_else(|| {
-        Fail::missing(anyhow::anyhow!("attend.source = \"original\": it is not known where the raw images are"))
-            .hint("name their folder with --set prep.root=FOLDER")
-    })
 }

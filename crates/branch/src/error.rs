@@ -1,4 +1,5 @@
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use stage::Problem;
 
@@ -22,6 +23,27 @@ pub enum Error {
     /// A stored image that cannot be decoded.
     #[error("stored image: {0}")]
     Picture(#[from] picture::Error),
+    /// A file behind a prepared image that is another than `prep` read.
+    #[error("{}: the file of image {image_id} has changed since prep read it", path.display())]
+    Changed {
+        /// The image.
+        image_id: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image in one table but not in another.
+    #[error("image {image_id} is in {present}, but not in {absent}")]
+    Unmatched {
+        /// The row's key.
+        image_id: String,
+        /// Where it is.
+        present: &'static str,
+        /// Where it should be.
+        absent: &'static str,
+    },
+    /// A file behind a prepared image.
+    #[error(transparent)]
+    Original(picture::Error),
     /// Nothing to train on.
     #[error("no images in the split `train`: expected at least 1")]
     Empty,
@@ -48,7 +70,10 @@ impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Error::Table(error) => error.kind(),
-            Error::Image { .. } | Error::Picture(_) | Error::Empty => ErrorKind::InvalidData,
+            Error::Image { .. } | Error::Picture(_) | Error::Changed { .. } | Error::Unmatched { .. } | Error::Empty => {
+                ErrorKind::InvalidData
+            }
+            Error::Original(error) => error.kind(),
             Error::Crop { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Network(error) => error.kind(),
@@ -60,6 +85,11 @@ impl Problem for Error {
         match self {
             Error::Empty => Some("prep's log says how the images were split".to_owned()),
             Error::Crop { .. } => Some("larger images need prep.size set and prep run again".to_owned()),
+            Error::Original(picture::Error::Read { .. }) => Some(
+                "the files that prep read are needed; attend.source = \"prepared\" needs only prep's images".to_owned(),
+            ),
+            Error::Original(error) => error.hint(),
+            Error::Changed { .. } => Some("run just prep again, and what follows it".to_owned()),
             Error::Table(error) => error.hint(),
             Error::Network(error) => error.hint(),
             _ => None,

@@ -9,6 +9,22 @@ use tables::images;
 
 use crate::error::Error;
 
+/// The folder that `prep` read: the run's phantom, or `prep.root`, or else where prep found the images.
+///
+/// # Errors
+/// Exit code 3 where it is not known; a file that is no `images` table.
+pub fn raw_folder(run: &mut Run, prep: &Input) -> Result<PathBuf, Fail> {
+    if images::facts(&prep.files("images/")).map_err(Error::from)?.synthetic {
+        return Ok(run.input("phantom", &["images_"])?.folder().to_owned());
+    }
+    // Where the user says they are, or else where prep found them.
+    let said = run.setting("prep.root").and_then(|root| root.as_str()).map(PathBuf::from);
+    said.or_else(|| prep.manifest().place("raw data").map(Path::to_owned)).ok_or_else(|| {
+        Fail::missing(anyhow::anyhow!("it is not known where the raw images are"))
+            .hint("name their folder with --set prep.root=FOLDER")
+    })
+}
+
 /// The files behind the prepared images; each must be the one that `prep` read.
 #[derive(Debug)]
 pub struct Originals {
@@ -29,25 +45,15 @@ struct Original {
 }
 
 impl Originals {
-    /// The originals of `prep`'s images: those of the run's phantom, or below `prep.root`, or where prep found them.
+    /// Takes paths, hashes and contrast from the files of `prep/images`; paths start from `root`, see [`raw_folder`].
     ///
     /// # Errors
-    /// Exit code 3 where it is not known where they are; a file that is no `images` table.
-    pub fn open(run: &mut Run, prep: &Input) -> Result<Originals, Fail> {
-        let files = prep.files(IMAGES);
-        let facts = images::facts(&files).map_err(Error::from)?;
-        let root = if facts.synthetic {
-            run.input("phantom", &["images_"])?.folder().to_owned()
-        } else {
-            let said = run.setting("prep.root").and_then(|root| root.as_str()).map(PathBuf::from);
-            said.or_else(|| prep.manifest().place("raw data").map(Path::to_owned)).ok_or_else(|| {
-                Fail::missing(anyhow::anyhow!("it is not known where the raw images are"))
-                    .hint("name their folder with --set prep.root=FOLDER")
-            })?
-        };
-        let rows = images::read_meta(&files).map_err(Error::from)?.into_iter();
+    /// A file that is no `images` table.
+    pub fn new(root: PathBuf, files: &[PathBuf]) -> Result<Originals, Error> {
+        let contrast = images::facts(files)?.contrast;
+        let rows = images::read_meta(files)?.into_iter();
         let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });
-        Ok(Originals { root, contrast: facts.contrast, files: rows.map(original).collect() })
+        Ok(Originals { root, contrast, files: rows.map(original).collect() })
     }
 
     /// The image's path below the root.
@@ -65,7 +71,7 @@ impl Originals {
     pub fn bytes(&self, image_id: &str) -> Result<Vec<u8>, Error> {
         let Original { path, blake3 } = self.of(image_id)?;
         let path = self.root.join(path);
-        let bytes = picture::read(&path)?;
+        let bytes = picture::read(&path).map_err(Error::Original)?;
         match blake3::hash(&bytes).to_hex().as_str() == blake3 {
             true => Ok(bytes),
             false => Err(Error::Changed { image_id: image_id.to_owned(), path }),
@@ -78,7 +84,8 @@ impl Originals {
     /// As [`Originals::bytes`]; a damaged file.
     pub fn source(&self, image_id: &str) -> Result<Grey, Error> {
         let path = self.root.join(&self.of(image_id)?.path);
-        Ok(Radiograph::decode(&path.display().to_string(), &self.bytes(image_id)?)?.image)
+        let decoded = Radiograph::decode(&path.display().to_string(), &self.bytes(image_id)?);
+        Ok(decoded.map_err(Error::Original)?.image)
     }
 
     /// The image at full size, with prep's contrast.
@@ -99,5 +106,3 @@ impl Originals {
         })
     }
 }
-
-const IMAGES: &str = "images/";

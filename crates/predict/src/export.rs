@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use branch::Originals;
+use branch::{Originals, raw_folder};
 use cxr::Split;
 use model::{Model, Question, folder};
 use picture::Radiograph;
@@ -49,9 +49,6 @@ pub fn export(run: &mut Run, made: &Input, exported: &Exported) -> Result<(), Fa
     if exported.license.eq_ignore_ascii_case("mit") {
         fs_err::write(partial.join("LICENSE"), LICENSE)?;
     }
-    if exported.onnx {
-        onnx(&model, &partial.join("onnx"))?;
-    }
     fs_err::write(partial.join("README.md"), card::text(&card, &model, references, exported.onnx))?;
     fs_err::rename(partial, target)?;
     Ok(())
@@ -74,7 +71,7 @@ fn references(run: &mut Run, model: &Model, folder: &Path, count: usize) -> Resu
         let files = prep.files("images/");
         let rows = images::read_meta(&files).map_err(Error::from)?;
         let test: Vec<_> = rows.iter().filter(|row| row.split == Split::Test).collect();
-        let originals = Originals::open(run, &prep)?;
+        let originals = Originals::new(raw_folder(run, &prep)?, &files)?;
         let count = count.min(test.len());
         for index in 0..count {
             let row = test[index * test.len() / count];

@@ -8,7 +8,7 @@ pub mod ask;
 pub mod assemble;
 pub mod card;
 pub mod commands;
-pub mod config;
+mod config;
 mod error;
 pub mod export;
 pub mod output;

@@ -32,8 +32,8 @@ impl Overlays {
     /// The disk is full.
     pub fn draw(&mut self, answered: &Answered, model: &Model) -> Result<(), Error> {
         let Some(seen) = &answered.answer.seen else { return Ok(()) };
-        let path = self.folder.join(self.name(answered.name));
-        Ok(fs_err::write(path, panels(&seen.sight, model))?)
+        let name = self.name(answered.name);
+        Ok(fs_err::write(self.folder.join(name), panels(&seen.sight, model))?)
     }
 
     /// The name of an image's picture: its own file name, numbered where that is taken.
