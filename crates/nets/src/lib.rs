@@ -14,8 +14,9 @@
 //! | the training loop; what it trains | [`train`], `train_network` |
 //! | when two trainings are the same, or one continues another | [`identity`], `checkpoint` |
 //! | outputs of a network for many images | [`mod@evaluate`] |
+//! | a network as a file that other programs run | [`onnx`] |
 //!
-//! Files import from those below them only, in this order: `train_network`, `train`, `checkpoint`, `identity`,
+//! Files import from those below them only, in this order: `onnx`, `train_network`, `train`, `checkpoint`, `identity`,
 //! `evaluate`, `loader`, `augment`, `data`, `models`, `optimizer`, `weights`, `layers`, `recipe`, and what has no layer
 //! of its own.
 //!
@@ -29,6 +30,7 @@
 pub mod evaluate;
 pub mod identity;
 pub mod models;
+pub mod onnx;
 pub mod recipe;
 pub mod train;
 pub mod weights;

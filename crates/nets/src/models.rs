@@ -1,6 +1,6 @@
 //! Backbones, and networks made of them.
 
 pub mod backbone;
-mod densenet;
+pub(crate) mod densenet;
 pub mod network;
-mod resnet;
+pub(crate) mod resnet;

@@ -57,6 +57,10 @@ impl Params {
         ParamId(self.entries.len() - 1)
     }
 
+    pub(crate) fn name(&self, id: ParamId) -> &str {
+        &self.entries[id.0].name
+    }
+
     pub(crate) fn get(&self, id: ParamId) -> &Tensor {
         &self.entries[id.0].tensor
     }

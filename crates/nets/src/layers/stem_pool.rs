@@ -5,9 +5,9 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::layers::activation::Activation;
 
-const KERNEL: usize = 3;
-const STRIDE: usize = 2;
-const PADDING: usize = 1;
+pub(crate) const KERNEL: usize = 3;
+pub(crate) const STRIDE: usize = 2;
+pub(crate) const PADDING: usize = 1;
 
 /// What the backward pass needs.
 #[derive(Debug)]

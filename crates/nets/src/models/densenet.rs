@@ -17,36 +17,38 @@ const STEM: usize = 64;
 const GROWTH: usize = 32;
 /// Channels of a layer's 1x1 convolution.
 const BOTTLENECK: usize = 4 * GROWTH;
+/// Side and stride of a transition's average pool.
+pub(crate) const HALVED: usize = 2;
 /// Layers per block.
 const LAYERS: [usize; 4] = [6, 12, 24, 16];
 
 /// The layers up to the last map.
 #[derive(Debug)]
 pub(crate) struct Densenet {
-    stem: ConvNorm,
-    blocks: Vec<Vec<Layer>>,
+    pub(crate) stem: ConvNorm,
+    pub(crate) blocks: Vec<Vec<Layer>>,
     /// Between the blocks.
-    transitions: Vec<Transition>,
-    /// AfterNorm the last block, with ReLU.
-    last: Norm,
+    pub(crate) transitions: Vec<Transition>,
+    /// After the last block, with ReLU.
+    pub(crate) last: Norm,
 }
 
 /// `conv2(relu(norm2(conv1(relu(norm1(x))))))`, appended to `x`.
 #[derive(Debug)]
-struct Layer {
-    norm1: Norm,
+pub(crate) struct Layer {
+    pub(crate) norm1: Norm,
     /// `conv1`, `norm2` and its ReLU: they fold in evaluation.
-    squeeze: ConvNorm,
-    conv2: Conv,
+    pub(crate) squeeze: ConvNorm,
+    pub(crate) conv2: Conv,
     /// Channels of `x`.
     input: usize,
 }
 
 /// `pool(conv(relu(norm(x))))`: half the channels, half the side.
 #[derive(Debug)]
-struct Transition {
-    norm: Norm,
-    conv: Conv,
+pub(crate) struct Transition {
+    pub(crate) norm: Norm,
+    pub(crate) conv: Conv,
 }
 
 /// A block's tensor, wide enough for all its layers; each layer reads the channels before its own and fills its own.
@@ -206,7 +208,7 @@ impl FoldedDensenet {
             x = match self.transitions.get(index) {
                 Some((norm, weights)) => {
                     let normed = Input { x: &wide, affine: Some(norm) };
-                    ops::avg_pool_forward(&ops::conv2d_bias_act(normed, weights, None, None, false)?, 2)?
+                    ops::avg_pool_forward(&ops::conv2d_bias_act(normed, weights, None, None, false)?, HALVED)?
                 }
                 None => wide,
             };
@@ -277,11 +279,11 @@ impl Transition {
         let z = self.conv.forward(params, &normed)?;
         let (_, height, width, _) = z.dims4()?;
         let saved = TransitionSaved { norm, normed, side: (height, width) };
-        Ok((ops::avg_pool_forward(&z, 2)?, saved))
+        Ok((ops::avg_pool_forward(&z, HALVED)?, saved))
     }
 
     fn backward(&self, params: &Params, saved: TransitionSaved, dy: &Tensor, grads: &mut Gradients) -> Result<Tensor> {
-        let dz = ops::avg_pool_backward(dy, 2, saved.side)?;
+        let dz = ops::avg_pool_backward(dy, HALVED, saved.side)?;
         self.conv.backward_weight(params, &saved.normed, &dz, grads)?;
         let shape = saved.normed.x.dims4()?;
         drop(saved.normed);

@@ -21,7 +21,7 @@ use crate::weights::import;
 use crate::weights::safetensors::Tensors;
 
 /// Sharpness of [`Pool::Lse`] (Wang et al., CVPR 2017: the best of their sweep).
-const LSE_R: f32 = 10.0;
+pub(crate) const LSE_R: f32 = 10.0;
 
 /// A network's outputs for a batch, in evaluation mode.
 #[derive(Debug, Clone)]
@@ -69,8 +69,9 @@ pub struct Network {
     folded: OnceLock<Folded>,
 }
 
+/// The layers up to the last map.
 #[derive(Debug)]
-enum Trunk {
+pub(crate) enum Trunk {
     Resnet(Resnet),
     Densenet(Densenet),
 }
@@ -362,6 +363,15 @@ impl Network {
 
     pub(crate) fn params(&self) -> &Params {
         &self.params
+    }
+
+    pub(crate) fn trunk(&self) -> &Trunk {
+        &self.trunk
+    }
+
+    /// Weight `[15, K]` and bias of the linear layer.
+    pub(crate) fn head_params(&self) -> (ParamId, ParamId) {
+        self.head
     }
 
     /// The tensors, to be changed.

@@ -50,17 +50,17 @@ impl Shape {
 /// The layers up to the last map.
 #[derive(Debug)]
 pub(crate) struct Resnet {
-    stem: ConvNorm,
-    blocks: Vec<Block<ConvNorm>>,
+    pub(crate) stem: ConvNorm,
+    pub(crate) blocks: Vec<Block<ConvNorm>>,
 }
 
 /// Something for each convolution of a residual block: the layer, or what its backward pass needs.
 #[derive(Debug)]
-struct Block<T> {
+pub(crate) struct Block<T> {
     /// Two (basic) or three (bottleneck); the last adds the shortcut.
-    main: Vec<T>,
+    pub(crate) main: Vec<T>,
     /// The shortcut's 1x1 convolution, where the shape changes.
-    downsample: Option<T>,
+    pub(crate) downsample: Option<T>,
 }
 
 /// What the backward pass needs.

@@ -100,7 +100,10 @@ pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors,
 }
 
 /// Writes `path` whole or not at all: a temporary file beside it, synced, renamed, the folder synced.
-fn write_atomic(path: &Path, write: impl FnOnce(&mut std::io::BufWriter<fs_err::File>) -> Result<()>) -> Result<()> {
+pub(crate) fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::BufWriter<fs_err::File>) -> Result<()>,
+) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);

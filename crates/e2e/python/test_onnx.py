@@ -1,0 +1,134 @@
+"""ONNX Runtime computes from our ONNX files what our own evaluation computes."""
+
+import json
+import subprocess
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import BINARIES
+
+# Largest difference: of probabilities as they are, of other values relative to max(1, |value|).
+TOLERANCE = 1e-5
+
+# Backbone, pool, statistic, side of stored images, side of the input.
+CASES = [
+    ("mini", "max", "max", 72, 64),
+    ("mini", "avg", "l1", 75, 65),
+    ("mini", "lse", "l2", 64, 64),
+    ("resnet18", "max", "max", 256, 224),
+    ("resnet34", "lse", "max", 128, 112),
+    ("resnet50", "max", "max", 256, 224),
+    ("resnet101", "avg", "l2", 128, 112),
+    ("densenet121", "max", "max", 256, 224),
+    ("densenet121", "lse", "l1", 108, 99),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+def case(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    command = [BINARIES / "examples/onnx", folder, *request.param]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder, request.param
+
+
+def session(path):
+    """The model as it is written, in an ONNX Runtime on the CPU, and its metadata."""
+    onnx.checker.check_model(str(path), full_check=True)
+    opened = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return opened, opened.get_modelmeta().custom_metadata_map
+
+
+def run(opened, **inputs):
+    return dict(zip([output.name for output in opened.get_outputs()], opened.run(None, inputs)))
+
+
+def differ(got, expected, relative=True):
+    assert got.shape == expected.shape
+    scale = np.maximum(1, np.abs(expected)) if relative else 1
+    return float(np.max(np.abs(got.astype(np.float64) - expected) / scale))
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+def statistic(name, feature_map):
+    """By the definition, of [N, h, w, K]."""
+    magnitude = np.abs(feature_map)
+    match name:
+        case "max":
+            return magnitude.max(-1)
+        case "l1":
+            return magnitude.mean(-1)
+        case "l2":
+            return np.sqrt((magnitude**2).sum(-1)) / magnitude.shape[-1]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_branch(case, batch):
+    folder, (backbone, pool, heat, image_px, input_px) = case
+    opened, metadata = session(folder / "branch.onnx")
+    frame = json.loads(metadata["agcnn.frame"])
+    assert frame == {"crop": "centre", "image_px": image_px, "input_px": input_px}
+    offset = (frame["image_px"] - frame["input_px"]) // 2
+    part = slice(offset, offset + frame["input_px"])
+    images = np.load(folder / "images.npy")[:batch, None, part, part]
+    load = lambda name: np.load(folder / f"{name}.npy")[:batch].astype(np.float64)
+
+    got = run(opened, image=images)
+    logits = load("logits")
+    assert 0.3 < logits.std() < 30 and 0.02 < sigmoid(logits).std(), "an example in which a difference shows"
+    differences = {
+        "probabilities": differ(got.pop("probabilities"), sigmoid(logits), relative=False),
+        "logits": differ(got.pop("logits"), logits),
+        "features": differ(got.pop("features"), load("features")),
+        "heat_map": differ(got.pop("heat_map"), statistic(heat, load("map"))),
+    }
+    assert not got, "another output"
+    print(f"{backbone} {pool} {heat} {input_px} px, batch {batch}:", ", ".join(f"{name} {value:.1e}" for name, value in differences.items()))
+    assert max(differences.values()) <= TOLERANCE, differences
+
+
+def test_the_fusion_layer(case):
+    folder, _ = case
+    opened, metadata = session(folder / "fusion.onnx")
+    features, logits = np.load(folder / "features.npy"), np.load(folder / "fusion_logits.npy").astype(np.float64)
+    for batch in [1, 3]:
+        got = run(opened, global_features=features[:batch], local_features=features[:batch])
+        assert differ(got["logits"], logits[:batch]) <= TOLERANCE
+        assert differ(got["probabilities"], sigmoid(logits[:batch]), relative=False) <= TOLERANCE
+    assert metadata["agcnn.backbone"] == "fusion" and "agcnn.frame" not in metadata
+
+
+def test_what_a_file_says(case):
+    folder, (backbone, pool, heat, _, input_px) = case
+    model = onnx.load(folder / "branch.onnx")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert (metadata["agcnn.backbone"], metadata["agcnn.pool"]) == (backbone, pool)
+    assert metadata["agcnn.notice"] == "not for clinical use" and "not for clinical use" in model.doc_string
+    findings = metadata["agcnn.findings"].split(",")
+    assert findings[0] == "atelectasis" and len(findings) == np.load(folder / "logits.npy").shape[1]
+    assert json.loads(metadata["agcnn.heat_map"]) == {"statistic": heat, "normalise": "minmax"}
+    assert "(H - min H) / (max H - min H)" in model.graph.doc_string
+    shapes = {value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    assert shapes == {"image": ["N", 1, input_px, input_px]}
+    assert all(value.doc_string for value in [*model.graph.input, *model.graph.output])
+
+
+def test_constants_are_the_weights(case):
+    folder, _ = case
+    bytes_ = (folder / "weights.safetensors").read_bytes()
+    end = 8 + int.from_bytes(bytes_[:8], "little")
+    header = json.loads(bytes_[8:end])
+    header.pop("__metadata__")
+    model = onnx.load(folder / "branch.onnx")
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for name, entry in header.items():
+        first, last = entry["data_offsets"]
+        weights = np.frombuffer(bytes_[end + first : end + last], "<f4").reshape(entry["shape"])
+        assert np.array_equal(constants.pop(name), weights), name
+    assert all(name.split(".")[0] in {"normalise", "pool", "attend"} for name in constants)
