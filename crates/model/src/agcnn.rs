@@ -143,6 +143,11 @@ impl AgCnn {
         [&self.global, &self.local]
     }
 
+    /// What the local branch is shown of a crop.
+    pub fn local_frame(&self) -> EvalFrame {
+        self.local_frame
+    }
+
     /// The fusion layer.
     pub fn fusion(&self) -> &FusionLayer {
         &self.fusion

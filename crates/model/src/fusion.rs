@@ -67,6 +67,15 @@ impl FusionLayer {
         self.dim
     }
 
+    /// Weight `[15, D]` and bias `[15]` on the CPU.
+    ///
+    /// # Errors
+    /// A tensor cannot be made.
+    pub fn tensors(&self) -> candle_core::Result<(Tensor, Tensor)> {
+        let weight = Tensor::from_slice(&self.weight, (OUTPUTS, self.dim), &Device::Cpu)?;
+        Ok((weight, Tensor::new(&self.bias, &Device::Cpu)?))
+    }
+
     /// The logits of one image. They do not depend on other images, nor on the number of threads or the instruction set.
     ///
     /// # Panics

@@ -19,7 +19,7 @@ use candle_core::{DType, Device, Tensor};
 use cxr::heatmap::Normalise;
 use cxr::{EvalCrop, EvalFrame, Labels};
 use nets::onnx::HeatMap;
-use nets::{Backbone, Images, Maps, Network, Pool, Scores, onnx, weights};
+use nets::{Backbone, Images, Taken, Evaluated, Network, Pool, Scores, onnx, weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -52,8 +52,8 @@ fn main() -> Result<()> {
         logits.extend(batch.logits.into_iter().flatten());
         Ok(ControlFlow::Continue(()))
     })?;
-    let whole = |map: &Tensor| Ok([map.clone()]);
-    nets::evaluate_maps(&network, &images, frame, IMAGES, &whole, &mut |batch: Maps<1>| -> nets::Result<_> {
+    let whole = |evaluated: Evaluated| Ok([evaluated.map]);
+    nets::evaluate_with(&network, &images, frame, IMAGES, &whole, &mut |batch: Taken<1>| -> nets::Result<_> {
         map.extend(batch.values.into_iter().flatten());
         Ok(ControlFlow::Continue(()))
     })?;

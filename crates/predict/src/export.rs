@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use branch::{Originals, raw_folder};
 use cxr::Split;
 use model::{Model, Question, folder};
+use nets::onnx::HeatMap;
 use picture::Radiograph;
 use stage::{Fail, Input, Run, info, warn};
 use tables::images;
@@ -49,9 +50,26 @@ pub fn export(run: &mut Run, made: &Input, exported: &Exported) -> Result<(), Fa
     if exported.license.eq_ignore_ascii_case("mit") {
         fs_err::write(partial.join("LICENSE"), LICENSE)?;
     }
+    if exported.onnx {
+        onnx(&model, partial)?;
+    }
     fs_err::write(partial.join("README.md"), card::text(&card, &model, references, exported.onnx))?;
     fs_err::rename(partial, target)?;
     Ok(())
+}
+
+/// Writes `onnx/{global,local,fusion}.onnx`.
+fn onnx(model: &Model, folder: &Path) -> Result<(), Error> {
+    let onnx = folder.join("onnx");
+    fs_err::create_dir(&onnx)?;
+    let network = &model.network;
+    let ([global, local], attention) = (network.branches(), network.attention());
+    let heat_map = HeatMap { statistic: attention.statistic, normalise: attention.normalise };
+    nets::onnx::write(global, attention.frame, Some(heat_map), &onnx.join("global.onnx"))?;
+    nets::onnx::write(local, network.local_frame(), None, &onnx.join("local.onnx"))?;
+    let (weight, bias) = network.fusion().tensors().map_err(model::Error::from)?;
+    let dims = [global, local].map(|network| network.backbone().channels());
+    Ok(nets::onnx::write_fusion(&weight, Some(&bias), dims, &onnx.join("fusion.onnx"))?)
 }
 
 /// A copy that its owner may change and remove: files of the store are read-only.
