@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use cxr::{BBox, CropSource, EvalFrame, ImageKey};
-use picture::Grey;
+use picture::{Grey, Radiograph};
 use rayon::prelude::*;
 use tables::{images, regions};
 
@@ -62,7 +62,7 @@ impl Originals {
         if blake3::hash(&bytes).to_hex().as_str() != blake3 {
             return Err(Error::Changed { image_id: key.image_id.clone(), path });
         }
-        let mut image = Grey::decode(&path.display().to_string(), &bytes)?;
+        let mut image = Radiograph::decode(&path.display().to_string(), &bytes)?.image;
         image.contrast(self.contrast);
         Ok(image)
     }

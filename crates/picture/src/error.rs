@@ -1,6 +1,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use crate::about::Format;
 use crate::limits::{MAX_BYTES, MAX_PIXELS, MAX_SIDE};
 
 /// An image that cannot be used. `name` is the path or the image's id.
@@ -16,30 +17,58 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is empty.
-    #[error("{name}: 0 bytes, expected a PNG file")]
+    #[error("{name}: 0 bytes, expected a PNG, JPEG or DICOM file")]
     Empty {
         /// The file.
         name: String,
     },
-    /// It is damaged, or no PNG file.
-    #[error("{name}: not a readable PNG file: {source}")]
-    Png {
+    /// Its contents are none of the formats that are decoded.
+    #[error("{name}: no PNG, JPEG or DICOM file: it begins with {start:?}")]
+    Unknown {
         /// The file.
         name: String,
-        /// Why.
-        source: png::DecodingError,
+        /// Its first bytes.
+        start: String,
     },
-    /// Its parts do not fit together.
-    #[error("{name}: not a readable PNG file: {problem}")]
-    Malformed {
+    /// It is damaged, or its parts do not fit together.
+    #[error("{name}: not a readable {format} file: {problem}")]
+    Damaged {
         /// The file.
         name: String,
-        /// What does not fit.
+        /// What its first bytes say it is.
+        format: Format,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A DICOM object that is no image.
+    #[error("{name}: no pixels: the SOP class is {sop_class}")]
+    NoPixels {
+        /// The file.
+        name: String,
+        /// UID and, where it is known, the name of the SOP class.
+        sop_class: String,
+    },
+    /// Pixels in a compression that is not decoded.
+    #[error("{name}: the transfer syntax {transfer_syntax} is not decoded{}", detail.as_ref().map_or(String::new(), |detail| format!(": {detail}")))]
+    TransferSyntax {
+        /// The file.
+        name: String,
+        /// UID and, where it is known, the name of the transfer syntax.
+        transfer_syntax: String,
+        /// What of it is not decoded; nothing where it is all of it.
+        detail: Option<String>,
+    },
+    /// A DICOM image whose pixels mean something that is not decoded.
+    #[error("{name}: {problem}")]
+    Pixels {
+        /// The file.
+        name: String,
+        /// Attribute, value and what is expected.
         problem: String,
     },
     /// It claims more pixels than any radiograph has.
     #[error(
-        "{name}: claims {width} x {height} px, expected at most {MAX_SIDE} px a side and {MAX_PIXELS} px in all, or half of these at 8 bytes a pixel"
+        "{name}: claims {width} x {height} px, expected at most {MAX_SIDE} px a side and {MAX_PIXELS} px in all"
     )]
     TooLarge {
         /// The file.
@@ -67,6 +96,14 @@ pub enum Error {
     },
 }
 
+/// A size that an image may have, and memory may be taken for.
+pub(crate) fn checked_size(name: &str, width: u32, height: u32) -> Result<(), Error> {
+    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Error::TooLarge { name: name.to_owned(), width, height });
+    }
+    Ok(())
+}
+
 impl Error {
     /// Whether the file's contents are to blame, and not the disk or its permissions.
     pub fn is_corrupt(&self) -> bool {
@@ -80,5 +117,18 @@ impl Error {
             Error::Read { .. } => ErrorKind::Other,
             _ => ErrorKind::InvalidData,
         }
+    }
+
+    /// What to do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::TransferSyntax { .. } => {
+                "`gdcmconv --raw IN OUT` (GDCM) or `dcmconv`, `dcmdjpeg`, `dcmdjpls` (DCMTK) write it uncompressed"
+            }
+            Error::Pixels { .. } => "`dcm2img IN OUT.png` (DCMTK) or a DICOM viewer exports it as PNG",
+            Error::NoPixels { .. } => "only images are read: leave it out, or find the image that it refers to",
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }

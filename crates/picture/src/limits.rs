@@ -6,5 +6,5 @@ pub const MAX_PIXELS: u64 = 1 << 26;
 /// The most pixels a side: a resizer's tables and intermediate images grow with it.
 pub const MAX_SIDE: u32 = 1 << 15;
 
-/// The most bytes of a file, and of its decoded samples: [`MAX_PIXELS`] in RGBA.
+/// The most bytes of a file, and of a data set after it is inflated: [`MAX_PIXELS`] in RGBA.
 pub const MAX_BYTES: u64 = 1 << 28;

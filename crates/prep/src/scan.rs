@@ -6,6 +6,9 @@ use std::time::UNIX_EPOCH;
 
 use crate::Error;
 
+/// What the names of images end with, in any case; what is in them is found out when they are read.
+const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "dcm", "dicom"];
+
 /// How deep below the root images may lie: `images_001/images/x.png` is 3.
 const DEPTH: usize = 3;
 
@@ -20,7 +23,7 @@ pub struct File {
     pub modified_ns: u128,
 }
 
-/// All PNG files at most [`DEPTH`] levels below `root`, by name.
+/// All files with a name of an image at most [`DEPTH`] levels below `root`, by name.
 pub(crate) fn scan(root: &Path) -> Result<HashMap<String, File>, Error> {
     let mut files: HashMap<String, File> = HashMap::new();
     let mut folders = vec![(root.to_owned(), String::new(), 1)];
@@ -34,9 +37,10 @@ pub(crate) fn scan(root: &Path) -> Result<HashMap<String, File>, Error> {
             if name.starts_with('.') {
                 continue;
             }
-            let is_png = Path::new(&name).extension().is_some_and(|ext| ext.eq_ignore_ascii_case("png"));
+            let extension = Path::new(&name).extension();
+            let is_image = extension.is_some_and(|ext| EXTENSIONS.iter().any(|known| ext.eq_ignore_ascii_case(known)));
             let is_link = entry.file_type()?.is_symlink();
-            if !is_png && !is_link && !entry.file_type()?.is_dir() {
+            if !is_image && !is_link && !entry.file_type()?.is_dir() {
                 continue;
             }
             // Follows links: datasets are often linked into place.
@@ -46,7 +50,7 @@ pub(crate) fn scan(root: &Path) -> Result<HashMap<String, File>, Error> {
             let path = format!("{prefix}{name}");
             if about.is_dir() && depth < DEPTH {
                 folders.push((entry.path(), format!("{path}/"), depth + 1));
-            } else if about.is_file() && is_png {
+            } else if about.is_file() && is_image {
                 let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                 let modified_ns = modified.map_or(0, |since| since.as_nanos());
                 let file = File { path, bytes: about.len(), modified_ns };

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use cxr::{FindingBox, Split};
-use picture::Grey;
+use picture::Radiograph;
 use rayon::prelude::*;
 use tables::{Shard, images};
 
@@ -82,7 +82,7 @@ fn row(root: &Path, item: &Item, config: &Config) -> Result<images::Row, picture
     let path = item.file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
     let full = root.join(&path);
     let bytes = picture::read(&full)?;
-    let source = Grey::decode(&full.display().to_string(), &bytes)?;
+    let source = Radiograph::decode(&full.display().to_string(), &bytes)?.image;
     let mut stored = source.square(config.size);
     stored.contrast(config.contrast);
     let scale = config.size as f32 / BOX_FRAME_PX;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{config, nih_folder, small};
 use cxr::{BBox, Split, SplitKind};
 use fs_err as fs;
-use picture::Grey;
+use picture::{Grey, Radiograph};
 use prep::config::OnProblem;
 use prep::{Config, Dataset, Error, Written};
 use tables::images;
@@ -52,7 +52,7 @@ fn rows_hold_the_image_and_its_box_in_the_stored_frame() {
     let file = fs::read(folder.path().join(&row.path)).unwrap();
     assert_eq!(row.source_blake3, blake3::hash(&file).to_hex().to_string());
     assert_eq!(row.boxes[0].bbox, BBox::new(2.0, 4.0, 10.0, 20.0).unwrap());
-    let grey = Grey::decode("x", &row.png).unwrap();
+    let grey = Grey::decode_stored("x", &row.png).unwrap();
     assert_eq!(grey, Grey { width: 32, height: 32, pixels: vec![170; 32 * 32] });
 }
 
@@ -101,7 +101,7 @@ fn nihs_grey_and_rgba_files() {
     assert!(written.corrupt.is_empty());
     assert!(rows.iter().any(|row| row.source_width_px == 256));
     for row in rows {
-        let grey = Grey::decode("x", &row.png).unwrap();
+        let grey = Grey::decode_stored("x", &row.png).unwrap();
         let (darkest, brightest) = (grey.pixels.iter().min().unwrap(), grey.pixels.iter().max().unwrap());
         assert!(brightest - darkest > 100, "{}", row.path);
     }
@@ -114,7 +114,7 @@ fn nihs_grey_and_rgba_files() {
             let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
             let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
             reader.next_frame(&mut pixels).unwrap();
-            let grey = Grey::decode("x", &bytes).unwrap();
+            let grey = Radiograph::decode("x", &bytes).unwrap().image;
             assert!(grey.pixels.iter().zip(pixels.chunks_exact(4)).all(|(grey, pixel)| *grey == pixel[0]));
         }
     }

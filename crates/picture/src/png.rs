@@ -1,65 +1,30 @@
 //! From a PNG file to grey values.
 
-use std::io::{Cursor, Read};
-use std::path::Path;
+use std::io::Cursor;
 
-use png::{BitDepth, ColorType, Transformations};
+use png::{BitDepth, ColorType, InterlaceInfo, Transformations};
 
-use crate::error::Error;
+use crate::about::Format;
+use crate::colour::Colours;
+use crate::error::{Error, checked_size};
 use crate::grey::Grey;
-use crate::limits::{MAX_BYTES, MAX_PIXELS, MAX_SIDE};
+use crate::guard::guarded;
 
-/// The bytes of an image's file, for [`Grey::decode`].
-///
-/// # Errors
-/// The file cannot be read, or has more than [`MAX_BYTES`].
-pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    let mut bytes = Vec::with_capacity(size.min(MAX_BYTES) as usize);
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::TooManyBytes { path: path.to_owned(), bytes: size });
-    }
-    Ok(bytes)
+/// The first bytes of every PNG file.
+pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Decodes a PNG file of any colour type and depth, row by row; also says how colourful it is.
+pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32), Error> {
+    let mut reader = open(name, bytes, Transformations::EXPAND)?;
+    let (width, height) = reader.info().size();
+    let (colour, depth) = reader.output_color_type();
+    let mut colours = Colours::default();
+    let pixels = guarded(|| pixels(&mut reader, |row, grey| to_grey(row, colour, depth, &mut colours, grey)));
+    let pixels = pixels.map_err(|problem| damaged(name, problem))?;
+    Ok((Grey { width, height, pixels }, colours.mean()))
 }
 
 impl Grey {
-    /// Reads a PNG file of any colour type and depth; see [`Grey::decode`].
-    ///
-    /// # Errors
-    /// [`Error`], with the path.
-    pub fn read(path: &Path) -> Result<Grey, Error> {
-        Grey::decode(&path.display().to_string(), &read(path)?)
-    }
-
-    /// Decodes a PNG file of any colour type and depth; `name` is for messages.
-    ///
-    /// Colour becomes ITU-R 601 luma in Pillow's fixed point (19595 R + 38470 G + 7471 B + 2^15) / 2^16, whose weights
-    /// sum to 1: where R = G = B, as in NIH's few RGBA files, R stays as it is. Alpha is ignored. 16-bit values are
-    /// divided by 257 and rounded; 1, 2 and 4 bits are stretched to 0..255.
-    ///
-    /// # Errors
-    /// [`Error`], with the name.
-    pub fn decode(name: &str, bytes: &[u8]) -> Result<Grey, Error> {
-        let mut reader = open(name, bytes, Transformations::EXPAND)?;
-        let (width, height) = reader.info().size();
-        let mut samples = samples(name, &mut reader)?;
-        let (colour, depth) = reader.output_color_type();
-        if depth == BitDepth::Sixteen {
-            samples = samples.chunks_exact(2).map(|pair| to_8_bit(u16::from_be_bytes([pair[0], pair[1]]))).collect();
-        }
-        let pixels: Vec<u8> = match colour {
-            ColorType::Grayscale => samples,
-            ColorType::GrayscaleAlpha => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
-            ColorType::Rgb | ColorType::Indexed => samples.chunks_exact(3).map(luma).collect(),
-            ColorType::Rgba => samples.chunks_exact(4).map(luma).collect(),
-        };
-        checked(name, Grey { width, height, pixels })
-    }
-
     /// Decodes an image as `prep` and `attend` store it, a square 8-bit grey PNG, and refuses any other; `name` is for
     /// messages.
     ///
@@ -73,67 +38,94 @@ impl Grey {
             let got = format!("{width} x {height} px, {:?}, {:?}", info.color_type, info.bit_depth);
             return Err(Error::NotStored { name: name.to_owned(), got });
         }
-        let pixels = samples(name, &mut reader)?;
-        checked(name, Grey { width, height, pixels })
+        let pixels = guarded(|| pixels(&mut reader, |row, grey| grey.copy_from_slice(row)));
+        let pixels = pixels.map_err(|problem| damaged(name, problem))?;
+        Ok(Grey { width, height, pixels })
     }
 }
 
 type Reader<'a> = png::Reader<Cursor<&'a [u8]>>;
+
+fn damaged(name: &str, problem: impl ToString) -> Error {
+    Error::Damaged { name: name.to_owned(), format: Format::Png, problem: problem.to_string() }
+}
 
 /// Reads everything before the pixels, and checks it before memory is taken for them.
 fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations) -> Result<Reader<'a>, Error> {
     if bytes.is_empty() {
         return Err(Error::Empty { name: name.to_owned() });
     }
-    let damaged = |source| Error::Png { name: name.to_owned(), source };
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(transformations);
-    let (width, height) = decoder.read_header_info().map_err(damaged)?.size();
-    let too_large = || Error::TooLarge { name: name.to_owned(), width, height };
-    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(too_large());
-    }
-    let reader = decoder.read_info().map_err(damaged)?;
-    if reader.output_buffer_size().is_none_or(|size| size as u64 > MAX_BYTES) {
-        return Err(too_large());
-    }
+    let (width, height) = decoder.read_header_info().map_err(|error| damaged(name, error))?.size();
+    checked_size(name, width, height)?;
+    let reader = decoder.read_info().map_err(|error| damaged(name, error))?;
     // The decoder takes any length, and panics later.
     match reader.info().palette.as_ref().map(|palette| palette.len()) {
         Some(len) if len % 3 != 0 => {
-            let problem = format!("a palette of {len} bytes, expected 3 a colour");
-            Err(Error::Malformed { name: name.to_owned(), problem })
+            Err(damaged(name, format_args!("a palette of {len} bytes, expected 3 a colour")))
         }
         _ => Ok(reader),
     }
 }
 
-/// The samples of all pixels, row by row, without padding.
-fn samples(name: &str, reader: &mut Reader<'_>) -> Result<Vec<u8>, Error> {
-    let mut samples = vec![0; reader.output_buffer_size().unwrap_or(0)];
-    let frame = reader.next_frame(&mut samples).map_err(|source| Error::Png { name: name.to_owned(), source })?;
-    samples.truncate(frame.buffer_size());
-    Ok(samples)
+/// The grey values of all pixels: `to_grey` makes them from a row's samples. Only a row of samples is held.
+fn pixels(reader: &mut Reader<'_>, mut to_grey: impl FnMut(&[u8], &mut [u8])) -> Result<Vec<u8>, String> {
+    let said = |error: png::DecodingError| error.to_string();
+    let (width, height) = reader.info().size();
+    let (width, height) = (width as usize, height as usize);
+    let (colour, depth) = reader.output_color_type();
+    let bytes_per_pixel = colour.samples() * (depth as usize).div_ceil(8);
+    let mut pixels = vec![0; width * height];
+    let mut part = vec![0; width];
+    let mut done = 0;
+    while let Some(row) = reader.next_interlaced_row().map_err(said)? {
+        let len = row.data().len() / bytes_per_pixel;
+        match row.interlace() {
+            InterlaceInfo::Null(_) => {
+                if len == width && done + len <= pixels.len() {
+                    to_grey(row.data(), &mut pixels[done..done + len]);
+                }
+            }
+            InterlaceInfo::Adam7(pass) => {
+                to_grey(row.data(), &mut part[..len]);
+                png::expand_interlaced_row(&mut pixels, width, &part[..len], pass, 8);
+            }
+        }
+        done += len;
+    }
+    // The first frame of an animation may be smaller than the image.
+    if done != width * height {
+        return Err(format!("{done} pixels, expected {width} x {height}"));
+    }
+    Ok(pixels)
 }
 
-/// The first frame of an animation may be smaller than the image.
-fn checked(name: &str, grey: Grey) -> Result<Grey, Error> {
-    let Grey { width, height, pixels } = &grey;
-    if !pixels.is_empty() && pixels.len() as u64 == u64::from(*width) * u64::from(*height) {
-        return Ok(grey);
+/// 16-bit values are divided by 257 and rounded, alpha is ignored.
+fn to_grey(row: &[u8], colour: ColorType, depth: BitDepth, colours: &mut Colours, grey: &mut [u8]) {
+    let samples = colour.samples();
+    if depth == BitDepth::Sixteen {
+        let value = |pixel: &[u8], i: usize| to_8_bit(u16::from_be_bytes([pixel[2 * i], pixel[2 * i + 1]]));
+        for (pixel, grey) in row.chunks_exact(2 * samples).zip(grey) {
+            *grey = if samples < 3 { value(pixel, 0) } else { colours.grey([0, 1, 2].map(|i| value(pixel, i))) };
+        }
+        return;
     }
-    let problem = format!("{} pixels, expected {width} x {height}", pixels.len());
-    Err(Error::Malformed { name: name.to_owned(), problem })
+    match samples {
+        1 => grey.copy_from_slice(row),
+        2 => row.chunks_exact(2).zip(grey).for_each(|(pixel, grey)| *grey = pixel[0]),
+        _ => {
+            for (pixel, grey) in row.chunks_exact(samples).zip(grey) {
+                *grey = colours.grey([pixel[0], pixel[1], pixel[2]]);
+            }
+        }
+    }
 }
 
 fn to_8_bit(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8
-}
-
-fn luma(pixel: &[u8]) -> u8 {
-    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-    ((19_595 * r + 38_470 * g + 7_471 * b + (1 << 15)) >> 16) as u8
 }
 
 #[cfg(test)]
@@ -155,7 +147,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Result<Grey, Error> {
-        Grey::decode("raw/images/a.png", bytes)
+        super::decode("raw/images/a.png", bytes).map(|(grey, _)| grey)
     }
 
     #[test]
@@ -181,7 +173,6 @@ mod tests {
             assert_eq!(grey.pixels, expected, "{color:?} {depth:?}");
         }
         for value in 0..=255 {
-            assert_eq!(luma(&[value; 3]), value);
             assert_eq!(to_8_bit(u16::from(value) * 257), value);
         }
     }
@@ -226,7 +217,7 @@ mod tests {
         huge[29..33].copy_from_slice(&crc.to_be_bytes());
         let mut flipped = good.clone();
         flipped[2000] ^= 1;
-        let messages: Vec<String> = [&good[..2000], &good[..20], &[], b"Not Found\n", &huge, &flipped]
+        let messages: Vec<String> = [&good[..2000], &good[..20], &[], &huge, &flipped]
             .into_iter()
             .map(|bytes| {
                 let error = decode(bytes).unwrap_err();
@@ -256,8 +247,6 @@ mod tests {
         // One row of 2^26 pixels, in 8 kB.
         let long = file(1 << 16, 1, png::ColorType::Grayscale, png::BitDepth::One, &[0; 1 << 13]);
         assert!(matches!(decode(&long), Err(Error::TooLarge { width: 65_536, height: 1, .. })));
-        let absent = Grey::read(Path::new("no/such.png")).unwrap_err();
-        assert!(!absent.is_corrupt() && absent.to_string().contains("no/such.png"));
     }
 
     /// CRC-32 as PNG has it, for a header whose size we falsify.

@@ -1,0 +1,119 @@
+//! From a file to a radiograph.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::about::{About, Format};
+use crate::error::Error;
+use crate::grey::Grey;
+use crate::limits::MAX_BYTES;
+use crate::{dicom, jpeg, png};
+
+/// A radiograph's file, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Radiograph {
+    /// Its grey values: more is brighter, bone is bright.
+    pub image: Grey,
+    /// What else the file says.
+    pub about: About,
+}
+
+/// The bytes of an image's file, for [`Radiograph::decode`].
+///
+/// # Errors
+/// The file cannot be read, or has more than [`MAX_BYTES`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::with_capacity(size.min(MAX_BYTES) as usize);
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::TooManyBytes { path: path.to_owned(), bytes: size });
+    }
+    Ok(bytes)
+}
+
+impl Radiograph {
+    /// Reads a file; see [`Radiograph::decode`].
+    ///
+    /// # Errors
+    /// [`Error`], with the path.
+    pub fn read(path: &Path) -> Result<Radiograph, Error> {
+        Radiograph::decode(&path.display().to_string(), &read(path)?)
+    }
+
+    /// Decodes a PNG, JPEG or DICOM file, which its first bytes tell apart; `name` is for messages only.
+    ///
+    /// Colour becomes ITU-R 601 luma, as in Pillow, so that grey stored as colour stays as it is. Alpha is ignored. Of a PNG,
+    /// 16-bit values are divided by 257 and rounded; 1, 2 and 4 bits are stretched to 0..255.
+    ///
+    /// Of DICOM the first frame is taken: stored values → modality LUT, or slope and intercept → the first VOI LUT or
+    /// window → 0..255 → inverted where it is MONOCHROME1 → pixel padding becomes black. Without a VOI LUT and window,
+    /// unsigned 8-bit values stay as they are; others are scaled from the least and the greatest value that occurs,
+    /// padding aside, to 0..255.
+    ///
+    /// # Errors
+    /// [`Error`], with the name.
+    pub fn decode(name: &str, bytes: &[u8]) -> Result<Radiograph, Error> {
+        let (format, (image, colour), dicom) = match format(name, bytes)? {
+            Format::Png => (Format::Png, png::decode(name, bytes)?, None),
+            Format::Jpeg => (Format::Jpeg, jpeg::decode(name, bytes)?, None),
+            Format::Dicom => {
+                let (image, colour, about) = dicom::decode(name, bytes)?;
+                (Format::Dicom, (image, colour), Some(about))
+            }
+        };
+        let about = About { format, colour, levels: levels(&image.pixels), dicom };
+        Ok(Radiograph { image, about })
+    }
+}
+
+/// What a file is, by its contents.
+fn format(name: &str, bytes: &[u8]) -> Result<Format, Error> {
+    match bytes {
+        [] => Err(Error::Empty { name: name.to_owned() }),
+        _ if bytes.starts_with(png::SIGNATURE) => Ok(Format::Png),
+        _ if bytes.starts_with(jpeg::SIGNATURE) => Ok(Format::Jpeg),
+        _ if dicom::recognise(bytes) => Ok(Format::Dicom),
+        _ => {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).into_owned();
+            Err(Error::Unknown { name: name.to_owned(), start })
+        }
+    }
+}
+
+/// How many different values occur.
+fn levels(pixels: &[u8]) -> u32 {
+    let mut occurs = [false; 256];
+    for &value in pixels {
+        occurs[usize::from(value)] = true;
+    }
+    occurs.iter().map(|&occurs| u32::from(occurs)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_what_its_contents_are() {
+        let grey = Grey { width: 2, height: 1, pixels: vec![3, 200] };
+        let decoded = Radiograph::decode("a.dcm", &grey.encode()).unwrap();
+        assert_eq!(decoded.image, grey);
+        assert_eq!(decoded.about, About { format: Format::Png, colour: 0.0, levels: 2, dicom: None });
+        let rgb = crate::encode_rgb(&[10, 10, 10, 255, 0, 55], 2, 1);
+        assert_eq!(Radiograph::decode("a", &rgb).unwrap().about.colour, 255.0 / 2.0);
+        for (bytes, message) in [
+            (&b"Not Found\n"[..], "a: no PNG, JPEG or DICOM file: it begins with \"Not Found\\n\""),
+            (b"", "a: 0 bytes, expected a PNG, JPEG or DICOM file"),
+        ] {
+            let error = Radiograph::decode("a", bytes).unwrap_err();
+            assert!(error.is_corrupt());
+            assert_eq!(error.to_string(), message);
+        }
+        let absent = Radiograph::read(Path::new("no/such.png")).unwrap_err();
+        assert!(!absent.is_corrupt() && absent.to_string().contains("no/such.png"));
+    }
+}
