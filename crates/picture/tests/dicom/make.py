@@ -22,7 +22,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 
 FOLDER = Path(__file__).parent
-H, W = 20, 26
+H, W = 34, 40
 SYNTAX = {
     "implicit": "1.2.840.10008.1.2",
     "explicit": "1.2.840.10008.1.2.1",
@@ -43,8 +43,8 @@ def scene(bits, signed=False, seed=0):
     """A smooth hill with noise and a flat part (runs), over most of the range."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:H, 0:W]
-    hill = 0.1 + 0.8 * np.exp(-((x - 9) ** 2 + (y - 8) ** 2) / 60.0) + rng.uniform(-0.04, 0.04, (H, W))
-    hill[14:, 16:] = 0.3
+    hill = 0.1 + 0.8 * np.exp(-((x - 9) ** 2 + (y - 12) ** 2) / 150.0) + rng.uniform(-0.04, 0.04, (H, W))
+    hill[20:, 26:] = 0.3
     values = np.round(hill * (2**bits - 1)).astype(np.int64)
     return values - 2 ** (bits - 1) if signed else values
 
@@ -145,7 +145,11 @@ def plain():
         values = scene(bits, signed, seed)
         ds = dataset(values, allocated, bits, signed=signed, **attributes)
         expect(name, shown(ds, values))
-        write(name, ds, syntax, words(values, allocated, syntax == "big"), vr)
+        pixels = words(values, allocated, syntax == "big")
+        if allocated == 8 and syntax == "big":
+            pixels = np.frombuffer(pixels, "<u2").byteswap().tobytes()
+        write(name, ds, syntax, pixels, vr)
+        assert (dcmread(FOLDER / f"{name}.dcm").pixel_array == values).all()
 
     case("8bit", 8, 8)
     case("8bit_mono1", 8, 8, "implicit", photometric="MONOCHROME1")
