@@ -86,6 +86,7 @@ impl Problem for Error {
             Error::Original(picture::Error::Read { .. }) => {
                 "attend.source = \"original\" reads the files that prep read; \"prepared\" needs only prep's images"
             }
+            Error::Original(error) => return error.hint(),
             Error::Changed { .. } => "run just prep again, and what follows it",
             Error::Table(error) => return error.hint(),
             Error::Branch(error) => return error.hint(),

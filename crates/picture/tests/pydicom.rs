@@ -35,8 +35,7 @@ const INEXACT: [&str; 3] = ["8bit_jpeg", "12bit_j2k_lossy", "ybr_jpeg"];
 fn dicom_files_are_as_pydicom_shows_them() {
     let found = differences(".dcm", "");
     assert_eq!(found.len(), 40);
-    let wrong: Vec<_> =
-        found.iter().filter(|(name, by)| **by > u8::from(INEXACT.contains(&name.as_str()))).collect();
+    let wrong: Vec<_> = found.iter().filter(|(name, by)| **by > u8::from(INEXACT.contains(&name.as_str()))).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
@@ -45,7 +44,8 @@ fn jpeg_files_are_as_pillow_shows_them() {
     let found = differences(".jpg", "_jpg");
     assert_eq!(found.len(), 7);
     assert!(found.values().all(|&by| by <= 1), "{found:?}");
-    for (name, colourful) in [("grey", false), ("grey_progressive", false), ("grey_as_colour", false), ("colour", true)] {
+    for (name, colourful) in [("grey", false), ("grey_progressive", false), ("grey_as_colour", false), ("colour", true)]
+    {
         let about = decoded(&format!("{name}.jpg")).about;
         assert_eq!((about.format, about.dicom), (Format::Jpeg, None));
         assert_eq!(about.colour > 0.5, colourful, "{name}: {}", about.colour);
@@ -60,7 +60,8 @@ fn a_header_is_told() {
     assert_eq!(dicom.transfer_syntax, "1.2.840.10008.1.2 (Implicit VR Little Endian)");
     assert_eq!(dicom.sop_class, "1.2.840.10008.5.1.4.1.1.1.1 (Digital X-Ray Image, For Presentation)");
     assert_eq!((dicom.photometric.as_str(), dicom.frames, dicom.bits_stored), ("MONOCHROME1", 1, 8));
-    let texts = [dicom.modality, dicom.body_part, dicom.view_position, dicom.patient_id, dicom.patient_age, dicom.patient_sex];
+    let texts =
+        [dicom.modality, dicom.body_part, dicom.view_position, dicom.patient_id, dicom.patient_age, dicom.patient_sex];
     assert_eq!(texts.map(Option::unwrap), ["DX", "CHEST", "PA", "made", "058Y", "F"]);
     assert_eq!(dicom.study_description, None);
     assert_eq!(decoded("frames.dcm").about.dicom.unwrap().frames, 3);

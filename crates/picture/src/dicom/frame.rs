@@ -39,7 +39,9 @@ impl From<String> for Problem {
 pub(crate) fn first(set: &DataSet<'_>, layout: &Layout, coding: Coding) -> Result<Samples, Problem> {
     match (&set.get(tag::PIXEL_DATA).map(|element| &element.value), coding) {
         (Some(Value::Bytes(_)), Coding::Native) => Ok(native(set, layout)?),
-        (Some(Value::Fragments(fragments)), Coding::Rle) => Ok(run_lengths(&frame_of(set, fragments, layout)?, layout)?),
+        (Some(Value::Fragments(fragments)), Coding::Rle) => {
+            Ok(run_lengths(&frame_of(set, fragments, layout)?, layout)?)
+        }
         (Some(Value::Fragments(fragments)), Coding::Jpeg) => jpeg(&frame_of(set, fragments, layout)?, layout),
         (Some(Value::Fragments(fragments)), Coding::JpegLs) => jpeg_ls(&frame_of(set, fragments, layout)?, layout),
         (Some(Value::Fragments(fragments)), Coding::Jpeg2000) => jpeg_2000(&frame_of(set, fragments, layout)?, layout),
@@ -118,10 +120,7 @@ fn run_lengths(frame: &[u8], layout: &Layout) -> Result<Samples, String> {
 /// The size that the coded frame says must be the header's.
 fn same_size((width, height): (u32, u32), layout: &Layout) -> Result<(), String> {
     if (width, height) != (layout.width, layout.height) {
-        return Err(format!(
-            "the frame has {width} x {height} px, the header {} x {}",
-            layout.width, layout.height
-        ));
+        return Err(format!("the frame has {width} x {height} px, the header {} x {}", layout.width, layout.height));
     }
     Ok(())
 }
