@@ -12,6 +12,8 @@ bin := target / "release"
 stages := "phantom prep global attend local fusion report"
 # NIH's own files, for the tests that read them.
 nih := env("AGCNN_NIH", "../shared/nih")
+# Real radiographs as DICOM, for the test that reads them.
+dicom := env("AGCNN_DICOM", "../shared/dicom")
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
 with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda CARGO_TARGET_DIR=target/mock"
@@ -158,15 +160,22 @@ test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
     AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli -- --ignored nih variants
 
+# Real radiographs as DICOM, compressed and not; AGCNN_DICOM names their folder
+[group('check')]
+test-dicom:
+    @[ -d "{{dicom}}" ] || { echo "error: there is no folder {{dicom}}; hint: AGCNN_DICOM names the folder with the DICOM files" >&2; exit 1; }
+    AGCNN_DICOM="$(cd "{{dicom}}" && pwd)" cargo test --workspace --quiet --test genuine -- --ignored dicom
+
 # Our weights load into torchvision, torchvision's load here; installs PyTorch into .torch (4 GB)
 [group('check')]
 test-torch:
     @just _venv .torch torch==2.15.0 torchvision==0.29.2 safetensors==0.8.0 numpy==2.4.6
     AGCNN_TORCH_PYTHON="$PWD/.torch/bin/python" cargo test --workspace --quiet --test parity -- --ignored torchvision
 
-# `test-nih` and `test-torch` where what they need is here; otherwise a line that says they did not run
+# `test-nih`, `test-dicom` and `test-torch` where what they need is here; otherwise a line that says they did not run
 _test-outside:
     @if [ -d "{{nih}}" ]; then just test-nih; else echo "test-nih: not run, there is no folder {{nih}} (AGCNN_NIH names another)" >&2; fi
+    @if [ -d "{{dicom}}" ]; then just test-dicom; else echo "test-dicom: not run, there is no folder {{dicom}} (AGCNN_DICOM names another)" >&2; fi
     @if [ -f .torch/installed ]; then just test-torch; else echo "test-torch: not run, PyTorch is not installed here (just test-torch installs it)" >&2; fi
 
 # What users open, opened: notebooks in a kernel, tables in their libraries, the report in a browser, events in TensorBoard

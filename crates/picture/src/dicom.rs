@@ -57,11 +57,8 @@ pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32, Dicom), Err
         let sop_class = if about.sop_class.is_empty() { "not said".to_owned() } else { about.sop_class };
         return Err(Error::NoPixels { name: name.to_owned(), sop_class });
     }
-    let undecoded = |detail| Error::TransferSyntax {
-        name: name.to_owned(),
-        transfer_syntax: uid::named(transfer_syntax),
-        detail,
-    };
+    let undecoded =
+        |detail| Error::TransferSyntax { name: name.to_owned(), transfer_syntax: uid::named(transfer_syntax), detail };
     let coding = uid::coding(transfer_syntax).ok_or_else(|| undecoded(None))?;
     let layout = Layout::read(&set).map_err(damaged)?;
     checked_size(name, layout.width, layout.height)?;

@@ -67,9 +67,7 @@ pub enum Error {
         problem: String,
     },
     /// It claims more pixels than any radiograph has.
-    #[error(
-        "{name}: claims {width} x {height} px, expected at most {MAX_SIDE} px a side and {MAX_PIXELS} px in all"
-    )]
+    #[error("{name}: claims {width} x {height} px, expected at most {MAX_SIDE} px a side and {MAX_PIXELS} px in all")]
     TooLarge {
         /// The file.
         name: String,

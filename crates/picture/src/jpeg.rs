@@ -71,7 +71,9 @@ pub(crate) fn samples(bytes: &[u8], transform: Option<ColorTransform>) -> Result
         let components = if info.pixel_format == PixelFormat::L16 { 1 } else { info.pixel_format.pixel_bytes() };
         match (components, data.len() / pixels.max(1)) {
             (1, 1) => Ok(Samples::Grey(data.into_iter().map(u16::from).collect())),
-            (1, 2) => Ok(Samples::Grey(data.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]])).collect())),
+            (1, 2) => {
+                Ok(Samples::Grey(data.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]])).collect()))
+            }
             (3, 3) => Ok(Samples::Three(data)),
             (4, 4) => Ok(Samples::Four(data)),
             _ => Err(format!("{} bytes of {components} components, {pixels} pixels", data.len())),

@@ -123,7 +123,15 @@ impl Coding {
         let bits_of = |count: i32| 32 - (count - 1).leading_zeros();
         let bpp = bits_of(maxval + 1).max(2);
         let limit = 2 * (bpp + bpp.max(8));
-        Ok(Coding { maxval, near, thresholds: [t1, t2, t3], reset: i64::from(reset), range, qbpp: bits_of(range), limit })
+        Ok(Coding {
+            maxval,
+            near,
+            thresholds: [t1, t2, t3],
+            reset: i64::from(reset),
+            range,
+            qbpp: bits_of(range),
+            limit,
+        })
     }
 
     /// The region of a gradient, -4 to 4 (A.3.3).

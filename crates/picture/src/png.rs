@@ -64,9 +64,7 @@ fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations) -> Re
     let reader = decoder.read_info().map_err(|error| damaged(name, error))?;
     // The decoder takes any length, and panics later.
     match reader.info().palette.as_ref().map(|palette| palette.len()) {
-        Some(len) if len % 3 != 0 => {
-            Err(damaged(name, format_args!("a palette of {len} bytes, expected 3 a colour")))
-        }
+        Some(len) if len % 3 != 0 => Err(damaged(name, format_args!("a palette of {len} bytes, expected 3 a colour"))),
         _ => Ok(reader),
     }
 }

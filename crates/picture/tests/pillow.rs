@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use picture::Grey;
+use picture::{Grey, Radiograph};
 
 fn fixture(name: &str) -> Grey {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow");
-    Grey::read(&folder.join(name)).unwrap()
+    Radiograph::read(&folder.join(name)).unwrap().image
 }
 
 /// Largest difference between two images, in grey levels.

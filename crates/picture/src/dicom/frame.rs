@@ -39,7 +39,9 @@ impl From<String> for Problem {
 pub(crate) fn first(set: &DataSet<'_>, layout: &Layout, coding: Coding) -> Result<Samples, Problem> {
     match (&set.get(tag::PIXEL_DATA).map(|element| &element.value), coding) {
         (Some(Value::Bytes(_)), Coding::Native) => Ok(native(set, layout)?),
-        (Some(Value::Fragments(fragments)), Coding::Rle) => Ok(run_lengths(&frame_of(set, fragments, layout)?, layout)?),
+        (Some(Value::Fragments(fragments)), Coding::Rle) => {
+            Ok(run_lengths(&frame_of(set, fragments, layout)?, layout)?)
+        }
         (Some(Value::Fragments(fragments)), Coding::Jpeg) => jpeg(&frame_of(set, fragments, layout)?, layout),
         (Some(Value::Fragments(fragments)), Coding::JpegLs) => jpeg_ls(&frame_of(set, fragments, layout)?, layout),
         (Some(Value::Fragments(fragments)), Coding::Jpeg2000) => jpeg_2000(&frame_of(set, fragments, layout)?, layout),
@@ -118,10 +120,7 @@ fn run_lengths(frame: &[u8], layout: &Layout) -> Result<Samples, String> {
 /// The size that the coded frame says must be the header's.
 fn same_size((width, height): (u32, u32), layout: &Layout) -> Result<(), String> {
     if (width, height) != (layout.width, layout.height) {
-        return Err(format!(
-            "the frame has {width} x {height} px, the header {} x {}",
-            layout.width, layout.height
-        ));
+        return Err(format!("the frame has {width} x {height} px, the header {} x {}", layout.width, layout.height));
     }
     Ok(())
 }
@@ -133,7 +132,7 @@ fn jpeg(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
     if bits > 8 && !is_lossless {
         return Err(Problem::Undecoded(format!("{bits} bits a sample, expected 8 where it is lossy")));
     }
-    match (jpeg::samples(frame, Some(ColorTransform::None))?, layout.samples) {
+    match (jpeg::samples(frame, Some(ColorTransform::RGB))?, layout.samples) {
         (jpeg::Samples::Grey(values), 1) => Ok(Samples::Grey(values)),
         (jpeg::Samples::Three(values), 3) => Ok(Samples::Colour(values)),
         _ => Err(Problem::Damaged(format!("the frame has not the {} samples a pixel of the header", layout.samples))),
@@ -162,7 +161,8 @@ fn jpeg_2000(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
             return Err(format!("the frame has not the {} samples a pixel of the header", layout.samples));
         }
         // Negative values become two's complement, as they are uncompressed.
-        let word = |value: &f32| value.round().clamp(-32_768.0, 65_535.0) as i32 as u16;
+        let shift = sign_shift(frame);
+        let word = |value: &f32| (value.round() - shift).clamp(-32_768.0, 65_535.0) as i32 as u16;
         Ok(match components {
             [values] => Samples::Grey(values.samples().iter().map(word).collect()),
             components => {
@@ -173,4 +173,14 @@ fn jpeg_2000(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
         })
     });
     Ok(values?)
+}
+
+/// What the decoder adds to signed samples, which it takes for unsigned ones: half their range.
+fn sign_shift(frame: &[u8]) -> f32 {
+    // Start of codestream, then 38 bytes of SIZ up to Ssiz, whose highest bit is the sign (ISO/IEC 15444-1, A.5.1).
+    let start = frame.windows(4).position(|four| four == [0xff, 0x4f, 0xff, 0x51]);
+    match start.and_then(|start| frame.get(start + 42)) {
+        Some(&ssiz) if ssiz & 0x80 != 0 => (1_u64 << (ssiz & 0x7f)) as f32,
+        _ => 0.0,
+    }
 }

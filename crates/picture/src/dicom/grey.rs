@@ -31,7 +31,10 @@ fn table(set: &DataSet<'_>, layout: &Layout, occurs: &[bool]) -> Result<Vec<u8>,
     let voi = match Voi::read(set, negative)? {
         Some(voi) => voi,
         None if layout.stored == 8 && !layout.signed && modality == Modality::IDENTITY => Voi::Bytes,
-        None => Voi::Range { least: values().fold(f64::INFINITY, f64::min), most: values().fold(f64::NEG_INFINITY, f64::max) },
+        None => Voi::Range {
+            least: values().fold(f64::INFINITY, f64::min),
+            most: values().fold(f64::NEG_INFINITY, f64::max),
+        },
     };
     let inverted = layout.photometric == "MONOCHROME1";
     let mut table = vec![0; 1 << 16];
@@ -56,7 +59,8 @@ struct Padding(Option<(i32, i32)>);
 
 impl Padding {
     fn read(set: &DataSet<'_>, layout: &Layout) -> Padding {
-        let value = |tag| set.word(tag).map(|word| if layout.signed { i32::from(word as i16) } else { i32::from(word) });
+        let value =
+            |tag| set.word(tag).map(|word| if layout.signed { i32::from(word as i16) } else { i32::from(word) });
         let limits = value(tag::PADDING).map(|one| {
             let other = value(tag::PADDING_LIMIT).unwrap_or(one);
             (one.min(other), one.max(other))
@@ -144,11 +148,18 @@ impl Modality {
 #[derive(Debug)]
 enum Voi {
     Lut(Lut),
-    Window { center: f64, width: f64, function: Function },
+    Window {
+        center: f64,
+        width: f64,
+        function: Function,
+    },
     /// 0..255 as they are.
     Bytes,
     /// From the least to the greatest.
-    Range { least: f64, most: f64 },
+    Range {
+        least: f64,
+        most: f64,
+    },
 }
 
 /// The functions of a window (PS3.3, C.11.2.1.2 and C.11.2.1.3).

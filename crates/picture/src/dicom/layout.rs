@@ -34,7 +34,9 @@ impl Layout {
             width: required(tag::COLUMNS)?,
             height: required(tag::ROWS)?,
             samples: set.word(tag::SAMPLES_PER_PIXEL).map_or(1, u32::from),
-            photometric: set.text(tag::PHOTOMETRIC).ok_or_else(|| format!("it has no {}", tag::name(tag::PHOTOMETRIC)))?,
+            photometric: set
+                .text(tag::PHOTOMETRIC)
+                .ok_or_else(|| format!("it has no {}", tag::name(tag::PHOTOMETRIC)))?,
             allocated,
             stored,
             high: set.word(tag::HIGH_BIT).map_or(stored.saturating_sub(1), u32::from),

@@ -2,13 +2,17 @@
 
 /// Decodes the planes of one frame, each of `pixels` bytes; the most significant byte of a sample comes first.
 pub(crate) fn decode(frame: &[u8], planes: usize, pixels: usize) -> Result<Vec<Vec<u8>>, String> {
-    let header: Vec<usize> =
-        frame.chunks_exact(4).take(16).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]) as usize).collect();
+    let header: Vec<usize> = frame
+        .chunks_exact(4)
+        .take(16)
+        .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]) as usize)
+        .collect();
     match header.as_slice() {
         [count, offsets @ ..] if *count == planes && offsets.len() == 15 && planes <= 15 => (0..planes)
             .map(|i| {
                 let end = if i + 1 < planes { offsets[i + 1] } else { frame.len() };
-                let segment = frame.get(offsets[i]..end).ok_or_else(|| format!("an RLE segment from {} to {end}", offsets[i]))?;
+                let segment =
+                    frame.get(offsets[i]..end).ok_or_else(|| format!("an RLE segment from {} to {end}", offsets[i]))?;
                 plane(segment, pixels)
             })
             .collect(),

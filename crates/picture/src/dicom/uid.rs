@@ -25,10 +25,9 @@ pub(crate) fn coding(transfer_syntax: &str) -> Option<Coding> {
     match transfer_syntax {
         IMPLICIT | EXPLICIT | DEFLATED | BIG_ENDIAN => Some(Coding::Native),
         "1.2.840.10008.1.2.5" => Some(Coding::Rle),
-        "1.2.840.10008.1.2.4.50"
-        | "1.2.840.10008.1.2.4.51"
-        | "1.2.840.10008.1.2.4.57"
-        | "1.2.840.10008.1.2.4.70" => Some(Coding::Jpeg),
+        "1.2.840.10008.1.2.4.50" | "1.2.840.10008.1.2.4.51" | "1.2.840.10008.1.2.4.57" | "1.2.840.10008.1.2.4.70" => {
+            Some(Coding::Jpeg)
+        }
         "1.2.840.10008.1.2.4.80" | "1.2.840.10008.1.2.4.81" => Some(Coding::JpegLs),
         "1.2.840.10008.1.2.4.90" | "1.2.840.10008.1.2.4.91" => Some(Coding::Jpeg2000),
         _ => None,
