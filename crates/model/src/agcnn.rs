@@ -166,10 +166,19 @@ impl AgCnn {
     /// # Errors
     /// A feature map that is not finite; a tensor operation.
     pub fn see(&self, sources: &[&Grey]) -> Result<Vec<Sight>, Error> {
-        if sources.is_empty() {
+        let prepared: Vec<Grey> = sources.par_iter().map(|source| self.prepare(source)).collect();
+        self.see_prepared(prepared, sources)
+    }
+
+    /// As [`AgCnn::see`], of images that are prepared already; `sources` are the images behind them, which are looked at
+    /// only where crops come from there ([`CropSource::Original`]).
+    ///
+    /// # Errors
+    /// As [`AgCnn::see`].
+    pub fn see_prepared(&self, prepared: Vec<Grey>, sources: &[&Grey]) -> Result<Vec<Sight>, Error> {
+        if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let prepared: Vec<Grey> = sources.par_iter().map(|source| self.prepare(source)).collect();
         let looks = self.look(&prepared)?;
         let crop = |((look, source), prepared): ((&Look, &&Grey), &Grey)| self.cut(look, source, prepared);
         let crops: Vec<Grey> = looks.par_iter().zip(sources).zip(&prepared).map(crop).collect();

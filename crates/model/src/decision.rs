@@ -1,15 +1,10 @@
 //! From logits to answers: calibrated probabilities, calls, and abstentions, all fitted on validation images.
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
 use cxr::metrics::calibration::{sigmoid, temperature};
 use cxr::metrics::decision::{Criterion, threshold};
-use cxr::{Labels, OUTPUTS, output_names};
-use nets::weights::{self, Meta};
+use cxr::metrics::Known;
+use cxr::{Labels, OUTPUTS};
 use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
 
 /// What turns the fusion branch's logits into probabilities and calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,15 +22,15 @@ pub struct Decision {
 impl Decision {
     /// Chooses temperature and thresholds on validation images.
     pub fn fit(logits: &[[f32; OUTPUTS]], labels: &[Labels], criterion: Criterion) -> Decision {
-        let truth = |output: usize| labels.iter().map(move |labels| labels.targets()[output] == 1.0);
-        let all: Vec<f64> = logits.as_flattened().iter().map(|&logit| f64::from(logit)).collect();
-        let targets = labels.iter().flat_map(|labels| labels.targets()).map(|target| target == 1.0);
+        let pairs = logits.iter().zip(labels).flat_map(|(row, labels)| row.iter().copied().zip(labels.outputs()));
+        let known = pairs.filter_map(|(logit, shown)| Some((f64::from(logit), shown?)));
+        let (scores, truth): (Vec<f64>, Vec<bool>) = known.unzip();
         let chosen = |output: usize| {
-            let scores: Vec<f32> = logits.iter().map(|row| row[output]).collect();
-            threshold(&scores, &truth(output).collect::<Vec<_>>(), criterion)
+            let known = Known::of(labels, output);
+            threshold(&known.scores(logits), &known.truth, criterion)
         };
         Decision {
-            temperature: temperature(&all, &targets.collect::<Vec<_>>()),
+            temperature: temperature(&scores, &truth),
             criterion,
             thresholds: std::array::from_fn(chosen),
         }
@@ -75,13 +70,13 @@ impl Conformal {
     /// Sorts the validation images' logits by what they show.
     pub fn fit(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> Conformal {
         let scores = |output: usize| {
-            let of = |wanted: f32| {
-                let rows = logits.iter().zip(labels).filter(|(_, labels)| labels.targets()[output] == wanted);
+            let of = |wanted: bool| {
+                let rows = logits.iter().zip(labels).filter(|(_, labels)| labels.outputs()[output] == Some(wanted));
                 let mut scores: Vec<f32> = rows.map(|(row, _)| row[output]).collect();
                 scores.sort_by(f32::total_cmp);
                 scores
             };
-            [of(1.0), of(0.0)]
+            [of(true), of(false)]
         };
         Conformal { scores: std::array::from_fn(scores) }
     }
@@ -109,59 +104,7 @@ impl Conformal {
             })
         })
     }
-
-    /// Writes the logits as a weights file of ours: `<finding>.present`, `<finding>.absent`, each `[n]`, of any n.
-    ///
-    /// # Errors
-    /// The disk, with the path.
-    pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let mut tensors = Vec::new();
-        for (name, scores) in output_names().into_iter().zip(&self.scores) {
-            for (class, scores) in CLASSES.iter().zip(scores).filter(|(_, scores)| !scores.is_empty()) {
-                let tensor = Tensor::from_slice(scores, scores.len(), &Device::Cpu)?;
-                tensors.push((format!("{name}.{class}"), tensor));
-            }
-        }
-        Ok(weights::write(path, &tensors, &Meta { backbone: KIND.to_owned(), pool: String::new(), frame: None })?)
-    }
-
-    /// Reads what [`Conformal::write`] wrote.
-    ///
-    /// # Errors
-    /// A file that is damaged or none of that kind.
-    pub fn open(path: &Path) -> Result<Conformal, Error> {
-        let (tensors, meta) = weights::read(path, &Device::Cpu)?;
-        let foreign = |what: &str, expected: &str, got: String| Error::Foreign {
-            path: path.to_owned(),
-            what: what.to_owned(),
-            expected: expected.to_owned(),
-            got,
-        };
-        if meta.backbone != KIND {
-            return Err(foreign("content", KIND, meta.backbone));
-        }
-        let mut scores: [[Vec<f32>; 2]; OUTPUTS] = Default::default();
-        for (name, tensor) in tensors {
-            let place = name.split_once('.').and_then(|(finding, class)| {
-                let output = output_names().iter().position(|known| *known == finding)?;
-                Some((output, CLASSES.iter().position(|known| *known == class)?))
-            });
-            let (output, class) =
-                place.ok_or_else(|| foreign("tensor", "a finding and present or absent", name.clone()))?;
-            let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
-            if !values.is_sorted() {
-                return Err(foreign(&name, "rising numbers", "others".to_owned()));
-            }
-            scores[output][class] = values;
-        }
-        Ok(Conformal { scores })
-    }
 }
-
-const CLASSES: [&str; 2] = ["present", "absent"];
-
-/// What stands for the backbone in the file's metadata.
-const KIND: &str = "validation-logits";
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +138,7 @@ mod tests {
             for (row, labels) in new.iter().zip(&truth) {
                 let verdict = conformal.verdicts(row, error)[3].unwrap();
                 abstained += usize::from(verdict == Verdict::Abstain);
-                if labels.targets()[3] == 1.0 {
+                if labels.outputs()[3] == Some(true) {
                     positives += 1;
                     wrong += usize::from(verdict == Verdict::Absent);
                 }
@@ -214,7 +157,7 @@ mod tests {
         let (logits, labels) = images(300, 3);
         let decision = Decision::fit(&logits, &labels, Criterion::Youden);
         let scores: Vec<f32> = logits.iter().map(|row| row[2]).collect();
-        let positives: Vec<bool> = labels.iter().map(|labels| labels.targets()[2] == 1.0).collect();
+        let positives: Vec<bool> = labels.iter().map(|labels| labels.outputs()[2] == Some(true)).collect();
         assert_eq!(decision.thresholds[2], threshold(&scores, &positives, Criterion::Youden));
         let level = decision.thresholds[2].unwrap();
         let mut row = [0.0; OUTPUTS];
@@ -224,15 +167,5 @@ mod tests {
         assert_eq!(decision.calls(&row)[2], Some(false));
         assert!(decision.temperature.unwrap() > 0.0);
         assert_eq!(decision.calibrated(0.0), 0.5);
-    }
-
-    #[test]
-    fn validation_logits_survive_their_file() {
-        let (logits, labels) = images(60, 4);
-        let conformal = Conformal::fit(&logits, &labels);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("validation.safetensors");
-        conformal.write(&path).unwrap();
-        assert_eq!(Conformal::open(&path).unwrap(), conformal);
     }
 }

@@ -6,14 +6,14 @@
 //! | `preprocessor_config.json` | what is done to an image first: [`Preprocessor`] |
 //! | `global.safetensors`, `local.safetensors`, `fusion.safetensors` | the three branches, torchvision's names |
 //! | `novelty.safetensors` | the training images' features in short: [`Novelty`] |
-//! | `validation.safetensors` | the validation images' logits: [`Conformal`] |
+//! | `validation.safetensors` | the validation images' logits and labels: [`Validation`] |
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use candle_core::Device;
-use cxr::output_names;
+use cxr::{Branch, output_names};
 use serde::{Deserialize, Serialize};
 
 use crate::agcnn::{AgCnn, Attention, Preparation};
@@ -21,6 +21,7 @@ use crate::decision::{Conformal, Decision};
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::novelty::Novelty;
+use crate::validation::Validation;
 
 /// Version of the folder's format; a newer one is refused.
 pub const VERSION: u32 = 1;
@@ -35,7 +36,7 @@ pub mod names {
     pub const WEIGHTS: [&str; 3] = ["global.safetensors", "local.safetensors", "fusion.safetensors"];
     /// The training images' features in short.
     pub const NOVELTY: &str = "novelty.safetensors";
-    /// The validation images' logits.
+    /// The validation images' logits and labels.
     pub const VALIDATION: &str = "validation.safetensors";
     /// All files that `config.json` has the digests of.
     pub const DIGESTED: [&str; 6] = [PREPROCESSOR, WEIGHTS[0], WEIGHTS[1], WEIGHTS[2], NOVELTY, VALIDATION];
@@ -136,8 +137,8 @@ pub struct Parts<'a> {
     pub gate: Gate,
     /// The training images' features in short.
     pub novelty: &'a Novelty,
-    /// The validation images' logits.
-    pub conformal: &'a Conformal,
+    /// The validation images' logits and labels.
+    pub validation: &'a Validation,
 }
 
 /// Makes a model of a folder that has [`names::WEIGHTS`]: writes the other files, `config.json` last.
@@ -147,7 +148,7 @@ pub struct Parts<'a> {
 pub fn write(folder: &Path, parts: &Parts) -> Result<(), Error> {
     json(&folder.join(names::PREPROCESSOR), &Preprocessor::of(parts.preparation))?;
     parts.novelty.write(&folder.join(names::NOVELTY))?;
-    parts.conformal.write(&folder.join(names::VALIDATION))?;
+    parts.validation.write(&folder.join(names::VALIDATION))?;
     let digest = |name: &str| Ok((name.to_owned(), digest(&folder.join(name))?));
     let config = Config {
         model_type: MODEL_TYPE.to_owned(),
@@ -188,7 +189,9 @@ pub struct Model {
     pub gate: Gate,
     /// The training images' features in short.
     pub novelty: Novelty,
-    /// The validation images' logits.
+    /// The validation images' logits and labels.
+    pub validation: Validation,
+    /// The fusion branch's, for verdicts at a stated error rate.
     pub conformal: Conformal,
     /// One digest over all files, hexadecimal: which model it is.
     pub digest: String,
@@ -235,9 +238,10 @@ impl Model {
         let network = AgCnn::open([global, local, fusion], preparation, config.attention, device)?;
         let [of_global, _] = network.branches();
         let novelty = Novelty::open(&folder.join(names::NOVELTY), of_global.backbone().channels())?;
-        let conformal = Conformal::open(&folder.join(names::VALIDATION))?;
+        let validation = Validation::open(&folder.join(names::VALIDATION))?;
+        let conformal = Conformal::fit(validation.of(Branch::Fusion), &validation.labels);
         let digest = digest(&folder.join(names::CONFIG))?;
-        Ok(Model { network, decision: config.decision, gate: config.gate, novelty, conformal, digest })
+        Ok(Model { network, decision: config.decision, gate: config.gate, novelty, validation, conformal, digest })
     }
 }
 

@@ -19,6 +19,7 @@ mod gate;
 pub mod heat_map;
 mod novelty;
 pub mod region;
+mod validation;
 
 pub use agcnn::{AgCnn, Attention, Preparation, Sight};
 pub use answer::{Answer, Question, Seen, probability};
@@ -28,3 +29,4 @@ pub use error::Error;
 pub use folder::Model;
 pub use gate::{Gate, Refusal};
 pub use novelty::Novelty;
+pub use validation::Validation;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use cxr::{Labels, OUTPUTS, Split};
-use model::{Attention, Conformal, Decision, Novelty, Preparation, folder};
+use cxr::{Branch, Split};
+use model::{Attention, Decision, Novelty, Preparation, Validation, folder};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run, info};
 use tables::{features, images, predictions, regions};
@@ -25,9 +25,9 @@ const PREDICTIONS: &str = "predictions.parquet";
 /// A stage has not run or is stale; there are no validation images; the disk is full.
 pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
     let prep = run.input("prep", &[IMAGES])?;
-    let global = run.input("global", &[FEATURES, WEIGHTS])?;
+    let global = run.input("global", &[FEATURES, PREDICTIONS, WEIGHTS])?;
     let attend = run.input("attend", &[REGIONS])?;
-    let local = run.input("local", &[WEIGHTS])?;
+    let local = run.input("local", &[PREDICTIONS, WEIGHTS])?;
     let fusion = run.input("fusion", &[PREDICTIONS, WEIGHTS])?;
     match run.begin()? {
         Begin::Stop(Outcome::Nothing) => return Ok(None),
@@ -36,10 +36,12 @@ pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
             let prepared = images::facts(&prep.files(IMAGES)).map_err(Error::from)?;
             let preparation = Preparation { size_px: prepared.size_px, contrast: prepared.contrast };
             let attention = attention(&attend)?;
-            let predictions = predictions::read(&fusion.file(PREDICTIONS)).map_err(Error::from)?;
-            let (logits, labels) = validation(&predictions);
-            info!("fits thresholds and novelty on {} validation images", logits.len());
-            let novelty = novelty(&global.file(FEATURES), &predictions)?;
+            let read = |input: &Input| predictions::read(&input.file(PREDICTIONS)).map_err(Error::from);
+            let predictions = [read(&global)?, read(&local)?, read(&fusion)?];
+            let validation = validation(&predictions)?;
+            let labels = &validation.labels;
+            info!("fits thresholds and novelty on {} validation images", labels.len());
+            let novelty = novelty(&global.file(FEATURES), &predictions[0])?;
             for (input, name) in [&global, &local, &fusion].into_iter().zip(folder::names::WEIGHTS) {
                 work.take_as(input, WEIGHTS, name)?;
             }
@@ -48,19 +50,19 @@ pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
                 preparation,
                 attention,
                 backbones: [backbone(&global).map_err(Error::from)?, backbone(&local).map_err(Error::from)?],
-                decision: Decision::fit(&logits, &labels, config.criterion),
+                decision: Decision::fit(validation.of(Branch::Fusion), labels, config.criterion),
                 gate: config.gate(preparation.size_px),
                 novelty: &novelty,
-                conformal: &Conformal::fit(&logits, &labels),
+                validation: &validation,
             };
             folder::write(work.out(), &parts).map_err(Error::from)?;
             work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
             let temperature = parts.decision.temperature;
             let shown = temperature.map_or("none".to_owned(), |temperature| format!("{temperature:.3}"));
             work.publish(json!({
-                "headline": format!("temperature {shown}, from {} validation images", logits.len()),
+                "headline": format!("temperature {shown}, from {} validation images", labels.len()),
                 "temperature": temperature,
-                "validation_images": logits.len(),
+                "validation_images": labels.len(),
             }))?;
         }
     }
@@ -85,10 +87,22 @@ fn attention(attend: &Input) -> Result<Attention, Error> {
     })
 }
 
-/// The fusion branch's logits and the labels of the validation images.
-fn validation(predictions: &[predictions::Row]) -> (Vec<[f32; OUTPUTS]>, Vec<Labels>) {
-    let rows = predictions.iter().filter(|row| row.key.split == Split::Validation);
-    rows.map(|row| (row.logits, row.key.labels)).unzip()
+/// Logits of all branches, and labels, of the validation images.
+fn validation(predictions: &[Vec<predictions::Row>; 3]) -> Result<Validation, Error> {
+    let of = |branch: usize| predictions[branch].iter().filter(|row| row.key.split == Split::Validation);
+    let [global, local, fusion] = [0, 1, 2].map(|branch| of(branch).collect::<Vec<_>>());
+    for (one, two) in [(&global, &local), (&global, &fusion)] {
+        let ids = [one, two].map(|rows| rows.iter().map(|row| row.key.image_id.as_str()).collect::<Vec<_>>());
+        if ids[0] != ids[1] {
+            let apart = ids[0].iter().zip(&ids[1]).find(|(a, b)| a != b).map_or("", |(a, _)| a);
+            let (present, absent) = ("global/predictions.parquet", "another branch's");
+            return Err(Error::Unmatched { image_id: apart.to_owned(), present, absent });
+        }
+    }
+    Ok(Validation {
+        labels: global.iter().map(|row| row.key.labels).collect(),
+        logits: [global, local, fusion].map(|rows| rows.into_iter().map(|row| row.logits).collect()),
+    })
 }
 
 /// Measures the training images' features; `predictions` say which those are.
@@ -101,7 +115,7 @@ fn novelty(features: &Path, predictions: &[predictions::Row]) -> Result<Novelty,
         let split = splits.get(image_id.as_str()).ok_or_else(|| Error::Unmatched {
             image_id: image_id.clone(),
             present: "global/features.parquet",
-            absent: "fusion/predictions.parquet",
+            absent: "global/predictions.parquet",
         })?;
         rows[*split as usize].push(features.row(index));
     }
