@@ -10,7 +10,7 @@ use crate::region::Threshold;
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "attend",
-    version: 2,
+    version: 3,
     seeded: false,
     defaults: include_str!("../default.toml"),
     about: "Find the attended region of every image and crop it

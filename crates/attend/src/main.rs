@@ -108,7 +108,7 @@ fn root(run: &mut Run, prep: &Input, config: &Config) -> Result<PathBuf, Fail> {
     if config.source == CropSource::Prepared {
         return Ok(PathBuf::new());
     }
-    if tables::images::facts(&prep.files(IMAGES)).map_err(Error::from)?.synthetic {
+    if tables::images::facts(&prep.files(IMAGES)).map_err(Error::from)?.dataset == cxr::DatasetKind::Phantom {
         return Ok(run.input("phantom", &["images_"])?.folder().to_owned());
     }
     // Where the user says they are, or else where prep found them.

@@ -6,7 +6,7 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "fusion",
-    version: 2,
+    version: 3,
     seeded: true,
     defaults: include_str!("../default.toml"),
     about: "Train the fusion layer on the features of both branches

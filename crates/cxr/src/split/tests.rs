@@ -11,7 +11,7 @@ fn table(patients: &[u32]) -> Vec<ImageRecord> {
         .map(|(i, &patient_id)| ImageRecord {
             image_id: format!("{patient_id:08}_{i:03}.png"),
             patient_id,
-            follow_up: i as u32,
+            follow_up: Some(i as u32),
             age_years: None,
             sex: None,
             view_position: None,
