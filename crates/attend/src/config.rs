@@ -9,7 +9,7 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "attend",
-    version: 2,
+    version: 3,
     seeded: false,
     defaults: include_str!("../default.toml"),
     about: "Find the attended region of every image and crop it

@@ -16,14 +16,14 @@ fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
         contrast: 1.0,
         split: SplitKind::Official,
         label_table: "Data_Entry_2017_v2020.csv".to_owned(),
-        synthetic: false,
+        dataset: cxr::DatasetKind::Nih,
     };
     let mut writer = Writer::new(folder, split.name(), images.len(), "prep", facts);
     for (index, (grey, findings)) in images.iter().enumerate() {
         let record = ImageRecord {
             image_id: format!("{:08}_000.png", 10 * split as usize + index),
             patient_id: index as u32,
-            follow_up: 0,
+            follow_up: Some(0),
             age_years: None,
             sex: None,
             view_position: None,

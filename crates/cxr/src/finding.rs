@@ -84,74 +84,104 @@ pub fn output_names() -> [&'static str; OUTPUTS] {
     ]
 }
 
-/// The findings of one image; the empty set is "No Finding".
+/// What is known about the findings of one image: each is present, absent or unknown. The default is "No Finding", all
+/// 14 absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Labels(u16);
+pub struct Labels {
+    present: u16,
+    unknown: u16,
+}
 
 impl Labels {
-    /// Reads NIH's `Finding Labels` field, e.g. `Cardiomegaly|Emphysema` or `No Finding`.
+    /// Nothing is known.
+    pub const UNKNOWN: Labels = Labels { present: 0, unknown: (1 << Finding::COUNT) - 1 };
+
+    /// Reads NIH's `Finding Labels` field, e.g. `Cardiomegaly|Emphysema` or `No Finding`; what it does not name is absent.
     ///
     /// # Errors
     /// A name that is no finding; "No Finding" beside a finding.
     pub fn parse(text: &str) -> Result<Self, UnknownName> {
         let text = text.trim();
         if text == "No Finding" {
-            return Ok(Labels(0));
+            return Ok(Labels::default());
         }
         text.split('|').map(|name| name.trim().parse::<Finding>()).collect()
     }
 
-    /// Whether the image shows `finding`.
+    /// Whether the image shows `finding`; `None` where that is unknown.
+    pub fn get(self, finding: Finding) -> Option<bool> {
+        let bit = 1 << finding.index();
+        (self.unknown & bit == 0).then_some(self.present & bit != 0)
+    }
+
+    /// Says whether the image shows `finding`.
+    pub fn set(&mut self, finding: Finding, shown: Option<bool>) {
+        let bit = 1 << finding.index();
+        self.present &= !bit;
+        self.unknown &= !bit;
+        match shown {
+            Some(true) => self.present |= bit,
+            Some(false) => {}
+            None => self.unknown |= bit,
+        }
+    }
+
+    /// Whether the image is known to show `finding`.
     pub fn contains(self, finding: Finding) -> bool {
-        self.0 & (1 << finding.index()) != 0
+        self.get(finding) == Some(true)
     }
 
-    /// Adds a finding.
-    pub fn insert(&mut self, finding: Finding) {
-        self.0 |= 1 << finding.index();
+    /// Whether the image shows none of the 14: no, if one is present; yes, if all are absent; else that is unknown.
+    pub fn no_finding(self) -> Option<bool> {
+        match (self.present, self.unknown) {
+            (0, 0) => Some(true),
+            (0, _) => None,
+            _ => Some(false),
+        }
     }
 
-    /// Whether the image shows none of the 14.
-    pub fn no_finding(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The findings in NIH's order.
+    /// The findings that are present, in NIH's order.
     pub fn findings(self) -> impl Iterator<Item = Finding> {
         Finding::ALL.into_iter().filter(move |&finding| self.contains(finding))
     }
 
-    /// Training targets in output order: 14 findings, then "No Finding"; 0 or 1.
-    pub fn targets(self) -> [f32; OUTPUTS] {
-        let mut targets = [0.0; OUTPUTS];
-        for finding in self.findings() {
-            targets[finding.index()] = 1.0;
-        }
-        targets[OUTPUTS - 1] = f32::from(u8::from(self.no_finding()));
-        targets
+    /// The findings that are unknown, in NIH's order.
+    pub fn unknown(self) -> impl Iterator<Item = Finding> {
+        Finding::ALL.into_iter().filter(move |&finding| self.get(finding).is_none())
+    }
+
+    /// The truth in output order, 14 findings, then "No Finding"; `None` where it is unknown.
+    pub fn outputs(self) -> [Option<bool>; OUTPUTS] {
+        std::array::from_fn(|output| match Finding::ALL.get(output) {
+            Some(&finding) => self.get(finding),
+            None => self.no_finding(),
+        })
     }
 }
 
 impl FromIterator<Finding> for Labels {
+    /// These are present, all others absent.
     fn from_iter<I: IntoIterator<Item = Finding>>(findings: I) -> Self {
         let mut labels = Labels::default();
         for finding in findings {
-            labels.insert(finding);
+            labels.set(finding, Some(true));
         }
         labels
     }
 }
 
 impl fmt::Display for Labels {
-    /// NIH's form: names joined by `|`, or `No Finding`.
+    /// NIH's form: names joined by `|`, or `No Finding`. Unknown findings have a question mark: `Mass|?Hernia`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.no_finding() {
+        if self.no_finding() == Some(true) {
             return f.write_str("No Finding");
         }
-        for (i, finding) in self.findings().enumerate() {
+        let named = Finding::ALL.into_iter().filter(|&finding| self.get(finding) != Some(false));
+        for (i, finding) in named.enumerate() {
             if i > 0 {
                 f.write_str("|")?;
             }
+            f.write_str(if self.contains(finding) { "" } else { "?" })?;
             f.write_str(finding.name())?;
         }
         Ok(())
@@ -195,9 +225,25 @@ mod tests {
     }
 
     #[test]
-    fn targets_have_no_finding_last() {
-        assert_eq!(Labels::default().targets()[14], 1.0);
-        let targets = Labels::parse("Mass").unwrap().targets();
-        assert_eq!((targets[4], targets[14]), (1.0, 0.0));
+    fn outputs_have_no_finding_last() {
+        assert_eq!(Labels::default().outputs()[14], Some(true));
+        let outputs = Labels::parse("Mass").unwrap().outputs();
+        assert_eq!((outputs[3], outputs[4], outputs[14]), (Some(false), Some(true), Some(false)));
+    }
+
+    #[test]
+    fn no_finding_is_known_where_it_follows() {
+        let mut labels = Labels::default();
+        labels.set(Finding::Hernia, None);
+        assert_eq!((labels.no_finding(), labels.get(Finding::Hernia)), (None, None));
+        assert_eq!(labels.to_string(), "?Hernia");
+        labels.set(Finding::Mass, Some(true));
+        assert_eq!((labels.no_finding(), labels.to_string().as_str()), (Some(false), "Mass|?Hernia"));
+        assert!(labels.contains(Finding::Mass) && !labels.contains(Finding::Hernia));
+        labels.set(Finding::Hernia, Some(true));
+        labels.set(Finding::Hernia, Some(false));
+        assert_eq!(labels, Labels::parse("Mass").unwrap());
+        assert_eq!((Labels::UNKNOWN.no_finding(), Labels::UNKNOWN.unknown().count()), (None, Finding::COUNT));
+        assert_eq!(Labels::UNKNOWN.outputs(), [None; OUTPUTS]);
     }
 }

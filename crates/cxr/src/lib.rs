@@ -19,5 +19,5 @@ pub use branch::Branch;
 pub use finding::{Finding, Labels, OUTPUTS, output_names};
 pub use frame::{CropSource, EvalCrop, EvalFrame};
 pub use names::UnknownName;
-pub use record::{FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
+pub use record::{DatasetKind, FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
 pub use split::SplitKind;

@@ -32,6 +32,20 @@ fn unknown_split(text: &str) -> UnknownName {
     UnknownName { what: "split", got: text.to_owned(), allowed: <Split as VariantNames>::VARIANTS.join(", ") }
 }
 
+/// Where images come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray, strum::VariantNames)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum DatasetKind {
+    /// NIH ChestX-ray14, all of it or a part.
+    Nih,
+    /// The synthetic dataset, which has NIH's form.
+    Phantom,
+    /// Any other folder of images with a table of labels.
+    Folder,
+}
+
 /// The patient's sex as recorded by NIH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray, strum::VariantNames)]
@@ -111,8 +125,8 @@ pub struct ImageRecord {
     pub image_id: String,
     /// NIH's `Patient ID`.
     pub patient_id: u32,
-    /// NIH's `Follow-up #` (not always the number in the file name).
-    pub follow_up: u32,
+    /// NIH's `Follow-up #` (not always the number in the file name); `None` in data without one.
+    pub follow_up: Option<u32>,
     /// Age in years; `None` where the table has an impossible one (over 120).
     pub age_years: Option<u16>,
     /// Sex, if recorded.

@@ -1,6 +1,6 @@
 //! Division of the images into train, validation and test.
 //!
-//! [`plan`] divides a table of images in one of four ways ([`Rule`]) and makes the one check that matters: images of
+//! [`plan`] divides a table of images in one of several ways ([`Rule`]) and makes the one check that matters: images of
 //! one patient look alike, so a patient in two splits flatters the result. Random choices use ChaCha8 from a seed and
 //! depend on the set of images only, never on the order of the table's rows.
 
@@ -23,7 +23,7 @@ pub const OFFICIAL_VALIDATION_FRACTION: f64 = 11_212.0 / 86_524.0;
 /// How many names an error message lists.
 const FIRST: usize = 10;
 
-/// The names of the four ways to divide; see [`Rule`].
+/// The names of the ways to divide; see [`Rule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 #[serde(rename_all = "lowercase")]
@@ -35,8 +35,10 @@ pub enum SplitKind {
     Random,
     /// By image.
     Paper,
-    /// Three lists.
+    /// Three lists, or a column of a table.
     Files,
+    /// All images are test: an external evaluation.
+    Test,
 }
 
 /// A division that cannot be used.
@@ -184,6 +186,10 @@ pub enum Rule<'a> {
     },
     /// Three lists, for train, validation and test.
     Files([&'a List; 3]),
+    /// The split of each record, as a table says; `None` where it says nothing.
+    Given(&'a [Option<Split>]),
+    /// All images are test.
+    Test,
 }
 
 /// A division of a table of images.
@@ -206,6 +212,8 @@ pub fn plan(records: &[ImageRecord], rule: Rule<'_>) -> Result<Plan, Error> {
         Rule::Random { seed } => random(records, seed).into_iter().map(Some).collect(),
         Rule::Paper { seed } => paper(records, seed).into_iter().map(Some).collect(),
         Rule::Files(lists) => assign(records, lists)?,
+        Rule::Given(splits) => splits.to_vec(),
+        Rule::Test => vec![Some(Split::Test); records.len()],
     };
     let mut shared = shared_patients(records, &splits);
     if shared.is_empty() || matches!(rule, Rule::Paper { .. }) {

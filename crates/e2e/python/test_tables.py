@@ -60,7 +60,7 @@ def test_images_are_images(runs, tmp_path):
 def test_facts_are_json(runs):
     facts = lambda name: json.loads(pq.read_schema(runs.artifacts / "smoke" / name).metadata[b"agcnn.facts"])
     images, regions = facts(TABLES[0]), facts(TABLES[5])
-    assert images["synthetic"] is True and images["size_px"] == 48
+    assert images["dataset"] == "phantom" and images["size_px"] == 48
     assert regions["frame"]["image_px"] == 48 and regions["size_px"] == 48
     assert images == facts(TABLES[1]), "all files of a table state the same"
 

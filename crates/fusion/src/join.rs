@@ -62,8 +62,7 @@ pub fn join(global: Branch, local: Branch) -> Result<Samples, Error> {
             return differs("patient_id", one.key.patient_id.to_string(), two.key.patient_id.to_string());
         }
         if one.key.labels != two.key.labels {
-            let names = |row: &Row| row.key.labels.findings().map(|finding| finding.snake()).collect::<Vec<_>>();
-            return differs("labels", format!("{:?}", names(one)), format!("{:?}", names(two)));
+            return differs("labels", one.key.labels.to_string(), two.key.labels.to_string());
         }
     }
     Ok(Samples { rows: global.predictions, global: global.features, local: local.features })
@@ -147,7 +146,8 @@ impl Samples {
 
     /// The targets `[indices, 15]` of some images.
     pub(crate) fn targets(&self, indices: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-        let targets = indices.iter().flat_map(|&index| self.rows[index].key.labels.targets()).collect();
+        let targets =
+            indices.iter().flat_map(|&index| self.rows[index].key.labels.outputs().map(ops::target)).collect();
         Tensor::from_vec(targets, (indices.len(), OUTPUTS), device)
     }
 

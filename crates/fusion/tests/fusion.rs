@@ -255,8 +255,8 @@ fn what_does_not_join_is_named() {
                 global.predictions[5].key.labels = Labels::parse("Mass|Hernia").unwrap();
                 local.predictions[5].key.labels = Labels::default();
             },
-            "ROOT/local/predictions.parquet: labels of image 00000005_000.png: expected [\"mass\", \"hernia\"] as in \
-             ROOT/global/predictions.parquet, got []",
+            "ROOT/local/predictions.parquet: labels of image 00000005_000.png: expected Mass|Hernia as in \
+             ROOT/global/predictions.parquet, got No Finding",
         ),
         (
             |[_, local]| local.predictions[6].key.patient_id = 99,

@@ -5,7 +5,7 @@
 /// What this stage is.
 pub const SPEC: stage::Spec = stage::Spec {
     name: "global",
-    version: 2,
+    version: 3,
     seeded: true,
     defaults: include_str!("../default.toml"),
     about: "Train the global branch on whole images

@@ -5,7 +5,7 @@
 /// What this stage is.
 pub const SPEC: stage::Spec = stage::Spec {
     name: "local",
-    version: 2,
+    version: 3,
     seeded: true,
     defaults: include_str!("../default.toml"),
     about: "Train the local branch on the attended regions

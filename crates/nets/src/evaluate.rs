@@ -88,14 +88,18 @@ pub(crate) fn logits(
     Ok(all)
 }
 
-/// The binary cross-entropy in f64, averaged over images and outputs: the validation loss.
-pub fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> f64 {
-    let targets = labels.iter().flat_map(|labels| labels.targets());
-    let terms = logits.as_flattened().iter().zip(targets).map(|(&logit, target)| {
-        let (logit, target) = (f64::from(logit), f64::from(target));
-        logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p()
-    });
-    terms.sum::<f64>() / (logits.len() * OUTPUTS) as f64
+/// The binary cross-entropy in f64, averaged over those outputs of all images that are known: the validation loss. `None`
+/// where none is.
+pub fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> Option<f64> {
+    let truth = labels.iter().flat_map(|labels| labels.outputs());
+    let (mut sum, mut known) = (0.0, 0);
+    for (&logit, shown) in logits.as_flattened().iter().zip(truth) {
+        let Some(shown) = shown else { continue };
+        let (logit, target) = (f64::from(logit), f64::from(u8::from(shown)));
+        sum += logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p();
+        known += 1;
+    }
+    (known > 0).then(|| sum / f64::from(known))
 }
 
 /// `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and their values.
@@ -147,4 +151,25 @@ pub(crate) fn check(images: &Images, frame: EvalFrame) -> Result<()> {
         return Err(Error::Setting { key: "crop", got: frame.input_px.to_string(), expected });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cxr::Finding;
+
+    use super::*;
+
+    #[test]
+    fn the_loss_is_over_what_is_known() {
+        let mut labels = Labels::UNKNOWN;
+        labels.set(Finding::Mass, Some(true));
+        let mut logits = [[7.0; OUTPUTS]; 2];
+        logits[1][Finding::Mass.index()] = 0.0;
+        logits[1][OUTPUTS - 1] = 0.0;
+        // Mass is present, so that "No Finding" is known to be wrong: ln 2 each.
+        let loss = mean_loss(&logits, &[Labels::UNKNOWN, labels]).unwrap();
+        assert!((loss - std::f64::consts::LN_2).abs() < 1e-12);
+        assert_eq!(mean_loss(&logits[..1], &[Labels::UNKNOWN]), None);
+        assert_eq!(mean_loss(&[], &[]), None);
+    }
 }

@@ -7,7 +7,7 @@
 use std::sync::mpsc;
 
 use candle_core::{DType, Device, Tensor};
-use cxr::OUTPUTS;
+use cxr::{Labels, OUTPUTS};
 use ops::augment::{self, AugmentParams};
 
 use crate::augment::COLOURS;
@@ -76,9 +76,14 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// The targets of an image.
+fn targets_of(labels: Labels) -> [f32; OUTPUTS] {
+    labels.outputs().map(ops::target)
+}
+
 /// The targets `[n, 15]` of some images.
 fn targets(images: &Images, params: &[AugmentParams], device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = params.iter().flat_map(|one| images.labels[one.index].targets()).collect();
+    let values: Vec<f32> = params.iter().flat_map(|one| targets_of(images.labels[one.index])).collect();
     Ok(Tensor::from_vec(values, (params.len(), OUTPUTS), device)?)
 }
 
@@ -123,7 +128,7 @@ pub(crate) mod cuda {
     impl Resident {
         pub(crate) fn new(images: &Images, device: &Device) -> Result<Resident> {
             let shape = (images.len(), images.size, images.size);
-            let targets: Vec<f32> = images.labels.iter().flat_map(|labels| labels.targets()).collect();
+            let targets: Vec<f32> = images.labels.iter().copied().flat_map(targets_of).collect();
             Ok(Resident {
                 pixels: Tensor::from_slice(&images.pixels, shape, device)?,
                 targets: Tensor::from_vec(targets, (images.len(), OUTPUTS), device)?,
@@ -192,7 +197,7 @@ pub(crate) mod cuda {
 
 #[cfg(all(test, feature = "cuda"))]
 mod tests {
-    use cxr::{EvalCrop, EvalFrame, Finding, Labels};
+    use cxr::{EvalCrop, EvalFrame, Finding};
 
     use super::*;
     use crate::augment::{evaluation, training};
@@ -242,7 +247,7 @@ mod tests {
                 let one = params[at / (side * side * 3)];
                 assert!(grey < 0.1, "{which}: {got}, expected {expected}, value {at}, {one:?}");
             }
-            let rows = params.iter().flat_map(|one| images.labels[one.index].targets());
+            let rows = params.iter().flat_map(|one| targets_of(images.labels[one.index]));
             assert_eq!(targets, rows.collect::<Vec<_>>(), "{which}");
         };
         let loader = Loader::new(&images, &device).unwrap();

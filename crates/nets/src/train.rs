@@ -74,7 +74,7 @@ pub struct Validation {
 impl Validation {
     /// Mean loss and mean AUROC, where they are defined.
     fn metrics(&self) -> (Option<f64>, Option<f64>) {
-        let loss = (!self.labels.is_empty()).then(|| mean_loss(&self.logits, &self.labels));
+        let loss = mean_loss(&self.logits, &self.labels);
         (loss, metrics::mean_auroc(&self.logits, &self.labels).value)
     }
 }

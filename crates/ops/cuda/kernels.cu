@@ -95,15 +95,29 @@ KERNEL void norm_prepare(int channels, Norm n) {
     if (c < channels) prepare(&n, c);
 }
 
-// The mean binary cross-entropy with logits, and its gradient; one block.
+// The mean binary cross-entropy with logits over the known targets, those not below 0, and its gradient; one block.
 KERNEL void bce(const float *logits, const float *targets, int count, float *loss, float *grad) {
     SHARED float sums[THREADS];
+    SHARED int knowns[THREADS];
+    int known = 0;
+    for (int i = threadIdx.x; i < count; i += THREADS) known += targets[i] < 0.0f ? 0 : 1;
+    knowns[threadIdx.x] = known;
+    SYNC();
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) knowns[threadIdx.x] += knowns[threadIdx.x + half];
+        SYNC();
+    }
+    known = knowns[0] > 0 ? knowns[0] : 1;
     float sum = 0.0f;
     for (int i = threadIdx.x; i < count; i += THREADS) {
         float z = logits[i], t = targets[i], e = expf(-fabsf(z));
+        if (t < 0.0f) {
+            grad[i] = 0.0f;
+            continue;
+        }
         sum += (z > 0.0f ? z : 0.0f) - z * t + log1pf(e);
         float p = z >= 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
-        grad[i] = (p - t) / (float)count;
+        grad[i] = (p - t) / (float)known;
     }
     sums[threadIdx.x] = sum;
     SYNC();
@@ -111,7 +125,7 @@ KERNEL void bce(const float *logits, const float *targets, int count, float *los
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
         SYNC();
     }
-    if (threadIdx.x == 0) *loss = sums[0] / (float)count;
+    if (threadIdx.x == 0) *loss = sums[0] / (float)known;
 }
 
 // The tensors of one launch of an optimiser.

@@ -82,7 +82,7 @@ pub use conv::{
 pub use error::Error;
 pub use input::{Affine, Input};
 pub use kernel::{Isa, has_bf16, isa};
-pub use loss::bce_with_logits;
+pub use loss::{bce_with_logits, target};
 pub use norm::{
     BatchNorm, BatchNormGrads, BatchStats, batch_norm_backward, batch_norm_backward_add, batch_norm_forward,
     batch_stats, normalised_sum,

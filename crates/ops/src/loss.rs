@@ -8,8 +8,16 @@ use crate::{
     view::{View, check_shape, on_cuda},
 };
 
-/// The mean over all elements of `-t log σ(z) - (1 - t) log(1 - σ(z))`, computed as
+/// The target that a label becomes: 1 for yes, 0 for no; -1, as any target below 0, says that nobody knows.
+pub fn target(known: Option<bool>) -> f32 {
+    known.map_or(-1.0, |shown| f32::from(u8::from(shown)))
+}
+
+/// The mean over all elements with a known target of `-t log σ(z) - (1 - t) log(1 - σ(z))`, computed as
 /// `max(z, 0) - z t + log(1 + exp(-|z|))` so that no logit overflows, and its gradient with respect to the logits.
+///
+/// An element whose target is below 0, see [`target`], adds nothing to the loss and gets no gradient. Without any known
+/// target both are 0.
 ///
 /// # Shapes
 ///
@@ -30,8 +38,11 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Result<(Tensor, Ten
         let (z, t) = (f64::from(*z), f64::from(*t));
         z.max(0.0) - z * t + (-z.abs()).exp().ln_1p()
     };
-    let sum: f64 = z.iter().zip(t.iter()).map(term).sum();
-    let (share, sigmoid) = (1.0 / count as f32, |z: f32| 1.0 / (1.0 + (-z).exp()));
-    let dz: Vec<f32> = z.iter().zip(t.iter()).map(|(z, t)| (sigmoid(*z) - t) * share).collect();
-    Ok((Tensor::new((sum / count as f64) as f32, &Device::Cpu)?, Tensor::from_vec(dz, logits.shape(), &Device::Cpu)?))
+    let unknown = |t: f32| t < 0.0;
+    let sum: f64 = z.iter().zip(t.iter()).filter(|(_, t)| !unknown(**t)).map(term).sum();
+    let known = t.iter().filter(|t| !unknown(**t)).count().max(1);
+    let (share, sigmoid) = (1.0 / known as f32, |z: f32| 1.0 / (1.0 + (-z).exp()));
+    let slope = |(z, t): (&f32, &f32)| if unknown(*t) { 0.0 } else { (sigmoid(*z) - t) * share };
+    let dz: Vec<f32> = z.iter().zip(t.iter()).map(slope).collect();
+    Ok((Tensor::new((sum / known as f64) as f32, &Device::Cpu)?, Tensor::from_vec(dz, logits.shape(), &Device::Cpu)?))
 }

@@ -281,6 +281,28 @@ fn bce_of_certain_logits() {
     assert_close("gradient", &values(&grad), &expected, ROUNDING);
 }
 
+/// Unknown targets leave loss and gradient as if their logits were not there; with none known both are 0.
+#[test]
+fn bce_of_unknown_targets() {
+    assert_eq!([None, Some(false), Some(true)].map(ops::target), [-1.0, 0.0, 1.0]);
+    let (n, c) = (40, 15);
+    let logits: Vec<f32> = values(&wave(&[n, c])).iter().map(|z| 3.0 * z).collect();
+    let targets: Vec<f32> =
+        (0..n * c).map(|i| ops::target([Some(true), None, Some(false), None, Some(false)][i * 7 % 5])).collect();
+    let known: Vec<usize> = (0..n * c).filter(|&i| targets[i] >= 0.0).collect();
+    let (loss, grad) = ops::bce_with_logits(&tensor(&logits, &[n, c]), &tensor(&targets, &[n, c])).unwrap();
+    let pick = |all: &[f32]| tensor(&known.iter().map(|&i| all[i]).collect::<Vec<_>>(), &[1, known.len()]);
+    let (expected, slopes) = ops::bce_with_logits(&pick(&logits), &pick(&targets)).unwrap();
+    assert_close("loss", &values(&loss), &values(&expected), ROUNDING);
+    let grad = values(&grad);
+    assert_eq!(values(&pick(&grad)), values(&slopes));
+    assert!((0..n * c).all(|i| targets[i] >= 0.0 || grad[i] == 0.0));
+
+    let nothing = tensor(&vec![-1f32; n * c], &[n, c]);
+    let (loss, grad) = ops::bce_with_logits(&tensor(&logits, &[n, c]), &nothing).unwrap();
+    assert_eq!((values(&loss), values(&grad)), (vec![0.0], vec![0.0; n * c]));
+}
+
 #[test]
 fn lse_pool_of_large_activations() {
     let x = tensor(&[300f32, -300.0, 299.9, -299.9, 299.7, -299.7, 100.0, -310.0], &[1, 2, 2, 2]);

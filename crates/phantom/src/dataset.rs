@@ -61,7 +61,7 @@ pub fn write(
             let subject = Subject {
                 seed: config.seed,
                 patient_id: record.patient_id,
-                follow_up: record.follow_up,
+                follow_up: record.follow_up.unwrap_or_default(),
                 sex: record.sex,
                 view_position: record.view_position,
                 labels: record.labels,
@@ -106,7 +106,7 @@ fn table(exams: &[Exam], size: usize) -> String {
             "{},{},{},{},{},{},{},{size},{size},0.7,0.7\n",
             record.image_id,
             record.labels,
-            record.follow_up,
+            record.follow_up.unwrap_or_default(),
             record.patient_id,
             record.age_years.map_or_else(String::new, |age| age.to_string()),
             record.sex.map_or("", |sex| sex.name()),

@@ -88,7 +88,7 @@ fn patients_are_in_one_list_and_come_back() {
     for exam in &exams {
         let (test, count) = lists.entry(exam.record.patient_id).or_insert((exam.test, 0));
         assert_eq!(*test, exam.test);
-        assert_eq!(exam.record.follow_up, *count, "follow-ups count from 0");
+        assert_eq!(exam.record.follow_up, Some(*count), "follow-ups count from 0");
         *count += 1;
     }
     assert_eq!(lists.len(), 40);
@@ -117,7 +117,7 @@ fn every_sign_is_visible_in_its_box() {
             render(&subject, size, contrast)
         };
         let mut labels = Labels::default();
-        labels.insert(finding);
+        labels.set(finding, Some(true));
         let (shown, healthy) = (image(labels, 1.0), image(Labels::default(), 1.0));
         assert!(healthy.boxes.is_empty());
         let signs: Vec<_> = shown.boxes.iter().filter(|sign| sign.finding == finding).collect();

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use cxr::metrics::{Metric, Scope, Series, Subset};
-use cxr::{Branch, Finding, Split, output_names};
+use cxr::{Branch, DatasetKind, Finding, Split, output_names};
 use model::Model;
 use stage::{Fail, Run};
 use tables::metrics::Row;
@@ -62,9 +62,10 @@ impl Card {
     }
 
     fn data(&self) -> &'static str {
-        match self.facts.synthetic {
-            true => "a synthetic dataset of phantom radiographs; **it knows nothing about real patients**",
-            false => "chest radiographs",
+        match self.facts.dataset {
+            DatasetKind::Phantom => "a synthetic dataset of phantom radiographs; **it knows nothing about real patients**",
+            DatasetKind::Nih => "NIH ChestX-ray14 (Wang et al., CVPR 2017)",
+            DatasetKind::Folder => "chest radiographs that are not public",
         }
     }
 }
@@ -135,7 +136,7 @@ fn header(card: &Card) -> String {
          - ag-cnn\n- multi-label\n",
         card.license
     );
-    if !card.facts.synthetic && card.facts.label_table.starts_with("Data_Entry_2017") {
+    if card.facts.dataset == DatasetKind::Nih {
         text += "datasets:\n- nih-chest-xray14\n";
     }
     if let Some(value) = card.find(Branch::Fusion, Scope::Mean, Metric::Auroc, &Subset::All).and_then(|row| row.value) {
@@ -144,9 +145,9 @@ fn header(card: &Card) -> String {
             "model-index:\n- name: ag-cnn\n  results:\n  - task:\n      type: image-classification\n    dataset:\n      \
              name: {} ({} split)\n      type: {}\n      split: {}\n    metrics:\n    - type: roc_auc\n      name: mean AUROC\n      \
              value: {value:.4}\n",
-            if card.facts.synthetic { "phantom" } else { "own" },
+            if card.facts.dataset == DatasetKind::Phantom { "phantom" } else { "own" },
             card.facts.split,
-            if card.facts.synthetic { "synthetic" } else { "chest-x-ray" },
+            if card.facts.dataset == DatasetKind::Phantom { "synthetic" } else { "chest-x-ray" },
             card.split,
         );
     }

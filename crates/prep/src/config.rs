@@ -1,15 +1,18 @@
 //! The stage's section of the configuration; `default.toml` explains every key.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use cxr::SplitKind;
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, Spec};
 
+use crate::folder::is_name;
+
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "prep",
-    version: 2,
+    version: 3,
     seeded: false,
     defaults: include_str!("../default.toml"),
     about: "Read the NIH files and write one Parquet row per image, with its split
@@ -21,7 +24,9 @@ Reads the label table, the box list, the split lists and the PNG files of the fo
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Folder with NIH's files, or [`Config::PHANTOM`].
+    /// Whose form the folder has.
+    pub dataset: Form,
+    /// Folder with the images, or [`Config::PHANTOM`].
     pub root: String,
     /// Label table, or `auto`.
     pub labels: String,
@@ -47,6 +52,72 @@ pub struct Config {
     pub size: u32,
     /// Contrast factor, 1 = off.
     pub contrast: f32,
+    /// Column with the images' paths or names; this and all below are of [`Form::Folder`].
+    pub image_column: String,
+    /// Column with the patients; empty: each image is a patient.
+    pub patient_column: String,
+    /// Column that lists findings; empty: a column for each.
+    pub findings_column: String,
+    /// Characters between the findings of a list.
+    pub separators: String,
+    /// What other names mean: theirs to ours.
+    pub rename: BTreeMap<String, String>,
+    /// What -1 means.
+    pub uncertain: Uncertain,
+    /// What an empty cell means.
+    pub blank: Blank,
+    /// Column with the split; empty: `split` decides.
+    pub split_column: String,
+    /// Column with the age; may be empty, as the next two.
+    pub age_column: String,
+    /// Column with the sex.
+    pub sex_column: String,
+    /// Column with the view.
+    pub view_column: String,
+    /// Which views are taken.
+    pub views: Views,
+}
+
+/// Whose form a dataset has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// NIH ChestX-ray14's.
+    Nih,
+    /// Any folder of images with a table of labels.
+    Folder,
+}
+
+/// What the label -1 means: CheXpert has it where a report is uncertain (Irvin et al., AAAI 2019, section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Uncertain {
+    /// Nothing: U-Ignore.
+    Unknown,
+    /// Present: U-Ones.
+    Positive,
+    /// Absent: U-Zeros.
+    Negative,
+}
+
+/// What an empty cell of a column of labels means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blank {
+    /// Nothing.
+    Unknown,
+    /// Absent.
+    Negative,
+}
+
+/// Which views are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Views {
+    /// Rows that say they are lateral are left out.
+    Frontal,
+    /// All.
+    All,
 }
 
 /// What to do about an image that is missing or damaged.
@@ -62,6 +133,34 @@ pub enum OnProblem {
 impl Config {
     /// The `root` that means the synthetic dataset of the same run.
     pub const PHANTOM: &str = "phantom";
+
+    /// What a folder needs, beside what every dataset needs.
+    fn check_folder(&self, section: Section) -> Result<(), Fail> {
+        let because = "because prep.dataset = \"folder\"";
+        if self.root == Config::PHANTOM {
+            return Err(section.refuse("root", &"\"phantom\"", &format!("a folder of images, {because}")));
+        }
+        if self.image_column.is_empty() {
+            return Err(section.refuse("image_column", &"\"\"", &format!("a column of the table, {because}")));
+        }
+        if self.separators.is_empty() && !self.findings_column.is_empty() {
+            return Err(section.refuse("separators", &"\"\"", "at least one character"));
+        }
+        if self.boxes != "auto" && self.boxes != "none" {
+            return Err(section.refuse("boxes", &self.boxes, &format!("\"none\" or \"auto\", {because}")));
+        }
+        if self.split_column.is_empty() && matches!(self.split, SplitKind::Official | SplitKind::Files) {
+            let expected = format!("\"random\", \"paper\" or \"test\", or a prep.split_column, {because}");
+            return Err(section.refuse("split", &self.split, &expected));
+        }
+        match self.rename.iter().find(|(_, ours)| !is_name(ours)) {
+            Some((theirs, ours)) => {
+                let expected = format!("one of the 14 findings, \"No Finding\" or \"\" for {theirs:?}");
+                Err(section.refuse("rename", &format!("{ours:?}"), &expected))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Settings for Config {
@@ -81,6 +180,9 @@ impl Settings for Config {
             ("validation_list", &self.validation_list),
             ("test_list", &self.test_list),
         ];
+        if self.dataset == Form::Folder {
+            return self.check_folder(section);
+        }
         match lists.into_iter().find(|(_, list)| self.split == SplitKind::Files && list.is_empty()) {
             Some((key, _)) => Err(section.refuse(key, &"\"\"", "a file, because prep.split = \"files\"")),
             None => Ok(()),

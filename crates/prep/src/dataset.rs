@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use cxr::{FindingBox, ImageRecord, Split};
+use cxr::{DatasetKind, FindingBox, ImageRecord, Split, SplitKind};
 use rayon::prelude::*;
 use tables::images;
 
-use crate::config::{Config, OnProblem};
-use crate::division::{Division, divide};
+use crate::config::{Config, Form, OnProblem};
+use crate::division::{Division, divide, given};
+use crate::folder::{self, Tree};
 use crate::scan::{File, scan};
 use crate::summary::{Counts, Summary, known_as};
 use crate::texts::{Texts, file_name};
@@ -37,6 +38,103 @@ pub struct Item {
     pub file: Option<File>,
 }
 
+/// What a folder's texts say, and its files.
+struct Raw {
+    label_table: String,
+    records: Vec<ImageRecord>,
+    impossible_ages: usize,
+    box_list: Option<String>,
+    boxes: Vec<(String, FindingBox)>,
+    division: Division,
+    files: Files,
+    notes: Vec<String>,
+}
+
+/// The files of a folder, by `image_id`.
+enum Files {
+    Names(HashMap<String, File>),
+    Tree(Tree),
+}
+
+impl Files {
+    fn take(&mut self, image_id: &str) -> Option<File> {
+        match self {
+            Files::Names(names) => names.remove(image_id),
+            Files::Tree(tree) => tree.take(image_id),
+        }
+    }
+}
+
+impl Raw {
+    /// NIH's table, boxes and lists.
+    fn of_nih(texts: &mut Texts<'_>, root: &Path, config: &Config) -> Result<Raw, Error> {
+        let (labels, bytes) = match config.labels.as_str() {
+            "auto" => texts
+                .first(&LABELS)?
+                .ok_or_else(|| Error::NoTable { root: root.to_owned(), tried: LABELS.join(", ") })?,
+            name => texts.named(name)?,
+        };
+        let entries = nih::entries(&labels, &bytes)?;
+        let box_list = match config.boxes.as_str() {
+            "none" => None,
+            "auto" => texts.first(&[BOXES])?,
+            name => Some(texts.named(name)?),
+        };
+        let boxes = box_list.as_ref().map_or(Ok(Vec::new()), |(path, bytes)| nih::boxes(path, bytes))?;
+        Ok(Raw {
+            label_table: file_name(&labels),
+            division: divide(texts, &entries.records, config)?,
+            records: entries.records,
+            impossible_ages: entries.impossible_ages,
+            box_list: box_list.map(|(path, _)| file_name(path)),
+            boxes,
+            files: Files::Names(scan(root)?),
+            notes: Vec::new(),
+        })
+    }
+
+    /// One table with a row per image.
+    fn of_folder(texts: &mut Texts<'_>, root: &Path, config: &Config) -> Result<Raw, Error> {
+        let (path, bytes) = match config.labels.as_str() {
+            "auto" => texts.named(&only_table(root)?)?,
+            name => texts.named(name)?,
+        };
+        let tree = Tree::scan(root)?;
+        let rows = folder::read(&path, &bytes, &tree, config)?;
+        let division = match config.split_column.is_empty() {
+            true => divide(texts, &rows.records, config)?,
+            false => given(&rows.records, &rows.splits)?,
+        };
+        Ok(Raw {
+            label_table: file_name(&path),
+            records: rows.records,
+            impossible_ages: rows.impossible_ages,
+            box_list: None,
+            boxes: Vec::new(),
+            division,
+            files: Files::Tree(tree),
+            notes: rows.notes,
+        })
+    }
+}
+
+/// The name of the one table that a folder has.
+fn only_table(root: &Path) -> Result<String, Error> {
+    let mut tables = Vec::new();
+    for entry in fs_err::read_dir(root)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let lower = name.to_ascii_lowercase();
+        if (lower.ends_with(".csv") || lower.ends_with(".csv.gz")) && root.join(&name).is_file() {
+            tables.push(name);
+        }
+    }
+    tables.sort();
+    match <[String; 1]>::try_from(tables) {
+        Ok([name]) => Ok(name),
+        Err(got) => Err(folder::Error::Tables { root: root.to_owned(), got }.into()),
+    }
+}
+
 /// A dataset on disk, its images still closed.
 #[derive(Debug)]
 pub struct Dataset {
@@ -61,22 +159,12 @@ impl Dataset {
             return Err(Error::NoFolder { path: root.to_owned() });
         }
         let mut texts = Texts::new(root);
-        let (labels, bytes) = match config.labels.as_str() {
-            "auto" => texts
-                .first(&LABELS)?
-                .ok_or_else(|| Error::NoTable { root: root.to_owned(), tried: LABELS.join(", ") })?,
-            name => texts.named(name)?,
+        let raw = match config.dataset {
+            Form::Nih => Raw::of_nih(&mut texts, root, config)?,
+            Form::Folder => Raw::of_folder(&mut texts, root, config)?,
         };
-        let entries = nih::entries(&labels, &bytes)?;
-        let records = entries.records;
-        let box_list = match config.boxes.as_str() {
-            "none" => None,
-            "auto" => texts.first(&[BOXES])?,
-            name => Some(texts.named(name)?),
-        };
-        let boxes = box_list.as_ref().map_or(Ok(Vec::new()), |(path, bytes)| nih::boxes(path, bytes))?;
-        let Division { plan, relabelled } = divide(&mut texts, &records, config)?;
-        let mut files = scan(root)?;
+        let Raw { label_table, records, impossible_ages, box_list, boxes, division, mut files, notes } = raw;
+        let Division { plan, kind, relabelled } = division;
 
         let mut of_image: HashMap<String, Vec<FindingBox>> = HashMap::new();
         for (image_id, found) in boxes {
@@ -84,20 +172,21 @@ impl Dataset {
         }
         let all_boxes: usize = of_image.values().map(Vec::len).sum();
         let mut summary = Summary {
-            label_table: file_name(&labels),
+            label_table,
             rows: records.len(),
             patients: records.iter().map(|record| record.patient_id).collect::<BTreeSet<_>>().len(),
-            impossible_ages: entries.impossible_ages,
-            box_list: box_list.map(|(path, _)| file_name(path)),
+            impossible_ages,
+            box_list,
             boxes: 0,
             boxed_images: 0,
             foreign_boxes: 0,
-            kind: config.split,
+            kind,
             known_as: None,
             unlisted: plan.splits.iter().filter(|split| split.is_none()).count(),
             relabelled,
             shared_patients: plan.shared.len(),
             splits: [Counts::default(); 3],
+            notes,
         };
         let mut items = Vec::with_capacity(records.len());
         for (record, split) in records.into_iter().zip(plan.splits) {
@@ -105,7 +194,7 @@ impl Dataset {
             summary.boxes += boxes.len();
             summary.boxed_images += usize::from(!boxes.is_empty());
             if let Some(split) = split {
-                let file = files.remove(&record.image_id);
+                let file = files.take(&record.image_id);
                 items.push(Item { record, split, boxes, file });
             }
         }
@@ -141,8 +230,12 @@ impl Dataset {
         for split in Split::ALL {
             let there: Vec<&Item> =
                 self.items.iter().filter(|item| item.split == split && item.file.is_some()).collect();
+            let wanted = self.summary.splits[split as usize].images;
+            if there.is_empty() && wanted == 0 && self.summary.kind == SplitKind::Test && split != Split::Test {
+                continue;
+            }
             if there.is_empty() {
-                return Err(Error::EmptySplit { split, wanted: self.summary.splits[split as usize].images });
+                return Err(Error::EmptySplit { split, wanted });
             }
             let kept = limit.unwrap_or(there.len()).min(there.len());
             taken.extend((0..kept).map(|i| there[i * there.len() / kept]));
@@ -156,9 +249,13 @@ impl Dataset {
         images::Facts {
             size_px: config.size,
             contrast: config.contrast,
-            split: config.split,
+            split: self.summary.kind,
             label_table: self.summary.label_table.clone(),
-            synthetic: config.root == Config::PHANTOM,
+            dataset: match config.dataset {
+                Form::Folder => DatasetKind::Folder,
+                Form::Nih if config.root == Config::PHANTOM => DatasetKind::Phantom,
+                Form::Nih => DatasetKind::Nih,
+            },
         }
     }
 

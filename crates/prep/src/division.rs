@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cxr::split::{Plan, Rule, ValidationSplit, plan};
-use cxr::{ImageRecord, Labels, SplitKind};
+use cxr::{ImageRecord, Labels, Split, SplitKind};
 
 use crate::texts::Texts;
 use crate::{Config, Error, nih};
@@ -14,6 +14,7 @@ const TEST: &str = "test_list.txt";
 /// A division, and in how many images the lists that made it label otherwise than the label table.
 pub(crate) struct Division {
     pub(crate) plan: Plan,
+    pub(crate) kind: SplitKind,
     pub(crate) relabelled: usize,
 }
 
@@ -21,12 +22,13 @@ pub(crate) struct Division {
 pub(crate) fn divide(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Config) -> Result<Division, Error> {
     let seed = config.split_seed;
     let divided = |rule: Rule<'_>, lists: &[&nih::Listed]| -> Result<Division, Error> {
-        Ok(Division { plan: plan(records, rule)?, relabelled: relabelled(records, lists) })
+        Ok(Division { plan: plan(records, rule)?, kind: config.split, relabelled: relabelled(records, lists) })
     };
     let mut list = |name: &str, usual: &str| texts.list(if name.is_empty() { usual } else { name });
     match config.split {
         SplitKind::Random => divided(Rule::Random { seed }, &[]),
         SplitKind::Paper => divided(Rule::Paper { seed }, &[]),
+        SplitKind::Test => divided(Rule::Test, &[]),
         SplitKind::Official => {
             let (train_val, test) = (list(&config.train_list, TRAIN_VAL)?, list(&config.test_list, TEST)?);
             let official = |validation| Rule::Official { train_val: &train_val.list, test: &test.list, validation };
@@ -43,6 +45,11 @@ pub(crate) fn divide(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Co
             divided(Rule::Files([&train.list, &validation.list, &test.list]), &[&train, &validation, &test])
         }
     }
+}
+
+/// The division that a column of the table gives.
+pub(crate) fn given(records: &[ImageRecord], splits: &[Option<Split>]) -> Result<Division, Error> {
+    Ok(Division { plan: plan(records, Rule::Given(splits))?, kind: SplitKind::Files, relabelled: 0 })
 }
 
 /// Images for which a list carries other labels than the table.

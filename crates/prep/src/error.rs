@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use cxr::Split;
 use stage::Problem;
 
-use crate::nih;
+use crate::{folder, nih};
 
-const DOWNLOAD: &str =
-    "data/README.md says where to download NIH's files; `--set prep.root=FOLDER` names the folder they are in";
+const DOWNLOAD: &str = "data/README.md says where to download NIH's files and how to read your own; `--set prep.root=FOLDER` names the folder";
 
 /// A dataset that cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +84,9 @@ pub enum Error {
     /// A table or list is not as it should be.
     #[error(transparent)]
     Text(#[from] nih::Error),
+    /// A folder's table of labels cannot be used.
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
     /// The division cannot be used.
     #[error(transparent)]
     Split(#[from] cxr::split::Error),
@@ -109,10 +111,13 @@ impl Problem for Error {
             | Error::NoTable { .. }
             | Error::NoFile { .. }
             | Error::NoImages { .. }
+            | Error::Folder(folder::Error::Tables { .. })
             | Error::Absent { .. } => ErrorKind::NotFound,
-            Error::EmptySplit { .. } | Error::TwoFiles { .. } | Error::AllCorrupt { .. } | Error::Text(_) => {
-                ErrorKind::InvalidData
-            }
+            Error::EmptySplit { .. }
+            | Error::TwoFiles { .. }
+            | Error::AllCorrupt { .. }
+            | Error::Text(_)
+            | Error::Folder(_) => ErrorKind::InvalidData,
             Error::Split(error) => error.kind(),
             Error::Picture(error) => error.kind(),
             // What prep itself writes is not missing.
@@ -133,6 +138,7 @@ impl Problem for Error {
                 "download it again, or leave such images out: `--set prep.corrupt=skip`"
             }
             Error::Text(error) => return error.hint(),
+            Error::Folder(error) => return error.hint(),
             Error::Split(error) => return error.hint(),
             _ => return None,
         };

@@ -1,4 +1,4 @@
-//! Reads the NIH files and writes one Parquet row per image.
+//! Reads NIH's files, or any folder with a table of labels, and writes one Parquet row per image.
 //!
 //! [`Dataset::read`] joins label table, boxes, split and files without opening an image; [`write()`] decodes each image
 //! once, makes it square and grey, and writes the shards. Nothing here knows where artefacts live.
@@ -7,6 +7,7 @@ pub mod config;
 pub mod dataset;
 mod division;
 mod error;
+pub mod folder;
 pub mod nih;
 mod scan;
 mod summary;

@@ -14,6 +14,7 @@ mod table;
 mod tests;
 
 pub use boxes::{BOX_FRAME_PX, boxes};
+pub(crate) use entries::age_years;
 pub use entries::{Entries, MAX_AGE_YEARS, entries};
 pub use error::Error;
 pub use list::{Listed, list};

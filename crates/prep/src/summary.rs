@@ -43,6 +43,8 @@ pub struct Summary {
     pub relabelled: usize,
     /// Patients in more than one split (`paper` only; an error otherwise).
     pub shared_patients: usize,
+    /// What was taken, left out or made, one sentence each.
+    pub notes: Vec<String>,
     /// Images, patients, files and labels of train, validation and test.
     pub splits: [Counts; 3],
 }
@@ -58,6 +60,8 @@ pub struct Counts {
     pub present: usize,
     /// Images with each output's label, in output order.
     pub positives: [usize; OUTPUTS],
+    /// Images of which it is known whether they have it.
+    pub known: [usize; OUTPUTS],
 }
 
 impl Counts {
@@ -69,8 +73,9 @@ impl Counts {
             counts.images += 1;
             counts.present += usize::from(present);
             patients.insert(record.patient_id);
-            for (positives, target) in counts.positives.iter_mut().zip(record.labels.targets()) {
-                *positives += usize::from(target == 1.0);
+            for (output, shown) in record.labels.outputs().into_iter().enumerate() {
+                counts.positives[output] += usize::from(shown == Some(true));
+                counts.known[output] += usize::from(shown.is_some());
             }
         }
         counts.patients = patients.len();
@@ -128,6 +133,7 @@ impl Summary {
         let [train, validation, test] = self.splits;
         let mut lines =
             vec![format!("labels: {}, {} rows, {} patients", self.label_table, n(self.rows), n(self.patients))];
+        lines.extend(self.notes.iter().cloned());
         if self.impossible_ages > 0 {
             lines.push(format!(
                 "ages: {} above {} years are not believed and left empty",
@@ -151,7 +157,7 @@ impl Summary {
             n(test.images)
         ));
         if self.unlisted > 0 {
-            lines.push(format!("split: {} images of the label table are in no list", n(self.unlisted)));
+            lines.push(format!("split: {} images of the label table are in none", n(self.unlisted)));
         }
         if self.relabelled > 0 {
             lines.push(format!(
@@ -197,6 +203,9 @@ impl fmt::Display for Summary {
         row(f, "patients", &|counts| counts.patients, Some(patients.min(self.patients)))?;
         for (i, name) in output_names().into_iter().enumerate() {
             row(f, name, &|counts| counts.positives[i], None)?;
+            if self.splits.iter().any(|counts| counts.known[i] < counts.images) {
+                row(f, "  of known", &|counts| counts.known[i], None)?;
+            }
         }
         Ok(())
     }

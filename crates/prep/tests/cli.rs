@@ -74,6 +74,9 @@ fn exit_codes() {
         ("prep.split=files", 2),
         ("prep.split=mine", 2),
         ("prep.sizes=8", 2),
+        ("prep.split=test", 0),
+        ("prep.dataset=kaggle", 2),
+        ("prep.dataset=folder", 2),
         ("prep.root=no/such", 3),
         ("prep.root=phantom", 3),
         ("prep.labels=none.csv", 3),
@@ -81,6 +84,27 @@ fn exit_codes() {
     ] {
         let (got, _, stderr) = prep(root, artifacts.path(), &["--set", value]);
         assert_eq!(got, code, "{value}: {stderr}");
+    }
+    let own = |more: &[&str]| {
+        let set: Vec<&str> = more.iter().flat_map(|value| ["--set", value]).collect();
+        prep(
+            root,
+            artifacts.path(),
+            &[&["--set", "prep.dataset=folder", "--set", "prep.split=random"], &set[..]].concat(),
+        )
+    };
+    let image = "prep.image_column=Image Index";
+    for (more, code, words) in [
+        (vec![], 2, "prep.image_column = \"\", expected a column of the table"),
+        (vec![image, "prep.split=official"], 2, "prep.split = official, expected \"random\""),
+        (vec![image, "prep.rename={ Foo = \"Bar\" }"], 2, "expected one of the 14 findings"),
+        (vec![image, "prep.uncertain=maybe"], 2, "maybe"),
+        (vec![image], 3, "needs one .csv file, got BBox_List_2017.csv, Data_Entry_2017.csv"),
+        (vec![image, "prep.labels=Data_Entry_2017.csv"], 4, "no column is called as one of the 14 findings"),
+        (vec![image, "prep.labels=Data_Entry_2017.csv", "prep.findings_column=Finding Labels"], 0, ""),
+    ] {
+        let (got, _, stderr) = own(&more);
+        assert!(got == code && stderr.contains(words), "{more:?}: {got} {stderr}");
     }
     fs::write(root.join("test_list.txt"), "00000001_000.png").unwrap();
     assert_eq!(prep(root, artifacts.path(), &[]).0, 4);

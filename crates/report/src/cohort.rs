@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxr::metrics::Subset;
+use cxr::metrics::{Known, Subset};
 use cxr::{Branch, Labels, OUTPUTS, Split};
 use tables::{images, predictions};
 
@@ -80,9 +80,9 @@ impl Cohort {
         count_patients(&self.patients)
     }
 
-    /// Which images show the output.
-    pub fn truth(&self, output: usize) -> Vec<bool> {
-        truth(&self.labels, output)
+    /// The images of which it is known whether they show the output.
+    pub fn known(&self, output: usize) -> Known {
+        Known::of(&self.labels, output)
     }
 
     /// One branch's logits, an array per image.
@@ -90,25 +90,10 @@ impl Cohort {
         &self.logits[branch as usize]
     }
 
-    /// One output's logits of one branch.
-    pub fn scores(&self, branch: Branch, output: usize) -> Vec<f32> {
-        scores(self.logits(branch), output)
-    }
-
     /// Positions of all images.
     pub fn all(&self) -> Vec<u32> {
         (0..self.len() as u32).collect()
     }
-}
-
-/// Which images show the output.
-pub fn truth(labels: &[Labels], output: usize) -> Vec<bool> {
-    labels.iter().map(|labels| labels.targets()[output] == 1.0).collect()
-}
-
-/// One output's logits.
-pub fn scores(logits: &[Logits], output: usize) -> Vec<f32> {
-    logits.iter().map(|logits| logits[output]).collect()
 }
 
 /// How many different patients.

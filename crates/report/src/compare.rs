@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use cxr::metrics::delong::{Components, Difference};
-use cxr::metrics::{Estimate, Ranking, Sampled, Scope};
+use cxr::metrics::{Estimate, Known, Ranking, Sampled, Scope};
 use cxr::{Branch, Finding, Labels, OUTPUTS, Split};
 use tables::predictions;
 
 use crate::Error;
-use crate::cohort::{Logits, count_patients, scores, truth};
+use crate::cohort::{Logits, count_patients};
 use crate::plan::Plan;
 use crate::results::{p_value, title};
 
@@ -91,10 +91,6 @@ impl Common {
             false => Ok(common),
         }
     }
-
-    fn truth(&self, output: usize) -> Vec<bool> {
-        truth(&self.labels, output)
-    }
 }
 
 /// Compares the AUROCs of one branch in two runs on the images that both have in `split`.
@@ -113,15 +109,18 @@ pub fn compare(
     let resamples = plan.bootstrap.resample_findings(&common.patients, &common.labels, &images);
     let mut samples: Vec<[Sampled; 2]> = Vec::new();
     let mut components = Vec::new();
-    for output in 0..OUTPUTS {
+    let known: [Known; OUTPUTS] = std::array::from_fn(|output| Known::of(&common.labels, output));
+    for known in &known {
         plan.check()?;
         samples.push(common.logits.each_ref().map(|logits| {
-            let ranking = Ranking::of_output(logits, &common.labels, output);
-            let [auroc, _] = ranking.map(|ranking| resamples.ranking(&ranking, &images)).unwrap_or_default();
+            let ranking = Ranking::new(&known.scores(logits), &known.truth);
+            let [auroc, _] = ranking.map(|ranking| resamples.ranking(&ranking, &known.images)).unwrap_or_default();
             auroc
         }));
-        let [a, b] =
-            common.logits.each_ref().map(|logits| Components::new(&scores(logits, output), &common.truth(output)));
+        let [a, b] = common
+            .logits
+            .each_ref()
+            .map(|logits| Some(Components::new(&known.scores(logits), &known.truth)?.at(&known.images)));
         components.push(a.zip(b));
     }
     let line = |scope, n_pos, [a, b]: [&Sampled; 2], delong: Option<Difference>| Line {
@@ -132,14 +131,14 @@ pub fn compare(
         p: delong.and_then(|difference| difference.p_value()),
     };
     let of_output = |(output, scope): (usize, Scope)| {
-        let n_pos = common.truth(output).into_iter().filter(|&positive| positive).count();
+        let n_pos = known[output].positives();
         let delong = components[output].as_ref().and_then(|(a, b)| Difference::new(a, b, &common.patients));
         line(scope, n_pos, samples[output].each_ref(), delong)
     };
     let mut lines: Vec<Line> = Scope::outputs().into_iter().enumerate().map(of_output).collect();
     let [a, b] = [0, 1].map(|run| Sampled::mean(samples[..Finding::COUNT].iter().map(|pair| &pair[run])));
     let pairs: Vec<_> = components[..Finding::COUNT].iter().flatten().map(|(a, b)| (a, b)).collect();
-    let any = common.labels.iter().filter(|labels| !labels.no_finding()).count();
+    let any = common.labels.iter().filter(|labels| labels.no_finding() == Some(false)).count();
     lines.push(line(Scope::Mean, any, [&a, &b], Difference::of_means(&pairs, &common.patients)));
     let patients = count_patients(&common.patients);
     Ok(Comparison { images: images.len(), patients, apart: common.apart, seen: common.seen, lines })

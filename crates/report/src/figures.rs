@@ -78,9 +78,9 @@ pub fn draw(shown: &Shown, keep_going: KeepGoing) -> Result<Vec<Figure>, Error> 
     };
     let alt = "AUROC of every finding with intervals, and paired differences";
     push("auroc", alt, &|| forest::forest(results, split))?;
-    push("roc", "ROC curves of the 14 findings", &|| curves::roc(cohort, results, split))?;
-    push("pr", "Precision-recall curves of the 14 findings", &|| curves::pr(cohort, results, split))?;
-    let alt = "Share of positives against probability of the 14 findings";
+    push("roc", "ROC curves of every finding", &|| curves::roc(cohort, results, split))?;
+    push("pr", "Precision-recall curves of every finding", &|| curves::pr(cohort, results, split))?;
+    let alt = "Share of positives against probability of every finding";
     push("calibration", alt, &|| curves::calibration(cohort, results, split))?;
     push("subgroups", "Mean AUROC by sex, age and view position", &|| forest::subsets(results, split))?;
     push("training", "Loss and validation AUROC of every epoch", &|| training::training(epochs))?;

@@ -48,7 +48,7 @@ pub fn choose(cohort: &Cohort, n: usize, seed: u64) -> Vec<(usize, Choice)> {
     let mut free = vec![true; cohort.len()];
     let extreme = |free: &[bool], finding: Finding, shown: bool, highest: bool| {
         let logit = |image: usize| cohort.logits(Branch::Fusion)[image][finding.index()];
-        let candidates = (0..cohort.len()).filter(|&i| free[i] && cohort.labels[i].contains(finding) == shown);
+        let candidates = (0..cohort.len()).filter(|&i| free[i] && cohort.labels[i].get(finding) == Some(shown));
         if highest {
             candidates.max_by(|&a, &b| logit(a).total_cmp(&logit(b)).then(b.cmp(&a)))
         } else {

@@ -131,6 +131,7 @@ pub fn measure(
             ci_high: high,
             n_pos: n as u64,
             n_neg: 0,
+            n_unknown: 0,
             undefined_draws: estimate.undefined as u64,
             reason: reason.or(agree).map(str::to_owned),
         });

@@ -4,9 +4,9 @@ use cxr::metrics::calibration::{brier, expected_calibration_error, sigmoid, temp
 use cxr::metrics::decision::{Criterion, threshold};
 use cxr::metrics::delong::{Components, Difference};
 use cxr::metrics::{
-    Bootstrap, Cell, Decision, Estimate, Mean, Metric, Pair, Ranking, Resamples, Sampled, Scope, Series, Subset,
+    Bootstrap, Cell, Decision, Estimate, Known, Mean, Metric, Pair, Ranking, Resamples, Sampled, Scope, Series, Subset,
 };
-use cxr::{Branch, Finding, OUTPUTS, Split};
+use cxr::{Branch, Finding, Labels, OUTPUTS, Split};
 use tables::metrics::Row;
 
 use crate::Error;
@@ -21,25 +21,57 @@ struct Rows<'p> {
     plan: &'p Plan<'p>,
 }
 
-/// Images with and without a finding.
-type Counts = (u64, u64);
+/// Images with and without a finding, and those of which it is unknown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    pos: u64,
+    neg: u64,
+    unknown: u64,
+}
+
+impl Counts {
+    fn of(truth: impl Iterator<Item = Option<bool>>) -> Counts {
+        let mut counts = Counts::default();
+        for shown in truth {
+            let count = match shown {
+                Some(true) => &mut counts.pos,
+                Some(false) => &mut counts.neg,
+                None => &mut counts.unknown,
+            };
+            *count += 1;
+        }
+        counts
+    }
+
+    /// Why a metric has no value.
+    fn undefined(self) -> &'static str {
+        match (self.pos, self.neg) {
+            (0, 0) if self.unknown > 0 => NO_LABELS,
+            (0, 0) => "no images",
+            (0, _) => "no positives",
+            (_, 0) => "no negatives",
+            _ => "undefined",
+        }
+    }
+}
+
+/// Why a finding of which no image has a label has no metrics.
+const NO_LABELS: &str = "no labels";
 
 /// Whose number, about what.
 type About = (Series, Scope, Metric);
 
 impl Rows<'_> {
-    fn push(&mut self, (series, scope, metric): About, estimate: Estimate, (n_pos, n_neg): Counts) {
-        let reason = match estimate {
-            Estimate { value: None, .. } => Some(undefined(n_pos, n_neg).to_owned()),
-            _ => None,
-        };
+    fn push(&mut self, (series, scope, metric): About, estimate: Estimate, counts: Counts) {
+        let reason = estimate.value.is_none().then(|| counts.undefined().to_owned());
         self.rows.push(Row {
             cell: Cell { series, scope, metric, subset: self.subset.clone(), split: self.split },
             value: estimate.value,
             ci_low: estimate.low,
             ci_high: estimate.high,
-            n_pos,
-            n_neg,
+            n_pos: counts.pos,
+            n_neg: counts.neg,
+            n_unknown: counts.unknown,
             undefined_draws: estimate.undefined as u64,
             reason,
         });
@@ -67,16 +99,6 @@ impl Rows<'_> {
         if let Some(row) = self.rows.last_mut() {
             row.reason = Some(reason.to_owned());
         }
-    }
-}
-
-/// Why a metric of so many positives and negatives has no value.
-fn undefined(n_pos: u64, n_neg: u64) -> &'static str {
-    match (n_pos, n_neg) {
-        (0, 0) => "no images",
-        (0, _) => "no positives",
-        (_, 0) => "no negatives",
-        _ => "undefined",
     }
 }
 
@@ -118,18 +140,11 @@ pub fn values(cohort: &Cohort, split: Split, plan: &Plan) -> Result<Vec<Row>, Er
     Ok(rows.rows)
 }
 
-/// Positives and negatives of every output among some images, and, for the mean, images with and without any finding.
+/// The counts of every output among some images, and, for the mean, images with and without any finding.
 fn counts(cohort: &Cohort, images: &[u32]) -> ([Counts; OUTPUTS], Counts) {
-    let mut outputs = [(0, 0); OUTPUTS];
-    let mut any = (0, 0);
-    for &image in images {
-        let labels = &cohort.labels[image as usize];
-        for (counts, target) in outputs.iter_mut().zip(labels.targets()) {
-            *if target == 1.0 { &mut counts.0 } else { &mut counts.1 } += 1;
-        }
-        *if labels.no_finding() { &mut any.1 } else { &mut any.0 } += 1;
-    }
-    (outputs, any)
+    let labels = || images.iter().map(|&image| cohort.labels[image as usize]);
+    let outputs = std::array::from_fn(|output| Counts::of(labels().map(|labels| labels.outputs()[output])));
+    (outputs, Counts::of(labels().map(|labels| labels.no_finding().map(|none| !none))))
 }
 
 fn rankings(rows: &mut Rows, cohort: &Cohort, resamples: &Resamples, images: &[u32]) -> Result<(), Error> {
@@ -139,13 +154,9 @@ fn rankings(rows: &mut Rows, cohort: &Cohort, resamples: &Resamples, images: &[u
     for branch in Branch::ALL {
         for output in 0..OUTPUTS {
             rows.plan.check()?;
-            let pick = |&image: &u32| {
-                let image = image as usize;
-                (cohort.logits(branch)[image][output], cohort.labels[image].targets()[output] == 1.0)
-            };
-            let (scores, truth): (Vec<f32>, Vec<bool>) = images.iter().map(pick).unzip();
-            let ranking = Ranking::new(&scores, &truth);
-            let metrics = ranking.map(|ranking| resamples.ranking(&ranking, images)).unwrap_or_default();
+            let known = Known::among(&cohort.labels, output, images.iter().copied());
+            let ranking = Ranking::new(&known.scores(cohort.logits(branch)), &known.truth);
+            let metrics = ranking.map(|ranking| resamples.ranking(&ranking, &known.images)).unwrap_or_default();
             sampled[branch as usize].push(metrics);
         }
     }
@@ -186,7 +197,9 @@ fn delong(rows: &mut Rows, cohort: &Cohort) -> Result<(), Error> {
     for branch in Branch::ALL {
         for output in 0..OUTPUTS {
             rows.plan.check()?;
-            components[branch as usize].push(Components::new(&cohort.scores(branch, output), &cohort.truth(output)));
+            let known = cohort.known(output);
+            let of_known = Components::new(&known.scores(cohort.logits(branch)), &known.truth);
+            components[branch as usize].push(of_known.map(|components| components.at(&known.images)));
         }
     }
     for pair in Pair::ALL {
@@ -205,7 +218,7 @@ fn delong(rows: &mut Rows, cohort: &Cohort) -> Result<(), Error> {
                 high: interval.map(|interval| interval.1),
                 undefined: 0,
             };
-            let few = difference.is_none() && counts.0 > 0 && counts.1 > 0;
+            let few = difference.is_none() && counts.pos > 0 && counts.neg > 0;
             rows.push((pair.into(), scope, Metric::AurocDelong), estimate, counts);
             if few {
                 rows.because(FEW);
@@ -227,8 +240,8 @@ fn untuned(tuning: Option<&Cohort>, output: usize) -> String {
     match tuning {
         None => CHOSEN_HERE.to_owned(),
         Some(tuning) => {
-            let positives = tuning.truth(output).into_iter().filter(|&positive| positive).count();
-            format!("validation has {positives} positives of {} images", tuning.len())
+            let known = tuning.known(output);
+            format!("validation has {} positives of {} images", known.positives(), known.images.len())
         }
     }
 }
@@ -244,8 +257,10 @@ fn decisions(rows: &mut Rows, cohort: &Cohort, tuning: Option<&Cohort>, resample
             let mut of_findings: [Vec<Sampled>; 4] = Default::default();
             for (output, scope) in Scope::outputs().into_iter().enumerate() {
                 rows.plan.check()?;
-                let best =
-                    |tuning: &Cohort| threshold(&tuning.scores(branch, output), &tuning.truth(output), criterion);
+                let best = |tuning: &Cohort| {
+                    let known = tuning.known(output);
+                    threshold(&known.scores(tuning.logits(branch)), &known.truth, criterion)
+                };
                 let chosen = tuning.and_then(best);
                 let mut push = |decision: Decision, sampled: &Sampled| {
                     rows.sampled(
@@ -253,7 +268,7 @@ fn decisions(rows: &mut Rows, cohort: &Cohort, tuning: Option<&Cohort>, resample
                         sampled,
                         counts[output],
                     );
-                    if chosen.is_none() {
+                    if chosen.is_none() && counts[output].undefined() != NO_LABELS {
                         rows.because(&untuned(tuning, output));
                     }
                 };
@@ -283,10 +298,13 @@ fn decisions(rows: &mut Rows, cohort: &Cohort, tuning: Option<&Cohort>, resample
 
 /// [`Decision::SHARES`] of one output at a threshold.
 fn shares(cohort: &Cohort, resamples: &Resamples, branch: Branch, output: usize, threshold: f32) -> [Sampled; 4] {
-    let scores = cohort.scores(branch, output);
-    let truth = cohort.truth(output);
+    // An image whose label is unknown is in no sum.
     let count = |of: &dyn Fn(bool, bool) -> f64| -> Vec<f64> {
-        scores.iter().zip(&truth).map(|(&score, &positive)| of(positive, score >= threshold)).collect()
+        let images = cohort.logits(branch).iter().zip(&cohort.labels);
+        let of = |(logits, labels): (&[f32; OUTPUTS], &Labels)| {
+            labels.outputs()[output].map_or(0.0, |positive| of(positive, logits[output] >= threshold))
+        };
+        images.map(of).collect()
     };
     let when = |yes: bool| f64::from(u8::from(yes));
     let true_positives = count(&|positive, called| when(positive && called));
@@ -307,9 +325,11 @@ fn shares(cohort: &Cohort, resamples: &Resamples, branch: Branch, output: usize,
 /// The temperature of a branch: one for all outputs, chosen on `tuning`.
 fn temperature_of(branch: Branch, tuning: Option<&Cohort>) -> Option<f64> {
     let tuning = tuning?;
-    let logits: Vec<f64> = tuning.logits(branch).iter().flatten().map(|&logit| f64::from(logit)).collect();
-    let targets = tuning.labels.iter().flat_map(|labels| labels.targets());
-    temperature(&logits, &targets.map(|target| target == 1.0).collect::<Vec<bool>>())
+    let truth = tuning.labels.iter().flat_map(|labels| labels.outputs());
+    let pairs = tuning.logits(branch).iter().flatten().zip(truth);
+    let known = |(&logit, shown): (&f32, Option<bool>)| Some((f64::from(logit), shown?));
+    let (logits, truth): (Vec<f64>, Vec<bool>) = pairs.filter_map(known).unzip();
+    temperature(&logits, &truth)
 }
 
 /// Brier score and expected calibration error of every output, as it is and with the logits divided by the temperature.
@@ -337,11 +357,12 @@ fn calibrations(rows: &mut Rows, cohort: &Cohort, tuning: Option<&Cohort>, resam
                     Some(scale) => calibration(cohort, resamples, branch, output, scale),
                 };
                 rows.sampled((branch.into(), scope, brier), &sampled, counts[output]);
-                if scale.is_none() {
+                let unscaled = scale.is_none() && counts[output].undefined() != NO_LABELS;
+                if unscaled {
                     rows.because(without);
                 }
                 rows.value((branch.into(), scope, ece), error, counts[output]);
-                if scale.is_none() {
+                if unscaled {
                     rows.because(without);
                 }
                 if output < Finding::COUNT {
@@ -364,9 +385,13 @@ fn calibration(
     output: usize,
     scale: f64,
 ) -> (Sampled, Option<f64>) {
-    let truth = cohort.truth(output);
-    let scores = cohort.scores(branch, output);
+    let known = cohort.known(output);
+    let scores = known.scores(cohort.logits(branch));
     let probabilities: Vec<f64> = scores.iter().map(|&score| sigmoid(f64::from(score) / scale)).collect();
-    let squares = probabilities.iter().zip(&truth).map(|(&p, &positive)| brier(&[p], &[positive]).unwrap_or(0.0));
-    (resamples.mean(&squares.collect::<Vec<_>>()), expected_calibration_error(&probabilities, &truth))
+    let [mut squares, mut images] = [vec![0.0; cohort.len()], vec![0.0; cohort.len()]];
+    for ((&image, &p), &positive) in known.images.iter().zip(&probabilities).zip(&known.truth) {
+        squares[image as usize] = brier(&[p], &[positive]).unwrap_or(0.0);
+        images[image as usize] = 1.0;
+    }
+    (resamples.ratio(&squares, &images), expected_calibration_error(&probabilities, &known.truth))
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use cxr::metrics::{Metric, Scope};
-use cxr::{Branch, Split};
+use cxr::{Branch, DatasetKind, Split};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::results::{Results, interval, value};
@@ -119,8 +119,9 @@ pub fn all() -> Result<Everything, toml::de::Error> {
 /// What a run was measured on, as far as comparisons need it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dataset {
-    /// Made by `phantom`.
-    pub phantom: bool,
+    /// Whose images they are.
+    #[serde(serialize_with = "display")]
+    pub kind: DatasetKind,
     /// `prep.split`.
     pub split: String,
     /// Images in all splits.
@@ -128,15 +129,17 @@ pub struct Dataset {
     /// Images reported on.
     pub reported: usize,
     /// The split reported on.
-    #[serde(serialize_with = "name")]
+    #[serde(serialize_with = "display")]
     pub reported_split: Split,
 }
 
 impl Dataset {
     /// Why our numbers may not be held against published ones; `None` where they may.
     pub fn not_comparable(&self) -> Option<String> {
-        if self.phantom {
-            return Some("synthetic images, not patients".to_owned());
+        match self.kind {
+            DatasetKind::Phantom => return Some("synthetic images, not patients".to_owned()),
+            DatasetKind::Folder => return Some("measured on other images than NIH ChestX-ray14".to_owned()),
+            DatasetKind::Nih => {}
         }
         if self.reported_split != Split::Test {
             return Some(format!("measured on the {} split", self.reported_split));
@@ -149,9 +152,9 @@ impl Dataset {
     }
 }
 
-/// A split by its name.
-fn name<S: serde::Serializer>(split: &Split, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(split.name())
+/// A value by its name.
+fn display<T: Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 /// One line of the comparison.
@@ -248,7 +251,7 @@ mod tests {
     #[test]
     fn only_whole_real_test_sets_compare() {
         let whole = Dataset {
-            phantom: false,
+            kind: DatasetKind::Nih,
             split: "official".into(),
             images: NIH_IMAGES,
             reported: NIH_OFFICIAL_TEST,
@@ -257,7 +260,8 @@ mod tests {
         assert_eq!(whole.not_comparable(), None);
         let part = Dataset { reported: 240, ..whole.clone() };
         assert_eq!(part.not_comparable().unwrap(), "a part of the dataset: 240 of 25596 official test images");
-        assert!(Dataset { phantom: true, ..whole.clone() }.not_comparable().is_some());
+        assert!(Dataset { kind: DatasetKind::Phantom, ..whole.clone() }.not_comparable().is_some());
+        assert!(Dataset { kind: DatasetKind::Folder, ..whole.clone() }.not_comparable().is_some());
         assert!(Dataset { reported_split: Split::Validation, ..whole.clone() }.not_comparable().is_some());
 
         // Ours take their place among the others only where they compare, and only in the block of our split.
@@ -274,6 +278,7 @@ mod tests {
             ci_high: None,
             n_pos: 1,
             n_neg: 1,
+            n_unknown: 0,
             undefined_draws: 0,
             reason: None,
         };

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use cxr::Split;
 use cxr::metrics::{Cell, Metric, Scope, Series, Subset};
+use cxr::{Branch, Finding, Split};
 use tables::metrics::Row;
 
 use crate::Error;
@@ -70,6 +70,31 @@ impl Results {
         self.find(&Cell { series, scope, metric, subset: Subset::All, split })
     }
 
+    /// Whether an image of the split has a label of it; also true where the split has no images.
+    fn has_labels(&self, scope: Scope, split: Split) -> bool {
+        let row = self.get(Branch::Global, scope, Metric::Auroc, split);
+        row.n_pos + row.n_neg > 0 || row.n_unknown == 0
+    }
+
+    /// The findings that the split has labels of.
+    pub fn findings(&self, split: Split) -> Vec<Finding> {
+        Finding::ALL.into_iter().filter(|&finding| self.has_labels(finding.into(), split)).collect()
+    }
+
+    /// What tables and figures have a line for: the findings that the split has labels of, the mean and No Finding.
+    pub fn scopes(&self, split: Split) -> Vec<Scope> {
+        let findings = self.findings(split).into_iter().map(Scope::from);
+        let rest = [Scope::Mean, Scope::NoFinding].into_iter();
+        findings.chain(rest.filter(|&scope| scope == Scope::Mean || self.has_labels(scope, split))).collect()
+    }
+
+    /// Which findings the split has no labels of, in a sentence.
+    pub fn unlabelled(&self, split: Split) -> Option<String> {
+        let unlabelled = Finding::ALL.into_iter().filter(|&finding| !self.has_labels(finding.into(), split));
+        let names: Vec<String> = unlabelled.map(title).collect();
+        (!names.is_empty()).then(|| format!("Not in these data: {}", names.join(", ")))
+    }
+
     /// The subsets of the split's images that were measured, all images first, in the order of the table.
     pub fn subsets(&self, split: Split) -> Vec<&Subset> {
         let mut subsets = vec![&Subset::All];
@@ -121,6 +146,11 @@ pub fn value(row: &Row) -> String {
     }
 }
 
+/// `of 80 known`, where some of the images have no label.
+pub fn known(row: &Row) -> Option<String> {
+    (row.n_unknown > 0).then(|| format!("of {} known", row.n_pos + row.n_neg))
+}
+
 /// `+0.027`, `−0.004` with a true minus sign, or why there is no number.
 pub fn signed(row: &Row) -> String {
     match row.value {
@@ -165,15 +195,13 @@ pub fn undefined(row: &Row) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cxr::Branch;
-
     use super::*;
 
     fn row(metric: Metric, value: Option<f64>) -> Row {
         let (series, scope) = (Branch::Fusion.into(), Scope::Mean);
         let cell = Cell { series, scope, metric, subset: Subset::All, split: Split::Test };
         let reason = value.is_none().then(|| "no positives".to_owned());
-        Row { cell, value, ci_low: None, ci_high: None, n_pos: 0, n_neg: 3, undefined_draws: 0, reason }
+        Row { cell, value, ci_low: None, ci_high: None, n_pos: 0, n_neg: 3, n_unknown: 0, undefined_draws: 0, reason }
     }
 
     #[test]

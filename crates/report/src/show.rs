@@ -11,8 +11,8 @@ use crate::localisation::Attended;
 use crate::results::title;
 
 /// What the tables know about an image: where it comes from, where the attended region lies, and the probabilities of
-/// every branch (`rows`, in the order of [`Branch::ALL`]), with a `*` where the finding is reported and a `-` where the
-/// branch has not run yet. `thresholds` are fusion's by Youden, where there is a report.
+/// every branch (`rows`, in the order of [`Branch::ALL`]), with a `*` where the finding is reported, a `?` where nobody
+/// knows, and a `-` where the branch has not run yet. `thresholds` are fusion's by Youden, where there is a report.
 pub fn text(
     attended: &Attended,
     rows: [Option<&predictions::Row>; 3],
@@ -25,7 +25,7 @@ pub fn text(
         text,
         "patient {}, follow-up {}, age {}, sex {}, view {}",
         record.patient_id,
-        record.follow_up,
+        record.follow_up.map_or_else(unknown, |number| number.to_string()),
         record.age_years.map_or_else(unknown, |age| age.to_string()),
         record.sex.map_or_else(unknown, |sex| sex.name().to_owned()),
         record.view_position.map_or_else(unknown, |view| view.name().to_owned()),
@@ -44,9 +44,13 @@ pub fn text(
     }
     let header = Branch::ALL.map(|branch| format!("{:>9}", branch.name())).concat();
     let _ = writeln!(text, "\n{:<22}{header}  fusion's threshold", "probability");
-    let targets = record.labels.targets();
+    let truth = record.labels.outputs();
     for (output, scope) in Scope::outputs().into_iter().enumerate() {
-        let mark = if targets[output] == 1.0 { "*" } else { " " };
+        let mark = match truth[output] {
+            Some(true) => "*",
+            Some(false) => " ",
+            None => "?",
+        };
         let probabilities = rows.map(|row| row.map(|row| sigmoid(f64::from(row.logits[output]))));
         let cells = probabilities.map(|p| p.map_or(format!("{:>9}", "-"), |p| format!("{p:>9.3}"))).concat();
         let verdict = match (thresholds(scope), probabilities[Branch::Fusion as usize]) {
@@ -55,5 +59,7 @@ pub fn text(
         };
         let _ = writeln!(text, "{mark} {:<20}{cells}{verdict}", title(scope));
     }
-    text + "* reported in the label\n"
+    let explained =
+        if truth.contains(&None) { "* reported in the label, ? not known\n" } else { "* reported in the label\n" };
+    text + explained
 }

@@ -2,9 +2,10 @@
 
 mod scene;
 
+use cxr::metrics::calibration::{brier, expected_calibration_error, sigmoid};
 use cxr::metrics::decision::{Confusion, Criterion, threshold};
 use cxr::metrics::{Decision, Metric, Overlap, Pair, Scope, Series, Subset, auroc};
-use cxr::{Branch, Finding, Sex, Split};
+use cxr::{Branch, Finding, Labels, Sex, Split};
 use report::results::Results;
 use scene::{Report, Scene};
 
@@ -136,6 +137,72 @@ fn a_report() {
     let before = fs_err::read(out.join("metrics.parquet")).unwrap();
     assert_eq!(report.run(&["--force"]).0, 0);
     assert_eq!(fs_err::read(out.join("metrics.parquet")).unwrap(), before);
+}
+
+/// What nobody knows is left out of every number, finding by finding.
+#[test]
+fn unknown_labels_are_left_out() {
+    let report = Report::new();
+    let mut scene = Scene::new(270, 4);
+    let unknown = |image: usize, labels: &mut Labels| {
+        labels.set(Finding::Hernia, None);
+        labels.set(Finding::Edema, None);
+        if image.is_multiple_of(4) {
+            labels.set(Finding::Atelectasis, None);
+        }
+    };
+    for (i, image) in scene.images.iter_mut().enumerate() {
+        unknown(i, &mut image.record.labels);
+        unknown(i, &mut scene.regions[i].key.labels);
+        scene.predictions.iter_mut().for_each(|rows| unknown(i, &mut rows[i].key.labels));
+    }
+    scene.publish(&report.artifacts(), "default", 0.7);
+    let (code, stdout, stderr) = report.run(&[]);
+    assert_eq!(code, 0, "{stderr}");
+    insta::assert_snapshot!(stdout);
+    let out = report.artifacts().join("default/report");
+    let rows = tables::metrics::read(&out.join("metrics.parquet")).unwrap();
+    let of_hernia = rows.iter().filter(|row| row.cell.scope == Scope::Finding(Finding::Hernia));
+    for row in of_hernia.filter(|row| row.cell.split == Split::Test) {
+        assert_eq!((row.value, row.n_pos, row.n_neg), (None, 0, 0), "{}", row.cell);
+        assert_eq!(row.reason.as_deref(), Some("no labels"), "{}", row.cell);
+    }
+    let results = Results::new(rows).unwrap();
+    let get = |scope: Scope, metric: Metric| results.get(Branch::Fusion, scope, metric, Split::Test);
+
+    // Every number of a partly known finding is that of the images that are known.
+    let of_split = |split: Split| -> (Vec<f32>, Vec<bool>) {
+        let rows = scene.predictions[2].iter().filter(|row| row.key.split == split);
+        rows.filter_map(|row| Some((row.logits[0], row.key.labels.get(Finding::Atelectasis)?))).unzip()
+    };
+    let (scores, truth) = of_split(Split::Test);
+    let row = get(Finding::Atelectasis.into(), Metric::Auroc);
+    assert_eq!((row.value, (row.n_pos + row.n_neg) as usize), (auroc(&scores, &truth), scores.len()));
+    assert_eq!(row.n_pos + row.n_neg + row.n_unknown, 90);
+    assert!(row.n_unknown > 20 && row.ci_low < row.value && row.value < row.ci_high);
+    let p: Vec<f64> = scores.iter().map(|&score| sigmoid(f64::from(score))).collect();
+    let brier_score = get(Finding::Atelectasis.into(), Metric::Brier).value.unwrap();
+    assert!((brier_score - brier(&p, &truth).unwrap()).abs() < 1e-12);
+    assert_eq!(get(Finding::Atelectasis.into(), Metric::Ece).value, expected_calibration_error(&p, &truth));
+    let (tuning, tuning_truth) = of_split(Split::Validation);
+    let chosen = threshold(&tuning, &tuning_truth, Criterion::Youden).unwrap();
+    let confusion = Confusion::at(chosen, &scores, &truth);
+    let decided = |decision| get(Finding::Atelectasis.into(), Metric::Decision(decision, Criterion::Youden)).value;
+    assert_eq!(decided(Decision::Sensitivity), confusion.sensitivity());
+    assert_eq!(decided(Decision::Precision), confusion.precision());
+    assert_eq!(decided(Decision::F1), confusion.f1());
+
+    // No Finding is known only where a finding is present: it has no negatives to rank against.
+    let row = get(Scope::NoFinding, Metric::Auroc);
+    assert_eq!((row.value, row.n_pos, row.reason.as_deref()), (None, 0, Some("no positives")));
+    assert_eq!(get(Scope::Mean, Metric::FindingsDefined).value, Some(4.0));
+
+    // The page names what it leaves out, once.
+    let page = fs_err::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains("Not in these data: Edema, Hernia.") && page.contains("known</small>"));
+    assert!(!page.contains("<th scope=\"row\">Hernia"));
+    let roc = fs_err::read_to_string(out.join("figures/roc.svg")).unwrap();
+    assert!(roc.contains("Mass") && !roc.contains("Hernia"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray, UInt32Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, StringArray, StructArray, UInt32Array,
 };
 use arrow::error::ArrowError;
 use cxr::{Finding, ImageKey, Labels, OUTPUTS, Split, output_names};
@@ -86,13 +86,12 @@ pub(crate) fn keys(keys: &[ImageKey]) -> Vec<ArrayRef> {
         text(keys.iter().map(|key| key.split.name())),
     ];
     columns.extend((0..OUTPUTS).map(|output| -> ArrayRef {
-        let column: Vec<bool> = keys.iter().map(|key| key.labels.targets()[output] > 0.5).collect();
-        Arc::new(BooleanArray::from(column))
+        Arc::new(keys.iter().map(|key| key.labels.outputs()[output]).collect::<BooleanArray>())
     }));
     columns
 }
 
-/// Reads the key columns; `label_no_finding` must say the same as the other 14.
+/// Reads the key columns; `label_no_finding` must say what follows from the other 14.
 pub(crate) fn read_keys(batch: &Batch) -> Result<Vec<ImageKey>, Error> {
     let image_id = batch.column::<StringArray>("image_id")?;
     let patient_id = batch.column::<UInt32Array>("patient_id")?;
@@ -108,22 +107,26 @@ pub(crate) fn read_keys(batch: &Batch) -> Result<Vec<ImageKey>, Error> {
 fn read_labels(batch: &Batch) -> Result<Vec<Labels>, Error> {
     let mut labels = vec![Labels::default(); batch.len()];
     for finding in Finding::ALL {
-        let column = batch.column::<BooleanArray>(&format!("label_{}", finding.snake()))?;
+        let column = batch.nullable::<BooleanArray>(&format!("label_{}", finding.snake()))?;
         for (row, labels) in labels.iter_mut().enumerate() {
-            if column.value(row) {
-                labels.insert(finding);
-            }
+            labels.set(finding, known(column, row));
         }
     }
     let name = format!("label_{}", output_names()[OUTPUTS - 1]);
-    let no_finding = batch.column::<BooleanArray>(&name)?;
+    let no_finding = batch.nullable::<BooleanArray>(&name)?;
+    let said = |value: Option<bool>| value.map_or("null".to_owned(), |value| value.to_string());
     for (row, labels) in labels.iter().enumerate() {
-        if no_finding.value(row) != labels.no_finding() {
-            let expected = format!("{} beside the labels {labels}", labels.no_finding());
-            return Err(batch.value(&name, row, &expected, &no_finding.value(row).to_string()));
+        if known(no_finding, row) != labels.no_finding() {
+            let expected = format!("{} beside the labels {labels}", said(labels.no_finding()));
+            return Err(batch.value(&name, row, &expected, &said(known(no_finding, row))));
         }
     }
     Ok(labels)
+}
+
+/// A value; `None` where it is null.
+fn known(column: &BooleanArray, row: usize) -> Option<bool> {
+    column.is_valid(row).then(|| column.value(row))
 }
 
 pub(crate) fn read_split(batch: &Batch, column: &StringArray, row: usize) -> Result<Split, Error> {

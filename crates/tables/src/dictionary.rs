@@ -10,7 +10,7 @@ const FACTS: [(&str, &str); 2] = [
     (
         "images",
         "`size_px` (side of the stored images), `contrast` (factor that prep applied; 1 is none), `split` (official, \
-         random, paper or files), `label_table` (its file name), `synthetic` (whether the images are the phantom's)",
+         random, paper or files), `label_table` (its file name), `dataset` (whose images they are: nih, phantom or folder)",
     ),
     (
         "regions",

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, Float32Array, ListArray, StringArray, Struct
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
-use cxr::{BBox, Finding, FindingBox, ImageKey, ImageRecord, Labels, Sex, Split, SplitKind, ViewPosition};
+use cxr::{BBox, DatasetKind, Finding, FindingBox, ImageKey, ImageRecord, Labels, Sex, Split, SplitKind, ViewPosition};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -28,8 +28,8 @@ pub struct Facts {
     pub split: SplitKind,
     /// File name of the label table.
     pub label_table: String,
-    /// Whether the images are the phantom's.
-    pub synthetic: bool,
+    /// Whose images they are.
+    pub dataset: DatasetKind,
 }
 
 /// One image.
@@ -105,7 +105,7 @@ impl shards::Row for Row {
     type Facts = Facts;
 
     const TABLE: &'static str = "images";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const IMAGE: &'static str = "image";
 
     fn image_id(&self) -> &str {
@@ -153,13 +153,13 @@ impl shards::Row for Row {
 pub(crate) fn schema() -> Schema {
     let mut fields = key_fields();
     fields.extend([
-        field("follow_up", DataType::UInt32, "NIH's Follow-up #"),
+        field("follow_up", DataType::UInt32, "NIH's Follow-up #; null in other data").nullable(),
         field("age_years", DataType::UInt16, "the patient's age; null where the source is impossible")
             .unit("years")
             .nullable(),
         field("sex", DataType::Utf8, "F or M; null where not recorded").nullable(),
         field("view", DataType::Utf8, "view position, AP or PA; null where not recorded").nullable(),
-        field("findings", DataType::List(item(DataType::Utf8)), "NIH's names of the findings; empty for No Finding"),
+        field("findings", DataType::List(item(DataType::Utf8)), "NIH's names of the findings that are present"),
         field("image", image_type(), "8-bit grey PNG, and the original file relative to prep.root").nullable(),
         field("width_px", DataType::UInt32, "width of the stored image").unit("px"),
         field("height_px", DataType::UInt32, "height of the stored image").unit("px"),
@@ -190,8 +190,9 @@ fn box_type() -> DataType {
 fn columns(rows: &[Row]) -> Result<Vec<ArrayRef>, ArrowError> {
     let u32s = |value: fn(&Row) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(value))) };
     let mut columns = keys(&rows.iter().map(Row::key).collect::<Vec<_>>());
+    let follow_up: ArrayRef = Arc::new(rows.iter().map(|row| row.record.follow_up).collect::<UInt32Array>());
     columns.extend([
-        u32s(|row| row.record.follow_up),
+        follow_up,
         Arc::new(rows.iter().map(|row| row.record.age_years).collect::<UInt16Array>()),
         Arc::new(rows.iter().map(|row| row.record.sex.map(Sex::name)).collect::<StringArray>()),
         Arc::new(rows.iter().map(|row| row.record.view_position.map(ViewPosition::name)).collect::<StringArray>()),
@@ -228,7 +229,7 @@ fn box_lists(rows: &[Row]) -> Result<ArrayRef, ArrowError> {
 }
 
 fn read_batch(batch: &Batch) -> Result<Vec<Row>, Error> {
-    let follow_up = batch.column::<UInt32Array>("follow_up")?;
+    let follow_up = batch.nullable::<UInt32Array>("follow_up")?;
     let age_years = batch.nullable::<UInt16Array>("age_years")?;
     let sex = batch.nullable::<StringArray>("sex")?;
     let view = batch.nullable::<StringArray>("view")?;
@@ -244,13 +245,14 @@ fn read_batch(batch: &Batch) -> Result<Vec<Row>, Error> {
     let row = |(row, key): (usize, ImageKey)| {
         let ImageKey { image_id, patient_id, split, labels } = key;
         let listed = read_findings(batch, findings, row)?;
-        if listed != labels {
-            return Err(batch.value("findings", row, &format!("{labels} as in label_*"), &listed.to_string()));
+        let present: Labels = labels.findings().collect();
+        if listed != present {
+            return Err(batch.value("findings", row, &format!("{present} as in label_*"), &listed.to_string()));
         }
         let record = ImageRecord {
             image_id,
             patient_id,
-            follow_up: follow_up.value(row),
+            follow_up: follow_up.is_valid(row).then(|| follow_up.value(row)),
             age_years: age_years.is_valid(row).then(|| age_years.value(row)),
             sex: batch.parse_nullable("sex", row, sex, "F or M")?,
             view_position: batch.parse_nullable("view", row, view, "AP or PA")?,

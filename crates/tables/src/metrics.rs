@@ -17,9 +17,8 @@ use crate::source::{Batch, Source};
 
 const TABLE: &str = "metrics";
 
-/// 3: the column `undefined_draws`, and means whose intervals are over the same findings on every draw. The columns of
-/// version 2 are unchanged.
-const VERSION: u32 = 3;
+/// 4: the column `n_unknown`. The columns of version 3 are unchanged.
+const VERSION: u32 = 4;
 
 /// One number with its interval.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +35,8 @@ pub struct Row {
     pub n_pos: u64,
     /// Images without it.
     pub n_neg: u64,
+    /// Images of which that is unknown: the number says nothing about them.
+    pub n_unknown: u64,
     /// Draws of the bootstrap in which the number was undefined: left out, or for a mean drawn again.
     pub undefined_draws: u64,
     /// Why there is no value, or no interval.
@@ -67,6 +68,7 @@ pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
             maybe(|row| row.ci_high),
             count(|row| row.n_pos),
             count(|row| row.n_neg),
+            count(|row| row.n_unknown),
             count(|row| row.undefined_draws),
             Arc::new(rows.iter().map(|row| row.reason.as_deref()).collect::<StringArray>()),
         ])
@@ -88,6 +90,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
         let ci_high = batch.nullable::<Float64Array>("ci_high")?;
         let n_pos = batch.column::<UInt64Array>("n_pos")?;
         let n_neg = batch.column::<UInt64Array>("n_neg")?;
+        let n_unknown = batch.column::<UInt64Array>("n_unknown")?;
         let undefined_draws = batch.column::<UInt64Array>("undefined_draws")?;
         let reason = batch.nullable::<StringArray>("reason")?;
         let maybe = |column: &Float64Array, row| column.is_valid(row).then(|| column.value(row));
@@ -105,6 +108,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
                 ci_high: maybe(ci_high, row),
                 n_pos: n_pos.value(row),
                 n_neg: n_neg.value(row),
+                n_unknown: n_unknown.value(row),
                 undefined_draws: undefined_draws.value(row),
                 reason: reason.is_valid(row).then(|| reason.value(row).to_owned()),
             });
@@ -133,6 +137,7 @@ pub(crate) fn schema() -> Schema {
         field("ci_high", DataType::Float64, "upper end of the interval").nullable(),
         field("n_pos", DataType::UInt64, "images with the finding, or boxes").unit("images"),
         field("n_neg", DataType::UInt64, "images without it").unit("images"),
+        field("n_unknown", DataType::UInt64, "images of which that is unknown, which are left out").unit("images"),
         field(
             "undefined_draws",
             DataType::UInt64,

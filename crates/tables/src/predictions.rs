@@ -13,7 +13,7 @@ use crate::sink::Sink;
 use crate::source::Source;
 
 const TABLE: &str = "predictions";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One image's scores.
 #[derive(Debug, Clone, PartialEq)]

@@ -108,7 +108,7 @@ impl shards::Row for Row {
     type Facts = Facts;
 
     const TABLE: &'static str = "regions";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const IMAGE: &'static str = "crop";
 
     fn image_id(&self) -> &str {

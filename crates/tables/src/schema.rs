@@ -65,7 +65,11 @@ pub(crate) fn is_image(data_type: &DataType) -> bool {
 }
 
 pub(crate) fn image_id_field() -> Field {
-    field("image_id", DataType::Utf8, "NIH's Image Index; the key, sorted, unique")
+    field(
+        "image_id",
+        DataType::Utf8,
+        "NIH's Image Index, or the path of the file in other data; the key, sorted, unique",
+    )
 }
 
 pub(crate) fn split_field() -> Field {
@@ -77,12 +81,13 @@ pub(crate) fn split_field() -> Field {
 pub(crate) fn key_fields() -> Vec<Field> {
     let labels = output_names().into_iter().map(|name| {
         let description = match name {
-            "no_finding" => "whether none of the 14 findings is reported".to_owned(),
-            finding => format!("whether {finding} is reported"),
+            "no_finding" => "whether none of the 14 findings is reported; null where that is unknown".to_owned(),
+            finding => format!("whether {finding} is reported; null where that is unknown"),
         };
-        field(&format!("label_{name}"), DataType::Boolean, &description)
+        field(&format!("label_{name}"), DataType::Boolean, &description).nullable()
     });
-    let patient_id = field("patient_id", DataType::UInt32, "NIH's Patient ID");
+    let patient_id =
+        field("patient_id", DataType::UInt32, "NIH's Patient ID, or a number for each patient of other data");
     [image_id_field(), patient_id, split_field()].into_iter().chain(labels).collect()
 }
 

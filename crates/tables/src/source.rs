@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field};
 use cxr::{BBox, InvalidBox, Split};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
@@ -25,6 +26,16 @@ impl Source {
     pub(crate) fn open(path: &Path, table: &'static str, version: u32) -> Result<Self, Error> {
         let (file, _) = fs_err::File::open(path)?.into_parts();
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::parquet(path, error))?;
+        // The reader asserts what a damaged footer may break.
+        let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+        for chunk in chunks {
+            let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+            if start < 0 || chunk.compressed_size() < 0 {
+                let column = chunk.column_path().string();
+                let problem = format!("{column}: {} bytes at {start}", chunk.compressed_size());
+                return Err(Error::parquet(path, ParquetError::General(problem)));
+            }
+        }
         let path = path.to_owned();
         let metadata = builder.schema().metadata();
         let stated = |key: &str| metadata.get(key).map_or("none".to_owned(), |value| format!("{value:?}"));

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field};
 use cxr::heatmap::{Normalise, Statistic};
 use cxr::metrics::{Cell, Metric, Overlap, Scope, Subset};
 use cxr::{
-    BBox, Branch, CropSource, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels, OUTPUTS, Sex,
-    Split, SplitKind, ViewPosition,
+    BBox, Branch, CropSource, DatasetKind, EvalCrop, EvalFrame, Finding, FindingBox, ImageKey, ImageRecord, Labels,
+    OUTPUTS, Sex, Split, SplitKind, ViewPosition,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -23,7 +23,7 @@ const STAGE: &str = "test";
 
 fn image_facts() -> images::Facts {
     let label_table = "Data_Entry_2017.csv".to_owned();
-    images::Facts { size_px: 8, contrast: 1.25, split: SplitKind::Official, label_table, synthetic: false }
+    images::Facts { size_px: 8, contrast: 1.25, split: SplitKind::Official, label_table, dataset: DatasetKind::Nih }
 }
 
 fn region_facts() -> regions::Facts {
@@ -52,13 +52,17 @@ fn png(side: u32, grey: u8) -> Vec<u8> {
 }
 
 fn image(index: u32) -> images::Row {
-    let labels = [Labels::default(), Labels::parse("Mass|Hernia").unwrap()][index as usize % 2];
+    let mut partly = Labels::UNKNOWN;
+    partly.set(Finding::Edema, Some(true));
+    partly.set(Finding::Mass, Some(false));
+    let labels =
+        [Labels::default(), Labels::parse("Mass|Hernia").unwrap(), partly, Labels::UNKNOWN][index as usize % 4];
     let boxes = labels.findings().map(|finding| FindingBox { finding, bbox: bbox([1.0, 2.0, 3.5, 4.25]) });
     images::Row {
         record: ImageRecord {
             image_id: format!("{index:08}_000.png"),
             patient_id: index,
-            follow_up: index % 3,
+            follow_up: (index % 3 > 0).then_some(index % 3),
             age_years: (!index.is_multiple_of(3)).then_some(58),
             sex: [None, Some(Sex::Female), Some(Sex::Male)][index as usize % 3],
             view_position: [Some(ViewPosition::Ap), None, Some(ViewPosition::Pa)][index as usize % 3],
@@ -150,7 +154,7 @@ fn images_round_trip_over_row_groups() {
     assert_eq!(metadata["agcnn.stage"], STAGE);
     assert_eq!(
         metadata["agcnn.facts"],
-        r#"{"size_px":8,"contrast":1.25,"split":"official","label_table":"Data_Entry_2017.csv","synthetic":false}"#
+        r#"{"size_px":8,"contrast":1.25,"split":"official","label_table":"Data_Entry_2017.csv","dataset":"nih"}"#
     );
     assert_eq!(images::facts(std::slice::from_ref(&path)).unwrap(), image_facts());
     assert_eq!(images::rows(&[path.clone(), path.clone()]).unwrap().iter().sum::<usize>(), 1400);
@@ -191,6 +195,7 @@ fn other_tables_round_trip() {
         ci_high: None,
         n_pos: 3,
         n_neg: 4,
+        n_unknown: 2,
         undefined_draws: 5,
         reason: value.is_none().then(|| "no positives".into()),
     };
@@ -306,7 +311,7 @@ fn facts_are_checked_field_by_field() {
         assert_eq!(read, images::facts(std::slice::from_ref(&edited)).unwrap_err().to_string());
         images::facts(std::slice::from_ref(&edited))
     };
-    check(all(&good.replace("synthetic", "artificial")), "facts_unknown");
+    check(all(&good.replace("dataset", "source")), "facts_unknown");
     check(all(&good.replace(r#""contrast":1.25,"#, "")), "facts_missing");
     check(all(&good.replace("official", "by_luck")), "facts_split");
     check(all(&good.replace("8", "0")), "facts_size");
@@ -358,7 +363,7 @@ fn wrong_files_are_named() {
     };
 
     let edited = folder.path().join("edited.parquet");
-    edit(&path, &edited, &[("agcnn.schema_version", "3")], |rows| rows);
+    edit(&path, &edited, &[("agcnn.schema_version", "2")], |rows| rows);
     check(read_images(&edited), "wrong_version");
     edit(&path, &edited, &[], rename("patient_id", "patient"));
     check(read_images(&edited), "no_column");
@@ -483,7 +488,17 @@ fn unknown_metrics_are_refused() {
         split: Split::Test,
     };
     let [value, ci_low, ci_high] = [None; 3];
-    let row = metrics::Row { cell, value, ci_low, ci_high, n_pos: 0, n_neg: 1, undefined_draws: 0, reason: None };
+    let row = metrics::Row {
+        cell,
+        value,
+        ci_low,
+        ci_high,
+        n_pos: 0,
+        n_neg: 1,
+        n_unknown: 0,
+        undefined_draws: 0,
+        reason: None,
+    };
     metrics::write(&path, &[row], "report").unwrap();
     edit(&path, &edited, &[], |rows| {
         replace(rows, "branch", std::sync::Arc::new(arrow::array::StringArray::from(vec!["locale"])))

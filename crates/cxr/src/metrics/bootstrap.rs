@@ -95,8 +95,10 @@ impl Bootstrap {
     pub fn resample_findings(&self, patients: &[u32], labels: &[Labels], images: &[u32]) -> Resamples {
         assert_eq!(patients.len(), labels.len(), "one patient per image is needed");
         let of_finding = |finding: Finding| -> [Vec<u32>; 2] {
-            let (with, without) = images.iter().partition(|&&image| labels[image as usize].contains(finding));
-            [with, without]
+            [true, false].map(|shown| {
+                let of_class = images.iter().filter(|&&image| labels[image as usize].get(finding) == Some(shown));
+                of_class.copied().collect()
+            })
         };
         let classes = Finding::ALL.map(of_finding).into_iter().filter(|classes| classes.iter().all(|c| !c.is_empty()));
         self.draw(patients, &classes.flatten().collect::<Vec<_>>())

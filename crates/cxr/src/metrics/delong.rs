@@ -17,6 +17,8 @@ use crate::metrics::bootstrap::units;
 /// positives above it, ties half.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Components {
+    /// Positions of the images among those that differences are about.
+    images: Vec<u32>,
     values: Vec<f64>,
     positives: Vec<bool>,
 }
@@ -50,7 +52,18 @@ impl Components {
             positives_below += here;
             negatives_below += tied;
         }
-        Some(Components { values, positives: positives.to_vec() })
+        let images = (0..scores.len() as u32).collect();
+        Some(Components { images, values, positives: positives.to_vec() })
+    }
+
+    /// The same, of some images out of more: `images` has the position of each among all those whose patients
+    /// [`Difference`] gets. Images whose label is unknown are left out in this way.
+    ///
+    /// # Panics
+    /// If there are more or fewer positions than scores were.
+    pub fn at(self, images: &[u32]) -> Components {
+        assert_eq!(images.len(), self.values.len(), "one position per image is needed");
+        Components { images: images.to_vec(), ..self }
     }
 }
 
@@ -72,35 +85,38 @@ impl Difference {
         Difference::of_means(&[(first, second)], patients)
     }
 
-    /// Of the means of several AUROCs each, one pair per finding, all on the same images: what each patient adds to each
-    /// difference is summed before it is squared, so that findings in the same patient count as dependent.
+    /// Of the means of several AUROCs each, one pair per finding: what each patient adds to each difference is summed
+    /// before it is squared, so that findings in the same patient count as dependent. `patients` has one entry per image;
+    /// both of a pair are about the same of these images, other pairs may be about others of them.
     ///
     /// `None` without pairs, or where a class has fewer than two patients.
     ///
     /// # Panics
-    /// If a pair is not about the same images.
+    /// If a pair is not about the same images, or about one that has no patient.
     pub fn of_means(pairs: &[(&Components, &Components)], patients: &[u32]) -> Option<Difference> {
         let (unit_of, units) = units(patients);
         let mut influence = vec![0.0; units];
         let mut value = 0.0;
         for (first, second) in pairs {
             assert!(
-                first.positives == second.positives && first.positives.len() == patients.len(),
+                first.positives == second.positives && first.images == second.images,
                 "two AUROCs on the same images are needed"
             );
             let mut sum = 0.0;
             let count = first.positives.iter().filter(|&&positive| positive).count();
             let change = |image: usize| first.values[image] - second.values[image];
-            for image in (0..patients.len()).filter(|&image| first.positives[image]) {
+            let all = 0..first.images.len();
+            for image in all.clone().filter(|&image| first.positives[image]) {
                 sum += change(image);
             }
             let difference = sum / count as f64;
             value += difference / pairs.len() as f64;
             for class in [true, false] {
-                let images = || (0..patients.len()).filter(|&image| first.positives[image] == class);
+                let images = || all.clone().filter(|&image| first.positives[image] == class);
                 let mut of_class = vec![None; units];
                 for image in images() {
-                    *of_class[unit_of[image] as usize].get_or_insert(0.0) += change(image) - difference;
+                    *of_class[unit_of[first.images[image] as usize] as usize].get_or_insert(0.0) +=
+                        change(image) - difference;
                 }
                 let known = of_class.iter().flatten().count();
                 if known < 2 {

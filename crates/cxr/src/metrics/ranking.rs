@@ -6,6 +6,7 @@
 //! The cost is one sort per ranking. A bootstrap draw re-weights the sorted images instead of copying and sorting
 //! them, and many draws are weighed in one pass.
 
+use crate::metrics::known::Known;
 use crate::{Finding, Labels, OUTPUTS};
 
 /// Area under the ROC curve: the share of pairs (positive, negative) that the scores order rightly, ties half.
@@ -32,7 +33,8 @@ pub fn average_precision(scores: &[f32], positives: &[bool]) -> Option<f64> {
 
 /// The mean AUROC over the 14 findings of rows of 15 outputs; "No Finding" does not count.
 ///
-/// Findings with an undefined AUROC are left out, see [`Mean`].
+/// Findings with an undefined AUROC are left out, see [`Mean`]; an image whose label of a finding is unknown is left out
+/// for that finding.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -124,14 +126,14 @@ impl Ranking {
         Some(ranking)
     }
 
-    /// The ranking by one of the 15 outputs; `None` if a score is NaN.
+    /// The ranking by one of the 15 outputs of those images whose label is known; `None` if a score is NaN.
     ///
     /// # Panics
     /// If the slices differ in length or `output` is not below 15.
     pub fn of_output(logits: &[[f32; OUTPUTS]], labels: &[Labels], output: usize) -> Option<Ranking> {
-        let scores: Vec<f32> = logits.iter().map(|row| row[output]).collect();
-        let positives: Vec<bool> = labels.iter().map(|labels| labels.targets()[output] == 1.0).collect();
-        Ranking::new(&scores, &positives)
+        assert_eq!(logits.len(), labels.len(), "one row of logits per image is needed");
+        let known = Known::of(labels, output);
+        Ranking::new(&known.scores(logits), &known.truth)
     }
 
     /// Positives and negatives.

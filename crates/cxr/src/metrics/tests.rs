@@ -119,12 +119,15 @@ fn cohort(n: usize) -> ([Vec<[f32; OUTPUTS]>; 2], Vec<Labels>, Vec<u32>) {
     let mut labels = vec![Labels::default(); n];
     for labels in &mut labels {
         if rng.random_bool(0.3) {
-            labels.insert(Finding::ALL[0]);
+            labels.set(Finding::ALL[0], Some(true));
         }
     }
-    labels[n / 2].insert(Finding::ALL[1]);
+    labels[n / 2].set(Finding::ALL[1], Some(true));
     let mut model = |skill: f32| -> Vec<[f32; OUTPUTS]> {
-        labels.iter().map(|labels| labels.targets().map(|t| skill * t + rng.random::<f32>())).collect()
+        labels
+            .iter()
+            .map(|labels| labels.outputs().map(|t| skill * f32::from(u8::from(t == Some(true))) + rng.random::<f32>()))
+            .collect()
     };
     let models = [model(0.5), model(0.1)];
     let patients = (0..n as u32).map(|image| 1000 - image / 3).collect();
@@ -352,7 +355,7 @@ fn means_keep_their_findings() {
     let alone: Vec<u32> = (0..15).collect();
     let resamples = bootstrap.resample_findings(&alone, &everyone_else, &alone);
     let rankings = (0..Finding::COUNT).map(|output| {
-        let truth: Vec<bool> = everyone_else.iter().map(|labels| labels.targets()[output] == 1.0).collect();
+        let truth: Vec<bool> = everyone_else.iter().map(|labels| labels.outputs()[output] == Some(true)).collect();
         resamples.ranking(&Ranking::new(&[0.0; 15], &truth).unwrap(), &alone)[0].clone()
     });
     let refused = Sampled::mean(&rankings.collect::<Vec<_>>()).estimate(0.95);
@@ -386,6 +389,44 @@ fn bootstrap_weighs_every_draw_alike() {
         let draws = [&auroc, &precision].map(|sampled| sampled.draws[draw as usize]);
         assert_eq!(draws.map(Some), [expected.auroc, expected.average_precision]);
     }
+}
+
+/// An image whose label is unknown is, for that finding, as if it were not there; its patient is drawn all the same.
+#[test]
+fn unknown_labels_are_left_out() {
+    let (models, mut labels, patients) = cohort(150);
+    for (image, labels) in labels.iter_mut().enumerate() {
+        if image % 5 == 2 {
+            labels.set(Finding::ALL[0], None);
+        }
+    }
+    let known = Known::of(&labels, 0);
+    assert_eq!((known.images.len(), known.truth.len()), (120, 120));
+    let rows = |model: usize| -> Vec<f32> { known.scores(&models[model]) };
+    let expected = auroc(&rows(0), &known.truth);
+    assert!(expected.is_some());
+    assert_eq!(Ranking::of_output(&models[0], &labels, 0).unwrap().unweighted().auroc, expected);
+    assert_eq!(mean_auroc(&models[0], &labels).defined, 2);
+
+    // The draws are those of all patients.
+    let all: Vec<u32> = (0..150).collect();
+    let bootstrap = Bootstrap { draws: 20, seed: 4 };
+    let resamples = bootstrap.resample_findings(&patients, &labels, &all);
+    let ranking = Ranking::new(&rows(0), &known.truth).unwrap();
+    let drawn = resamples.ranking(&ranking, &known.images);
+    assert_eq!(drawn[0].draws, bootstrap.resample(&patients).ranking(&ranking, &known.images)[0].draws);
+
+    // DeLong's test on the known images alone.
+    let alone: Vec<u32> = known.images.iter().map(|&image| patients[image as usize]).collect();
+    let [a, b] = [0, 1].map(|model| Components::new(&rows(model), &known.truth).unwrap());
+    let expected = Difference::new(&a, &b, &alone).unwrap();
+    let got = Difference::new(&a.at(&known.images), &b.at(&known.images), &patients).unwrap();
+    assert!(close(got.value, expected.value) && close(got.standard_error, expected.standard_error));
+
+    // With nothing known there is nothing.
+    let nothing = vec![Labels::UNKNOWN; 150];
+    assert_eq!(mean_auroc(&models[0], &nothing), Mean { value: None, defined: 0 });
+    assert!(Known::of(&nothing, 14).images.is_empty());
 }
 
 #[test]

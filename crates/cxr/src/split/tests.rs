@@ -11,7 +11,7 @@ fn table(patients: &[u32]) -> Vec<ImageRecord> {
         .map(|(i, &patient_id)| ImageRecord {
             image_id: format!("{patient_id:08}_{i:03}.png"),
             patient_id,
-            follow_up: i as u32,
+            follow_up: Some(i as u32),
             age_years: None,
             sex: None,
             view_position: None,
@@ -161,4 +161,14 @@ fn bad_lists_are_named() {
         message(&ok, &none, &unknown),
         "2 of the 3 images in unknown.txt are not in the label table, the first: x.png, y.png"
     );
+}
+
+#[test]
+fn all_images_may_be_test_or_what_a_table_says() {
+    let records = table(&[1, 1, 2]);
+    assert_eq!(plan(&records, Rule::Test).unwrap().splits, [Some(Split::Test); 3]);
+    let given = [Some(Split::Train), None, Some(Split::Test)];
+    assert_eq!(plan(&records, Rule::Given(&given)).unwrap().splits, given);
+    let shared = plan(&records, Rule::Given(&some(vec![Split::Train, Split::Test, Split::Test]))).unwrap_err();
+    assert_eq!(shared.to_string(), "1 patients are in more than one split, the first: 1 (train and test)");
 }

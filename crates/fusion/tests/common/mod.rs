@@ -43,7 +43,7 @@ pub fn branches_of(images: usize, dims: [usize; 2]) -> [Tables; 2] {
         for finding in
             Finding::ALL.into_iter().filter(|&finding| global[finding.index()] + local[finding.index()] > 2.4)
         {
-            labels.insert(finding);
+            labels.set(finding, Some(true));
         }
         seen[0].extend(global);
         seen[1].extend(local);

@@ -53,7 +53,7 @@ pub fn entries(path: &Path, bytes: &[u8]) -> Result<Entries, Error> {
         entries.records.push(ImageRecord {
             image_id,
             patient_id: table.parse(patient, "a patient number", |text| text.parse().ok())?,
-            follow_up: table.parse(follow_up, "a whole number", |text| text.parse().ok())?,
+            follow_up: Some(table.parse(follow_up, "a whole number", |text| text.parse().ok())?),
             age_years,
             sex: table.parse(sex, "F, M or nothing", optional)?,
             view_position: table.parse(view_position, "AP, PA or nothing", optional)?,
@@ -72,7 +72,7 @@ fn optional<T: FromStr>(text: &str) -> Option<Option<T>> {
 }
 
 /// An age in whole years; the outer `None` where the text is no age.
-pub(super) fn age_years(text: &str) -> Option<Option<u32>> {
+pub(crate) fn age_years(text: &str) -> Option<Option<u32>> {
     if text.is_empty() {
         return Some(None);
     }

@@ -73,7 +73,7 @@ fn flagged(flags: &[&str]) -> Option<Labels> {
     let mut labels = Labels::default();
     for (i, flag) in flags.iter().enumerate() {
         match (*flag, Finding::ALL.get(i)) {
-            ("1", Some(&finding)) => labels.insert(finding),
+            ("1", Some(&finding)) => labels.set(finding, Some(true)),
             ("0" | "1", _) => {}
             _ => return None,
         }

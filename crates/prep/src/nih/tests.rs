@@ -40,7 +40,7 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
         records: vec![ImageRecord {
             image_id: "00000001_001.png".into(),
             patient_id: 1,
-            follow_up: 1,
+            follow_up: Some(1),
             age_years: Some(58),
             sex: Some(Sex::Male),
             view_position: Some(ViewPosition::Pa),

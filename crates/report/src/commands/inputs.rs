@@ -1,6 +1,6 @@
 //! What a report reads.
 
-use cxr::{Branch, Split};
+use cxr::{Branch, DatasetKind, Split};
 use stage::{Fail, Input, Run};
 use tables::{epochs, images, predictions, regions};
 
@@ -39,7 +39,8 @@ impl Inputs {
         let prep = run.input("prep", &["images/"])?;
         let attend = run.input("attend", &["regions"])?;
         let image_facts = images::facts(&prep.files("images/")).map_err(fail)?;
-        let phantom = image_facts.synthetic.then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
+        let phantom =
+            (image_facts.dataset == DatasetKind::Phantom).then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
         let files = ["predictions.parquet", "epochs.parquet"];
         let [global, local, fusion] = Branch::ALL.map(|branch| run.input(branch.name(), &files));
         let branches = [global?, local?, fusion?];

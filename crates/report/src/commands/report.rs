@@ -66,7 +66,7 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
         key: &run.key(),
         results: &results,
         dataset: &Dataset {
-            phantom: inputs.image_facts.synthetic,
+            kind: inputs.image_facts.dataset,
             split: inputs.image_facts.split.to_string(),
             images: data.images.len(),
             reported: cohort.len(),

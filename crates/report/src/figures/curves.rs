@@ -2,7 +2,7 @@
 
 use cxr::metrics::calibration::{reliability, sigmoid};
 use cxr::metrics::{Metric, Ranking};
-use cxr::{Branch, Finding, OUTPUTS, Split};
+use cxr::{Branch, Finding, Split};
 use plotters::style::Color;
 
 use super::style::style;
@@ -24,11 +24,12 @@ fn bins(images: usize) -> usize {
     (images / 60).clamp(3, 10)
 }
 
-/// Compile-time reminder that the fifteenth output has no panel: the legend takes its place.
-const _: () = assert!(OUTPUTS == Finding::COUNT + 1);
-
-/// Fourteen panels and the legend.
-struct Panels(Drawing);
+/// A panel for every finding with labels, and the legend behind the last one.
+struct Panels {
+    drawing: Drawing,
+    /// How many panels were begun.
+    begun: usize,
+}
 
 /// One of them; both axes go from 0 to `top`.
 #[derive(Clone, Copy)]
@@ -43,14 +44,21 @@ impl Panel {
     }
 }
 
+/// The upper left corner of a panel.
+fn place(panel: usize) -> (f64, f64) {
+    let (column, row) = ((panel % COLUMNS) as f64, (panel / COLUMNS) as f64);
+    (START.0 + column * (SIDE + GAP.0), START.1 + row * (SIDE + GAP.1))
+}
+
 impl Panels {
     /// The legend says what the axes and numbers are.
-    fn new(explained: [&str; 3]) -> Panels {
-        let rows = Finding::COUNT.div_ceil(COLUMNS) as f64;
+    fn new(panels: usize, explained: [&str; 3]) -> Panels {
+        let rows = (panels + 1).div_ceil(COLUMNS) as f64;
         let width = START.0 + COLUMNS as f64 * (SIDE + GAP.0);
         let height = START.1 + rows * (SIDE + GAP.1) - 14.0;
         let mut drawing = Drawing::new(width as u32, height as u32);
-        let (x, y) = (START.0 + 4.0 * (SIDE + GAP.0) + 14.0, START.1 + 2.0 * (SIDE + GAP.1) + 24.0);
+        let (x, y) = place(panels);
+        let (x, y) = (x + 14.0, y + 24.0);
         for (index, branch) in Branch::ALL.into_iter().enumerate() {
             let (y, style) = (y + 22.0 * index as f64, style(branch));
             drawing.dashed(&[(x, y), (x + 28.0, y)], style.colour, 2.2, style.dash);
@@ -59,15 +67,15 @@ impl Panels {
         for (line, text) in explained.into_iter().enumerate() {
             drawing.text((x, y + 76.0 + 16.0 * line as f64), text, 11.0, Anchor::Left, GREY);
         }
-        Panels(drawing)
+        Panels { drawing, begun: 0 }
     }
 
     /// Title, frame and ticks; `reason` in the middle where there is nothing to draw.
     fn panel(&mut self, finding: Finding, top: f64, reason: Option<&str>) -> Panel {
-        let output = finding.index();
-        let (column, row) = ((output % COLUMNS) as f64, (output / COLUMNS) as f64);
-        let panel = Panel { from: (START.0 + column * (SIDE + GAP.0), START.1 + row * (SIDE + GAP.1)), top };
-        let drawing = &mut self.0;
+        let column = self.begun % COLUMNS;
+        let panel = Panel { from: place(self.begun), top };
+        self.begun += 1;
+        let drawing = &mut self.drawing;
         drawing.bold((panel.from.0, panel.from.1 - 12.0), title(finding), 13.0, Anchor::Left, INK);
         for tick in [0.0, top / 2.0, top] {
             let grid = GREY.mix(0.3);
@@ -75,7 +83,7 @@ impl Panels {
                 drawing.line(vec![panel.at((tick, 0.0)), panel.at((tick, top))], grid, 1.0);
                 drawing.line(vec![panel.at((0.0, tick)), panel.at((top, tick))], grid, 1.0);
             }
-            if column == 0.0 || top != 1.0 {
+            if column == 0 || top != 1.0 {
                 let (x, y) = panel.at((0.0, tick));
                 drawing.text((x - 4.0, y), format!("{tick}"), 11.0, Anchor::Right, GREY);
             }
@@ -95,7 +103,7 @@ impl Panels {
             let from = if low { 0.31 } else { 0.95 };
             let line = f64::from(branch as u8);
             let (x, y) = panel.at((0.97 * panel.top, (from - 0.115 * line) * panel.top));
-            self.0.bold((x, y), format!("{value:.3}"), 12.0, Anchor::Right, style(branch).colour);
+            self.drawing.bold((x, y), format!("{value:.3}"), 12.0, Anchor::Right, style(branch).colour);
         }
     }
 }
@@ -112,12 +120,14 @@ pub(super) fn pr(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
 
 fn ranked(cohort: &Cohort, results: &Results, split: Split, metric: Metric) -> Drawing {
     let is_roc = metric == Metric::Auroc;
-    let mut panels = Panels::new(if is_roc {
+    let findings = results.findings(split);
+    let explained = if is_roc {
         ["across: 1 - specificity", "up: sensitivity", "numbers: AUROC, as above"]
     } else {
         ["across: recall; grey: prevalence", "up: precision", "numbers: AP, as above"]
-    });
-    for finding in Finding::ALL {
+    };
+    let mut panels = Panels::new(findings.len(), explained);
+    for finding in findings {
         let row = |branch: Branch| results.get(branch, finding, metric, split);
         let first = row(Branch::Global);
         let reason = first.value.is_none().then(|| undefined(first));
@@ -127,7 +137,7 @@ fn ranked(cohort: &Cohort, results: &Results, split: Split, metric: Metric) -> D
         }
         let prevalence = first.n_pos as f64 / (first.n_pos + first.n_neg).max(1) as f64;
         let chance = if is_roc { [(0.0, 0.0), (1.0, 1.0)] } else { [(0.0, prevalence), (1.0, prevalence)] };
-        panels.0.line(chance.map(|point| panel.at(point)).to_vec(), GREY.mix(0.6), 1.0);
+        panels.drawing.line(chance.map(|point| panel.at(point)).to_vec(), GREY.mix(0.6), 1.0);
         for branch in Branch::ALL {
             let style = style(branch);
             let ranking = Ranking::of_output(cohort.logits(branch), &cohort.labels, finding.index());
@@ -136,39 +146,40 @@ fn ranked(cohort: &Cohort, results: &Results, split: Split, metric: Metric) -> D
             // Before the first positive there is no recall, and precision says nothing.
             curve.retain(|point| is_roc || point.0 > 0.0);
             let points: Vec<_> = thin(&curve).into_iter().map(|point| panel.at(point)).collect();
-            panels.0.dashed(&points, style.colour, 1.6, style.dash);
+            panels.drawing.dashed(&points, style.colour, 1.6, style.dash);
         }
         panels.numbers(panel, Branch::ALL.map(|branch| row(branch).value), is_roc);
     }
-    panels.0
+    panels.drawing
 }
 
 /// Share of positives against probability of every finding, in bins of as many images each.
 pub(super) fn calibration(cohort: &Cohort, results: &Results, split: Split) -> Drawing {
     let explained = ["across: mean probability", "up: share of positives", "numbers: ECE, as above"];
-    let mut panels = Panels::new(explained);
-    for finding in Finding::ALL {
-        let truth = cohort.truth(finding.index());
+    let findings = results.findings(split);
+    let mut panels = Panels::new(findings.len(), explained);
+    for finding in findings {
+        let known = cohort.known(finding.index());
         let bins = Branch::ALL.map(|branch| {
-            let scores = cohort.scores(branch, finding.index());
+            let scores = known.scores(cohort.logits(branch));
             let probabilities: Vec<f64> = scores.iter().map(|&score| sigmoid(f64::from(score))).collect();
-            reliability(&probabilities, &truth, bins(truth.len()))
+            reliability(&probabilities, &known.truth, bins(known.truth.len()))
         });
         let highest = bins.iter().flatten().map(|bin| bin.probability.max(bin.positive)).fold(0.0, f64::max);
         let top = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0].into_iter().find(|top| *top >= highest).unwrap_or(1.0);
         let panel = panels.panel(finding, top, None);
-        panels.0.line(vec![panel.at((0.0, 0.0)), panel.at((top, top))], GREY.mix(0.6), 1.0);
+        panels.drawing.line(vec![panel.at((0.0, 0.0)), panel.at((top, top))], GREY.mix(0.6), 1.0);
         for (bins, style) in bins.iter().zip(Branch::ALL.map(style)) {
             let points: Vec<_> = bins.iter().map(|bin| panel.at((bin.probability, bin.positive))).collect();
-            panels.0.dashed(&points, style.colour, 1.4, style.dash);
+            panels.drawing.dashed(&points, style.colour, 1.4, style.dash);
             for at in points {
-                panels.0.marker(at, 2.4, style.shape, style.colour);
+                panels.drawing.marker(at, 2.4, style.shape, style.colour);
             }
         }
         let errors = Branch::ALL.map(|branch| results.get(branch, finding, Metric::Ece, split).value);
         panels.numbers(panel, errors, true);
     }
-    panels.0
+    panels.drawing
 }
 
 /// A curve without the points that its neighbours on a grid of [`STEPS`] make invisible.

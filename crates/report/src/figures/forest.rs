@@ -1,7 +1,7 @@
 //! Values with their intervals, one row per finding or subset.
 
 use cxr::metrics::{Metric, Pair, Scope, Series, Subset};
-use cxr::{Branch, Finding, Split};
+use cxr::{Branch, Split};
 use plotters::style::Color;
 use tables::metrics::Row;
 
@@ -38,8 +38,7 @@ impl<'r> Line<'r> {
 
 /// AUROC of every finding and their mean with intervals, and the paired differences beside them.
 pub(super) fn forest(results: &Results, split: Split) -> Drawing {
-    let scopes = Finding::ALL.map(Scope::from).into_iter().chain([Scope::Mean, Scope::NoFinding]);
-    let lines = scopes.map(|scope| {
+    let lines = results.scopes(split).into_iter().map(|scope| {
         let row = |series: Series| results.get(series, scope, Metric::Auroc, split);
         let line = Line::new(title(scope), scope == Scope::Mean, row);
         Line { positives: line.positives.filter(|_| !line.bold), ..line }

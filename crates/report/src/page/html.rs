@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cxr::metrics::calibration::sigmoid;
 use cxr::metrics::{Metric, Scope, Series};
-use cxr::{BBox, Branch, Finding};
+use cxr::{BBox, Branch, Finding, Labels};
 use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
@@ -91,6 +91,7 @@ impl Page<'_> {
             "draws": self.draws,
             "percent": percent(self.confidence),
             "headline": self.headline(),
+            "unlabelled": self.results.unlabelled(self.split),
             "tables": self.tables()?,
             "figures": figures,
             "sweep": !self.sweep.is_empty(),
@@ -107,6 +108,21 @@ impl Page<'_> {
         Ok(environment.get_template("page.html")?.render(Serde(page))?)
     }
 
+    /// What an image shows and, of the findings that the data have, what is unknown.
+    fn listed(&self, labels: Labels) -> String {
+        let names = |findings: &mut dyn Iterator<Item = Finding>| findings.map(title).collect::<Vec<_>>().join(", ");
+        let shown = match names(&mut labels.findings()) {
+            none if none.is_empty() => "No Finding".to_owned(),
+            names => names,
+        };
+        let in_data = self.results.findings(self.split);
+        match names(&mut labels.unknown().filter(|finding| in_data.contains(finding))) {
+            none if none.is_empty() => shown,
+            unknown if labels.findings().next().is_none() => format!("not known: {unknown}"),
+            unknown => format!("{shown}; not known: {unknown}"),
+        }
+    }
+
     fn shown(&self, case: &Case) -> Shown {
         let images::Row { record, width_px, height_px, boxes, .. } = case.attended.image;
         let labels = &self.cohort.labels[case.image];
@@ -114,7 +130,7 @@ impl Page<'_> {
         let probability = |p: f64| if p < 0.0005 { "< 0.001".to_owned() } else { format!("{p:.3}") };
         let reported = |scope: Scope| match scope {
             Scope::Finding(finding) => labels.contains(finding),
-            _ => labels.no_finding(),
+            _ => labels.no_finding() == Some(true),
         };
         let line = |(scope, branches): (Scope, [f64; 3])| Line {
             name: title(scope),
@@ -134,7 +150,7 @@ impl Page<'_> {
         };
         let mut findings: Vec<&str> = labels.findings().map(Finding::snake).collect();
         findings.extend(case.choice.finding().map(Finding::snake).filter(|name| !findings.contains(name)));
-        let listed = record.labels.to_string().replace('|', ", ").replace('_', " ");
+        let listed = self.listed(record.labels);
         let truth = boxes.iter().map(|drawn| title(drawn.finding)).collect::<Vec<_>>();
         let drawn = if truth.is_empty() { String::new() } else { format!("; drawn boxes: {}", truth.join(", ")) };
         let patient = [

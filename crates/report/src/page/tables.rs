@@ -11,7 +11,7 @@ use tables::metrics::Row;
 use super::content::Page;
 use crate::Error;
 use crate::published::{self, Kind};
-use crate::results::{interval, p_value, series_title, signed, signed_interval, subset_title, title, value};
+use crate::results::{interval, known, p_value, series_title, signed, signed_interval, subset_title, title, value};
 
 /// A table as the template draws it.
 #[derive(Debug, Clone, Serialize)]
@@ -88,11 +88,6 @@ fn class(scope: Scope) -> &'static str {
     }
 }
 
-/// The 14 findings, the mean and No Finding.
-fn scopes() -> impl Iterator<Item = Scope> {
-    Finding::ALL.map(Scope::from).into_iter().chain([Scope::Mean, Scope::NoFinding])
-}
-
 fn columns(names: &[&str]) -> Vec<Column> {
     let text = |name: &str| ["input px", "split", "source", "run"].contains(&name);
     names.iter().map(|&name| Column { name: name.to_owned(), text: text(name) }).collect()
@@ -118,7 +113,8 @@ impl Page<'_> {
     }
 
     fn positives(&self, scope: impl Into<Scope>) -> Cell {
-        Cell::plain(self.row(Branch::Global, scope, Metric::Auroc).n_pos)
+        let row = self.row(Branch::Global, scope, Metric::Auroc);
+        Cell { small: known(row).unwrap_or_default(), ..Cell::plain(row.n_pos) }
     }
 
     /// All tables by the name that the template uses.
@@ -194,7 +190,7 @@ impl Page<'_> {
 
     fn ranked(&self, metric: Metric) -> Table {
         let is_auroc = metric == Metric::Auroc;
-        let rows = scopes().map(|scope| {
+        let rows = self.results.scopes(self.split).into_iter().map(|scope| {
             let of_branch = |branch: Branch| self.row(branch, scope, metric).value;
             let best = Branch::ALL.into_iter().filter_map(of_branch).fold(f64::NEG_INFINITY, f64::max);
             let mut cells = vec![self.positives(scope)];
@@ -219,7 +215,7 @@ impl Page<'_> {
     }
 
     fn decisions(&self, criterion: Criterion) -> Table {
-        let rows = scopes().map(|scope| {
+        let rows = self.results.scopes(self.split).into_iter().map(|scope| {
             let of = |decision: Decision| match (decision, scope) {
                 // A mean of thresholds would mean nothing.
                 (Decision::Threshold, Scope::Mean) => Cell::default(),
@@ -258,7 +254,7 @@ impl Page<'_> {
     }
 
     fn calibration_fusion(&self) -> Table {
-        let rows = scopes().map(|scope| {
+        let rows = self.results.scopes(self.split).into_iter().map(|scope| {
             let of = |metric: Metric| Cell::of(self.row(Branch::Fusion, scope, metric));
             let mut cells = vec![self.positives(scope)];
             cells.extend([Metric::Brier, Metric::Ece, Metric::BrierScaled, Metric::EceScaled].map(of));
@@ -276,7 +272,7 @@ impl Page<'_> {
             let first = of(Branch::Global.into(), Metric::Auroc);
             let defined = of(Branch::Global.into(), Metric::FindingsDefined);
             let mut cells = vec![
-                Cell::plain(first.n_pos + first.n_neg),
+                Cell::plain(first.n_pos + first.n_neg + first.n_unknown),
                 Cell::plain(first.n_pos),
                 Cell::plain(defined.value.unwrap_or(0.0)),
             ];

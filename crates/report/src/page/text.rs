@@ -5,7 +5,7 @@ use cxr::{Branch, Finding};
 use tables::metrics::Row;
 
 use super::content::{Page, percent};
-use crate::results::{interval, signed, signed_interval, title, value};
+use crate::results::{interval, known, signed, signed_interval, title, value};
 
 impl Page<'_> {
     /// The result in two sentences.
@@ -66,7 +66,7 @@ impl Page<'_> {
         }
         let header = Branch::ALL.map(|branch| format!("  {:<20}", branch.name())).concat();
         lines.push(format!("{:<20}{:>6}{header}", "finding", "n_pos").trim_end().to_owned());
-        for scope in Finding::ALL.map(Scope::from).into_iter().chain([Scope::Mean, Scope::NoFinding]) {
+        for scope in self.results.scopes(self.split) {
             let rows = Branch::ALL.map(|branch| self.results.get(branch, scope, Metric::Auroc, self.split));
             let mut line = format!("{:<20}{:>6}", title(scope), rows[0].n_pos);
             for row in rows {
@@ -77,8 +77,10 @@ impl Page<'_> {
                     break;
                 }
             }
-            lines.push(line.trim_end().to_owned());
+            let known = known(rows[0]).filter(|_| scope != Scope::Mean);
+            lines.push(line.trim_end().to_owned() + &known.map_or(String::new(), |known| format!("  ({known})")));
         }
+        lines.extend(self.results.unlabelled(self.split));
         for pair in Pair::ALL {
             let row = self.results.get(pair, Scope::Mean, Metric::Auroc, self.split);
             let interval = signed_interval(row).map_or(String::new(), |interval| format!(" [{interval}]"));

@@ -56,7 +56,7 @@ impl Scene {
                 record: ImageRecord {
                     image_id: image_id.clone(),
                     patient_id,
-                    follow_up: (i % 3) as u32,
+                    follow_up: Some((i % 3) as u32),
                     age_years: Some(30 + (patient_id % 4) as u16 * 20),
                     sex: Some(if patient_id.is_multiple_of(2) { Sex::Female } else { Sex::Male }),
                     view_position: (!patient_id.is_multiple_of(3)).then_some(if i.is_multiple_of(3) {
@@ -67,7 +67,7 @@ impl Scene {
                     labels,
                 },
                 split,
-                png: picture(&truth, !labels.no_finding()),
+                png: picture(&truth, labels.no_finding() == Some(false)),
                 path: format!("images_001/images/{image_id}"),
                 source_blake3: "0".repeat(64),
                 width_px: SIZE,
@@ -99,7 +99,7 @@ impl Scene {
             let mut noise = || -> f32 { (0..4).map(|_| rng.random_range(-1.0..1.0)).sum() };
             let shared: Vec<f32> = (0..OUTPUTS).map(|_| noise()).collect();
             for (predictions, skill) in scene.predictions.iter_mut().zip([1.2, 0.8, 1.9]) {
-                let targets = labels.targets();
+                let targets = labels.outputs().map(|shown| f32::from(u8::from(shown == Some(true))));
                 let mut logit = |output: usize| {
                     skill * targets[output] * (1.0 + output as f32 / 14.0) + shared[output] + 0.5 * noise()
                 };
@@ -127,7 +127,7 @@ impl Scene {
                     contrast: 1.0,
                     split: SplitKind::Official,
                     label_table: "Data_Entry_2017_v2020.csv".into(),
-                    synthetic: false,
+                    dataset: cxr::DatasetKind::Nih,
                 };
                 let mut writer = images::Writer::new(&out.join("images"), split.name(), rows.len(), stage, facts);
                 for row in rows {

@@ -1,0 +1,21 @@
+//! Any folder of images with a table of labels.
+//!
+//! Pure but for [`Tree`], which looks which files are there: the table's bytes in, rows out.
+
+mod columns;
+mod error;
+mod findings;
+mod names;
+mod rows;
+mod table;
+mod text;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub(crate) use names::is_name;
+pub use rows::Rows;
+pub(crate) use rows::read;
+pub(crate) use tree::Tree;

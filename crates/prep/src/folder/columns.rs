@@ -1,0 +1,92 @@
+//! Which column is what.
+
+use super::error::Error;
+use super::findings::Meaning;
+use super::names::{Name, Names};
+use super::table::{Column, Table};
+use crate::config::Config;
+
+/// How the table holds findings.
+#[derive(Debug)]
+pub(super) enum Findings {
+    /// One column with names.
+    List(Column),
+    /// A column for each.
+    Each(Vec<(Column, Meaning)>),
+}
+
+/// The columns of a table.
+#[derive(Debug)]
+pub(super) struct Columns {
+    pub(super) image: Column,
+    pub(super) patient: Option<Column>,
+    pub(super) split: Option<Column>,
+    pub(super) age: Option<Column>,
+    pub(super) sex: Option<Column>,
+    pub(super) view: Option<Column>,
+    pub(super) findings: Findings,
+    /// Columns that nothing reads.
+    pub(super) ignored: Vec<String>,
+}
+
+impl Columns {
+    pub(super) fn of(table: &Table, names: &Names, config: &Config) -> Result<Columns, Error> {
+        let image = table.named("image_column", &config.image_column)?;
+        // An empty name is refused with the settings.
+        let image = image.unwrap_or(Column { index: 0, name: table.header[0].clone() });
+        let patient = table.named("patient_column", &config.patient_column)?;
+        let split = table.named("split_column", &config.split_column)?;
+        let age = table.named("age_column", &config.age_column)?;
+        let sex = table.named("sex_column", &config.sex_column)?;
+        let view = table.named("view_column", &config.view_column)?;
+        let list = table.named("findings_column", &config.findings_column)?;
+        let read: Vec<usize> = [Some(&image), patient.as_ref(), split.as_ref(), age.as_ref(), sex.as_ref()]
+            .into_iter()
+            .chain([view.as_ref(), list.as_ref()])
+            .flatten()
+            .map(|column| column.index)
+            .collect();
+        let rest = table.header.iter().enumerate().filter(|(index, _)| !read.contains(index));
+        let rest = rest.map(|(index, name)| Column { index, name: name.clone() });
+        let (findings, ignored) = match list {
+            Some(column) => (Findings::List(column), rest.map(|column| column.name).collect()),
+            None => {
+                let (each, ignored) = each(table, names, rest)?;
+                (Findings::Each(each), ignored)
+            }
+        };
+        let ignored = ignored.into_iter().filter(|name: &String| !name.is_empty()).collect();
+        Ok(Columns { image, patient, split, age, sex, view, findings, ignored })
+    }
+}
+
+type Each = (Vec<(Column, Meaning)>, Vec<String>);
+
+/// The columns that mean a finding, and the others.
+fn each(table: &Table, names: &Names, columns: impl Iterator<Item = Column>) -> Result<Each, Error> {
+    let mut each: Vec<(Column, Meaning)> = Vec::new();
+    let mut ignored = Vec::new();
+    for column in columns {
+        let meaning = match names.get(&column.name) {
+            Some(Name::Finding(finding)) => Meaning::Finding(finding),
+            Some(Name::NoFinding) => Meaning::NoFinding,
+            Some(Name::LeftOut) | None => {
+                ignored.push(column.name);
+                continue;
+            }
+        };
+        if let Some((first, _)) = each.iter().find(|(_, other)| *other == meaning) {
+            let finding = match meaning {
+                Meaning::Finding(finding) => finding.to_string(),
+                Meaning::NoFinding => "No Finding".to_owned(),
+            };
+            let (first, second) = (first.name.clone(), column.name);
+            return Err(Error::TwoColumns { path: table.path(), first, second, finding });
+        }
+        each.push((column, meaning));
+    }
+    if !each.iter().any(|(_, meaning)| matches!(meaning, Meaning::Finding(_))) {
+        return Err(Error::NoFindings { path: table.path(), got: table.columns() });
+    }
+    Ok((each, ignored))
+}
