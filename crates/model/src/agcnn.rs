@@ -71,6 +71,8 @@ pub struct Sight {
     pub heat_map: Vec<f32>,
     /// Its height and width, cells.
     pub heat_map_shape: (usize, usize),
+    /// The highest value before normalisation.
+    pub peak: f32,
     /// What the global branch attends to; the box is in the prepared image.
     pub region: Region,
     /// The attended region, or the whole prepared image where there is none.
@@ -194,6 +196,7 @@ impl AgCnn {
                     features: look.features,
                     heat_map: look.heat_map,
                     heat_map_shape: look.shape,
+                    peak: look.peak,
                     bbox: self.bbox(&look.region),
                     region: look.region,
                     prepared,
@@ -260,7 +263,8 @@ impl AgCnn {
         let look = |((raw, features), logits): ((&[f32], &[f32]), [f32; OUTPUTS])| {
             let heat_map = normalise(raw, attention.normalise).unwrap_or_else(|| vec![0.0; raw.len()]);
             let region = locate(NormalisedMap::new(&heat_map, shape), attention.frame, attention.threshold);
-            Look { logits, features: features.to_vec(), heat_map, shape, region }
+            let peak = raw.iter().copied().fold(f32::MIN, f32::max);
+            Look { logits, features: features.to_vec(), heat_map, shape, peak, region }
         };
         Ok(looks.map(look).collect())
     }
@@ -272,6 +276,7 @@ struct Look {
     features: Vec<f32>,
     heat_map: Vec<f32>,
     shape: (usize, usize),
+    peak: f32,
     region: Region,
 }
 

@@ -68,6 +68,26 @@ pub struct Config {
     pub blake3: BTreeMap<String, String>,
 }
 
+impl Config {
+    /// Reads the `config.json` of a model.
+    ///
+    /// # Errors
+    /// A folder that is no model, or has a newer format or other findings.
+    pub fn read(folder: &Path) -> Result<Config, Error> {
+        let config: Config = read(folder, names::CONFIG)?;
+        let no_model = |reason: String| Error::NoModel { path: folder.join(names::CONFIG), reason };
+        if config.model_type != MODEL_TYPE || config.format_version > VERSION {
+            let got = format!("{} version {}", config.model_type, config.format_version);
+            return Err(no_model(format!("it is {got}, expected {MODEL_TYPE}, version at most {VERSION}")));
+        }
+        if !config.id2label.values().map(String::as_str).eq(output_names()) {
+            let got: Vec<&str> = config.id2label.values().map(String::as_str).collect();
+            return Err(no_model(format!("its findings are {}, expected {}", got.join(", "), output_names().join(", "))));
+        }
+        Ok(config)
+    }
+}
+
 /// `preprocessor_config.json`, in the words of Hugging Face's image processors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,16 +224,8 @@ impl Model {
     /// A folder that is no model or has a newer format; a file that is missing, damaged, or not the one that `config.json`
     /// knows.
     pub fn open(folder: &Path, device: &Device) -> Result<Model, Error> {
-        let config: Config = read(folder, names::CONFIG)?;
+        let config = Config::read(folder)?;
         let no_model = |reason: String| Error::NoModel { path: folder.join(names::CONFIG), reason };
-        if config.model_type != MODEL_TYPE || config.format_version > VERSION {
-            let got = format!("{} version {}", config.model_type, config.format_version);
-            return Err(no_model(format!("it is {got}, expected {MODEL_TYPE}, version at most {VERSION}")));
-        }
-        if !config.id2label.values().map(String::as_str).eq(output_names()) {
-            let got: Vec<&str> = config.id2label.values().map(String::as_str).collect();
-            return Err(no_model(format!("its findings are {}, expected {}", got.join(", "), output_names().join(", "))));
-        }
         for name in names::DIGESTED {
             let expected = config.blake3.get(name).ok_or_else(|| no_model(format!("no digest of {name}")))?;
             let path = folder.join(name);

@@ -43,6 +43,9 @@ pub enum Error {
     /// A table.
     #[error(transparent)]
     Table(#[from] tables::Error),
+    /// The images of a run.
+    #[error(transparent)]
+    Branch(#[from] branch::Error),
     /// A network or its device.
     #[error(transparent)]
     Network(#[from] nets::Error),
@@ -63,6 +66,7 @@ impl Problem for Error {
             Error::Model(error) => error.kind(),
             Error::Picture(error) => error.kind(),
             Error::Table(error) => error.kind(),
+            Error::Branch(error) => error.kind(),
             Error::Network(error) => error.kind(),
             Error::Io(error) => error.kind(),
             Error::Csv(_) => ErrorKind::Other,
@@ -75,6 +79,7 @@ impl Problem for Error {
             Error::Model(error) => error.hint(),
             Error::Picture(error) => error.hint(),
             Error::Table(error) => error.hint(),
+            Error::Branch(error) => error.hint(),
             Error::Network(error) => error.hint(),
             _ => None,
         }

@@ -10,6 +10,7 @@ pub mod card;
 pub mod commands;
 mod config;
 mod error;
+pub mod evaluate;
 pub mod export;
 pub mod output;
 pub mod overlays;

@@ -64,6 +64,11 @@ enum Command {
         #[arg(long, default_value = "mit", value_name = "SPDX")]
         license: String,
     },
+    /// Evaluate a model on another prepared dataset: --model FOLDER --run ELSEWHERE
+    ///
+    /// Reads the images that `prep` prepared in that run, and trains nothing. `report` then makes the whole report, with
+    /// thresholds and temperature from the model's own validation images.
+    Evaluate,
     /// Recompute the reference answers of an exported model, and say whether they are equal or how far apart
     Selftest,
 }
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
         Some(Command::Export { folder, onnx, references, license }) => {
             commands::export(&common, &Exported { folder, onnx, references, license })
         }
+        Some(Command::Evaluate) => predict::evaluate::evaluate(&common, model.as_deref()),
         Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
     })
 }

@@ -83,7 +83,9 @@ pub fn draw(shown: &Shown, keep_going: KeepGoing) -> Result<Vec<Figure>, Error> 
     let alt = "Share of positives against probability of every finding";
     push("calibration", alt, &|| curves::calibration(cohort, results, split))?;
     push("subgroups", "Mean AUROC by sex, age and view position", &|| forest::subsets(results, split))?;
-    push("training", "Loss and validation AUROC of every epoch", &|| training::training(epochs))?;
+    if epochs.iter().any(|rows| !rows.is_empty()) {
+        push("training", "Loss and validation AUROC of every epoch", &|| training::training(epochs))?;
+    }
     let overlaps = results.attention(Scope::All, Metric::IouAt(Overlap::ALL[0]), split);
     if overlaps.is_some_and(|row| row.value.is_some()) {
         let alt = "Share of boxes found against the overlap asked for";

@@ -6,6 +6,7 @@ use stage::{Common, Fail, Outcome, Run};
 use tables::predictions;
 
 use super::ending::{fail, keep_going};
+use super::inputs::predictions_of;
 use crate::compare;
 use crate::config::{Config, SPEC};
 use crate::plan::Plan;
@@ -19,8 +20,11 @@ pub fn compare(common: &Common, runs: [&str; 2], branch: Branch) -> Result<Outco
     let [split, _] = config.splits();
     let read = |name: &str| -> Result<Vec<predictions::Row>, Fail> {
         let (mut run, _) = Run::open::<Config>(&SPEC, &Common { run: name.to_owned(), ..common.clone() })?;
-        let input = run.input(branch.name(), &["predictions.parquet"])?;
-        predictions::read(&input.file("predictions.parquet")).map_err(fail)
+        match predictions_of(&mut run, branch)? {
+            Some(path) => predictions::read(&path).map_err(fail),
+            // Its error says what to run.
+            None => run.input(branch.name(), &[""]).map(|_| Vec::new()),
+        }
     };
     let [a, b] = runs.map(read);
     let (a, b) = (a?, b?);

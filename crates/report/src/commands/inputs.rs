@@ -1,5 +1,7 @@
 //! What a report reads.
 
+use std::path::PathBuf;
+
 use cxr::{Branch, DatasetKind, Split};
 use stage::{Fail, Input, Run};
 use tables::{epochs, images, predictions, regions};
@@ -14,12 +16,96 @@ use crate::sweep::{self, Entry};
 pub(super) struct Inputs {
     pub(super) phantom: Option<Input>,
     pub(super) prep: Input,
-    pub(super) attend: Input,
-    /// In the order of [`Branch::ALL`].
-    pub(super) branches: [Input; 3],
+    /// Where predictions and regions come from.
+    pub(super) source: Source,
     pub(super) swept: Option<Input>,
     pub(super) image_facts: images::Facts,
 }
+
+/// Whose predictions are reported.
+pub(super) enum Source {
+    /// Of the networks that this run trained.
+    Trained {
+        attend: Input,
+        /// In the order of [`Branch::ALL`].
+        branches: [Input; 3],
+    },
+    /// Of a model that was trained elsewhere.
+    External(Input),
+}
+
+impl Source {
+    /// Names the inputs to `run`: those of an external evaluation, where there was one.
+    fn open(run: &mut Run) -> Result<Source, Fail> {
+        if let Some(evaluated) = run.optional_input(EVALUATE, &[""])? {
+            return Ok(Source::External(evaluated));
+        }
+        let attend = run.input("attend", &["regions"])?;
+        let files = [PREDICTIONS, EPOCHS];
+        let [global, local, fusion] = Branch::ALL.map(|branch| run.input(branch.name(), &files));
+        Ok(Source::Trained { attend, branches: [global?, local?, fusion?] })
+    }
+
+    /// What has the regions.
+    pub(super) fn regions(&self) -> &Input {
+        match self {
+            Source::Trained { attend, .. } => attend,
+            Source::External(evaluated) => evaluated,
+        }
+    }
+
+    /// The model of an external evaluation, by its digest.
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Source::Trained { .. } => None,
+            Source::External(evaluated) => evaluated.manifest().metrics["model"].as_str(),
+        }
+    }
+
+    fn predictions(&self, branch: Branch) -> PathBuf {
+        match self {
+            Source::Trained { branches, .. } => branches[branch as usize].file(PREDICTIONS),
+            Source::External(evaluated) => evaluated.file(&format!("{branch}/{PREDICTIONS}")),
+        }
+    }
+
+    /// The epochs of a branch; none where it was trained elsewhere.
+    fn epochs(&self, branch: Branch) -> Result<Vec<epochs::Row>, Error> {
+        match self {
+            Source::Trained { branches, .. } => Ok(epochs::read(&branches[branch as usize].file(EPOCHS))?),
+            Source::External(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What has the attended regions of a run: its external evaluation, or attend.
+///
+/// # Errors
+/// Exit code 3 where neither has run, or is stale.
+pub(super) fn regions_of(run: &mut Run) -> Result<Input, Fail> {
+    match run.optional_input(EVALUATE, &["regions"])? {
+        Some(evaluated) => Ok(evaluated),
+        None => run.input("attend", &["regions"]),
+    }
+}
+
+/// A branch's predictions in a run: those of its external evaluation, or of the branch that it trained; `None` where
+/// neither has run.
+///
+/// # Errors
+/// Exit code 3 where they are stale.
+pub(super) fn predictions_of(run: &mut Run, branch: Branch) -> Result<Option<PathBuf>, Fail> {
+    let name = format!("{branch}/{PREDICTIONS}");
+    if let Some(evaluated) = run.optional_input(EVALUATE, &[&name])? {
+        return Ok(Some(evaluated.file(&name)));
+    }
+    Ok(run.optional_input(branch.name(), &[PREDICTIONS])?.map(|trained| trained.file(PREDICTIONS)))
+}
+
+/// The stage of an external evaluation.
+const EVALUATE: &str = "evaluate";
+const PREDICTIONS: &str = "predictions.parquet";
+const EPOCHS: &str = "epochs.parquet";
 
 /// Their contents, without pixels.
 pub(super) struct Data {
@@ -37,32 +123,28 @@ impl Inputs {
     /// Names all inputs to `run`, and checks that they are there and fresh.
     pub(super) fn open(run: &mut Run) -> Result<Inputs, Fail> {
         let prep = run.input("prep", &["images/"])?;
-        let attend = run.input("attend", &["regions"])?;
         let image_facts = images::facts(&prep.files("images/")).map_err(fail)?;
         let phantom =
             (image_facts.dataset == DatasetKind::Phantom).then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
-        let files = ["predictions.parquet", "epochs.parquet"];
-        let [global, local, fusion] = Branch::ALL.map(|branch| run.input(branch.name(), &files));
-        let branches = [global?, local?, fusion?];
+        let source = Source::open(run)?;
         let swept = swept::of_run(run)?;
-        Ok(Inputs { phantom, prep, attend, branches, swept, image_facts })
+        Ok(Inputs { phantom, prep, source, swept, image_facts })
     }
 
     /// Reads every table once.
     pub(super) fn read(&self, splits: [Split; 2], limit: Option<usize>) -> Result<Data, Error> {
         let images = images::read_meta(&self.prep.files("images/"))?;
-        let regions = regions::read_meta(&self.attend.files("regions"))?;
-        let region_facts = regions::facts(&self.attend.files("regions"))?;
-        let read = |input: &Input| predictions::read(&input.file("predictions.parquet"));
-        let [global, local, fusion] = self.branches.each_ref().map(read);
+        let files = self.source.regions().files("regions");
+        let regions = regions::read_meta(&files)?;
+        let region_facts = regions::facts(&files)?;
+        let [global, local, fusion] = Branch::ALL.map(|branch| predictions::read(&self.source.predictions(branch)));
         let predictions = [global?, local?, fusion?];
         let [reported, other] = splits.map(|split| Cohort::join(&predictions, split, limit));
         let cohorts = [reported?, other?];
         if cohorts[0].is_empty() {
             return Err(Error::Empty { split: splits[0] });
         }
-        let read = |input: &Input| epochs::read(&input.file("epochs.parquet"));
-        let [global, local, fusion] = self.branches.each_ref().map(read);
+        let [global, local, fusion] = Branch::ALL.map(|branch| self.source.epochs(branch));
         let epochs = [global?, local?, fusion?];
         let swept = match &self.swept {
             Some(swept) => sweep::entries(&swept::rows(swept)?)?,
@@ -73,7 +155,10 @@ impl Inputs {
 
     /// All stages, upstream first.
     pub(super) fn stages(&self) -> impl Iterator<Item = &Input> {
-        let [global, local, fusion] = &self.branches;
-        self.phantom.iter().chain([&self.prep, global, &self.attend, local, fusion])
+        let made: Vec<&Input> = match &self.source {
+            Source::Trained { attend, branches: [global, local, fusion] } => vec![global, attend, local, fusion],
+            Source::External(evaluated) => vec![evaluated],
+        };
+        self.phantom.iter().chain([&self.prep]).chain(made)
     }
 }

@@ -10,6 +10,7 @@ use stage::{Common, Fail, Outcome, Run};
 use tables::{images, metrics, predictions, regions};
 
 use super::ending::{fail, keep_going};
+use super::inputs::{predictions_of, regions_of};
 use crate::cases::{file_name, stored};
 use crate::config::{Config, SPEC};
 use crate::localisation::Attended;
@@ -23,7 +24,7 @@ use crate::{Error, overlay, show};
 pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Outcome, Fail> {
     let (mut run, _) = Run::open::<Config>(&SPEC, common)?;
     let prep = run.input("prep", &["images/"])?;
-    let attend = run.input("attend", &["regions"])?;
+    let attend = regions_of(&mut run)?;
     let images = images::read_meta(&prep.files("images/")).map_err(fail)?;
     let regions = regions::read_meta(&attend.files("regions")).map_err(fail)?;
     let attended = find(&images, &regions, image_id).map_err(fail)?;
@@ -65,13 +66,8 @@ fn find<'a>(images: &'a [images::Row], regions: &'a [regions::Row], image_id: &s
 
 /// The image's prediction by a branch; `None` where the branch has not run yet.
 fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<predictions::Row>, Fail> {
-    let files = ["predictions.parquet"];
-    let input = match branch {
-        Branch::Global => Some(run.input(branch.name(), &files)?),
-        _ => run.optional_input(branch.name(), &files)?,
-    };
-    let Some(input) = input else { return Ok(None) };
-    let rows = predictions::read(&input.file(files[0])).map_err(fail)?;
+    let Some(path) = predictions_of(run, branch)? else { return Ok(None) };
+    let rows = predictions::read(&path).map_err(fail)?;
     let row = rows.into_iter().find(|row| row.key.image_id == image_id);
     let missing = || fail(Error::NoPrediction { image_id: image_id.to_owned(), branch });
     row.ok_or_else(missing).map(Some)

@@ -29,7 +29,9 @@ pub struct Page<'a> {
     pub confidence: f64,
     /// The part of an image that the global branch sees.
     pub frame: EvalFrame,
-    /// Epochs of global, local and fusion.
+    /// The model's digest, where it was trained elsewhere.
+    pub model: Option<&'a str>,
+    /// Epochs of global, local and fusion; none where they were trained elsewhere.
     pub epochs: &'a [Vec<epochs::Row>; 3],
     /// Why boxes are not held against regions, if so.
     pub refusal: Option<&'a str>,

@@ -94,6 +94,7 @@ impl Page<'_> {
             "unlabelled": self.results.unlabelled(self.split),
             "tables": self.tables()?,
             "figures": figures,
+            "trained": self.model.is_none(),
             "sweep": !self.sweep.is_empty(),
             "refusal": self.refusal,
             "area": region(Metric::AttentionArea),

@@ -26,7 +26,18 @@ impl Page<'_> {
             };
             sentences.push(format!("Fusion \u{2212} global is {} ({between}): {verdict}.", signed(row)));
         }
+        sentences.extend(self.external());
         sentences
+    }
+
+    /// Where the model comes from, if not from this run.
+    fn external(&self) -> Option<String> {
+        let model = self.model?;
+        let model = &model[..8.min(model.len())];
+        Some(format!(
+            "External evaluation of model {model}, which was trained elsewhere: nothing was trained or chosen on these images; \
+             thresholds and temperatures are from the model's own validation images."
+        ))
     }
 
     /// Over how many findings the mean is, where that is not all 14.
@@ -61,6 +72,7 @@ impl Page<'_> {
             self.cohort.patient_count(),
             self.draws
         ));
+        lines.extend(self.external());
         if let Some(why) = self.dataset.not_comparable() {
             lines.push(format!("not comparable with published results: {why}"));
         }
