@@ -146,7 +146,8 @@ impl Gate {
         if deviation < self.min_deviation {
             return Some(Refusal::Blank { deviation });
         }
-        (about.levels < self.min_levels).then_some(Refusal::FewLevels { levels: about.levels })
+        let levels = image.levels();
+        (levels < self.min_levels).then_some(Refusal::FewLevels { levels })
     }
 
     /// What its novelty says against an image; `inverted` gives the novelty after inversion, and is asked only where the
@@ -212,7 +213,7 @@ mod tests {
         let format = if dicom.is_some() { Format::Dicom } else { Format::Png };
         Radiograph {
             image: Grey { width: 64, height: 64, pixels },
-            about: About { format, colour: 0.0, levels: 64, dicom },
+            about: About { format, colour: 0.0, dicom },
         }
     }
 
@@ -259,7 +260,7 @@ mod tests {
         );
         assert!(with(|r| r.about.colour = 30.0).starts_with("colour: not grey"));
         assert!(with(|r| r.image.pixels.fill(7)).starts_with("blank: blank"));
-        assert!(with(|r| r.about.levels = 7).starts_with("few_levels: only 7 grey levels"));
+        assert!(with(|r| r.image.pixels.iter_mut().for_each(|value| *value = *value / 40 * 40)).starts_with("few_levels: only 7 grey levels"));
     }
 
     #[test]

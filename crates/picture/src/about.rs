@@ -31,8 +31,6 @@ pub struct About {
     /// Mean of max(R, G, B) - min(R, G, B) over the pixels, in grey levels: 0 for a grey file, and for a file of colours
     /// that are all grey.
     pub colour: f32,
-    /// How many of the 256 grey levels occur in the decoded image.
-    pub levels: u32,
     /// The header, of a DICOM file.
     pub dicom: Option<Dicom>,
 }

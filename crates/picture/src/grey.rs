@@ -54,6 +54,15 @@ impl Grey {
         Grey { width: size, height: size, pixels: resized.pixels().iter().map(|pixel| pixel.0).collect() }
     }
 
+    /// How many of the 256 grey levels occur: few, where 12-bit values were stored in 16 bits without scaling.
+    pub fn levels(&self) -> u32 {
+        let mut occurs = [false; 256];
+        for &value in &self.pixels {
+            occurs[usize::from(value)] = true;
+        }
+        occurs.iter().map(|&occurs| u32::from(occurs)).sum()
+    }
+
     /// Moves every value away from the image's mean by `factor` (1 leaves all as it is), as Pillow's
     /// `ImageEnhance.Contrast` does.
     pub fn contrast(&mut self, factor: f32) {

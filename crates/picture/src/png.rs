@@ -17,9 +17,8 @@ pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32), Error> {
     let mut reader = open(name, bytes, Transformations::EXPAND)?;
     let (width, height) = reader.info().size();
-    let (colour, depth) = reader.output_color_type();
     let mut colours = Colours::default();
-    let pixels = guarded(|| pixels(&mut reader, |row, grey| to_grey(row, colour, depth, &mut colours, grey)));
+    let pixels = guarded(|| pixels(&mut reader, &mut colours));
     let pixels = pixels.map_err(|problem| damaged(name, problem))?;
     Ok((Grey { width, height, pixels }, colours.mean()))
 }
@@ -38,7 +37,7 @@ impl Grey {
             let got = format!("{width} x {height} px, {:?}, {:?}", info.color_type, info.bit_depth);
             return Err(Error::NotStored { name: name.to_owned(), got });
         }
-        let pixels = guarded(|| pixels(&mut reader, |row, grey| grey.copy_from_slice(row)));
+        let pixels = guarded(|| pixels(&mut reader, &mut Colours::default()));
         let pixels = pixels.map_err(|problem| damaged(name, problem))?;
         Ok(Grey { width, height, pixels })
     }
@@ -69,14 +68,21 @@ fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations) -> Re
     }
 }
 
-/// The grey values of all pixels: `to_grey` makes them from a row's samples. Only a row of samples is held.
-fn pixels(reader: &mut Reader<'_>, mut to_grey: impl FnMut(&[u8], &mut [u8])) -> Result<Vec<u8>, String> {
+/// The grey values of all pixels. Only a row of samples is held.
+fn pixels(reader: &mut Reader<'_>, colours: &mut Colours) -> Result<Vec<u8>, String> {
     let said = |error: png::DecodingError| error.to_string();
     let (width, height) = reader.info().size();
     let (width, height) = (width as usize, height as usize);
     let (colour, depth) = reader.output_color_type();
     let bytes_per_pixel = colour.samples() * (depth as usize).div_ceil(8);
     let mut pixels = vec![0; width * height];
+    // The first frame of an animation may be smaller than the image.
+    let whole =
+        |done| if done == width * height { Ok(()) } else { Err(format!("{done} pixels, expected {width} x {height}")) };
+    if (colour, depth) == (ColorType::Grayscale, BitDepth::Eight) {
+        whole(reader.next_frame(&mut pixels).map_err(said)?.buffer_size())?;
+        return Ok(pixels);
+    }
     let mut part = vec![0; width];
     let mut done = 0;
     while let Some(row) = reader.next_interlaced_row().map_err(said)? {
@@ -84,20 +90,17 @@ fn pixels(reader: &mut Reader<'_>, mut to_grey: impl FnMut(&[u8], &mut [u8])) ->
         match row.interlace() {
             InterlaceInfo::Null(_) => {
                 if len == width && done + len <= pixels.len() {
-                    to_grey(row.data(), &mut pixels[done..done + len]);
+                    to_grey(row.data(), colour, depth, colours, &mut pixels[done..done + len]);
                 }
             }
             InterlaceInfo::Adam7(pass) => {
-                to_grey(row.data(), &mut part[..len]);
+                to_grey(row.data(), colour, depth, colours, &mut part[..len]);
                 png::expand_interlaced_row(&mut pixels, width, &part[..len], pass, 8);
             }
         }
         done += len;
     }
-    // The first frame of an animation may be smaller than the image.
-    if done != width * height {
-        return Err(format!("{done} pixels, expected {width} x {height}"));
-    }
+    whole(done)?;
     Ok(pixels)
 }
 
@@ -172,6 +175,50 @@ mod tests {
         }
         for value in 0..=255 {
             assert_eq!(to_8_bit(u16::from(value) * 257), value);
+        }
+    }
+
+    /// A file in Adam7's seven passes; `bytes` of each pixel.
+    fn interlaced(width: usize, height: usize, color: ColorType, depth: BitDepth, data: &[u8]) -> Vec<u8> {
+        let bytes = data.len() / width / height;
+        let mut raw = Vec::new();
+        for (x, y, across, down) in
+            [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+        {
+            for y in (y..height).step_by(down).filter(|_| x < width) {
+                raw.push(0);
+                (x..width).step_by(across).for_each(|x| raw.extend(&data[(y * width + x) * bytes..][..bytes]));
+            }
+        }
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut zlib, &raw).unwrap();
+        let [width, height] = [width as u32, height as u32].map(u32::to_be_bytes);
+        let header = [&width[..], &height, &[depth as u8, color as u8, 0, 0, 1]].concat();
+        let mut file = SIGNATURE.to_vec();
+        for (kind, data) in [(b"IHDR", header), (b"IDAT", zlib.finish().unwrap()), (b"IEND", Vec::new())] {
+            file.extend((data.len() as u32).to_be_bytes());
+            let body = [&kind[..], &data].concat();
+            file.extend(&body);
+            file.extend(crc32(&body).to_be_bytes());
+        }
+        file
+    }
+
+    #[test]
+    fn interlaced_files_are_the_same_images() {
+        use png::BitDepth::{Eight, Sixteen};
+        use png::ColorType::{Grayscale, GrayscaleAlpha, Rgb, Rgba};
+        for (color, depth) in
+            [Grayscale, GrayscaleAlpha, Rgb, Rgba].into_iter().flat_map(|c| [(c, Eight), (c, Sixteen)])
+        {
+            for (width, height) in [(13, 11), (3, 9), (1, 1)] {
+                let len = width * height * color.samples() * (depth as usize / 8);
+                let data: Vec<u8> = (0..len).map(|i| (i * 37 % 251) as u8).collect();
+                let plain = super::decode("a", &file(width as u32, height as u32, color, depth, &data)).unwrap();
+                let passes = super::decode("a", &interlaced(width, height, color, depth, &data)).unwrap();
+                assert_eq!(plain.0, passes.0, "{color:?} {depth:?}");
+                assert!((plain.1 - passes.1).abs() < 1e-3);
+            }
         }
     }
 

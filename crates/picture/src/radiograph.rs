@@ -65,8 +65,7 @@ impl Radiograph {
                 (Format::Dicom, (image, colour), Some(about))
             }
         };
-        let about = About { format, colour, levels: levels(&image.pixels), dicom };
-        Ok(Radiograph { image, about })
+        Ok(Radiograph { image, about: About { format, colour, dicom } })
     }
 }
 
@@ -84,15 +83,6 @@ fn format(name: &str, bytes: &[u8]) -> Result<Format, Error> {
     }
 }
 
-/// How many different values occur.
-fn levels(pixels: &[u8]) -> u32 {
-    let mut occurs = [false; 256];
-    for &value in pixels {
-        occurs[usize::from(value)] = true;
-    }
-    occurs.iter().map(|&occurs| u32::from(occurs)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +92,8 @@ mod tests {
         let grey = Grey { width: 2, height: 1, pixels: vec![3, 200] };
         let decoded = Radiograph::decode("a.dcm", &grey.encode()).unwrap();
         assert_eq!(decoded.image, grey);
-        assert_eq!(decoded.about, About { format: Format::Png, colour: 0.0, levels: 2, dicom: None });
+        assert_eq!(decoded.image.levels(), 2);
+        assert_eq!(decoded.about, About { format: Format::Png, colour: 0.0, dicom: None });
         let rgb = crate::encode_rgb(&[10, 10, 10, 255, 0, 55], 2, 1);
         assert_eq!(Radiograph::decode("a", &rgb).unwrap().about.colour, 255.0 / 2.0);
         for (bytes, message) in [

@@ -1,6 +1,5 @@
 //! Files that are damaged, of another kind, or made to do harm.
 
-#[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use std::path::Path;
@@ -41,7 +40,6 @@ fn what_is_cut_short_is_refused() {
 #[test]
 fn what_is_damaged_ends_soon_without_a_panic() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    let mut stopped = 0;
     for (name, bytes) in fixtures() {
         for round in 0..200 {
             let mut bad = bytes.clone();
@@ -52,13 +50,10 @@ fn what_is_damaged_ends_soon_without_a_panic() {
                 bad[at] = if rng.random_bool(0.3) { 0xff } else { rng.random() };
             }
             let start = Instant::now();
-            if let Err(error) = decode(&bad) {
-                stopped += usize::from(error.to_string().contains("the decoder stopped"));
-            }
+            let _ = decode(&bad);
             assert!(start.elapsed() < Duration::from_secs(5), "{name} round {round}: {:?}", start.elapsed());
         }
     }
-    println!("{stopped} panics of decoders became errors");
 }
 
 /// What is decoded is said for each; what is not, with its hint.

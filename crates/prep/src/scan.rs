@@ -65,3 +65,22 @@ pub(crate) fn scan(root: &Path) -> Result<HashMap<String, File>, Error> {
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_found_by_their_extension_in_any_case() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs_err::create_dir_all(root.join("a/b")).unwrap();
+        let images = ["1.png", "2.PNG", "a/3.jpg", "a/4.Jpeg", "a/b/5.dcm", "a/b/6.DICOM"];
+        for path in images.into_iter().chain(["7.txt", "png", ".8.png", "a/9.dcm.gz"]) {
+            fs_err::write(root.join(path), path).unwrap();
+        }
+        let mut found: Vec<String> = scan(root).unwrap().into_values().map(|file| file.path).collect();
+        found.sort();
+        assert_eq!(found, images);
+    }
+}

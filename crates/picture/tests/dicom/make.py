@@ -268,6 +268,15 @@ def coded():
         assert lossy or (back == values).all()
         expect(name, shown(ds, back))
 
+    # Long runs, which noise interrupts: what a small image does not reach.
+    rng = np.random.default_rng(7)
+    values = np.tile(np.repeat([40, 90, 200], 60), (170, 1))
+    values[rng.random(values.shape) < 0.01] += 30
+    for name, lossy in [("runs_jpegls", 0), ("runs_near", 4)]:
+        ds = dataset(values, 8, 8, Rows=values.shape[0], Columns=values.shape[1])
+        write(name, ds, "near" if lossy else "jpegls", encapsulate([bytes(encode_array(values.astype("u1"), lossy_error=lossy))]))
+        expect(name, dcmread(FOLDER / f"{name}.dcm").pixel_array)
+
     from openjpeg.utils import encode_array as j2k
 
     for name, bits, signed, lossy in [("16bit_j2k", 16, False, False), ("12bit_signed_j2k", 12, True, False), ("8bit_j2k", 8, False, False), ("12bit_j2k_lossy", 12, False, True)]:
