@@ -7,7 +7,7 @@ device := "auto"
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
 target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
-features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda" }
+features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }
 bin := target / "release"
 stages := "phantom prep global attend local fusion report"
 # NIH's own files, for the tests that read them.
@@ -66,6 +66,30 @@ fusion *args: build
 [group('pipeline')]
 report *args: build
     @"{{bin}}/report" {{flag}} "$@"
+
+# Ask a trained model about new images: `just predict --run demo FILES...`; `just predict --help` has the rest
+[group('pipeline')]
+predict *args: build
+    @"{{bin}}/predict" {{flag}} "$@"
+
+# A trained model on another dataset: `just evaluate --model MODEL --config external.toml --run elsewhere`
+[group('pipeline')]
+evaluate *args: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The other stages do not know --model.
+    others=()
+    while [ $# -gt 0 ]; do
+        case "$1" in
+            --model) model=${2:?--model needs a folder}; shift 2 ;;
+            --model=*) model=${1#--model=}; shift ;;
+            *) others+=("$1"); shift ;;
+        esac
+    done
+    : "${model:?--model FOLDER names the model; just predict export --run RUN FOLDER writes one}"
+    for stage in phantom prep; do "{{bin}}/$stage" {{flag}} "${others[@]}"; done
+    "{{bin}}/predict" {{flag}} "${others[@]}" --model "$model" evaluate
+    "{{bin}}/report" {{flag}} "${others[@]}"
 
 # Mean AUROC against the threshold tau: `just sweep "0.5 0.6 0.8" demo --config profiles/demo.toml`; what the runs have in common is computed once
 [group('pipeline')]
@@ -247,7 +271,7 @@ cuda-mock:
 # The CUDA back end without a GPU: lints, the operators' and the networks' tests, what a step asks of the device
 [group('check')]
 test-cuda: cuda-mock
-    {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion --all-targets --features cuda --quiet -- -D warnings
+    {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion -p predict --all-targets --features cuda --quiet -- -D warnings
     {{with_mock}} cargo test -p ops -p nets --features cuda --quiet
     python3 benches/cuda_budget.py target/mock/debug/examples/fit_speed {{mock}}/lib
 
@@ -280,7 +304,8 @@ pictures run="demo": venv chromium
 # The data dictionary, made anew from the schemas
 [group('check')]
 dictionary:
-    cargo run --quiet -p tables --example dictionary >docs/data-dictionary.md
+    cargo build --quiet --workspace --examples
+    "{{env("CARGO_TARGET_DIR", "target")}}/debug/examples/dictionary" >docs/data-dictionary.md
 
 # Docs without warnings
 [group('check')]

@@ -70,9 +70,11 @@ impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Error::Table(error) => error.kind(),
-            Error::Image { .. } | Error::Picture(_) | Error::Changed { .. } | Error::Unmatched { .. } | Error::Empty => {
-                ErrorKind::InvalidData
-            }
+            Error::Image { .. }
+            | Error::Picture(_)
+            | Error::Changed { .. }
+            | Error::Unmatched { .. }
+            | Error::Empty => ErrorKind::InvalidData,
             Error::Original(error) => error.kind(),
             Error::Crop { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,

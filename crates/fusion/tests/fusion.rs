@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use candle_nn::Linear;
-use model::fusion::FusionLayer;
 use common::{DIMS, Tables, branches, config, join, score, train, write};
 use cxr::{Labels, OUTPUTS, Split, metrics};
 use fusion::{Config, Init, Samples};
+use model::fusion::FusionLayer;
 use stage::{Section, Settings};
 use tables::predictions::Row;
 

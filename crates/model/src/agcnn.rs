@@ -112,10 +112,8 @@ impl AgCnn {
             Ok((network, frame))
         };
         // The two networks are read and folded side by side.
-        let (global_opened, local_opened) = rayon::join(
-            || open(global, preparation.size_px as usize),
-            || open(local, attention.size_px as usize),
-        );
+        let (global_opened, local_opened) =
+            rayon::join(|| open(global, preparation.size_px as usize), || open(local, attention.size_px as usize));
         let ((global, global_frame), (local, local_frame)) = (global_opened?, local_opened?);
         let layer = FusionLayer::open(fusion)?;
         let dims = [&global, &local].map(|network| network.backbone().channels());
@@ -246,7 +244,10 @@ impl AgCnn {
             Ok([heat, sums, evaluated.pool, evaluated.logits])
         };
         let mut heat = Taken { first: 0, values: Default::default() };
-        whole(&mut |each| nets::evaluate_with(&self.global, &images, attention.frame, images.len(), &take, each), &mut heat)?;
+        whole(
+            &mut |each| nets::evaluate_with(&self.global, &images, attention.frame, images.len(), &take, each),
+            &mut heat,
+        )?;
         let [maps, sums, pool, logits] = heat.values;
         if let Some(index) = not_finite(&sums, side * side) {
             return Err(Error::NotFinite { index });

@@ -25,10 +25,5 @@ fn at_least_a_pixel([from, to]: [f64; 2], side: u32) -> [f64; 2] {
 /// `frame_px` that the image was squeezed into.
 pub fn in_image(area: BBox, frame_px: usize, size_px: [u32; 2]) -> [f64; 4] {
     let [x, y] = size_px.map(|side| f64::from(side) / frame_px as f64);
-    [
-        f64::from(area.x_min) * x,
-        f64::from(area.y_min) * y,
-        f64::from(area.x_max) * x,
-        f64::from(area.y_max) * y,
-    ]
+    [f64::from(area.x_min) * x, f64::from(area.y_min) * y, f64::from(area.x_max) * x, f64::from(area.y_max) * y]
 }

@@ -1,8 +1,8 @@
 //! From logits to answers: calibrated probabilities, calls, and abstentions, all fitted on validation images.
 
+use cxr::metrics::Known;
 use cxr::metrics::calibration::{sigmoid, temperature};
 use cxr::metrics::decision::{Criterion, threshold};
-use cxr::metrics::Known;
 use cxr::{Labels, OUTPUTS};
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,7 @@ impl Decision {
             let known = Known::of(labels, output);
             threshold(&known.scores(logits), &known.truth, criterion)
         };
-        Decision {
-            temperature: temperature(&scores, &truth),
-            criterion,
-            thresholds: std::array::from_fn(chosen),
-        }
+        Decision { temperature: temperature(&scores, &truth), criterion, thresholds: std::array::from_fn(chosen) }
     }
 
     /// The probability after calibration, 0 to 1.

@@ -82,7 +82,11 @@ impl Config {
         }
         if !config.id2label.values().map(String::as_str).eq(output_names()) {
             let got: Vec<&str> = config.id2label.values().map(String::as_str).collect();
-            return Err(no_model(format!("its findings are {}, expected {}", got.join(", "), output_names().join(", "))));
+            return Err(no_model(format!(
+                "its findings are {}, expected {}",
+                got.join(", "),
+                output_names().join(", ")
+            )));
         }
         Ok(config)
     }

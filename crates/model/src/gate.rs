@@ -211,10 +211,7 @@ mod tests {
     fn radiograph(dicom: Option<Dicom>) -> Radiograph {
         let pixels = (0..64 * 64).map(|i| (i % 64 * 4) as u8).collect();
         let format = if dicom.is_some() { Format::Dicom } else { Format::Png };
-        Radiograph {
-            image: Grey { width: 64, height: 64, pixels },
-            about: About { format, colour: 0.0, dicom },
-        }
+        Radiograph { image: Grey { width: 64, height: 64, pixels }, about: About { format, colour: 0.0, dicom } }
     }
 
     fn said(radiograph: &Radiograph) -> String {
@@ -235,7 +232,10 @@ mod tests {
         assert_eq!(header(|dicom| dicom.view_position = Some("AP".to_owned())), "");
         assert_eq!(header(|dicom| dicom.series_description = Some("Latvian protocol?".to_owned())).len(), 72);
         assert_eq!(some("x"), Some("x".to_owned()));
-        assert_eq!(header(|dicom| dicom.modality = Some("CT".to_owned())), "modality: no radiograph: the modality is \"CT\"");
+        assert_eq!(
+            header(|dicom| dicom.modality = Some("CT".to_owned())),
+            "modality: no radiograph: the modality is \"CT\""
+        );
         assert_eq!(
             header(|dicom| dicom.body_part = Some("abdomen".to_owned())),
             "body_part: not a chest: the body part is \"ABDOMEN\""
@@ -260,7 +260,10 @@ mod tests {
         );
         assert!(with(|r| r.about.colour = 30.0).starts_with("colour: not grey"));
         assert!(with(|r| r.image.pixels.fill(7)).starts_with("blank: blank"));
-        assert!(with(|r| r.image.pixels.iter_mut().for_each(|value| *value = *value / 40 * 40)).starts_with("few_levels: only 7 grey levels"));
+        assert!(
+            with(|r| r.image.pixels.iter_mut().for_each(|value| *value = *value / 40 * 40))
+                .starts_with("few_levels: only 7 grey levels")
+        );
     }
 
     #[test]

@@ -227,17 +227,14 @@ mod tests {
         let rows = images(400, 6, 1);
         let novelty = Novelty::fit(&slices(&rows), &slices(&rows)).unwrap();
         // The factor times its transpose is the covariance, regularised.
-        let units: Vec<Vec<f64>> =
-            rows.iter().map(|row| unit(row).into_iter().map(f64::from).collect()).collect();
+        let units: Vec<Vec<f64>> = rows.iter().map(|row| unit(row).into_iter().map(f64::from).collect()).collect();
         let mean: Vec<f64> = (0..6).map(|i| units.iter().map(|row| row[i]).sum::<f64>() / 400.0).collect();
-        let plain = |i: usize, j: usize| {
-            units.iter().map(|row| (row[i] - mean[i]) * (row[j] - mean[j])).sum::<f64>() / 399.0
-        };
+        let plain =
+            |i: usize, j: usize| units.iter().map(|row| (row[i] - mean[i]) * (row[j] - mean[j])).sum::<f64>() / 399.0;
         let trace = (0..6).map(|i| plain(i, i)).sum::<f64>() / 6.0;
         for (i, j) in (0..6).flat_map(|i| (0..6).map(move |j| (i, j))) {
-            let product: f64 = (0..6)
-                .map(|k| f64::from(novelty.factor[i * 6 + k]) * f64::from(novelty.factor[j * 6 + k]))
-                .sum();
+            let product: f64 =
+                (0..6).map(|k| f64::from(novelty.factor[i * 6 + k]) * f64::from(novelty.factor[j * 6 + k])).sum();
             let expected = 0.9 * plain(i, j) + if i == j { 0.1 * trace } else { 0.0 };
             assert!((product - expected).abs() < 1e-6 * trace, "{i} {j}: {product}, expected {expected}");
         }

@@ -45,7 +45,8 @@ impl Validation {
             let tensor = Tensor::from_slice(self.of(branch).as_flattened(), shape, &Device::Cpu)?;
             tensors.push((format!("logits.{branch}"), tensor));
         }
-        let labels: Vec<f32> = self.labels.iter().flat_map(|labels| Finding::ALL.map(|f| code(labels.get(f)))).collect();
+        let labels: Vec<f32> =
+            self.labels.iter().flat_map(|labels| Finding::ALL.map(|f| code(labels.get(f)))).collect();
         tensors.push(("labels".to_owned(), Tensor::from_vec(labels, (self.len(), Finding::COUNT), &Device::Cpu)?));
         Ok(weights::write(path, &tensors, &Meta { backbone: KIND.to_owned(), pool: String::new(), frame: None })?)
     }
@@ -122,7 +123,8 @@ mod tests {
         let mut partly = Labels::parse("Mass").unwrap();
         partly.set(Finding::Hernia, None);
         let rows = |shift: f32| vec![[shift; OUTPUTS], [-shift; OUTPUTS]];
-        let validation = Validation { logits: [rows(1.0), rows(2.0), rows(3.0)], labels: vec![Labels::default(), partly] };
+        let validation =
+            Validation { logits: [rows(1.0), rows(2.0), rows(3.0)], labels: vec![Labels::default(), partly] };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("validation.safetensors");
         validation.write(&path).unwrap();

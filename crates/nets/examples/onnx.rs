@@ -19,7 +19,7 @@ use candle_core::{DType, Device, Tensor};
 use cxr::heatmap::Normalise;
 use cxr::{EvalCrop, EvalFrame, Labels};
 use nets::onnx::HeatMap;
-use nets::{Backbone, Images, Taken, Evaluated, Network, Pool, Scores, onnx, weights};
+use nets::{Backbone, Evaluated, Images, Network, Pool, Scores, Taken, onnx, weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

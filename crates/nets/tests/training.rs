@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{Training, bytes, curve, frame, images, recipe};
 use cxr::{EvalCrop, OUTPUTS};
-use nets::{Backbone, CHECKPOINT, Error, Event, Taken, OptimizerKind, Precision, Recipe, Schedule, Scores};
+use nets::{Backbone, CHECKPOINT, Error, Event, OptimizerKind, Precision, Recipe, Schedule, Scores, Taken};
 
 fn checkpoint(folder: &Path) -> std::path::PathBuf {
     folder.join(CHECKPOINT)

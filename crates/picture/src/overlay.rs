@@ -55,8 +55,7 @@ impl Overlay<'_> {
                 let grey = image[y * side + x];
                 panels.set(x, y, [grey as u8; 3]);
                 let inside = |at: usize| (offset..offset + heat_side).contains(&at);
-                let heat =
-                    if inside(x) && inside(y) { heat[(y - offset) * heat_side + x - offset] } else { 0.0 };
+                let heat = if inside(x) && inside(y) { heat[(y - offset) * heat_side + x - offset] } else { 0.0 };
                 let (alpha, colour) = (OPACITY * heat, hot(heat));
                 let mixed = [0, 1, 2].map(|c| (grey * (1.0 - alpha) + colour[c] * alpha) as u8);
                 panels.set(side + x, y, mixed);

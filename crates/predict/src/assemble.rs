@@ -121,4 +121,3 @@ fn novelty(features: &Path, predictions: &[predictions::Row]) -> Result<Novelty,
     }
     Ok(Novelty::fit(&rows[Split::Train as usize], &rows[Split::Validation as usize])?)
 }
-

@@ -45,7 +45,13 @@ impl Card {
         })
     }
 
-    fn find(&self, series: impl Into<Series>, scope: impl Into<Scope>, metric: Metric, subset: &Subset) -> Option<&Row> {
+    fn find(
+        &self,
+        series: impl Into<Series>,
+        scope: impl Into<Scope>,
+        metric: Metric,
+        subset: &Subset,
+    ) -> Option<&Row> {
         let (series, scope) = (series.into(), scope.into());
         self.rows.iter().find(|row| {
             let cell = &row.cell;
@@ -63,7 +69,9 @@ impl Card {
 
     fn data(&self) -> &'static str {
         match self.facts.dataset {
-            DatasetKind::Phantom => "a synthetic dataset of phantom radiographs; **it knows nothing about real patients**",
+            DatasetKind::Phantom => {
+                "a synthetic dataset of phantom radiographs; **it knows nothing about real patients**"
+            }
             DatasetKind::Nih => "NIH ChestX-ray14 (Wang et al., CVPR 2017)",
             DatasetKind::Folder => "chest radiographs that are not public",
         }

@@ -135,6 +135,8 @@ pub fn selftest(common: &Common, folder: Option<&Path>) -> Result<Outcome, Fail>
     stage::print(&format!("{found}\n"))?;
     match found.is_close() {
         true => Ok(Outcome::Done),
-        false => Err(Fail::bad_data(anyhow!("{found}")).hint("the files are not those of the export, or a bug: report it")),
+        false => {
+            Err(Fail::bad_data(anyhow!("{found}")).hint("the files are not those of the export, or a bug: report it"))
+        }
     }
 }

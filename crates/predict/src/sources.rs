@@ -47,7 +47,8 @@ pub fn sources(arguments: &[PathBuf], list: &mut dyn BufRead) -> Result<Vec<Sour
     }
     if found.is_empty() {
         let named: Vec<String> = arguments.iter().map(|path| shown(path)).collect();
-        let what = if named.is_empty() { "none were named".to_owned() } else { format!("none in {}", named.join(", ")) };
+        let what =
+            if named.is_empty() { "none were named".to_owned() } else { format!("none in {}", named.join(", ")) };
         return Err(Error::NoImages { what });
     }
     Ok(found)

@@ -1,6 +1,6 @@
 //! Any folder of images with a table of labels.
 //!
-//! Pure but for [`Tree`], which looks which files are there: the table's bytes in, rows out.
+//! Pure but for the tree, which looks which files are there: the table's bytes in, rows out.
 
 mod columns;
 mod error;

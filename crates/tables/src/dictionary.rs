@@ -56,7 +56,10 @@ pub fn markdown() -> String {
         let mut labels = 0;
         for field in &schema.fields {
             // Fifteen columns that differ by their finding are one line.
-            let family = ["label_", "logit_", "prob_global_", "prob_local_", "prob_fusion_", "prob_", "calibrated_", "call_"].iter().find(|prefix| field.name().starts_with(**prefix));
+            let family =
+                ["label_", "logit_", "prob_global_", "prob_local_", "prob_fusion_", "prob_", "calibrated_", "call_"]
+                    .iter()
+                    .find(|prefix| field.name().starts_with(**prefix));
             if let Some(prefix) = family {
                 labels += 1;
                 if labels % cxr::OUTPUTS == 1 {

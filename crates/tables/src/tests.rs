@@ -62,7 +62,7 @@ fn image(index: u32) -> images::Row {
         record: ImageRecord {
             image_id: format!("{index:08}_000.png"),
             patient_id: index,
-            follow_up: (index % 3 > 0).then_some(index % 3),
+            follow_up: (!index.is_multiple_of(3)).then_some(index % 3),
             age_years: (!index.is_multiple_of(3)).then_some(58),
             sex: [None, Some(Sex::Female), Some(Sex::Male)][index as usize % 3],
             view_position: [Some(ViewPosition::Ap), None, Some(ViewPosition::Pa)][index as usize % 3],

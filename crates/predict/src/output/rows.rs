@@ -44,7 +44,8 @@ pub(super) fn csv(row: &answers::Row) -> Result<String, Error> {
     cells.extend((0..4).map(|edge| number(seen.map(|seen| seen.box_px[edge]))));
     for branch in Branch::ALL {
         cells.extend(
-            (0..output_names().len()).map(|output| number(seen.map(|seen| seen.probabilities[branch as usize][output]))),
+            (0..output_names().len())
+                .map(|output| number(seen.map(|seen| seen.probabilities[branch as usize][output]))),
         );
     }
     cells.extend((0..output_names().len()).map(|output| number(seen.map(|seen| seen.calibrated[output]))));

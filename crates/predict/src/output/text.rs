@@ -75,7 +75,8 @@ fn whole(name: &str, answer: &Answer, model: &Model) -> String {
     }
     let Some(seen) = &answer.seen else { return text };
     let [left, top, right, bottom] = seen.box_px;
-    let fallback = if seen.sight.region.bbox.is_none() { " (the whole image: nothing exceeded the threshold)" } else { "" };
+    let fallback =
+        if seen.sight.region.bbox.is_none() { " (the whole image: nothing exceeded the threshold)" } else { "" };
     let _ = writeln!(text, "attended region: x {left:.0} to {right:.0}, y {top:.0} to {bottom:.0} px{fallback}");
     let header = Branch::ALL.map(|branch| format!("{:>9}", branch.name())).concat();
     let _ = writeln!(text, "\n{:<22}{header}  calibrated  threshold", "probability");

@@ -57,7 +57,8 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
         figure.save(&work.out().join("figures"))?;
     }
     let chosen = gallery::choose(cohort, config.cases, run.seed());
-    let cases = cases::read(&inputs.prep, inputs.source.regions(), cohort, &attended, &chosen, &keep_going).map_err(fail)?;
+    let cases =
+        cases::read(&inputs.prep, inputs.source.regions(), cohort, &attended, &chosen, &keep_going).map_err(fail)?;
     draw_overlays(&work, &cases, &frame)?;
 
     let mut provenance: Vec<Provenance> = inputs.stages().map(Provenance::of).collect();
