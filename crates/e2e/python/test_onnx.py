@@ -6,8 +6,9 @@ import subprocess
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
-from conftest import BINARIES
+from conftest import BINARIES, ROOT
 
 # Largest difference: of probabilities as they are, of other values relative to max(1, |value|).
 TOLERANCE = 1e-5
@@ -132,3 +133,24 @@ def test_constants_are_the_weights(case):
         weights = np.frombuffer(bytes_[end + first : end + last], "<f4").reshape(entry["shape"])
         assert np.array_equal(constants.pop(name), weights), name
     assert all(name.split(".")[0] in {"normalise", "pool", "attend"} for name in constants)
+
+
+def test_the_documented_program(runs, tmp_path, monkeypatch):
+    """docs/onnx.md finds the boxes of `regions`, and from them what `predictions` say, but for Pillow's resizing."""
+    run = runs.artifacts / "smoke"
+    model = tmp_path / "model"
+    command = [BINARIES / "predict", "--artifacts-dir", runs.artifacts, "--run", "smoke", "export", "--onnx", model]
+    subprocess.run(command, check=True)
+    [program] = (ROOT / "docs/onnx.md").read_text().split("```python\n")[1:]
+    program = program.split("```")[0]
+    monkeypatch.chdir(model / "onnx")
+    table = lambda path: pd.read_parquet(run / path).set_index("image_id")
+    regions, predictions, alone = (table(f"{path}.parquet") for path in ["attend/regions-00000-of-00001", "fusion/predictions", "global/predictions"])
+    for image_id, image in table("prep/images/test-00000-of-00001.parquet").iterrows():
+        (model / "onnx/image.png").write_bytes(image["image"]["bytes"])
+        names = {}
+        exec(program, names)
+        assert names["box"] == tuple(regions.loc[image_id, ["x_min_px", "y_min_px", "x_max_px", "y_max_px"]])
+        logits = lambda rows: rows.loc[image_id, [f"logit_{finding}" for finding in names["findings"]]].to_numpy(np.float64)
+        assert differ(names["first"]["logits"][0], logits(alone)) <= TOLERANCE
+        assert differ(names["fused"]["probabilities"][0], sigmoid(logits(predictions)), relative=False) <= 0.01

@@ -1,4 +1,4 @@
-//! The messages of an ONNX file that a network needs, with the field numbers of `onnx.proto3` (onnx/onnx 1.16; numbers
+//! The messages of an ONNX file that a network needs, with the field numbers of `onnx.proto3` (those of onnx 1.23; numbers
 //! never change). A `oneof` of which one member is used is that member.
 
 use prost::Message;

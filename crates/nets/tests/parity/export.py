@@ -1,15 +1,43 @@
 """Loads ours.safetensors into torchvision, and saves its trunk in torchvision's ways; see export.rs.
 
     python export.py BACKBONE FOLDER
+
+Needs torch and torchvision, 1.13 and 0.14 (Debian 12's) or newer, and NumPy.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from safetensors.torch import load_file, save_file
+
+
+def load_file(path):
+    """As safetensors.torch, which Debian does not have: every tensor of an f32 file."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header.pop("__metadata__", None)
+    assert all(entry["dtype"] == "F32" for entry in header.values())
+    data = lambda first, end: np.frombuffer(content[start + first : start + end], "<f4").copy()
+    return {name: torch.from_numpy(data(*entry["data_offsets"])).reshape(entry["shape"]) for name, entry in header.items()}
+
+
+def save_file(tensors, path):
+    """As safetensors.torch."""
+    dtypes = {torch.float32: "F32", torch.int64: "I64"}
+    header, data = {}, b""
+    for name, tensor in tensors.items():
+        values = tensor.contiguous().numpy().tobytes()
+        offsets = [len(data), len(data) + len(values)]
+        header[name] = {"dtype": dtypes[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+        data += values
+    header = json.dumps(header).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
 
 backbone, folder = sys.argv[1], Path(sys.argv[2])
 net = getattr(torchvision.models, backbone)(num_classes=15)
