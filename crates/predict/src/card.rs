@@ -118,10 +118,14 @@ pub fn text(card: &Card, model: &Model, references: usize, onnx: bool) -> String
         text,
         "## Data\n\n\
          Labels: `{}`. Split: {}; {train} training, {validation} validation and {test} test images. Epochs, thresholds, \
-         temperature and the novelty limit were chosen on validation; nothing was chosen on test. NIH's labels were mined \
-         from reports and are often wrong (against radiologists: sensitivity 0.5 for Pneumothorax; Majkowska et al., \
-         Radiology 2019).\n\n",
-        card.facts.label_table, card.facts.split,
+         temperature and the novelty limit were chosen on validation; nothing was chosen on test.{}\n\n",
+        card.facts.label_table,
+        card.facts.split,
+        match card.facts.dataset {
+            DatasetKind::Nih => " NIH's labels were mined from reports and are often wrong (against radiologists: \
+                                 sensitivity 0.5 for Pneumothorax; Majkowska et al., Radiology 2019).",
+            _ => "",
+        },
     );
     results(card, &mut text);
     subgroups(card, &mut text);

@@ -100,8 +100,8 @@ pub struct Exported {
     pub folder: PathBuf,
     /// With ONNX files.
     pub onnx: bool,
-    /// How many of the run's test images become references.
-    pub references: usize,
+    /// How many of the run's test images become references; `None` for [`export::REFERENCES`] of public data.
+    pub references: Option<usize>,
     /// SPDX identifier of the weights' licence.
     pub license: String,
 }

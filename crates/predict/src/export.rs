@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use branch::{Originals, raw_folder};
-use cxr::Split;
+use cxr::{DatasetKind, Split};
 use model::{Model, Question, folder};
 use nets::onnx::HeatMap;
 use picture::Radiograph;
@@ -16,6 +16,8 @@ use crate::commands::Exported;
 use crate::error::Error;
 use crate::output::value;
 
+/// Reference images of a model, where the data are public.
+pub const REFERENCES: usize = 4;
 /// Folder of the reference images.
 pub const REFERENCE: &str = "reference";
 /// Their answers, a JSON object a line.
@@ -80,13 +82,18 @@ fn copy(from: &Path, to: &Path) -> Result<(), Fail> {
 }
 
 /// Copies up to `count` test images of the run, evenly spread, and writes what the model says of them; says how many.
-fn references(run: &mut Run, model: &Model, folder: &Path, count: usize) -> Result<usize, Fail> {
+fn references(run: &mut Run, model: &Model, folder: &Path, count: Option<usize>) -> Result<usize, Fail> {
     fs_err::create_dir(folder)?;
     let mut lines = String::new();
     let mut written = 0;
+    let prep = run.input("prep", &["images/"])?;
+    let files = prep.files("images/");
+    let count = match (count, images::facts(&files).map_err(Error::from)?.dataset) {
+        (Some(count), _) => count,
+        (None, DatasetKind::Nih | DatasetKind::Phantom) => REFERENCES,
+        (None, DatasetKind::Folder) => 0,
+    };
     if count > 0 {
-        let prep = run.input("prep", &["images/"])?;
-        let files = prep.files("images/");
         let rows = images::read_meta(&files).map_err(Error::from)?;
         let test: Vec<_> = rows.iter().filter(|row| row.split == Split::Test).collect();
         let originals = Originals::new(raw_folder(run, &prep)?, &files)?;
@@ -106,7 +113,7 @@ fn references(run: &mut Run, model: &Model, folder: &Path, count: usize) -> Resu
         info!("{written} test images of the run are in {}, as references", folder.display());
     }
     if written == 0 {
-        warn!("the model has no reference images: `predict selftest` will have nothing to compare");
+        warn!("the model has no reference images, so `predict selftest` has nothing to compare; --references N adds some");
     }
     fs_err::write(folder.join(EXPECTED), lines)?;
     Ok(written)

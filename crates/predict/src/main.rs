@@ -57,9 +57,10 @@ enum Command {
         /// Write ONNX files too, for ONNX Runtime and others
         #[arg(long)]
         onnx: bool,
-        /// How many of the run's test images go into the folder as references: 0 where they must not leave the house
-        #[arg(long, default_value_t = 4, value_name = "N")]
-        references: usize,
+        /// How many of the run's test images go into the folder as references [default: 4 of NIH's or the phantom's, 0 of
+        /// any other dataset, whose images may have to stay in the house]
+        #[arg(long, value_name = "N")]
+        references: Option<usize>,
         /// SPDX identifier of the weights' licence, for the model card
         #[arg(long, default_value = "mit", value_name = "SPDX")]
         license: String,

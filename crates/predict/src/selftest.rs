@@ -31,9 +31,9 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether nothing differs by more than rounding.
+    /// Whether there was something to compare, and nothing differs by more than rounding.
     pub fn is_close(&self) -> bool {
-        self.largest <= ROUNDING && self.other.is_none()
+        self.images > 0 && self.largest <= ROUNDING && self.other.is_none()
     }
 }
 
@@ -42,6 +42,7 @@ impl fmt::Display for Found {
         let Found { images, numbers, largest, place, other } = self;
         match other {
             Some(other) => write!(f, "different: {other}"),
+            None if *images == 0 => write!(f, "nothing compared: the model has no reference images"),
             None if *largest == 0.0 => write!(f, "equal: {numbers} numbers of {images} reference images, bit for bit"),
             None if self.is_close() => write!(
                 f,
