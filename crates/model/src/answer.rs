@@ -11,6 +11,7 @@ use crate::decision::Verdict;
 use crate::error::Error;
 use crate::folder::Model;
 use crate::gate::Refusal;
+use crate::novelty::Described;
 
 /// How a model is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -70,7 +71,7 @@ impl Model {
         let asked: Vec<usize> = (0..radiographs.len()).filter(asked).collect();
         let images: Vec<&Grey> = asked.iter().map(|&index| &radiographs[index].image).collect();
         let sights = self.network.see(&images)?;
-        let novelties: Vec<f32> = sights.par_iter().map(|sight| self.novelty.percentile(&sight.features)).collect();
+        let novelties: Vec<f32> = sights.par_iter().map(|sight| self.novelty(sight)).collect();
 
         let mut answers: Vec<Answer> =
             refusals.into_iter().map(|refusal| Answer { seen: None, novelty: None, refusal }).collect();
@@ -90,8 +91,16 @@ impl Model {
 
     fn inverted_novelty(&self, prepared: &Grey) -> Result<f32, Error> {
         let pixels = prepared.pixels.iter().map(|value| 255 - value).collect();
-        let features = self.network.features(&[Grey { pixels, ..*prepared }])?;
-        Ok(self.novelty.percentile(&features[0]))
+        let inverted = [Grey { pixels, ..*prepared }];
+        let features = self.network.features(&inverted)?;
+        let inverted = Described::new(&features[0], &inverted[0]);
+        Ok(self.novelty.percentile(&inverted))
+    }
+
+    /// The novelty of an image that was seen: the share of the validation images that are at most as far from the training
+    /// images, 0 to 100.
+    pub fn novelty(&self, sight: &Sight) -> f32 {
+        self.novelty.percentile(&Described::new(&sight.features, &sight.prepared))
     }
 
     fn seen(&self, sight: Sight, size_px: [u32; 2], question: Question) -> Seen {

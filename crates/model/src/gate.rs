@@ -126,7 +126,7 @@ const MODALITIES: [&str; 6] = ["CR", "DX", "DR", "RG", "RF", "OT"];
 /// Words of Body Part Examined that a chest radiograph may have (DICOM PS3.16, annex L).
 const BODY_PARTS: [&str; 6] = ["CHEST", "THORAX", "LUNG", "RIB", "HEART", "PORT"];
 /// View positions from the side (DICOM PS3.3, C.8.1.2).
-const LATERAL: [&str; 4] = ["LL", "RL", "LLD", "RLD"];
+const LATERAL: [&str; 5] = ["LAT", "LL", "RL", "LLD", "RLD"];
 
 impl Gate {
     /// What the file and its grey values say against an image, before any network sees it; `prepared` is the image as the
@@ -180,7 +180,7 @@ fn header(dicom: &Dicom) -> Option<Refusal> {
         return Some(Refusal::Unprocessed);
     }
     let from_the_side = |text: &String| {
-        text.split(|c: char| !c.is_alphanumeric()).any(|word| word.starts_with("LAT") || LATERAL.contains(&word))
+        text.split(|c: char| !c.is_alphanumeric()).any(|word| word.starts_with("LATERAL") || LATERAL.contains(&word))
     };
     let view = upper(&dicom.view_position).or_else(|| upper(&dicom.series_description));
     if let Some(got) = view.filter(from_the_side) {
@@ -226,12 +226,10 @@ mod tests {
             change(&mut dicom);
             said(&radiograph(Some(dicom)))
         };
-        let some = |text: &str| Some(text.to_owned());
         assert_eq!(header(|_| ()), "");
         assert_eq!(header(|dicom| dicom.body_part = Some("Chest PA".to_owned())), "");
         assert_eq!(header(|dicom| dicom.view_position = Some("AP".to_owned())), "");
-        assert_eq!(header(|dicom| dicom.series_description = Some("Latvian protocol?".to_owned())).len(), 72);
-        assert_eq!(some("x"), Some("x".to_owned()));
+        assert_eq!(header(|dicom| dicom.series_description = Some("Latvian protocol".to_owned())), "");
         assert_eq!(
             header(|dicom| dicom.modality = Some("CT".to_owned())),
             "modality: no radiograph: the modality is \"CT\""

@@ -1,12 +1,14 @@
 //! From a trained run to a model.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use cxr::{Branch, Split};
-use model::{Attention, Decision, Novelty, Preparation, Validation, folder};
+use model::{Attention, Decision, Described, Novelty, Preparation, Validation, folder};
+use picture::Grey;
+use rayon::prelude::*;
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run, info};
+use tables::features::Features;
 use tables::{features, images, predictions, regions};
 
 use crate::config::Config;
@@ -17,6 +19,8 @@ const REGIONS: &str = "regions-";
 const WEIGHTS: &str = "weights.safetensors";
 const FEATURES: &str = "features.parquet";
 const PREDICTIONS: &str = "predictions.parquet";
+/// Images decoded at a time.
+const CHUNK: usize = 256;
 
 /// The model of the run: current, or made of its weights and validation images and published as `predict`. `None` where
 /// `--dry-run` asks for nothing to be done.
@@ -41,7 +45,7 @@ pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
             let validation = validation(&predictions)?;
             let labels = &validation.labels;
             info!("fits thresholds and novelty on {} validation images", labels.len());
-            let novelty = novelty(&global.file(FEATURES), &predictions[0])?;
+            let novelty = novelty(&global.file(FEATURES), &prep)?;
             for (input, name) in [&global, &local, &fusion].into_iter().zip(folder::names::WEIGHTS) {
                 work.take_as(input, WEIGHTS, name)?;
             }
@@ -105,19 +109,42 @@ fn validation(predictions: &[Vec<predictions::Row>; 3]) -> Result<Validation, Er
     })
 }
 
-/// Measures the training images' features; `predictions` say which those are.
-fn novelty(features: &Path, predictions: &[predictions::Row]) -> Result<Novelty, Error> {
+/// Describes the training and the validation images, and holds the latter against the former.
+fn novelty(features: &Path, prep: &Input) -> Result<Novelty, Error> {
     let features = features::read(features)?;
-    let splits: HashMap<&str, Split> =
-        predictions.iter().map(|row| (row.key.image_id.as_str(), row.key.split)).collect();
-    let mut rows: [Vec<&[f32]>; 3] = Default::default();
-    for (index, image_id) in features.image_ids.iter().enumerate() {
-        let split = splits.get(image_id.as_str()).ok_or_else(|| Error::Unmatched {
-            image_id: image_id.clone(),
-            present: "global/features.parquet",
-            absent: "global/predictions.parquet",
-        })?;
-        rows[*split as usize].push(features.row(index));
-    }
-    Ok(Novelty::fit(&rows[Split::Train as usize], &rows[Split::Validation as usize])?)
+    let [training, validation] = [Split::Train, Split::Validation].map(|split| described(&features, prep, split));
+    Ok(Novelty::fit(&training?, &validation?)?)
+}
+
+/// The images of a split in two descriptions; of many, [`model::MOST`], evenly spread.
+fn described(features: &Features, prep: &Input, split: Split) -> Result<Vec<Described>, Error> {
+    let files = prep.files(&format!("{IMAGES}{split}-"));
+    let rows = images::rows(&files)?[split as usize];
+    let kept = rows.min(model::MOST);
+    let mut described = Vec::with_capacity(kept);
+    let (mut row, mut waiting) = (0, Vec::new());
+    let mut progress = stage::progress(rows as u64, "images described");
+    images::read(&files, |image| -> Result<(), Error> {
+        // The k-th that is kept is row k * rows / kept.
+        if row * kept % rows < kept {
+            waiting.push((image.record.image_id, image.png));
+        }
+        row += 1;
+        progress.inc(1);
+        if waiting.len() >= CHUNK || row == rows {
+            described.extend(describe(features, &std::mem::take(&mut waiting))?);
+        }
+        if stage::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    })?;
+    progress.finish();
+    Ok(described)
+}
+
+fn describe(features: &Features, images: &[(String, Vec<u8>)]) -> Result<Vec<Described>, Error> {
+    // With --limit, the branch saw a part of the images.
+    let describe = |(image_id, png): &(String, Vec<u8>)| {
+        let at = features.image_ids.binary_search(image_id).ok()?;
+        Some(Grey::decode_stored(image_id, png).map(|image| Described::new(features.row(at), &image)))
+    };
+    Ok(images.par_iter().filter_map(describe).collect::<Result<_, picture::Error>>()?)
 }

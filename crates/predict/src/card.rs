@@ -122,7 +122,8 @@ pub fn text(card: &Card, model: &Model, references: usize, onnx: bool) -> String
         card.facts.label_table,
         card.facts.split,
         match card.facts.dataset {
-            DatasetKind::Nih => " NIH's labels were mined from reports and are often wrong (against radiologists: \
+            DatasetKind::Nih =>
+                " NIH's labels were mined from reports and are often wrong (against radiologists: \
                                  sensitivity 0.5 for Pneumothorax; Majkowska et al., Radiology 2019).",
             _ => "",
         },

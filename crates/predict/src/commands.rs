@@ -110,7 +110,11 @@ pub struct Exported {
 ///
 /// # Errors
 /// The folder exists; a stage or the report has not run; the disk is full.
-pub fn export(common: &Common, exported: &Exported) -> Result<Outcome, Fail> {
+pub fn export(common: &Common, model: Option<&Path>, exported: &Exported) -> Result<Outcome, Fail> {
+    if let Some(model) = model {
+        let message = anyhow!("--model {}: export makes a model of a run", model.display());
+        return Err(Fail::usage(message).hint("--run NAME names the run; a model's folder can be copied as it is"));
+    }
     let (mut run, config) = Run::open::<Config>(&SPEC, common)?;
     if run.printed_config()? {
         return Ok(Outcome::Nothing);

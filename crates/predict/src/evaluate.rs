@@ -218,7 +218,7 @@ impl Scoring<'_> {
         let sources: Vec<&Grey> = if sources.is_empty() { prepared.iter().collect() } else { sources.iter().collect() };
         let sights = network.see_prepared(prepared.clone(), &sources)?;
         for (Loaded { key, path, .. }, sight) in loaded.into_iter().zip(sights) {
-            let novelty = self.model.novelty.percentile(&sight.features);
+            let novelty = self.model.novelty(&sight);
             self.scored.novel += usize::from(novelty > self.model.gate.max_novelty);
             for (rows, logits) in self.scored.logits.iter_mut().zip(sight.logits) {
                 rows.push(logits);

@@ -113,7 +113,9 @@ fn references(run: &mut Run, model: &Model, folder: &Path, count: Option<usize>)
         info!("{written} test images of the run are in {}, as references", folder.display());
     }
     if written == 0 {
-        warn!("the model has no reference images, so `predict selftest` has nothing to compare; --references N adds some");
+        warn!(
+            "the model has no reference images, so `predict selftest` has nothing to compare; --references N adds some"
+        );
     }
     fs_err::write(folder.join(EXPECTED), lines)?;
     Ok(written)

@@ -14,7 +14,6 @@ use stage::{Common, EXIT_CODES};
     about = SPEC.about.lines().next().unwrap_or_default(),
     long_about = SPEC.about,
     subcommand_precedence_over_arg = true,
-    args_conflicts_with_subcommands = false,
     after_help = EXIT_CODES
 )]
 struct Args {
@@ -87,7 +86,7 @@ fn main() -> ExitCode {
     stage::exit(|| match command {
         None => commands::ask(&common, &Asked { files, model, format, out, overlay, no_gate, error_rate: abstain }),
         Some(Command::Export { folder, onnx, references, license }) => {
-            commands::export(&common, &Exported { folder, onnx, references, license })
+            commands::export(&common, model.as_deref(), &Exported { folder, onnx, references, license })
         }
         Some(Command::Evaluate) => predict::evaluate::evaluate(&common, model.as_deref()),
         Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
