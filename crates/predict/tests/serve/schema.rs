@@ -99,8 +99,10 @@ fn is(kind: &str, value: &Value) -> bool {
 
 #[test]
 fn what_is_not_described_is_found() {
-    let api = Api(serde_json::json!({"a": {"type": "object", "properties": {"x": {"type": ["number", "null"], "maximum": 1}},
-        "required": ["x"]}}));
+    let api = Api(
+        serde_json::json!({"a": {"type": "object", "properties": {"x": {"type": ["number", "null"], "maximum": 1}},
+        "required": ["x"]}}),
+    );
     let schema = serde_json::json!({"$ref": "#/a"});
     let fits = |value: Value| api.fits("$", &schema, &value);
     assert!(fits(serde_json::json!({"x": 0.5})).is_ok() && fits(serde_json::json!({"x": null})).is_ok());
