@@ -38,11 +38,9 @@ function fillTable(answer) {
     head.scope = "row";
     head.textContent = words(finding);
     row.append(head);
-    for (const branch of ["global", "local", "fusion"]) cell(row, three(answer.probabilities[branch][finding]));
     const calibrated = answer.calibrated[finding];
     const threshold = answer.thresholds[finding];
     cell(row, three(calibrated));
-    cell(row, three(threshold));
     const bar = document.createElement("span");
     bar.className = "bar";
     bar.setAttribute("aria-hidden", "true");
@@ -55,9 +53,11 @@ function fillTable(answer) {
       bar.append(mark);
     }
     cell(row, "").append(bar);
+    cell(row, three(threshold));
     const call = answer.calls[finding];
     row.className = call ? "called" : "";
     cell(row, call === null ? "no threshold" : call ? "called" : "not called", "text");
+    for (const branch of ["global", "local", "fusion"]) cell(row, three(answer.probabilities[branch][finding]));
     if (answer.verdicts) cell(row, answer.verdicts[finding] ?? "no verdict", "text");
   }
 }
@@ -81,7 +81,7 @@ function show(name, answer) {
   at("novelty").textContent = answer.novelty === null ? ""
     : `Novelty ${answer.novelty.toFixed(1)}: ${answer.novelty.toFixed(1)} % of the validation images are nearer to the training images.`;
   at("radiograph").src = png(pictures.radiograph);
-  for (const id of ["heat", "box", "layers", "cropfigure", "tablebox"]) at(id).hidden = !seen;
+  for (const id of ["heat", "box", "layers", "cropfigure", "tablehint", "tablebox"]) at(id).hidden = !seen;
   at("caption").textContent = "The radiograph as the model is shown it";
   if (seen) {
     const [left, top, right, bottom] = answer.box_px.map(Math.round);
@@ -94,7 +94,8 @@ function show(name, answer) {
     fillTable(answer);
   }
   at("result").hidden = false;
-  at("status").textContent = `Answered. ${refused ? `Refused: ${refused.why}. ` : ""}${at("summary").textContent}`;
+  const called = document.querySelectorAll("#rows .called").length;
+  at("status").textContent = `Answered: ${refused ? "refused" : `${called} of ${answer.findings.length} called`}.`;
   at("result").focus({ preventScroll: true });
 }
 
@@ -146,6 +147,7 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
+  if (event.dataTransfer.files.length) at("file").files = event.dataTransfer.files;
   take(event.dataTransfer.files);
 });
 fetch("/v1/model").then((response) => response.json()).then((about) => {
