@@ -88,13 +88,13 @@ def test_a_dropped_image_is_answered(page, image):
     page.wait("status", "Answered:")
     assert page.at("heading").text == "Answer for thorax <b>1</b>.png"
     rows = page.rows()
-    called = sum(row[4] == "called" for row in rows)
+    called = sum(row[3] == "called" for row in rows)
     assert page.at("status").text == f"Answered: {called} of 15 called."
     assert page.run("return document.getElementById('file').files.length") == 1
     assert len(rows) == 15 and rows[0][0] == "Atelectasis" and rows[-1][0] == "No Finding"
     for row in rows:
         assert all(0 <= float(value) <= 1 for value in [row[1], *row[5:8]]), row
-        assert row[4] in ["called", "not called", "no threshold"]
+        assert row[3] in ["called", "not called", "no threshold"]
     for name in ["radiograph", "heat", "crop"]:
         assert page.run("const image = arguments[0]; return image.complete && image.naturalWidth > 0", page.at(name))
     stage, box = page.at("stage").rect, page.at("box").rect

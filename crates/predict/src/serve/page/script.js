@@ -53,10 +53,10 @@ function fillTable(answer) {
       bar.append(mark);
     }
     cell(row, "").append(bar);
-    cell(row, three(threshold));
     const call = answer.calls[finding];
     row.className = call ? "called" : "";
     cell(row, call === null ? "no threshold" : call ? "called" : "not called", "text");
+    cell(row, three(threshold));
     for (const branch of ["global", "local", "fusion"]) cell(row, three(answer.probabilities[branch][finding]));
     if (answer.verdicts) cell(row, answer.verdicts[finding] ?? "no verdict", "text");
   }
