@@ -151,7 +151,7 @@ def test_everything_can_be_read_out(page, image):
     assert page.run("return [...document.querySelectorAll('#rows tr')].every(row => row.cells[0].scope === 'row')")
 
 
-def test_what_is_refused_or_wrong_is_said(page, image, tmp_path):
+def test_what_is_refused_or_wrong_is_said(page):
     page.open()
     page.drop("notes.txt", b"not an image")
     page.wait("problem", "notes.txt has no answer: image: no PNG, JPEG or DICOM file")

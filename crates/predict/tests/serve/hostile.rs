@@ -293,6 +293,8 @@ fn none_ends_it_and_each_has_a_reason() {
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    let peak = server.peak_mib();
+    assert!(peak < 400, "{peak} MiB for bodies of at most 1 MiB");
     assert!(server.child.try_wait().unwrap().is_none(), "the server ended");
     assert_eq!(post(address, "", &png(1)).body, good);
 }

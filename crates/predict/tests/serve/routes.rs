@@ -177,34 +177,54 @@ fn an_answer_has_the_same_bits_among_many() {
     assert_eq!(wrong, 0);
 }
 
-/// Asks until the answer has that status.
-fn until(status: u16, ask: impl Fn() -> Reply) -> Reply {
+/// Looks again and again until it is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
     let since = Instant::now();
-    loop {
-        let reply = ask();
-        if reply.status == status {
-            return reply;
-        }
-        assert!(since.elapsed() < Duration::from_secs(20), "never {status}: {reply:?}");
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(20), "never {what}");
+        thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether the server said something to that client.
+fn was_answered(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    stream.peek(&mut [0]).is_ok()
 }
 
 #[test]
 fn too_many_are_told_to_come_back() {
-    let server = Server::start(&["--parallel", "1", "--max-mb", "1", "--seconds", "60"]);
-    let slow = |bytes: usize| {
+    let slow = |server: &Server, bytes: usize| {
         let mut stream = connect(server.address);
         let head = format!("POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\r\nabc");
         stream.write_all(head.as_bytes()).unwrap();
         stream
     };
-    // More images than may wait (65), then more bytes than may be in memory (8 MiB).
-    for (clients, bytes) in [(70, 1000), (10, 1 << 20)] {
-        let held: Vec<TcpStream> = (0..clients).map(|_| slow(bytes)).collect();
-        let busy = until(503, || post(server.address, "", &png(1)));
-        assert_eq!((busy.failure().1.as_str(), busy.header("retry-after")), ("busy", Some("1")));
+    // As many images as may wait, and 5 more; as many bytes as may be in memory, and 2 MiB more.
+    for (clients, more, bytes) in [(65, 5, 1000), (8, 2, 1 << 20)] {
+        let server = Server::start(&["--parallel", "1", "--max-mb", "1", "--seconds", "60"]);
+        let held: Vec<TcpStream> = (0..clients + more).map(|_| slow(&server, bytes)).collect();
+        let answered = || held.iter().filter(|stream| was_answered(stream)).count();
+        until("too many", || answered() == more);
+        let busy = post(server.address, "", &png(1));
+        assert_eq!(busy.failure(), (503, "busy".to_owned()));
+        assert_eq!(busy.header("retry-after"), Some("1"));
         assert_eq!(get(server.address, "/healthz").status, 200);
+        assert_eq!(answered(), more);
         drop(held);
-        until(200, || post(server.address, "", &png(1)));
+        until("room again", || post(server.address, "", &png(1)).status == 200);
     }
+}
+
+#[test]
+fn connections_beyond_the_limit_wait() {
+    let server = Server::start(&["--seconds", "60"]);
+    let held: Vec<TcpStream> = (0..256).map(|_| connect(server.address)).collect();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| get(server.address, "/healthz").status);
+        thread::sleep(Duration::from_millis(500));
+        assert!(!waiting.is_finished());
+        drop(held);
+        assert_eq!(waiting.join().unwrap(), 200);
+    });
 }

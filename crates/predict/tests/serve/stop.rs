@@ -40,6 +40,22 @@ fn a_signal_ends_it_and_what_was_asked_is_answered() {
 }
 
 #[test]
+fn a_client_that_never_reads_does_not_hold_it_up_for_long() {
+    let mut server = Server::start(&[]);
+    let mut deaf = connect(server.address);
+    // More answers than the system keeps for a client that does not take them.
+    let asked = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(4000);
+    let _ = deaf.set_write_timeout(Some(Duration::from_secs(1)));
+    let _ = deaf.write_all(&asked);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(get(server.address, "/healthz").status, 200);
+    server.signal(Signal::TERM);
+    let (status, stderr) = server.ended(Duration::from_secs(30));
+    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("interrupted"), "{stderr}");
+}
+
+#[test]
 fn a_port_is_taken_once_and_other_machines_need_leave() {
     let server = Server::start(&[]);
     let run = |args: &[&str]| {
