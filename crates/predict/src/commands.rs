@@ -1,6 +1,7 @@
 //! What the program does, one function a command.
 
 use std::io::BufReader;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -16,6 +17,7 @@ use crate::export;
 use crate::output::{Format, Output};
 use crate::overlays::Overlays;
 use crate::selftest;
+use crate::serve;
 use crate::sources::sources;
 
 /// Images shown to the networks at a time.
@@ -142,5 +144,44 @@ pub fn selftest(common: &Common, folder: Option<&Path>) -> Result<Outcome, Fail>
         false => {
             Err(Fail::bad_data(anyhow!("{found}")).hint("the files are not those of the export, or a bug: report it"))
         }
+    }
+}
+
+/// How a model is served.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// An exported model; a run's otherwise.
+    pub model: Option<PathBuf>,
+    /// Where; port 0 is any free one.
+    pub address: SocketAddr,
+    /// Whether other machines may ask.
+    pub allow_remote: bool,
+    /// What a client may ask for.
+    pub limits: serve::Limits,
+}
+
+/// Answers a browser or a program on this machine until a signal.
+///
+/// # Errors
+/// An address of other machines without leave, or one that is taken; no model; answers that a signal cut off.
+pub fn serve(common: &Common, served: &Served) -> Result<Outcome, Fail> {
+    stage::start_log(common);
+    check_remote(served.address.ip(), served.allow_remote)?;
+    let listener = serve::listen(served.address)?;
+    let Some((model, _)) = open(common, served.model.as_deref())? else { return Ok(Outcome::Nothing) };
+    serve::serve(listener, model, served.limits)?;
+    info!("stopped; all that asked were answered");
+    Ok(Outcome::Done)
+}
+
+fn check_remote(host: IpAddr, allowed: bool) -> Result<(), Fail> {
+    match (host.is_loopback(), allowed) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            warn!("--allow-remote: whoever reaches {host} may ask; there is no password and no encryption");
+            Ok(())
+        }
+        (false, false) => Err(Fail::usage(anyhow!("--host {host}: other machines could ask"))
+            .hint("--allow-remote allows it; better is a tunnel, ssh -L, to 127.0.0.1")),
     }
 }

@@ -1,4 +1,5 @@
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use stage::Problem;
@@ -31,6 +32,14 @@ pub enum Error {
         /// Where it should be.
         absent: &'static str,
     },
+    /// An address that the server cannot have.
+    #[error("{address}: {source}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -62,6 +71,7 @@ impl Problem for Error {
         match self {
             Error::NoImages { .. } | Error::Path { .. } => ErrorKind::InvalidInput,
             Error::Unmatched { .. } => ErrorKind::InvalidData,
+            Error::Listen { .. } => ErrorKind::Other,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Model(error) => error.kind(),
             Error::Picture(error) => error.kind(),
@@ -76,6 +86,7 @@ impl Problem for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::NoImages { .. } => Some("name PNG, JPEG or DICOM files, or folders of them".to_owned()),
+            Error::Listen { .. } => Some("--port 0 takes any free port".to_owned()),
             Error::Model(error) => error.hint(),
             Error::Picture(error) => error.hint(),
             Error::Table(error) => error.hint(),

@@ -1,10 +1,13 @@
 //! `predict` - asks a trained run, or a model that was made of one, about images that no table has.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use predict::commands::{self, Asked, Exported};
+use predict::commands::{self, Asked, Exported, Served};
+use predict::serve::Limits;
 use predict::{Format, SPEC};
 use stage::{Common, EXIT_CODES};
 
@@ -71,6 +74,30 @@ enum Command {
     Evaluate,
     /// Recompute the reference answers of an exported model, and say whether they are equal or how far apart
     Selftest,
+    /// Serve a page and a JSON API on this machine, until Ctrl-C
+    ///
+    /// The page takes an image and shows what the model says of it. Programs send images to /v1/predict; /openapi.json
+    /// describes the API. Nothing is written to disk.
+    Serve {
+        /// Port; 0 takes any free one
+        #[arg(long, default_value_t = 8765)]
+        port: u16,
+        /// Address; one that other machines reach needs --allow-remote
+        #[arg(long, default_value_t = IpAddr::from([127, 0, 0, 1]), value_name = "ADDRESS")]
+        host: IpAddr,
+        /// Let other machines ask: there is no password and no encryption
+        #[arg(long)]
+        allow_remote: bool,
+        /// The largest image, MiB
+        #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=256))]
+        max_mb: u16,
+        /// The longest that a request may take to arrive, s
+        #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=3600))]
+        seconds: u16,
+        /// Images that are looked at at a time; others wait
+        #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+        parallel: u16,
+    },
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -90,5 +117,13 @@ fn main() -> ExitCode {
         }
         Some(Command::Evaluate) => predict::evaluate::evaluate(&common, model.as_deref()),
         Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
+        Some(Command::Serve { port, host, allow_remote, max_mb, seconds, parallel }) => {
+            let limits = Limits {
+                body_bytes: usize::from(max_mb) << 20,
+                patience: Duration::from_secs(u64::from(seconds)),
+                parallel: usize::from(parallel),
+            };
+            commands::serve(&common, &Served { model, address: SocketAddr::new(host, port), allow_remote, limits })
+        }
     })
 }
