@@ -47,7 +47,7 @@ fn bare(bytes: &[u8]) -> Option<Encoding> {
 }
 
 /// Decodes the first frame of a DICOM file; also says how colourful it is.
-pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32, Dicom), Error> {
+pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32, Dicom), Error> {
     let damaged = |problem| Error::Damaged { name: name.to_owned(), format: Format::Dicom, problem };
     let file = File::open(bytes).map_err(damaged)?;
     let (set, transfer_syntax) = file.data_set().map_err(damaged)?;
@@ -61,7 +61,7 @@ pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32, Dicom), Err
         |detail| Error::TransferSyntax { name: name.to_owned(), transfer_syntax: uid::named(transfer_syntax), detail };
     let coding = uid::coding(transfer_syntax).ok_or_else(|| undecoded(None))?;
     let layout = Layout::read(&set).map_err(damaged)?;
-    checked_size(name, layout.width, layout.height)?;
+    checked_size(name, layout.width, layout.height, most)?;
     decodable(&layout, coding).map_err(|problem| Error::Pixels { name: name.to_owned(), problem })?;
     let samples = frame::first(&set, &layout, coding).map_err(|problem| match problem {
         Problem::Damaged(problem) => damaged(problem),

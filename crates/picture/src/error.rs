@@ -2,7 +2,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::about::Format;
-use crate::limits::{MAX_BYTES, MAX_PIXELS, MAX_SIDE};
+use crate::limits::{MAX_BYTES, MAX_SIDE};
 
 /// An image that cannot be used. `name` is the path or the image's id.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub enum Error {
         problem: String,
     },
     /// It claims more pixels than any radiograph has.
-    #[error("{name}: claims {width} x {height} px, expected at most {MAX_SIDE} px a side and {MAX_PIXELS} px in all")]
+    #[error("{name}: claims {width} x {height} px, expected at most {MAX_SIDE} px a side and {most} px in all")]
     TooLarge {
         /// The file.
         name: String,
@@ -75,6 +75,8 @@ pub enum Error {
         width: u32,
         /// Claimed height in pixels.
         height: u32,
+        /// The most pixels.
+        most: u64,
     },
     /// The file is larger than the largest image that is decoded.
     #[error("{}: {bytes} bytes, expected at most {MAX_BYTES}", path.display())]
@@ -94,10 +96,10 @@ pub enum Error {
     },
 }
 
-/// A size that an image may have, and memory may be taken for.
-pub(crate) fn checked_size(name: &str, width: u32, height: u32) -> Result<(), Error> {
-    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(Error::TooLarge { name: name.to_owned(), width, height });
+/// A size that an image may have, and memory may be taken for; it has at most `most` pixels.
+pub(crate) fn checked_size(name: &str, width: u32, height: u32, most: u64) -> Result<(), Error> {
+    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > most {
+        return Err(Error::TooLarge { name: name.to_owned(), width, height, most });
     }
     Ok(())
 }

@@ -28,10 +28,10 @@ pub(crate) enum Samples {
 }
 
 /// Decodes a JPEG file; also says how colourful it is.
-pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32), Error> {
+pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32), Error> {
     let damaged = |problem| Error::Damaged { name: name.to_owned(), format: Format::Jpeg, problem };
     let (width, height) = size(bytes).map_err(damaged)?;
-    checked_size(name, width, height)?;
+    checked_size(name, width, height, most)?;
     let samples = samples(bytes, None).map_err(damaged)?;
     let mut colours = Colours::default();
     let pixels: Vec<u8> = match samples {

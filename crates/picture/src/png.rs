@@ -9,13 +9,14 @@ use crate::colour::Colours;
 use crate::error::{Error, checked_size};
 use crate::grey::Grey;
 use crate::guard::guarded;
+use crate::limits::MAX_PIXELS;
 
 /// The first bytes of every PNG file.
 pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Decodes a PNG file of any colour type and depth, row by row; also says how colourful it is.
-pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<(Grey, f32), Error> {
-    let mut reader = open(name, bytes, Transformations::EXPAND)?;
+pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32), Error> {
+    let mut reader = open(name, bytes, Transformations::EXPAND, most)?;
     let (width, height) = reader.info().size();
     let mut colours = Colours::default();
     let pixels = guarded(|| pixels(&mut reader, &mut colours));
@@ -30,7 +31,7 @@ impl Grey {
     /// # Errors
     /// [`Error`], with the name.
     pub fn decode_stored(name: &str, bytes: &[u8]) -> Result<Grey, Error> {
-        let mut reader = open(name, bytes, Transformations::IDENTITY)?;
+        let mut reader = open(name, bytes, Transformations::IDENTITY, MAX_PIXELS)?;
         let info = reader.info();
         let (width, height) = info.size();
         if (info.color_type, info.bit_depth) != (ColorType::Grayscale, BitDepth::Eight) || width != height {
@@ -50,7 +51,7 @@ fn damaged(name: &str, problem: impl ToString) -> Error {
 }
 
 /// Reads everything before the pixels, and checks it before memory is taken for them.
-fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations) -> Result<Reader<'a>, Error> {
+fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations, most: u64) -> Result<Reader<'a>, Error> {
     if bytes.is_empty() {
         return Err(Error::Empty { name: name.to_owned() });
     }
@@ -59,7 +60,7 @@ fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations) -> Re
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(transformations);
     let (width, height) = decoder.read_header_info().map_err(|error| damaged(name, error))?.size();
-    checked_size(name, width, height)?;
+    checked_size(name, width, height, most)?;
     let reader = decoder.read_info().map_err(|error| damaged(name, error))?;
     // The decoder takes any length, and panics later.
     match reader.info().palette.as_ref().map(|palette| palette.len()) {
@@ -148,7 +149,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Result<Grey, Error> {
-        super::decode("raw/images/a.png", bytes).map(|(grey, _)| grey)
+        super::decode("raw/images/a.png", bytes, MAX_PIXELS).map(|(grey, _)| grey)
     }
 
     #[test]
@@ -214,8 +215,9 @@ mod tests {
             for (width, height) in [(13, 11), (3, 9), (1, 1)] {
                 let len = width * height * color.samples() * (depth as usize / 8);
                 let data: Vec<u8> = (0..len).map(|i| (i * 37 % 251) as u8).collect();
-                let plain = super::decode("a", &file(width as u32, height as u32, color, depth, &data)).unwrap();
-                let passes = super::decode("a", &interlaced(width, height, color, depth, &data)).unwrap();
+                let plain =
+                    super::decode("a", &file(width as u32, height as u32, color, depth, &data), MAX_PIXELS).unwrap();
+                let passes = super::decode("a", &interlaced(width, height, color, depth, &data), MAX_PIXELS).unwrap();
                 assert_eq!(plain.0, passes.0, "{color:?} {depth:?}");
                 assert!((plain.1 - passes.1).abs() < 1e-3);
             }

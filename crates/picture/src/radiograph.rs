@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::about::{About, Format};
 use crate::error::Error;
 use crate::grey::Grey;
-use crate::limits::MAX_BYTES;
+use crate::limits::{MAX_BYTES, MAX_PIXELS};
 use crate::{dicom, jpeg, png};
 
 /// A radiograph's file, decoded.
@@ -57,11 +57,20 @@ impl Radiograph {
     /// # Errors
     /// [`Error`], with the name.
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Radiograph, Error> {
+        Radiograph::decode_within(name, bytes, MAX_PIXELS)
+    }
+
+    /// As [`Radiograph::decode`], of at most `most` pixels, which are no more than [`MAX_PIXELS`].
+    ///
+    /// # Errors
+    /// [`Error`], with the name.
+    pub fn decode_within(name: &str, bytes: &[u8], most: u64) -> Result<Radiograph, Error> {
+        let most = most.min(MAX_PIXELS);
         let (format, (image, colour), dicom) = match format(name, bytes)? {
-            Format::Png => (Format::Png, png::decode(name, bytes)?, None),
-            Format::Jpeg => (Format::Jpeg, jpeg::decode(name, bytes)?, None),
+            Format::Png => (Format::Png, png::decode(name, bytes, most)?, None),
+            Format::Jpeg => (Format::Jpeg, jpeg::decode(name, bytes, most)?, None),
             Format::Dicom => {
-                let (image, colour, about) = dicom::decode(name, bytes)?;
+                let (image, colour, about) = dicom::decode(name, bytes, most)?;
                 (Format::Dicom, (image, colour), Some(about))
             }
         };

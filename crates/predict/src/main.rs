@@ -91,6 +91,9 @@ enum Command {
         /// The largest image, MiB
         #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=256))]
         max_mb: u16,
+        /// The most pixels of an image, in millions; the largest detectors have 19
+        #[arg(long, default_value_t = 40, value_name = "MEGAPIXELS", value_parser = clap::value_parser!(u16).range(1..=67))]
+        max_megapixels: u16,
         /// The longest that a request may take to arrive, s
         #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=3600))]
         seconds: u16,
@@ -117,9 +120,10 @@ fn main() -> ExitCode {
         }
         Some(Command::Evaluate) => predict::evaluate::evaluate(&common, model.as_deref()),
         Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
-        Some(Command::Serve { port, host, allow_remote, max_mb, seconds, parallel }) => {
+        Some(Command::Serve { port, host, allow_remote, max_mb, max_megapixels, seconds, parallel }) => {
             let limits = Limits {
                 body_bytes: usize::from(max_mb) << 20,
+                pixels: u64::from(max_megapixels) * 1_000_000,
                 patience: Duration::from_secs(u64::from(seconds)),
                 parallel: usize::from(parallel),
             };

@@ -16,9 +16,15 @@ use crate::serve::upload::Upload;
 pub(super) const NOTICE: &str = "not for clinical use";
 
 /// Decodes an image and asks the model about it: `predict --format json`'s object, with the model's digest, its findings in
-/// their order, its thresholds, and pictures where they are wanted.
-pub(super) fn answer(model: &Model, upload: &Upload, question: Question, pictures: bool) -> Result<Value, Failure> {
-    let radiograph = Radiograph::decode(&upload.label, &upload.bytes)?;
+/// their order, its thresholds, and pictures where they are wanted. An image has at most `pixels` pixels.
+pub(super) fn answer(
+    model: &Model,
+    upload: &Upload,
+    pixels: u64,
+    question: Question,
+    pictures: bool,
+) -> Result<Value, Failure> {
+    let radiograph = Radiograph::decode_within(&upload.label, &upload.bytes, pixels)?;
     let answers = model.answer(&[&radiograph], question).map_err(|error| Failure::internal(&error))?;
     let answer = answers.first().ok_or_else(|| Failure::internal(&"no answer for one image"))?;
     let mut object = value(&upload.label, answer);

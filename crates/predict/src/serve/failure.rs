@@ -89,7 +89,7 @@ mod tests {
             (picture::Error::NoPixels { name: name(), sop_class: String::new() }, 422),
             (picture::Error::TransferSyntax { name: name(), transfer_syntax: String::new(), detail: None }, 422),
             (picture::Error::Pixels { name: name(), problem: String::new() }, 422),
-            (picture::Error::TooLarge { name: name(), width: 1, height: 1 }, 413),
+            (picture::Error::TooLarge { name: name(), width: 1, height: 1, most: 0 }, 413),
         ];
         for (error, status) in cases {
             let message = error.to_string();

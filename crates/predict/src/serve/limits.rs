@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// The most bytes of a request's body.
     pub body_bytes: usize,
+    /// The most pixels of an image: what a decoder may take memory for.
+    pub pixels: u64,
     /// The longest that a request's header, then its body, may take to arrive.
     pub patience: Duration,
     /// Images that are decoded and looked at at a time.

@@ -161,7 +161,7 @@ async fn predict(
     // The image keeps its place until it was looked at, even where its client went away.
     let look = move || {
         let _held = (place, turn);
-        answer(&service.model, &upload, question, asked.pictures).map(|value| value.to_string())
+        answer(&service.model, &upload, service.limits.pixels, question, asked.pictures).map(|value| value.to_string())
     };
     let text = tokio::task::spawn_blocking(look).await.map_err(|panicked| Failure::internal(&panicked))??;
     Ok(([(header::CONTENT_TYPE, JSON)], text).into_response())
