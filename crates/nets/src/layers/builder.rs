@@ -21,12 +21,13 @@ pub(crate) enum Init {
 pub(crate) struct Builder<'a> {
     params: Params,
     init: Init,
-    rng: ChaCha8Rng,
+    /// `None` for weights that will be replaced: all 0.
+    rng: Option<ChaCha8Rng>,
     device: &'a Device,
 }
 
 impl<'a> Builder<'a> {
-    pub(crate) fn new(init: Init, rng: ChaCha8Rng, device: &'a Device) -> Self {
+    pub(crate) fn new(init: Init, rng: Option<ChaCha8Rng>, device: &'a Device) -> Self {
         Builder { params: Params::default(), init, rng, device }
     }
 
@@ -36,6 +37,13 @@ impl<'a> Builder<'a> {
 
     fn push(&mut self, name: String, tensor: Tensor, trained: bool) -> ParamId {
         self.params.push(name, tensor, trained)
+    }
+
+    fn drawn(&mut self, count: usize, draw: impl Fn(&mut ChaCha8Rng) -> f64) -> Vec<f32> {
+        match &mut self.rng {
+            Some(rng) => (0..count).map(|_| draw(rng) as f32).collect(),
+            None => vec![0.0; count],
+        }
     }
 
     /// `{name}.weight`, a `kernel x kernel` convolution without bias that keeps the side at stride 1.
@@ -52,8 +60,8 @@ impl<'a> Builder<'a> {
         };
         let std = (2.0 / (kernel * kernel * fan) as f64).sqrt();
         let count = output * kernel * kernel * input;
-        let values: Vec<f32> = (0..count).map(|_| (std * normal(&mut self.rng)) as f32).collect();
-        let weight = Tensor::from_vec(values, (output, kernel, kernel, input), self.device)?;
+        let weight = self.drawn(count, |rng| std * normal(rng));
+        let weight = Tensor::from_vec(weight, (output, kernel, kernel, input), self.device)?;
         let weight = self.push(format!("{name}.weight"), weight, true);
         Ok(Conv { weight, kernel, stride, padding: kernel / 2 })
     }
@@ -75,10 +83,8 @@ impl<'a> Builder<'a> {
     /// `{name}.weight` and `.bias`, uniform in `±1 / sqrt(input)` (PyTorch's `nn.Linear`).
     pub(crate) fn linear(&mut self, name: &str, input: usize, output: usize) -> Result<(ParamId, ParamId)> {
         let bound = 1.0 / (input as f64).sqrt();
-        let mut uniform = |count: usize| -> Vec<f32> {
-            (0..count).map(|_| (bound * (2.0 * unit(&mut self.rng) - 1.0)) as f32).collect()
-        };
-        let (weight, bias) = (uniform(output * input), uniform(output));
+        let uniform = |rng: &mut ChaCha8Rng| bound * (2.0 * unit(rng) - 1.0);
+        let (weight, bias) = (self.drawn(output * input, uniform), self.drawn(output, uniform));
         let weight = Tensor::from_vec(weight, (output, input), self.device)?;
         let bias = Tensor::from_vec(bias, output, self.device)?;
         Ok((self.push(format!("{name}.weight"), weight, true), self.push(format!("{name}.bias"), bias, true)))

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use cxr::{EvalFrame, OUTPUTS};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::layers::builder::{Builder, Init};
@@ -95,9 +96,15 @@ impl Network {
     /// # Errors
     /// If the device fails.
     pub fn new(backbone: Backbone, pool: Pool, seed: u64, device: &Device) -> Result<Network> {
+        Network::build(backbone, pool, Some(seed), device)
+    }
+
+    /// A network with random weights, or without a seed with weights of 0 that wait for others: drawing a ResNet-50's
+    /// takes half a second.
+    fn build(backbone: Backbone, pool: Pool, seed: Option<u64>, device: &Device) -> Result<Network> {
         let dense = backbone == Backbone::Densenet121;
         let init = if dense { Init::FanIn } else { Init::FanOut };
-        let mut build = Builder::new(init, random(b"init", seed, 0, 0), device);
+        let mut build = Builder::new(init, seed.map(|seed| random(b"init", seed, 0, 0)), device);
         let (trunk, name) = if dense {
             (Trunk::Densenet(Densenet::new(&mut build)?), "classifier")
         } else {
@@ -278,7 +285,7 @@ impl Network {
         let foreign = |error: Error| Error::malformed(path, error);
         let backbone = meta.backbone.parse().map_err(foreign)?;
         let pool = meta.pool.parse().map_err(foreign)?;
-        let mut network = Network::new(backbone, pool, 0, device)?;
+        let mut network = Network::build(backbone, pool, None, device)?;
         let meta = network.adopt(path, tensors, meta)?;
         Ok((network, meta))
     }
@@ -334,14 +341,13 @@ impl Network {
 
     /// Takes tensors in the layout on disk, in the order of the parameters.
     fn assign(&mut self, tensors: Vec<Tensor>) -> Result<()> {
-        let tensors = tensors.into_iter().map(|tensor| {
-            let tensor = tensor.to_device(&self.device)?;
-            match tensor.rank() {
-                4 => Ok(tensor.permute((0, 2, 3, 1))?.contiguous()?),
-                _ => Ok(tensor),
-            }
+        let arranged = tensors.into_par_iter().map(|tensor| match tensor.rank() {
+            4 => tensor.permute((0, 2, 3, 1))?.contiguous(),
+            _ => Ok(tensor),
         });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let arranged = arranged.collect::<candle_core::Result<Vec<_>>>()?;
+        let tensors = arranged.iter().map(|tensor| tensor.to_device(&self.device));
+        let tensors = tensors.collect::<candle_core::Result<Vec<_>>>()?;
         self.params_mut().replace(tensors)
     }
 
