@@ -275,7 +275,16 @@ fn pictures_and_verdicts_come_where_they_are_asked_for() {
 }
 
 /// A training long enough that the network tells a radiograph from its negative.
-const LONGER: [&str; 4] = ["--set", "phantom.patients=120", "--set", "global.epochs=12"];
+const LONGER: [&str; 8] = [
+    "--set",
+    "phantom.patients=120",
+    "--set",
+    "global.epochs=12",
+    "--set",
+    "local.epochs=1",
+    "--set",
+    "fusion.epochs=1",
+];
 
 #[test]
 fn what_is_unlike_the_training_images_is_refused() {
