@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, LargeStringArray, RecordBatch};
@@ -269,6 +269,15 @@ fn pictures_and_verdicts_come_where_they_are_asked_for() {
         assert!(seen.contains(verdict), "{verdict}: {seen}");
     }
     assert!(json.iter().all(|answer| answer.verdicts.len() == 15));
+    // A reader that has seen enough (`| head`) is no failure.
+    for format in ["csv", "json", "table"] {
+        let mut command = pipeline.command("predict", &["--no-gate", "--format", format]);
+        let mut child = command.args(&files).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success() && !said.contains("error"), "{format}: {said}");
+    }
     // Of one image all is said.
     let one = predict(&pipeline, &["--no-gate", "--abstain", "0.1"], &files[..1]).expect(0).stdout;
     assert!(one.contains("attended region: x ") && one.contains("abstains") && one.contains("Cardiomegaly"), "{one}");

@@ -29,7 +29,7 @@ const LICENSE: &str = include_str!("../../../LICENSE");
 /// It exists.
 pub fn free(folder: &Path) -> Result<PathBuf, Fail> {
     let folder: PathBuf = folder.components().collect();
-    match folder.symlink_metadata() {
+    match fs_err::symlink_metadata(&folder) {
         Ok(_) => Err(Fail::usage(anyhow!("{}: exists already", folder.display()))
             .hint("name a folder that does not exist, or remove this one")),
         Err(_) => Ok(folder),
