@@ -121,6 +121,65 @@ fn answers_are_the_predictions_bit_for_bit() {
     assert!(ran.stderr.contains("bad file: table/none.png: No such file"), "{ran}");
 }
 
+/// Settings under which an image, its crop and its region are made in other ways than by default.
+const OTHERWISE: [&str; 12] = [
+    "--set",
+    "prep.contrast=1.3",
+    "--set",
+    "attend.source=original",
+    "--set",
+    "attend.contrast=0.8",
+    "--set",
+    "attend.threshold=otsu",
+    "--set",
+    "attend.size=64",
+    "--set",
+    "local.crop=56",
+];
+
+#[test]
+fn answers_and_evaluations_are_the_predictions_however_crops_are_made() {
+    let pipeline = exported(&OTHERWISE);
+    let published = published(&pipeline);
+    let files: Vec<PathBuf> = published.values().map(|published| published.path.clone()).collect();
+    let json =
+        of_json(&predict(&pipeline, &["--no-gate", "--format", "json", "--model", "model"], &files).expect(0).stdout);
+    for (answer, published) in json.iter().zip(published.values()) {
+        assert_eq!(
+            (&answer.probabilities, &answer.box_px),
+            (&published.probabilities, &published.box_px),
+            "{answer:?}"
+        );
+    }
+    // The model on its own test images, in a run that trained nothing.
+    let mirror = [&OTHERWISE[..], &["--run", "mirror"]].concat();
+    for stage in ["phantom", "prep"] {
+        pipeline.stage(stage, &mirror).expect(0);
+    }
+    let ran = pipeline.stage("predict", &[&mirror[..], &["evaluate", "--model", "model"]].concat()).expect(0);
+    assert!(ran.stderr.contains("images of the splits train and validation are left out"), "{ran}");
+    let evaluated = pipeline.published("mirror", "evaluate");
+    for branch in ["global", "local", "fusion"] {
+        let test = |path: PathBuf| {
+            let rows = tables::predictions::read(&path.join("predictions.parquet")).unwrap();
+            rows.into_iter().filter(|row| row.key.split == cxr::Split::Test).collect::<Vec<_>>()
+        };
+        assert_eq!(test(evaluated.join(branch)), test(pipeline.published("default", branch)), "{branch}");
+    }
+    let regions = |folder: PathBuf| {
+        let files = contents(&folder).into_keys().filter(|name| name.to_string_lossy().starts_with("regions"));
+        let files: Vec<PathBuf> = files.map(|name| folder.join(name)).collect();
+        let mut rows = Vec::new();
+        tables::regions::read(&files, |row| {
+            rows.extend((row.key.split == cxr::Split::Test).then_some(row));
+            Ok::<_, tables::Error>(())
+        })
+        .unwrap();
+        rows
+    };
+    assert!(regions(evaluated) == regions(pipeline.published("default", "attend")));
+}
+
 /// A table with one column of paths, large text as polars writes it.
 fn paths_table(path: &Path, names: &[&str]) {
     let column: ArrayRef = Arc::new(LargeStringArray::from(names.to_vec()));
