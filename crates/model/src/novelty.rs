@@ -238,7 +238,16 @@ mod tests {
             let expected = 0.9 * plain(i, j) + if i == j { 0.1 * trace } else { 0.0 };
             assert!((product - expected).abs() < 1e-6 * trace, "{i} {j}: {product}, expected {expected}");
         }
-        assert_eq!(novelty.distance(&mean.iter().map(|&m| m as f32).collect::<Vec<_>>()).round(), 0.0);
+        // The factor times z is as far from the mean as z is long; t makes of it features of length 1.
+        let z = [0.5, -1.0, 0.25, 1.0, -0.75, 0.5];
+        let steps: Vec<f64> =
+            (0..6).map(|i| (0..=i).map(|k| f64::from(novelty.factor[i * 6 + k]) * z[k]).sum()).collect();
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let (a, b, c) = (dot(&steps, &steps), dot(&mean, &steps), dot(&mean, &mean) - 1.0);
+        let t = ((b * b - a * c).sqrt() - b) / a;
+        let features: Vec<f32> = mean.iter().zip(&steps).map(|(mean, step)| (mean + t * step) as f32).collect();
+        let (distance, expected) = (f64::from(novelty.distance(&features)), t * dot(&z, &z).sqrt());
+        assert!((distance - expected).abs() < 1e-3 * expected, "{distance}, expected {expected}");
     }
 
     #[test]
