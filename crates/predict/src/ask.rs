@@ -104,7 +104,9 @@ impl Asking<'_> {
     /// A table that cannot be read is a bad file as any other; one that a folder has and that lacks images is foreign.
     fn table(&mut self, source: &Source) -> Result<(), Error> {
         match self.rows(&source.path) {
-            Err(Error::Table(error)) if !source.named && matches!(error, tables::Error::Column { .. }) => {
+            Err(Error::Table(error @ (tables::Error::Column { .. } | tables::Error::Table { .. })))
+                if !source.named =>
+            {
                 self.foreign(&error);
             }
             Err(Error::Table(error)) => self.bad(&error, error.hint()),

@@ -12,7 +12,7 @@ use crate::columns::text;
 use crate::schema::{FieldExt, Schema, field};
 use crate::sink::Sink;
 
-const TABLE: &str = "answers";
+pub(crate) const TABLE: &str = "answers";
 const VERSION: u32 = 1;
 
 /// What a model says about an image.

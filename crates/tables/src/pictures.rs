@@ -7,7 +7,8 @@ use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use crate::Error;
+use crate::sink::TABLE;
+use crate::{Error, answers};
 
 /// Names of the column, the best first: a struct of `bytes` and `path` as Hugging Face has it, or text, which is a path.
 const COLUMNS: [&str; 5] = ["image", "path", "image_path", "file_name", "file"];
@@ -38,6 +39,12 @@ pub fn read<E: From<Error>>(path: &Path, each: &mut dyn FnMut(Row) -> Result<(),
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
     let builder = builder.map_err(|error| Error::parquet(path, error))?;
+    // Answers name images as they were named to `predict`, not as seen from the table's folder.
+    let metadata = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    let ours = metadata.filter(|entry| entry.key == TABLE).find_map(|entry| entry.value.clone());
+    if let Some(got) = ours.filter(|table| table == answers::TABLE) {
+        return Err(Error::Table { path: path.to_owned(), expected: "pictures", got: format!("`{got}`") }.into());
+    }
     let schema = builder.schema().clone();
     let name = COLUMNS.into_iter().find(|name| {
         schema.field_with_name(name).is_ok_and(|field| match field.data_type() {

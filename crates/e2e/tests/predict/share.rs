@@ -122,6 +122,16 @@ fn a_departments_share_is_answered() {
     assert!(ran.stderr.contains("; 7 bad files, 6 files that are no images"), "{ran}");
     assert!(ran.stderr.contains("hint: the other answers are complete"), "{ran}");
     locked(&pipeline, &folder, &image);
+    // Answers may lie among the images.
+    let out = folder.join("answers.parquet");
+    let mut command = pipeline.command("predict", &["--format", "parquet", "--out"]);
+    pipeline.run({
+        command.args([&out, &folder.join("a.png")]);
+        command
+    });
+    let ran = ask(&pipeline, &folder).expect(4);
+    assert!(ran.stderr.contains("; 7 bad files, 7 files that are no images"), "{ran}");
+    assert!(ran.stderr.contains("answers.parquet: expected table `pictures`, got `answers`"), "{ran}");
 
     // What is named is bad, whatever it is: the user expects an answer.
     let mut command = pipeline.command("predict", &GATE);
