@@ -83,6 +83,16 @@ pub struct Sight {
     pub crop: Grey,
 }
 
+/// The largest side of an image that a network is shown, px: a bound on memory that holds before any is taken.
+const MAX_SIDE: usize = 4096;
+
+fn within(key: &'static str, side: usize, least: usize) -> Result<(), Error> {
+    match (least..=MAX_SIDE).contains(&side) {
+        true => Ok(()),
+        false => Err(Error::Setting { key, got: side.to_string(), expected: format!("{least} to {MAX_SIDE} px") }),
+    }
+}
+
 impl AgCnn {
     /// Reads the weights of `global`, `local` and `fusion`.
     ///
@@ -94,6 +104,8 @@ impl AgCnn {
         attention: Attention,
         device: &Device,
     ) -> Result<AgCnn, Error> {
+        within("size.height", preparation.size_px as usize, 1)?;
+        within("attention.size_px", attention.size_px as usize, 1)?;
         let foreign = |path: &Path, what: &str, expected: String, got: String| Error::Foreign {
             path: path.to_owned(),
             what: what.to_owned(),
@@ -105,7 +117,8 @@ impl AgCnn {
             let frame = meta.frame.ok_or_else(|| {
                 foreign(path, "evaluation frame", "the part of an image that is shown".to_owned(), "none".to_owned())
             })?;
-            if frame.image_px != image_px || !frame.fits() {
+            let sides = network.backbone().min_side()..=MAX_SIDE;
+            if frame.image_px != image_px || !frame.fits() || !sides.contains(&frame.input_px) {
                 let (expected, got) = (format!("a part of an image of {image_px} px"), format!("{frame:?}"));
                 return Err(foreign(path, "evaluation frame", expected, got));
             }
@@ -115,6 +128,7 @@ impl AgCnn {
         let (global_opened, local_opened) =
             rayon::join(|| open(global, preparation.size_px as usize), || open(local, attention.size_px as usize));
         let ((global, global_frame), (local, local_frame)) = (global_opened?, local_opened?);
+        within("attention.frame.input_px", attention.frame.input_px, global.backbone().min_side())?;
         let layer = FusionLayer::open(fusion)?;
         let dims = [&global, &local].map(|network| network.backbone().channels());
         if layer.dim() != dims.iter().sum::<usize>() {

@@ -25,6 +25,14 @@ pub enum Error {
         /// What is missing or wrong.
         reason: String,
     },
+    /// A file of a model that this program cannot take.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file that differs from what the model's `config.json` says about it.
     #[error("{}: changed since the model was made: BLAKE3 {got}, expected {expected}", path.display())]
     Changed {
@@ -66,7 +74,9 @@ impl Error {
     /// Whose fault it is, hence the exit code of a program.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Foreign { .. } | Error::Changed { .. } | Error::NotFinite { .. } => ErrorKind::InvalidData,
+            Error::Foreign { .. } | Error::Unusable { .. } | Error::Changed { .. } | Error::NotFinite { .. } => {
+                ErrorKind::InvalidData
+            }
             Error::NoModel { .. } => ErrorKind::NotFound,
             Error::Setting { .. } => ErrorKind::InvalidInput,
             Error::Network(error) => error.kind(),

@@ -9,7 +9,7 @@
 //! | `validation.safetensors` | the validation images' logits and labels: [`Validation`] |
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use candle_core::Device;
@@ -64,31 +64,52 @@ pub struct Config {
     pub decision: Decision,
     /// What the gate lets through.
     pub gate: Gate,
-    /// BLAKE3 of the other files, hexadecimal.
+    /// BLAKE3 of all files, hexadecimal; that of this one with 64 zeros in its own place.
     pub blake3: BTreeMap<String, String>,
+}
+
+/// What every version of `config.json` says.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    model_type: String,
+    format_version: u32,
 }
 
 impl Config {
     /// Reads the `config.json` of a model.
     ///
     /// # Errors
-    /// A folder that is no model, or has a newer format or other findings.
+    /// A folder that is no model; one that has another format or other findings, or was changed.
     pub fn read(folder: &Path) -> Result<Config, Error> {
-        let config: Config = read(folder, names::CONFIG)?;
-        let no_model = |reason: String| Error::NoModel { path: folder.join(names::CONFIG), reason };
-        if config.model_type != MODEL_TYPE || config.format_version > VERSION {
-            let got = format!("{} version {}", config.model_type, config.format_version);
-            return Err(no_model(format!("it is {got}, expected {MODEL_TYPE}, version at most {VERSION}")));
+        let path = folder.join(names::CONFIG);
+        let unusable = |reason: String| Error::Unusable { path: path.clone(), reason };
+        let text = text(&path)?;
+        // Before all other fields, which another version may have or lack.
+        let Versioned { model_type, format_version } =
+            serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+        if model_type != MODEL_TYPE || format_version != VERSION {
+            return Err(unusable(format!(
+                "it is {model_type:?}, format_version {format_version}; expected {MODEL_TYPE:?}, {VERSION}"
+            )));
+        }
+        let config: Config = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+        let expected = config.digest_of(names::CONFIG, &path)?;
+        let got = digest_of_config(&text, expected);
+        if got != *expected {
+            return Err(Error::Changed { path, got, expected: expected.clone() });
         }
         if !config.id2label.values().map(String::as_str).eq(output_names()) {
             let got: Vec<&str> = config.id2label.values().map(String::as_str).collect();
-            return Err(no_model(format!(
-                "its findings are {}, expected {}",
-                got.join(", "),
-                output_names().join(", ")
-            )));
+            let (got, expected) = (got.join(", "), output_names().join(", "));
+            return Err(unusable(format!("its findings are {got}, expected {expected}")));
         }
         Ok(config)
+    }
+
+    /// The digest that the file `name` should have.
+    fn digest_of(&self, name: &str, path: &Path) -> Result<&String, Error> {
+        let reason = || format!("no digest of {name}");
+        self.blake3.get(name).ok_or_else(|| Error::Unusable { path: path.to_owned(), reason: reason() })
     }
 }
 
@@ -170,10 +191,12 @@ pub struct Parts<'a> {
 /// # Errors
 /// The disk, with the path.
 pub fn write(folder: &Path, parts: &Parts) -> Result<(), Error> {
-    json(&folder.join(names::PREPROCESSOR), &Preprocessor::of(parts.preparation))?;
+    create(&folder.join(names::PREPROCESSOR), &pretty(&Preprocessor::of(parts.preparation))?)?;
     parts.novelty.write(&folder.join(names::NOVELTY))?;
     parts.validation.write(&folder.join(names::VALIDATION))?;
     let digest = |name: &str| Ok((name.to_owned(), digest(&folder.join(name))?));
+    let digests = names::DIGESTED.into_iter().map(digest);
+    let digests = digests.chain([Ok((names::CONFIG.to_owned(), NOT_YET.to_owned()))]);
     let config = Config {
         model_type: MODEL_TYPE.to_owned(),
         architectures: vec!["AgCnn".to_owned()],
@@ -184,14 +207,27 @@ pub fn write(folder: &Path, parts: &Parts) -> Result<(), Error> {
         attention: parts.attention,
         decision: parts.decision.clone(),
         gate: parts.gate.clone(),
-        blake3: names::DIGESTED.into_iter().map(digest).collect::<Result<_, Error>>()?,
+        blake3: digests.collect::<Result<_, Error>>()?,
     };
-    json(&folder.join(names::CONFIG), &config)
+    let text = pretty(&config)?;
+    create(&folder.join(names::CONFIG), &text.replacen(NOT_YET, &digest_of_config(&text, NOT_YET), 1))
 }
 
-/// Writes pretty JSON, synced.
-fn json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)? + "\n";
+/// Stands in `config.json` for its own digest while that is taken.
+const NOT_YET: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// BLAKE3 of the text of a `config.json` whose own digest is `own`.
+fn digest_of_config(text: &str, own: &str) -> String {
+    let text = if own.is_empty() { text.to_owned() } else { text.replacen(own, NOT_YET, 1) };
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+fn pretty(value: &impl Serialize) -> Result<String, Error> {
+    Ok(serde_json::to_string_pretty(value).map_err(std::io::Error::from)? + "\n")
+}
+
+/// Writes a text, synced.
+fn create(path: &Path, text: &str) -> Result<(), Error> {
     let mut file = fs_err::File::create(path)?;
     file.write_all(text.as_bytes())?;
     Ok(file.sync_all()?)
@@ -225,25 +261,26 @@ impl Model {
     /// Opens a folder that [`write`](fn@write) made; needs nothing else.
     ///
     /// # Errors
-    /// A folder that is no model or has a newer format; a file that is missing, damaged, or not the one that `config.json`
+    /// A folder that is no model or has another format; a file that is missing, damaged, or not the one that `config.json`
     /// knows.
     pub fn open(folder: &Path, device: &Device) -> Result<Model, Error> {
         let config = Config::read(folder)?;
-        let no_model = |reason: String| Error::NoModel { path: folder.join(names::CONFIG), reason };
         for name in names::DIGESTED {
-            let expected = config.blake3.get(name).ok_or_else(|| no_model(format!("no digest of {name}")))?;
             let path = folder.join(name);
+            let expected = config.digest_of(name, &folder.join(names::CONFIG))?;
             let got = digest(&path)?;
             if got != *expected {
                 return Err(Error::Changed { path, got, expected: expected.clone() });
             }
         }
-        let preprocessor: Preprocessor = read(folder, names::PREPROCESSOR)?;
+        let path = folder.join(names::PREPROCESSOR);
+        let preprocessor: Preprocessor = serde_json::from_str(&text(&path)?)
+            .map_err(|error| Error::Unusable { path: path.clone(), reason: error.to_string() })?;
         let preparation = Preparation { size_px: preprocessor.size.height, contrast: preprocessor.contrast };
-        if preprocessor != Preprocessor::of(preparation) || !(1..=4096).contains(&preparation.size_px) {
+        if preprocessor != Preprocessor::of(preparation) {
             let (expected, got) = (Preprocessor::of(preparation), preprocessor);
             return Err(Error::Foreign {
-                path: folder.join(names::PREPROCESSOR),
+                path,
                 what: "preprocessing".to_owned(),
                 expected: serde_json::json!(expected).to_string(),
                 got: serde_json::json!(got).to_string(),
@@ -261,23 +298,36 @@ impl Model {
     }
 }
 
-/// Reads a JSON file of a model.
-fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<T, Error> {
-    let path = folder.join(name);
-    let no_model = |reason: String| Error::NoModel { path: path.clone(), reason };
-    let about = fs_err::metadata(&path).map_err(|error| no_model(error.to_string()))?;
-    if !about.is_file() || about.len() > MAX_JSON {
-        return Err(no_model(format!("{} bytes, expected a file of at most {MAX_JSON}", about.len())));
+/// A JSON file of a model as text.
+fn text(path: &Path) -> Result<String, Error> {
+    let about = regular(path)?;
+    if about.len() > MAX_JSON {
+        let reason = format!("{} bytes, expected at most {MAX_JSON}", about.len());
+        return Err(Error::Unusable { path: path.to_owned(), reason });
     }
-    let text = fs_err::read_to_string(&path).map_err(|error| no_model(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| no_model(error.to_string()))
+    let bytes = fs_err::read(path)?;
+    String::from_utf8(bytes).map_err(|error| Error::Unusable { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// What the disk says of a file; a folder without it is no model, and opening a pipe would wait for its other end.
+fn regular(path: &Path) -> Result<std::fs::Metadata, Error> {
+    let no_model = |reason: String| Error::NoModel { path: path.to_owned(), reason };
+    match fs_err::metadata(path) {
+        Ok(about) if about.is_file() => Ok(about),
+        Ok(_) => Err(no_model("no regular file".to_owned())),
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            Err(no_model("there is no such file".to_owned()))
+        }
+        Err(error) => Err(Error::Io(error)),
+    }
 }
 
 /// BLAKE3 of a file's contents, hexadecimal.
 ///
 /// # Errors
-/// The file cannot be read; the message names the path.
+/// [`Error::NoModel`] where there is no regular file; it cannot be read. The message names the path.
 pub fn digest(path: &Path) -> Result<String, Error> {
+    regular(path)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs_err::File::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())

@@ -125,8 +125,8 @@ impl fmt::Display for Refusal {
 const MODALITIES: [&str; 6] = ["CR", "DX", "DR", "RG", "RF", "OT"];
 /// Words of Body Part Examined that a chest radiograph may have (DICOM PS3.16, annex L).
 const BODY_PARTS: [&str; 6] = ["CHEST", "THORAX", "LUNG", "RIB", "HEART", "PORT"];
-/// View positions from the side (DICOM PS3.3, C.8.1.2).
-const LATERAL: [&str; 5] = ["LAT", "LL", "RL", "LLD", "RLD"];
+/// View positions from the side (DICOM PS3.3, C.8.1.2), and what descriptions abbreviate them to.
+const LATERAL: [&str; 5] = ["LL", "RL", "LLD", "RLD", "LAT"];
 
 impl Gate {
     /// What the file and its grey values say against an image, before any network sees it; `prepared` is the image as the
@@ -180,7 +180,8 @@ fn header(dicom: &Dicom) -> Option<Refusal> {
         return Some(Refusal::Unprocessed);
     }
     let from_the_side = |text: &String| {
-        text.split(|c: char| !c.is_alphanumeric()).any(|word| word.starts_with("LATERAL") || LATERAL.contains(&word))
+        let mut words = text.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| LATERAL.contains(&word) || word.starts_with("LATERA"))
     };
     let view = upper(&dicom.view_position).or_else(|| upper(&dicom.series_description));
     if let Some(got) = view.filter(from_the_side) {
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(header(|_| ()), "");
         assert_eq!(header(|dicom| dicom.body_part = Some("Chest PA".to_owned())), "");
         assert_eq!(header(|dicom| dicom.view_position = Some("AP".to_owned())), "");
-        assert_eq!(header(|dicom| dicom.series_description = Some("Latvian protocol".to_owned())), "");
+        assert_eq!(header(|dicom| dicom.series_description = Some("Latvian, 2 h later".to_owned())), "");
         assert_eq!(
             header(|dicom| dicom.modality = Some("CT".to_owned())),
             "modality: no radiograph: the modality is \"CT\""
@@ -240,6 +241,7 @@ mod tests {
         );
         assert!(header(|dicom| dicom.view_position = Some("LL".to_owned())).starts_with("lateral: a lateral view"));
         assert!(header(|dicom| dicom.series_description = Some("Chest lat.".to_owned())).starts_with("lateral"));
+        assert!(header(|dicom| dicom.series_description = Some("Torace_laterale".to_owned())).starts_with("lateral"));
         assert_eq!(header(|dicom| dicom.frames = 12), "frames: 12 frames, expected one");
         assert!(header(|dicom| dicom.presentation_intent = Some("FOR PROCESSING".to_owned())).starts_with("unproc"));
     }

@@ -307,6 +307,12 @@ mod tests {
             let expected = 0.9 * plain(i, j) + if i == j { 0.1 * trace } else { 0.0 };
             assert!((product - expected).abs() < 1e-6 * trace, "{i} {j}: {product}, expected {expected}");
         }
+        // The factor times z is as far from the mean as z is long.
+        let z = [0.5, -1.0, 0.25, 1.0, -0.75, 0.5];
+        let step = |i: usize| (0..=i).map(|k| factor(i, k) * z[k]).sum::<f64>();
+        let row: Vec<f32> = (0..6).map(|i| (f64::from(reference.mean[i]) + step(i)) as f32).collect();
+        let (distance, expected) = (f64::from(reference.distance(&row)), z.iter().map(|z| z * z).sum::<f64>().sqrt());
+        assert!((distance - expected).abs() < 1e-3 * expected, "{distance}, expected {expected}");
         assert!(reference.distance(&reference.mean) < 1e-6);
     }
 

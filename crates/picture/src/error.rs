@@ -16,6 +16,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A pipe, a device or a folder: reading it would wait, or never end.
+    #[error("{}: no regular file", path.display())]
+    NotAFile {
+        /// What it is not.
+        path: PathBuf,
+    },
     /// The file is empty.
     #[error("{name}: 0 bytes, expected a PNG, JPEG or DICOM file")]
     Empty {
@@ -110,10 +116,10 @@ impl Error {
         !matches!(self, Error::Read { .. })
     }
 
-    /// Whether it is no image at all, and nothing is wrong with it: a document among the images, a DICOM object without
-    /// pixels.
+    /// Whether it is no image at all, and nothing is wrong with it: a document or a pipe among the images, a DICOM object
+    /// without pixels.
     pub fn is_foreign(&self) -> bool {
-        matches!(self, Error::Unknown { .. } | Error::NoPixels { .. })
+        matches!(self, Error::Unknown { .. } | Error::NoPixels { .. } | Error::NotAFile { .. })
     }
 
     /// Whose fault it is: the file is missing or holds bad data, or the machine refused.

@@ -21,9 +21,15 @@ pub struct Radiograph {
 /// The bytes of an image's file, for [`Radiograph::decode`].
 ///
 /// # Errors
-/// The file cannot be read, or has more than [`MAX_BYTES`].
+/// The file cannot be read, is no regular file, or has more than [`MAX_BYTES`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
+    // Asked before it is opened: opening a pipe waits for its other end.
+    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
     #[expect(clippy::disallowed_methods, reason = "the error names the path")]
     let file = std::fs::File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
@@ -115,5 +121,6 @@ mod tests {
         }
         let absent = Radiograph::read(Path::new("no/such.png")).unwrap_err();
         assert!(!absent.is_corrupt() && absent.to_string().contains("no/such.png"));
+        assert_eq!(Radiograph::read(Path::new("/dev/zero")).unwrap_err().to_string(), "/dev/zero: no regular file");
     }
 }

@@ -64,7 +64,7 @@ pub fn ask(
     for source in sources {
         if source.is_table() {
             asking.files(&std::mem::take(&mut files))?;
-            asking.table(&source.path)?;
+            asking.table(source)?;
             continue;
         }
         files.push(source);
@@ -94,28 +94,52 @@ impl Asking<'_> {
         let load = |source: &&Source| Loaded {
             name: source.path.to_string_lossy().into_owned(),
             named: source.named,
-            bytes: regular(&source.path).and_then(|()| picture::read(&source.path)),
+            bytes: picture::read(&source.path),
         };
         self.decode(files.par_iter().map(load))?;
         self.progress.inc(files.len() as u64);
         Ok(())
     }
 
-    fn table(&mut self, path: &Path) -> Result<(), Error> {
+    /// A table that cannot be read is a bad file as any other; one that a folder has and that lacks images is foreign.
+    fn table(&mut self, source: &Source) -> Result<(), Error> {
+        match self.rows(&source.path) {
+            Err(Error::Table(error @ (tables::Error::Column { .. } | tables::Error::Table { .. })))
+                if !source.named =>
+            {
+                self.foreign(&error);
+            }
+            Err(Error::Table(error)) => self.bad(&error, error.hint()),
+            other => other?,
+        }
+        self.progress.inc(1);
+        Ok(())
+    }
+
+    fn foreign(&mut self, error: &dyn std::error::Error) {
+        self.tally.foreign += 1;
+        info!("passed over: {}", shown(Path::new(&chain(error))));
+    }
+
+    fn bad(&mut self, error: &dyn std::error::Error, hint: Option<String>) {
+        self.tally.bad += 1;
+        let hint = hint.map_or(String::new(), |hint| format!(" (hint: {hint})"));
+        warn!("bad file: {}{hint}", shown(Path::new(&chain(error))));
+    }
+
+    fn rows(&mut self, path: &Path) -> Result<(), Error> {
         let mut rows: Vec<Loaded> = Vec::new();
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let batch = self.batch;
         tables::pictures::read(path, &mut |row: tables::pictures::Row| -> Result<(), Error> {
             let bytes = match row.bytes {
                 Some(bytes) => Ok(bytes),
-                None => regular(&folder.join(&row.name)).and_then(|()| picture::read(&folder.join(&row.name))),
+                None => picture::read(&folder.join(&row.name)),
             };
             rows.push(Loaded { name: row.name, named: true, bytes });
             if rows.len() == batch { self.decode(std::mem::take(&mut rows).into_par_iter()) } else { Ok(()) }
         })?;
-        self.decode(rows.into_par_iter())?;
-        self.progress.inc(1);
-        Ok(())
+        self.decode(rows.into_par_iter())
     }
 
     fn decode(&mut self, loaded: impl IndexedParallelIterator<Item = Loaded>) -> Result<(), Error> {
@@ -130,15 +154,8 @@ impl Asking<'_> {
         for (name, named, decoded) in decoded {
             match decoded {
                 Ok(radiograph) => self.waiting.push((name, radiograph)),
-                Err(error) if !named && error.is_foreign() => {
-                    self.tally.foreign += 1;
-                    info!("passed over: {}", shown(Path::new(&error.to_string())));
-                }
-                Err(error) => {
-                    self.tally.bad += 1;
-                    let hint = error.hint().map_or(String::new(), |hint| format!(" (hint: {hint})"));
-                    warn!("bad file: {}{hint}", shown(Path::new(&error.to_string())));
-                }
+                Err(error) if !named && error.is_foreign() => self.foreign(&error),
+                Err(error) => self.bad(&error, error.hint()),
             }
         }
         if self.waiting.len() >= self.batch { self.answer() } else { Ok(()) }
@@ -161,13 +178,15 @@ impl Asking<'_> {
     }
 }
 
-/// A pipe would be waited for, a device read without end.
-fn regular(path: &Path) -> Result<(), picture::Error> {
-    let failed = |source| picture::Error::Read { path: path.to_owned(), source };
-    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
-    let about = std::fs::metadata(path).map_err(failed)?;
-    match about.is_file() {
-        true => Ok(()),
-        false => Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "no regular file"))),
+/// An error with its causes, in a line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text += &format!(": {said}");
+        }
+        next = cause.source();
     }
+    text
 }

@@ -18,7 +18,7 @@ use crate::output::{Format, Output};
 use crate::overlays::Overlays;
 use crate::selftest;
 use crate::serve;
-use crate::sources::sources;
+use crate::sources::{Sources, sources};
 
 /// Images shown to the networks at a time.
 pub(crate) const BATCH: usize = 16;
@@ -47,16 +47,20 @@ pub struct Asked {
 /// # Errors
 /// No model, no images, a bad file (after all others were asked about), a full disk.
 pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
+    if !common.print_config && !common.dry_run {
+        can_be_answered(asked)?;
+    }
     let Some((model, _)) = open(common, asked.model.as_deref())? else { return Ok(Outcome::Nothing) };
-    let sources = sources(&asked.files, &mut BufReader::new(std::io::stdin()))?;
-    let single = sources.len() == 1 && !sources[0].is_table();
-    let mut output = Output::new(asked.format, asked.out.as_deref(), single, &model)?;
+    let Sources { files, unreadable } = sources(&asked.files, &mut BufReader::new(std::io::stdin()))?;
+    let single = files.len() == 1 && !files[0].is_table();
+    let verdicts = asked.error_rate.is_some();
+    let mut output = Output::new(asked.format, asked.out.as_deref(), verdicts, single, &model)?;
     let mut overlays = asked.overlay.as_deref().map(Overlays::new).transpose()?;
     let question = Question { no_gate: asked.no_gate, error_rate: asked.error_rate };
     if asked.no_gate {
         warn!("--no-gate: refused images are asked about; what is said of them means nothing");
     }
-    let tally = ask_all(&model, &sources, question, BATCH, &mut |answered| {
+    let mut tally = ask_all(&model, &files, question, BATCH, &mut |answered| {
         output.add(&answered)?;
         match &mut overlays {
             Some(overlays) => overlays.draw(&answered, &model),
@@ -64,14 +68,31 @@ pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
         }
     })?;
     output.finish()?;
+    tally.bad += unreadable;
     ended(tally)
+}
+
+/// What cannot work is found out before a model is made, let alone asked.
+fn can_be_answered(asked: &Asked) -> Result<(), Fail> {
+    if asked.files.is_empty() {
+        return Err(Error::NoImages { what: "none were named".to_owned() }.into());
+    }
+    match asked.out.as_deref() {
+        None if asked.format == Format::Parquet => {
+            Err(Fail::usage(anyhow!("a Parquet table cannot go to stdout")).hint("--out FILE names a file for it"))
+        }
+        Some(out) if out.is_dir() => {
+            Err(Fail::usage(anyhow!("{}: is a folder", out.display())).hint("--out FILE names a file for the answers"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn ended(Tally { images, refused, bad, foreign }: Tally) -> Result<Outcome, Fail> {
     info!("{images} images, {refused} refused; {bad} bad files, {foreign} files that are no images");
     match bad {
         0 => Ok(Outcome::Done),
-        _ => Err(Fail::bad_data(anyhow!("{bad} files could not be used; the log names each"))
+        _ => Err(Fail::bad_data(anyhow!("{bad} files or folders could not be used; the log names each"))
             .hint("the other answers are complete")),
     }
 }
@@ -121,6 +142,7 @@ pub fn export(common: &Common, model: Option<&Path>, exported: &Exported) -> Res
     if run.printed_config()? {
         return Ok(Outcome::Nothing);
     }
+    export::free(&exported.folder)?;
     let Some(made) = model_of(&mut run, &config)? else { return Ok(Outcome::Nothing) };
     export::export(&mut run, &made, exported)?;
     info!("wrote {}", exported.folder.display());

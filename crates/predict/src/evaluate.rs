@@ -66,9 +66,11 @@ pub fn evaluate(common: &Common, model: Option<&Path>) -> Result<Outcome, Fail> 
                 .hint("--model FOLDER, which `just predict export --run RUN FOLDER` writes"));
         }
     };
-    if run.optional_input(Branch::Fusion.name(), &["predictions.parquet"])?.is_some() {
-        return Err(Fail::usage(anyhow!("run {} has a model of its own", run.name()))
-            .hint("an external evaluation needs a run of its own: --run ELSEWHERE"));
+    for branch in Branch::ALL {
+        if run.optional_input(branch.name(), &["predictions.parquet"])?.is_some() {
+            return Err(Fail::usage(anyhow!("run {} has a model of its own", run.name()))
+                .hint("an external evaluation needs a run of its own: --run ELSEWHERE"));
+        }
     }
     let prep = run.input("prep", &[IMAGES])?;
     let attention = folder::Config::read(&place).map_err(Error::from)?.attention;
@@ -172,7 +174,7 @@ fn score(
         model,
         originals,
         scored: Scored { keys: Vec::new(), logits: Default::default(), novel: 0 },
-        regions: Vec::new(),
+        regions: regions::Writer::new(out, "regions", count, SPEC.name, facts(model)),
         progress: stage::progress(count as u64, "images"),
     };
     let (mut taken, mut waiting) = (0, Vec::new());
@@ -188,11 +190,7 @@ fn score(
     scoring.batch(waiting)?;
     let Scoring { scored, regions, progress, .. } = scoring;
     progress.finish();
-    let mut writer = regions::Writer::new(out, "regions", count, SPEC.name, facts(model));
-    for row in regions {
-        writer.write(row).map_err(Error::from)?;
-    }
-    writer.finish().map_err(Error::from)?;
+    regions.finish().map_err(Error::from)?;
     Ok(scored)
 }
 
@@ -200,7 +198,7 @@ struct Scoring<'a> {
     model: &'a Model,
     originals: &'a Originals,
     scored: Scored,
-    regions: Vec<regions::Row>,
+    regions: regions::Writer,
     progress: stage::Progress,
 }
 
@@ -224,7 +222,7 @@ impl Scoring<'_> {
                 rows.push(logits);
             }
             self.scored.keys.push(key.clone());
-            self.regions.push(region(key, path, sight));
+            self.regions.write(region(key, path, sight))?;
             self.progress.inc(1);
         }
         if stage::interrupted() { Err(Error::Interrupted) } else { Ok(()) }

@@ -1,6 +1,6 @@
 //! A run's model as one folder, in Hugging Face's layout.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use branch::{Originals, raw_folder};
@@ -25,16 +25,25 @@ pub const EXPECTED: &str = "expected.jsonl";
 
 const LICENSE: &str = include_str!("../../../LICENSE");
 
+/// The folder's path without a slash at its end, behind which `.partial` would be another name.
+///
+/// # Errors
+/// It exists.
+pub fn free(folder: &Path) -> Result<PathBuf, Fail> {
+    let folder: PathBuf = folder.components().collect();
+    match fs_err::symlink_metadata(&folder) {
+        Ok(_) => Err(Fail::usage(anyhow!("{}: exists already", folder.display()))
+            .hint("name a folder that does not exist, or remove this one")),
+        Err(_) => Ok(folder),
+    }
+}
+
 /// Writes the model `made` of the run into `exported.folder`, which appears whole or not at all.
 ///
 /// # Errors
 /// The folder exists; the report has not run, or is stale; an original image is gone or has changed; the disk is full.
 pub fn export(run: &mut Run, made: &Input, exported: &Exported) -> Result<(), Fail> {
-    let target = &exported.folder;
-    if target.exists() {
-        return Err(Fail::usage(anyhow!("{}: exists already", target.display()))
-            .hint("name a folder that does not exist, or remove this one"));
-    }
+    let target = &free(&exported.folder)?;
     let card = Card::read(run, &exported.license)?;
     let mut partial = target.as_os_str().to_owned();
     partial.push(".partial");

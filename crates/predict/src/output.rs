@@ -31,6 +31,8 @@ pub enum Format {
 /// Where answers go: to stdout as they come, or to a file that is there whole or not at all.
 pub struct Output<'a> {
     format: Format,
+    /// Whether rows have verdicts.
+    verdicts: bool,
     model: &'a Model,
     file: Option<(PathBuf, fs_err::File)>,
     rows: Vec<tables::answers::Row>,
@@ -38,25 +40,22 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Opens the output; without `path`, stdout.
+    /// Opens the output; without `path`, stdout, which takes no Parquet table. Rows have columns for `verdicts`, or not.
     ///
     /// # Errors
-    /// A Parquet table for stdout; a file that cannot be written.
-    pub fn new(format: Format, path: Option<&Path>, single: bool, model: &'a Model) -> Result<Output<'a>, Error> {
-        let file = match (format, path) {
-            (Format::Parquet, None) => {
-                return Err(Error::Path {
-                    path: PathBuf::from("stdout"),
-                    problem: "a Parquet table needs a file, --out FILE".to_owned(),
-                });
-            }
-            (_, None) => None,
-            (Format::Parquet, Some(path)) => Some((path.to_owned(), fs_err::File::create(partial(path))?)),
-            (_, Some(path)) => Some((path.to_owned(), fs_err::File::create(partial(path))?)),
-        };
-        let mut output = Output { format, model, file, rows: Vec::new(), text: text::Lines::new(single) };
+    /// A file that cannot be written.
+    pub fn new(
+        format: Format,
+        path: Option<&Path>,
+        verdicts: bool,
+        single: bool,
+        model: &'a Model,
+    ) -> Result<Output<'a>, Error> {
+        let file = path.map(|path| Ok::<_, Error>((path.to_owned(), fs_err::File::create(partial(path))?)));
+        let (file, text) = (file.transpose()?, text::Lines::new(single));
+        let mut output = Output { format, verdicts, model, file, rows: Vec::new(), text };
         match format {
-            Format::Csv => output.write(&rows::csv_header()?)?,
+            Format::Csv => output.write(&rows::csv_header(verdicts)?)?,
             Format::Table => {
                 let header = output.text.header();
                 output.write(&header)?;
@@ -73,7 +72,7 @@ impl<'a> Output<'a> {
     pub fn add(&mut self, answered: &Answered) -> Result<(), Error> {
         match self.format {
             Format::Json => self.write(&format!("{}\n", value(answered.name, answered.answer))),
-            Format::Csv => self.write(&rows::csv(&rows::row(answered))?),
+            Format::Csv => self.write(&rows::csv(&rows::row(answered), self.verdicts)?),
             Format::Table => self.write(&self.text.of(answered, self.model)),
             Format::Parquet => {
                 self.rows.push(rows::row(answered));
@@ -90,7 +89,7 @@ impl<'a> Output<'a> {
         let Some((path, file)) = self.file else { return Ok(()) };
         if self.format == Format::Parquet {
             drop(file);
-            tables::answers::write(&partial(&path), &self.rows, "predict")?;
+            tables::answers::write(&partial(&path), &self.rows, self.verdicts, "predict")?;
         } else {
             file.sync_all()?;
         }

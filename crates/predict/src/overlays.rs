@@ -38,7 +38,9 @@ impl Overlays {
 
     /// The name of an image's picture: its own file name, numbered where that is taken.
     fn name(&mut self, image: &str) -> String {
-        let stem = Path::new(image).file_stem().map_or("image".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let stem = Path::new(image).file_stem().map_or("image".into(), |stem| stem.to_string_lossy());
+        // The disk takes 255 bytes, the number and the ending among them.
+        let stem = &stem[..stem.floor_char_boundary(200)];
         let numbers = (2..).map(|n| format!("{stem}-{n}.png"));
         let mut names = std::iter::once(format!("{stem}.png")).chain(numbers);
         names.find(|name| self.names.insert(name.clone())).unwrap_or_default()
@@ -68,5 +70,8 @@ mod tests {
         let mut overlays = Overlays::new(folder.path()).unwrap();
         let names = ["a/x.png", "b/x.dcm", "../../etc/x.jpg", "<3>", "/"].map(|image| overlays.name(image));
         assert_eq!(names, ["x.png", "x-2.png", "x-3.png", "<3>.png", "image.png"]);
+        let longest = "ä".repeat(127);
+        let names = [(); 2].map(|()| overlays.name(&longest));
+        assert_eq!(names, [format!("{}.png", "ä".repeat(100)), format!("{}-2.png", "ä".repeat(100))]);
     }
 }

@@ -42,7 +42,9 @@ impl fmt::Display for Found {
         let Found { images, numbers, largest, place, other } = self;
         match other {
             Some(other) => write!(f, "different: {other}"),
-            None if *images == 0 => write!(f, "nothing compared: the model has no reference images"),
+            None if *images == 0 => {
+                f.write_str("nothing compared: the model has no reference images; its files are those of its export")
+            }
             None if *largest == 0.0 => write!(f, "equal: {numbers} numbers of {images} reference images, bit for bit"),
             None if self.is_close() => write!(
                 f,
@@ -122,6 +124,8 @@ mod tests {
         };
         let same = of(json!({"p": {"mass": 0.25}, "call": true}), json!({"p": {"mass": 0.25}, "call": true}));
         assert_eq!(same.to_string(), "equal: 1 numbers of 1 reference images, bit for bit");
+        let none = Found { images: 0, numbers: 0, largest: 0.0, place: "none".to_owned(), other: None };
+        assert!(none.is_close() && none.to_string().starts_with("nothing compared"), "{none}");
         let close = of(json!({"p": {"mass": 0.25}}), json!({"p": {"mass": 0.25001}}));
         assert!(close.is_close() && close.to_string().contains("(a.png p mass)"), "{close}");
         assert!(!of(json!({"p": {"mass": 0.25}}), json!({"p": {"mass": 0.26}})).is_close());

@@ -26,6 +26,8 @@ fn code(kind: ErrorKind) -> u8 {
         ErrorKind::NotFound => exit_code::MISSING,
         ErrorKind::InvalidData | ErrorKind::UnexpectedEof => exit_code::BAD_DATA,
         ErrorKind::Interrupted => exit_code::INTERRUPTED,
+        // The reader of stdout has what it wanted (`| head`).
+        ErrorKind::BrokenPipe => exit_code::DONE,
         _ => exit_code::FAILED,
     }
 }
@@ -44,7 +46,7 @@ pub enum Outcome {
 /// An error of a stage's library: what kind it is decides the exit code.
 pub trait Problem: std::error::Error + Send + Sync + 'static {
     /// `InvalidInput` for wrong usage, `NotFound` for a missing input, `InvalidData` for bad data, `Interrupted` for a
-    /// stop on request; any other kind is a failure.
+    /// stop on request, `BrokenPipe` for a reader of stdout that went away; any other kind is a failure.
     fn kind(&self) -> ErrorKind;
 
     /// What the user can do about it.
@@ -114,10 +116,12 @@ impl<E: Problem> From<E> for Fail {
     }
 }
 
-/// Reading or writing a file failed: exit code 1. What an absent or malformed file means is for the caller to say.
+/// Reading or writing a file failed: exit code 1. What an absent or malformed file means is for the caller to say. A reader
+/// of stdout that went away is no failure.
 impl From<std::io::Error> for Fail {
     fn from(error: std::io::Error) -> Self {
-        Fail::failed(error)
+        let gone = error.kind() == ErrorKind::BrokenPipe;
+        Fail::new(if gone { ErrorKind::BrokenPipe } else { ErrorKind::Other }, error)
     }
 }
 

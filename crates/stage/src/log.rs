@@ -43,8 +43,15 @@ pub(crate) fn error(error: &anyhow::Error, hint: Option<&str>) {
     if let Some(hint) = hint {
         text += &format!("\nhint: {hint}\n");
     }
+    let text = harmless(&text);
     // Nobody is left to tell where stderr is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// A text whose control characters, new lines and tabs aside, are escaped: a terminal would obey those of a file's name.
+fn harmless(text: &str) -> String {
+    let obeyed = |c: char| c.is_control() && !['\n', '\t'].contains(&c);
+    text.chars().flat_map(|c| if obeyed(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Writes data to stdout; everything else goes to stderr.
@@ -105,5 +112,13 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(super::harmless("a\x1b[31m\u{9b}2J: Thoräx\n\tb\r"), "a\\u{1b}[31m\\u{9b}2J: Thoräx\n\tb\\r");
     }
 }

@@ -25,12 +25,8 @@ pub fn start_log(common: &crate::Common) {
 pub fn exit(story: impl FnOnce() -> Result<Outcome, Fail>) -> ExitCode {
     crate::signals::catch();
     let Err(fail) = story() else { return ExitCode::from(exit_code::DONE) };
-    let broken_pipe = fail.error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    });
-    if broken_pipe {
-        return ExitCode::from(exit_code::DONE);
+    if fail.code != exit_code::DONE {
+        crate::log::error(&fail.error, fail.hint.as_deref());
     }
-    crate::log::error(&fail.error, fail.hint.as_deref());
     ExitCode::from(fail.code)
 }

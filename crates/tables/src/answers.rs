@@ -12,7 +12,7 @@ use crate::columns::text;
 use crate::schema::{FieldExt, Schema, field};
 use crate::sink::Sink;
 
-const TABLE: &str = "answers";
+pub(crate) const TABLE: &str = "answers";
 const VERSION: u32 = 1;
 
 /// What a model says about an image.
@@ -39,14 +39,17 @@ pub struct Seen {
     pub calibrated: [f32; OUTPUTS],
     /// Whether an output is called; `None` where there is no threshold.
     pub calls: [Option<bool>; OUTPUTS],
+    /// What is said of an output at the error rate that was asked for: `present`, `absent` or `abstain`; `None` where
+    /// validation lacks one class.
+    pub verdicts: [Option<&'static str>; OUTPUTS],
 }
 
-/// Writes the table, in the order given.
+/// Writes the table, in the order given; with the columns of the verdicts where they were asked for.
 ///
 /// # Errors
 /// The disk is full.
-pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
-    let mut sink = Sink::create(path, schema(), stage, None)?;
+pub fn write(path: &Path, rows: &[Row], verdicts: bool, stage: &str) -> Result<(), Error> {
+    let mut sink = Sink::create(path, schema(verdicts), stage, None)?;
     sink.write_with(|| {
         let strings = |value: &dyn Fn(&Row) -> Option<String>| -> ArrayRef {
             Arc::new(rows.iter().map(value).collect::<StringArray>())
@@ -69,12 +72,17 @@ pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
         columns.extend((0..OUTPUTS).map(|output| -> ArrayRef {
             Arc::new(rows.iter().map(|row| row.seen.as_ref()?.calls[output]).collect::<BooleanArray>())
         }));
+        if verdicts {
+            let of = |output: usize| strings(&|row| row.seen.as_ref()?.verdicts[output].map(str::to_owned));
+            columns.extend((0..OUTPUTS).map(of));
+        }
         Ok(columns)
     })?;
     sink.finish().map(drop)
 }
 
-pub(crate) fn schema() -> Schema {
+/// The columns; those of the verdicts are the last.
+pub(crate) fn schema(verdicts: bool) -> Schema {
     let number = |name: &str, description: &str| field(name, DataType::Float32, description).nullable();
     let mut fields = vec![
         field("image", DataType::Utf8, "the file as it was named, or its name in a table"),
@@ -98,5 +106,12 @@ pub(crate) fn schema() -> Schema {
         let description = format!("whether {name} is called at its threshold from validation");
         field(&format!("call_{name}"), DataType::Boolean, &description).nullable()
     }));
+    if verdicts {
+        fields.extend(output_names().map(|name| {
+            let description =
+                format!("with --abstain: present, absent or abstain for {name}; null where validation lacks one class");
+            field(&format!("verdict_{name}"), DataType::Utf8, &description).nullable()
+        }));
+    }
     Schema { table: TABLE, version: VERSION, fields }
 }

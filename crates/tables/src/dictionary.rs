@@ -21,6 +21,10 @@ const FACTS: [(&str, &str); 2] = [
     ),
 ];
 
+/// How the names of columns begin that differ by their finding.
+const FAMILIES: [&str; 9] =
+    ["label_", "logit_", "prob_global_", "prob_local_", "prob_fusion_", "prob_", "calibrated_", "call_", "verdict_"];
+
 /// The data dictionary in Markdown: every table with its files and columns, made from the schemas that readers and
 /// writers use. `docs/data-dictionary.md` is this text, which a test checks.
 pub fn markdown() -> String {
@@ -35,7 +39,7 @@ pub fn markdown() -> String {
             "`report/metrics.parquet`, `sweep/sweep.parquet`",
             metrics::schema(),
         ),
-        ("image", "`predict --format parquet --out FILE`", answers::schema()),
+        ("image", "`predict --format parquet --out FILE`", answers::schema(true)),
     ];
     let mut text = String::from(
         "# Data dictionary\n\n\
@@ -56,10 +60,7 @@ pub fn markdown() -> String {
         let mut labels = 0;
         for field in &schema.fields {
             // Fifteen columns that differ by their finding are one line.
-            let family =
-                ["label_", "logit_", "prob_global_", "prob_local_", "prob_fusion_", "prob_", "calibrated_", "call_"]
-                    .iter()
-                    .find(|prefix| field.name().starts_with(**prefix));
+            let family = FAMILIES.iter().find(|prefix| field.name().starts_with(**prefix));
             if let Some(prefix) = family {
                 labels += 1;
                 if labels % cxr::OUTPUTS == 1 {

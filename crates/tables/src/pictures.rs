@@ -5,9 +5,10 @@ use std::path::Path;
 use arrow::array::{Array, BinaryArray, StringArray, StructArray};
 use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use crate::Error;
+use crate::sink::TABLE;
+use crate::{Error, answers};
 
 /// Names of the column, the best first: a struct of `bytes` and `path` as Hugging Face has it, or text, which is a path.
 const COLUMNS: [&str; 5] = ["image", "path", "image_path", "file_name", "file"];
@@ -26,10 +27,24 @@ pub struct Row {
 /// Reads the images of a table, a few rows at a time.
 ///
 /// # Errors
-/// A file that is no Parquet table; one without such a column; what `each` returns.
+/// What is no regular file, or no Parquet table; a table without such a column; what `each` returns.
 pub fn read<E: From<Error>>(path: &Path, each: &mut dyn FnMut(Row) -> Result<(), E>) -> Result<(), E> {
+    // Asked before it is opened: opening a pipe waits for its other end.
+    if !fs_err::metadata(path).map_err(Error::from)?.is_file() {
+        let problem = format!("{}: no regular file", path.display());
+        return Err(Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, problem)).into());
+    }
     let (file, _) = fs_err::File::open(path).map_err(Error::from)?.into_parts();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::parquet(path, error))?;
+    // Parquet's own types: Arrow's would make large texts, views and dictionaries of the same columns (polars, pandas).
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
+    let builder = builder.map_err(|error| Error::parquet(path, error))?;
+    // Answers name images as they were named to `predict`, not as seen from the table's folder.
+    let metadata = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    let ours = metadata.filter(|entry| entry.key == TABLE).find_map(|entry| entry.value.clone());
+    if let Some(got) = ours.filter(|table| table == answers::TABLE) {
+        return Err(Error::Table { path: path.to_owned(), expected: "pictures", got: format!("`{got}`") }.into());
+    }
     let schema = builder.schema().clone();
     let name = COLUMNS.into_iter().find(|name| {
         schema.field_with_name(name).is_ok_and(|field| match field.data_type() {

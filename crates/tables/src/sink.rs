@@ -21,6 +21,8 @@ use crate::schema::{Schema, is_image};
 /// Rows per write inside the Parquet library, between which it checks the size of a page: few, for images are large.
 const ROWS_PER_PAGE_CHECK: usize = 64;
 
+/// Metadata key of the table's name.
+pub(crate) const TABLE: &str = "agcnn.table";
 /// Metadata key of what holds for a whole table.
 pub(crate) const FACTS: &str = "agcnn.facts";
 
@@ -133,7 +135,7 @@ fn byte_streams(builder: WriterPropertiesBuilder, path: Vec<String>) -> WriterPr
 
 fn metadata(schema: &Schema, stage: &str, facts: Option<String>) -> BTreeMap<String, String> {
     let mut metadata = BTreeMap::from([
-        ("agcnn.table".to_owned(), schema.table.to_owned()),
+        (TABLE.to_owned(), schema.table.to_owned()),
         ("agcnn.schema_version".to_owned(), schema.version.to_string()),
         ("agcnn.stage".to_owned(), stage.to_owned()),
     ]);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::schema::Schema;
-use crate::sink::{FACTS, ascending};
+use crate::sink::{FACTS, TABLE, ascending};
 
 /// A Parquet file that says it is the table asked for; its columns are checked by [`Source::batches`].
 pub(crate) struct Source {
@@ -39,8 +39,8 @@ impl Source {
         let path = path.to_owned();
         let metadata = builder.schema().metadata();
         let stated = |key: &str| metadata.get(key).map_or("none".to_owned(), |value| format!("{value:?}"));
-        if metadata.get("agcnn.table").is_none_or(|got| got != table) {
-            return Err(Error::Table { path, expected: table, got: stated("agcnn.table") });
+        if metadata.get(TABLE).is_none_or(|got| got != table) {
+            return Err(Error::Table { path, expected: table, got: stated(TABLE) });
         }
         if metadata.get("agcnn.schema_version").is_none_or(|got| *got != version.to_string()) {
             return Err(Error::Version { path, table, expected: version, got: stated("agcnn.schema_version") });

@@ -18,12 +18,13 @@ pub(super) fn row(answered: &Answered) -> answers::Row {
             probabilities: seen.probabilities,
             calibrated: seen.calibrated,
             calls: seen.calls,
+            verdicts: std::array::from_fn(|output| seen.verdicts?[output].map(Into::into)),
         }),
     }
 }
 
-/// The header line.
-pub(super) fn csv_header() -> Result<String, Error> {
+/// The header line, with the columns of the verdicts or without.
+pub(super) fn csv_header(verdicts: bool) -> Result<String, Error> {
     let mut names: Vec<String> = ["image", "refused", "why", "novelty"].map(str::to_owned).into();
     names.extend(["x_min_px", "y_min_px", "x_max_px", "y_max_px"].map(str::to_owned));
     for branch in Branch::ALL {
@@ -31,11 +32,14 @@ pub(super) fn csv_header() -> Result<String, Error> {
     }
     names.extend(output_names().map(|finding| format!("calibrated_{finding}")));
     names.extend(output_names().map(|finding| format!("call_{finding}")));
+    if verdicts {
+        names.extend(output_names().map(|finding| format!("verdict_{finding}")));
+    }
     line(&names)
 }
 
 /// The line of a row; what is not known is empty.
-pub(super) fn csv(row: &answers::Row) -> Result<String, Error> {
+pub(super) fn csv(row: &answers::Row, verdicts: bool) -> Result<String, Error> {
     let (reason, why) = row.refused.clone().unzip();
     let mut cells = vec![row.image.clone(), reason.unwrap_or_default(), why.unwrap_or_default()];
     cells.push(row.novelty.map_or(String::new(), |novelty| novelty.to_string()));
@@ -55,6 +59,10 @@ pub(super) fn csv(row: &answers::Row) -> Result<String, Error> {
         Some(false) => "0".to_owned(),
         None => String::new(),
     }));
+    if verdicts {
+        let verdict = |output: usize| seen.and_then(|seen| seen.verdicts[output]);
+        cells.extend((0..output_names().len()).map(|output| verdict(output).unwrap_or_default().to_owned()));
+    }
     line(&cells)
 }
 
