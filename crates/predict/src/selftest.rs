@@ -31,9 +31,9 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether there was something to compare, and nothing differs by more than rounding.
+    /// Whether nothing differs by more than rounding.
     pub fn is_close(&self) -> bool {
-        self.images > 0 && self.largest <= ROUNDING && self.other.is_none()
+        self.largest <= ROUNDING && self.other.is_none()
     }
 }
 
