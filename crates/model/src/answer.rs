@@ -64,13 +64,14 @@ impl Model {
     pub fn answer(&self, radiographs: &[&Radiograph], question: Question) -> Result<Vec<Answer>, Error> {
         let first = |radiograph: &&Radiograph| {
             let prepared = self.network.prepare(&radiograph.image);
-            self.gate.refuses(radiograph, &prepared)
+            (self.gate.refuses(radiograph, &prepared), prepared)
         };
-        let refusals: Vec<Option<Refusal>> = radiographs.par_iter().map(first).collect();
+        let (refusals, prepared): (Vec<Option<Refusal>>, Vec<Grey>) = radiographs.par_iter().map(first).unzip();
         let asked = |index: &usize| question.no_gate || refusals[*index].is_none();
         let asked: Vec<usize> = (0..radiographs.len()).filter(asked).collect();
         let images: Vec<&Grey> = asked.iter().map(|&index| &radiographs[index].image).collect();
-        let sights = self.network.see(&images)?;
+        let prepared = prepared.into_iter().enumerate().filter(|(index, _)| asked.binary_search(index).is_ok());
+        let sights = self.network.see_prepared(prepared.map(|(_, image)| image).collect(), &images)?;
         let novelties: Vec<f32> = sights.par_iter().map(|sight| self.novelty(sight)).collect();
 
         let mut answers: Vec<Answer> =

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use cxr::{Branch, output_names};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::agcnn::{AgCnn, Attention, Preparation};
@@ -265,14 +266,16 @@ impl Model {
     /// knows.
     pub fn open(folder: &Path, device: &Device) -> Result<Model, Error> {
         let config = Config::read(folder)?;
-        for name in names::DIGESTED {
+        let check = |name: &&str| {
             let path = folder.join(name);
             let expected = config.digest_of(name, &folder.join(names::CONFIG))?;
-            let got = digest(&path)?;
-            if got != *expected {
-                return Err(Error::Changed { path, got, expected: expected.clone() });
+            match digest(&path)? {
+                got if got == *expected => Ok(()),
+                got => Err(Error::Changed { path, got, expected: expected.clone() }),
             }
-        }
+        };
+        let checked: Vec<Result<(), Error>> = names::DIGESTED.par_iter().map(check).collect();
+        checked.into_iter().collect::<Result<(), Error>>()?;
         let path = folder.join(names::PREPROCESSOR);
         let preprocessor: Preprocessor = serde_json::from_str(&text(&path)?)
             .map_err(|error| Error::Unusable { path: path.clone(), reason: error.to_string() })?;
