@@ -122,6 +122,7 @@ impl AgCnn {
                 let (expected, got) = (format!("a part of an image of {image_px} px"), format!("{frame:?}"));
                 return Err(foreign(path, "evaluation frame", expected, got));
             }
+            network.prepare_to_evaluate()?;
             Ok((network, frame))
         };
         // The two networks are read and folded side by side.

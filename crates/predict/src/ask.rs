@@ -73,7 +73,7 @@ pub fn ask(
         }
     }
     asking.files(&files)?;
-    asking.answer()?;
+    asking.finish()?;
     asking.progress.finish();
     Ok(asking.tally)
 }
@@ -142,15 +142,17 @@ impl Asking<'_> {
         self.decode(rows.into_par_iter())
     }
 
+    /// Decodes images while the model is asked about those before them: a network leaves cores idle between its layers.
     fn decode(&mut self, loaded: impl IndexedParallelIterator<Item = Loaded>) -> Result<(), Error> {
-        if stage::interrupted() {
-            return Err(Error::Interrupted);
-        }
         let decode = |Loaded { name, named, bytes }: Loaded| {
             let decoded = bytes.and_then(|bytes| Radiograph::decode(&name, &bytes));
             (name, named, decoded)
         };
-        let decoded: Vec<_> = loaded.map(decode).collect();
+        let ready = if self.waiting.len() < self.batch { Vec::new() } else { self.next() };
+        let (model, question) = (self.model, self.question);
+        let (answers, decoded) =
+            rayon::join(|| answers(model, &ready, question), || loaded.map(decode).collect::<Vec<_>>());
+        self.say(&ready, &answers?)?;
         for (name, named, decoded) in decoded {
             match decoded {
                 Ok(radiograph) => self.waiting.push((name, radiograph)),
@@ -158,24 +160,38 @@ impl Asking<'_> {
                 Err(error) => self.bad(&error, error.hint()),
             }
         }
-        if self.waiting.len() >= self.batch { self.answer() } else { Ok(()) }
+        Ok(())
     }
 
-    fn answer(&mut self) -> Result<(), Error> {
-        for batch in std::mem::take(&mut self.waiting).chunks(self.batch) {
-            let radiographs: Vec<&Radiograph> = batch.iter().map(|(_, radiograph)| radiograph).collect();
-            let answers = self.model.answer(&radiographs, self.question)?;
-            for ((name, _), answer) in batch.iter().zip(&answers) {
-                self.tally.images += 1;
-                self.tally.refused += usize::from(answer.refusal.is_some());
-                (self.each)(Answered { name, answer })?;
-            }
-            if stage::interrupted() {
-                return Err(Error::Interrupted);
-            }
+    /// Asks about all that wait.
+    fn finish(&mut self) -> Result<(), Error> {
+        while !self.waiting.is_empty() {
+            let ready = self.next();
+            let answers = answers(self.model, &ready, self.question)?;
+            self.say(&ready, &answers)?;
         }
         Ok(())
     }
+
+    /// The first of the images that wait, at most a batch.
+    fn next(&mut self) -> Vec<(String, Radiograph)> {
+        let count = self.waiting.len().min(self.batch);
+        self.waiting.drain(..count).collect()
+    }
+
+    fn say(&mut self, images: &[(String, Radiograph)], answers: &[Answer]) -> Result<(), Error> {
+        for ((name, _), answer) in images.iter().zip(answers) {
+            self.tally.images += 1;
+            self.tally.refused += usize::from(answer.refusal.is_some());
+            (self.each)(Answered { name, answer })?;
+        }
+        if stage::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+fn answers(model: &Model, images: &[(String, Radiograph)], question: Question) -> Result<Vec<Answer>, model::Error> {
+    let radiographs: Vec<&Radiograph> = images.iter().map(|(_, radiograph)| radiograph).collect();
+    model.answer(&radiographs, question)
 }
 
 /// An error with its causes, in a line.

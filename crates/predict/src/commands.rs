@@ -21,7 +21,7 @@ use crate::serve;
 use crate::sources::{Sources, sources};
 
 /// Images shown to the networks at a time.
-pub(crate) const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 20;
 
 /// What is asked, and where the answers go.
 #[derive(Debug, Clone)]

@@ -181,13 +181,7 @@ impl Network {
     /// Another shape, or a side below [`Backbone::min_side`].
     pub fn forward_eval(&self, x: &Tensor) -> Result<Evaluated> {
         self.check_input(x)?;
-        let folded = match self.folded.get() {
-            Some(folded) => folded,
-            None => {
-                let folded = self.fold()?;
-                self.folded.get_or_init(|| folded)
-            }
-        };
+        let folded = self.folded()?;
         let x = &x.to_dtype(self.evaluated_in())?;
         let map = match folded {
             Folded::Resnet(folded) => folded.forward(x)?,
@@ -197,6 +191,22 @@ impl Network {
         let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
         let logits = if self.device.is_cpu() { self.head_by_row(&pool)? } else { self.head(&pool)? };
         Ok(Evaluated { map, pool, logits })
+    }
+
+    /// Makes now what the first evaluation would make: batch norms folded into convolutions, weights arranged.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn prepare_to_evaluate(&self) -> Result<()> {
+        self.folded().map(|_| ())
+    }
+
+    fn folded(&self) -> Result<&Folded> {
+        if let Some(folded) = self.folded.get() {
+            return Ok(folded);
+        }
+        let folded = self.fold()?;
+        Ok(self.folded.get_or_init(|| folded))
     }
 
     /// One forward and backward pass in training mode: the mean binary cross-entropy, a scalar on the network's device,
