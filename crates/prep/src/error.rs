@@ -134,6 +134,7 @@ impl Problem for Error {
             }
             Error::Absent { .. } => "`--set prep.missing=skip` takes what is there",
             Error::EmptySplit { .. } => "`--set prep.split=random` divides by patient whatever archives are there",
+            Error::Picture(picture) if picture.hint().is_some() => return picture.hint(),
             Error::Picture(picture) if picture.is_corrupt() => {
                 "download it again, or leave such images out: `--set prep.corrupt=skip`"
             }
