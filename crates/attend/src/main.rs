@@ -29,7 +29,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Work(work) => work,
         Begin::Stop(outcome) => return Ok(outcome),
     };
-    let files = prep.files(IMAGES);
+    let files = prep.files(IMAGES)?;
     let images = branch::images(&files, run.limit())?;
     let subjects = Subjects::of(&images);
     let frame = frame(&config, &global, subjects.size)?;
@@ -38,7 +38,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         "frame": frame, "statistic": config.statistic, "normalise": config.normalise,
     }));
     let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "regions-") {
-        Some(earlier) => Heat::stored(&earlier.files("regions-"), &subjects)?,
+        Some(earlier) => Heat::stored(&earlier.files("regions-")?, &subjects)?,
         None => None,
     };
     let reused = stored.is_some();
@@ -52,7 +52,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
             let device = nets::device(run.device()).map_err(Error::from)?;
             let isa = Some(nets::isa().name().to_owned());
             work.computed(Computed { device: nets::describe(&device), isa, ..Computed::default() });
-            let (network, _) = Network::open(&global.file(WEIGHTS), &device).map_err(Error::from)?;
+            let (network, _) = Network::open(&global.file(WEIGHTS)?, &device).map_err(Error::from)?;
             Heat::computed(&network, &images, &subjects, frame, &config)?
         }
     };
@@ -93,15 +93,15 @@ fn watched<T>(what: &str, subjects: &Subjects, work: impl FnOnce(Watch) -> Resul
 }
 
 /// The part of an image that the global branch is shown: as in its own evaluation, or a centre crop of `attend.crop`.
-fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, Error> {
-    let weights = global.file(WEIGHTS);
+fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, Fail> {
+    let weights = global.file(WEIGHTS)?;
     let frame = match config.crop {
         // Weights of version 1 do not say how their network was evaluated.
-        0 => nets::weights::meta(&weights)?.frame.ok_or(Error::NoFrame { path: weights })?,
+        0 => nets::weights::meta(&weights).map_err(Error::from)?.frame.ok_or(Error::NoFrame { path: weights })?,
         crop => EvalFrame { crop: EvalCrop::Centre, image_px, input_px: crop },
     };
     let frame = EvalFrame { image_px, ..frame };
-    if frame.fits() { Ok(frame) } else { Err(Error::Crop { crop: frame.input_px, size: image_px }) }
+    if frame.fits() { Ok(frame) } else { Err(Error::Crop { crop: frame.input_px, size: image_px }.into()) }
 }
 
 /// The folder that prep read; empty where the crops do not come from there.

@@ -15,7 +15,7 @@ use crate::error::Error;
 /// # Errors
 /// Exit code 3 where it is not known; a file that is no `images` table.
 pub fn raw_folder(run: &mut Run, prep: &Input) -> Result<PathBuf, Fail> {
-    if images::facts(&prep.files("images/")).map_err(Error::from)?.dataset == DatasetKind::Phantom {
+    if images::facts(&[prep.first("images/")?]).map_err(Error::from)?.dataset == DatasetKind::Phantom {
         return Ok(run.input("phantom", &["images_"])?.folder().to_owned());
     }
     // Where the user says they are, or else where prep found them.

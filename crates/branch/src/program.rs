@@ -42,7 +42,7 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     let device = nets::device(run.device()).map_err(Error::from)?;
     let precision = Some(config.precision.on(&device).name().to_owned());
     let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()) };
-    let images = (source.load)(&input.files(source.prefix), run.limit())?;
+    let images = (source.load)(&input.files(source.prefix)?, run.limit())?;
     let identity = identity(&images, config, &init, run.seed());
     let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
         let (network, fit) = train(&images, config, &init, &identity, checkpoints, &run, &device)?;
@@ -53,7 +53,7 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     for name in TRAINED {
         work.take(&training, name)?;
     }
-    let (mut network, _) = Network::open(&training.file(TRAINED[0]), &device).map_err(Error::from)?;
+    let (mut network, _) = Network::open(&training.file(TRAINED[0])?, &device).map_err(Error::from)?;
     network.set_precision(config.precision).map_err(Error::from)?;
     let scores = score(&network, &images, config)?;
     write_scores(work.out(), &scores, spec.name)?;

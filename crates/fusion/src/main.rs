@@ -29,12 +29,14 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     };
     let device = nets::device(run.device()).map_err(Error::from)?;
     let computed = Computed { device: nets::describe(&device), ..Computed::default() };
-    let read = |branch: &Input| Branch::read(&branch.file(FEATURES), &branch.file(PREDICTIONS));
+    let read = |branch: &Input| -> Result<Branch, Fail> {
+        Ok(Branch::read(&branch.file(FEATURES)?, &branch.file(PREDICTIONS)?)?)
+    };
     let mut samples = fusion::join(read(&global)?, read(&local)?)?;
     if let Some(limit) = run.limit() {
         samples.limit(limit);
     }
-    let weights = [&global, &local].map(|branch| branch.file(WEIGHTS));
+    let weights = [global.file(WEIGHTS)?, local.file(WEIGHTS)?];
     let start = fusion::start(&config, &samples, weights.each_ref().map(PathBuf::as_path), run.seed(), &device)?;
     let identity = fusion::identity(&samples, &config, &start, run.seed())?;
     let training = training(&run, &identity, CHECKPOINT_MINUTES, &computed, |checkpoints, out| {
@@ -46,7 +48,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     for name in TRAINED {
         work.take(&training, name)?;
     }
-    let layer = FusionLayer::open(&training.file(WEIGHTS)).map_err(Error::from)?;
+    let layer = FusionLayer::open(&training.file(WEIGHTS)?).map_err(Error::from)?;
     let predictions = fusion::score(&layer, &samples)?;
     tables::predictions::write(&work.out().join(PREDICTIONS), &predictions, SPEC.name).map_err(Error::from)?;
     work.publish(headline(&training, &predictions))

@@ -37,23 +37,27 @@ pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
         Begin::Stop(Outcome::Nothing) => return Ok(None),
         Begin::Stop(_) => {}
         Begin::Work(mut work) => {
-            let prepared = images::facts(&prep.files(IMAGES)).map_err(Error::from)?;
+            let prepared = images::facts(&[prep.first(IMAGES)?]).map_err(Error::from)?;
             let preparation = Preparation { size_px: prepared.size_px, contrast: prepared.contrast };
             let attention = attention(&attend)?;
-            let read = |input: &Input| predictions::read(&input.file(PREDICTIONS)).map_err(Error::from);
+            let read = |input: &Input| -> Result<_, Fail> {
+                Ok(predictions::read(&input.file(PREDICTIONS)?).map_err(Error::from)?)
+            };
             let predictions = [read(&global)?, read(&local)?, read(&fusion)?];
             let validation = validation(&predictions)?;
             let labels = &validation.labels;
             info!("fits thresholds and novelty on {} validation images", labels.len());
-            let novelty = novelty(&global.file(FEATURES), &prep)?;
+            let novelty = novelty(&global.file(FEATURES)?, &prep)?;
             for (input, name) in [&global, &local, &fusion].into_iter().zip(folder::names::WEIGHTS) {
                 work.take_as(input, WEIGHTS, name)?;
             }
-            let backbone = |input: &Input| nets::weights::meta(&input.file(WEIGHTS)).map(|meta| meta.backbone);
+            let backbone = |input: &Input| -> Result<_, Fail> {
+                Ok(nets::weights::meta(&input.file(WEIGHTS)?).map_err(Error::from)?.backbone)
+            };
             let parts = folder::Parts {
                 preparation,
                 attention,
-                backbones: [backbone(&global).map_err(Error::from)?, backbone(&local).map_err(Error::from)?],
+                backbones: [backbone(&global)?, backbone(&local)?],
                 decision: Decision::fit(validation.of(Branch::Fusion), labels, config.criterion),
                 gate: config.gate(preparation.size_px),
                 novelty: &novelty,
@@ -74,8 +78,8 @@ pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
 }
 
 /// How regions are found and cut, from the facts of attend's table.
-fn attention(attend: &Input) -> Result<Attention, Error> {
-    let facts = regions::facts(&attend.files(REGIONS))?;
+fn attention(attend: &Input) -> Result<Attention, Fail> {
+    let facts = regions::facts(&[attend.first(REGIONS)?]).map_err(Error::from)?;
     let threshold = facts.threshold.parse().map_err(|expected: &str| {
         let path = attend.folder().to_owned();
         Error::Path { path, problem: format!("attend's threshold is {:?}, expected {expected}", facts.threshold) }
@@ -110,16 +114,16 @@ fn validation(predictions: &[Vec<predictions::Row>; 3]) -> Result<Validation, Er
 }
 
 /// Describes the training and the validation images, and holds the latter against the former.
-fn novelty(features: &Path, prep: &Input) -> Result<Novelty, Error> {
-    let features = features::read(features)?;
+fn novelty(features: &Path, prep: &Input) -> Result<Novelty, Fail> {
+    let features = features::read(features).map_err(Error::from)?;
     let [training, validation] = [Split::Train, Split::Validation].map(|split| described(&features, prep, split));
-    Ok(Novelty::fit(&training?, &validation?)?)
+    Ok(Novelty::fit(&training?, &validation?).map_err(Error::from)?)
 }
 
 /// The images of a split in two descriptions; of many, [`model::MOST`], evenly spread.
-fn described(features: &Features, prep: &Input, split: Split) -> Result<Vec<Described>, Error> {
-    let files = prep.files(&format!("{IMAGES}{split}-"));
-    let rows = images::rows(&files)?[split as usize];
+fn described(features: &Features, prep: &Input, split: Split) -> Result<Vec<Described>, Fail> {
+    let files = prep.files(&format!("{IMAGES}{split}-"))?;
+    let rows = images::rows(&files).map_err(Error::from)?[split as usize];
     let kept = rows.min(model::MOST);
     let mut described = Vec::with_capacity(kept);
     let (mut row, mut waiting) = (0, Vec::new());

@@ -33,13 +33,13 @@ impl Card {
     pub fn read(run: &mut Run, license: &str) -> Result<Card, Fail> {
         let prep = run.input("prep", &["images/"])?;
         let report = run.input("report", &["metrics.parquet"])?;
-        let files = prep.files("images/");
+        let files = prep.files("images/")?;
         let split = report.manifest().metrics["split"].as_str().and_then(|split| split.parse().ok());
         Ok(Card {
             facts: images::facts(&files).map_err(Error::from)?,
             images: images::rows(&files).map_err(Error::from)?,
             split: split.unwrap_or(Split::Test),
-            rows: metrics::read(&report.file("metrics.parquet")).map_err(Error::from)?,
+            rows: metrics::read(&report.file("metrics.parquet")?).map_err(Error::from)?,
             license: license.to_owned(),
             build: stage::build(),
         })

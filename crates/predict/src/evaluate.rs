@@ -76,8 +76,7 @@ pub fn evaluate(common: &Common, model: Option<&Path>) -> Result<Outcome, Fail> 
     let attention = folder::Config::read(&place).map_err(Error::from)?.attention;
     let digest = folder::digest(&place.join(folder::names::CONFIG)).map_err(Error::from)?;
     run.outside("model", digest, Some(&place));
-    let files = prep.files(IMAGES);
-    let facts = images::facts(&files).map_err(Error::from)?;
+    let facts = images::facts(&[prep.first(IMAGES)?]).map_err(Error::from)?;
     let root = match attention.source {
         CropSource::Original => raw_folder(&mut run, &prep)?,
         CropSource::Prepared => PathBuf::new(),
@@ -86,6 +85,7 @@ pub fn evaluate(common: &Common, model: Option<&Path>) -> Result<Outcome, Fail> 
         Begin::Work(work) => work,
         Begin::Stop(outcome) => return Ok(outcome),
     };
+    let files = prep.files(IMAGES)?;
     let device = nets::device(run.device()).map_err(Error::from)?;
     let model = Model::open(&place, &device).map_err(Error::from)?;
     fits(&facts, &model)?;

@@ -53,7 +53,7 @@ pub fn export(run: &mut Run, made: &Input, exported: &Exported) -> Result<(), Fa
     }
     fs_err::create_dir_all(partial)?;
     for name in folder::names::DIGESTED.into_iter().chain([folder::names::CONFIG]) {
-        copy(&made.file(name), &partial.join(name))?;
+        copy(&made.file(name)?, &partial.join(name))?;
     }
     let device = nets::device(run.device()).map_err(Error::from)?;
     let model = Model::open(partial, &device).map_err(Error::from)?;
@@ -96,7 +96,7 @@ fn references(run: &mut Run, model: &Model, folder: &Path, count: Option<usize>)
     let mut lines = String::new();
     let mut written = 0;
     let prep = run.input("prep", &["images/"])?;
-    let files = prep.files("images/");
+    let files = prep.files("images/")?;
     let count = match (count, images::facts(&files).map_err(Error::from)?.dataset) {
         (Some(count), _) => count,
         (None, DatasetKind::Nih | DatasetKind::Phantom) => REFERENCES,

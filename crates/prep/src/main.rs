@@ -13,7 +13,8 @@ fn main() -> ExitCode {
 
 fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let synthetic = config.root == Config::PHANTOM;
-    let root = if synthetic { run.input("phantom", &[""])?.folder().to_owned() } else { config.root.clone().into() };
+    let phantom = synthetic.then(|| run.input("phantom", &[""])).transpose()?;
+    let root = phantom.as_ref().map_or_else(|| config.root.clone().into(), |phantom| phantom.folder().to_owned());
     let dataset = Dataset::read(&root, &config)?;
     if run.dry_run() {
         stage::print(&dataset.summary.to_string())?;
@@ -36,6 +37,9 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Work(work) => work,
         Begin::Stop(outcome) => return Ok(outcome),
     };
+    if let Some(phantom) = phantom {
+        phantom.verify("")?;
+    }
     dataset.summary.sentences().iter().for_each(|line| info!("{line}"));
     dataset.summary.warning().iter().for_each(|line| warn!("{line}"));
     let written = watched("images", &taken, |watch| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stage::Input;
+use stage::{Fail, Input};
 use tables::{images, regions};
 
 use crate::Error;
@@ -47,7 +47,7 @@ pub fn read<'a>(
     attended: &[Attended<'a>],
     chosen: &[(usize, Choice)],
     keep_going: KeepGoing,
-) -> Result<Vec<Case<'a>>, Error> {
+) -> Result<Vec<Case<'a>>, Fail> {
     let by_id: BTreeMap<&str, &Attended> =
         attended.iter().map(|attended| (attended.image.record.image_id.as_str(), attended)).collect();
     let missing = |image_id: &str| Error::NoImage {
@@ -82,12 +82,16 @@ pub fn stored(
     attend: &Input,
     wanted: &[&Attended],
     keep_going: KeepGoing,
-) -> Result<BTreeMap<String, Stored>, Error> {
+) -> Result<BTreeMap<String, Stored>, Fail> {
     let ids: BTreeSet<&str> = wanted.iter().map(|attended| attended.image.record.image_id.as_str()).collect();
     let splits: BTreeSet<_> = wanted.iter().map(|attended| attended.image.split).collect();
     let mut stored: BTreeMap<String, Stored> = ids.iter().map(|&id| (id.to_owned(), Stored::default())).collect();
     let mut left = ids.len();
-    for file in splits.iter().flat_map(|split| prep.files(&format!("images/{split}-"))) {
+    let mut images = Vec::new();
+    for split in splits {
+        images.extend(prep.files(&format!("images/{split}-"))?);
+    }
+    for file in images {
         check(keep_going)?;
         if left == 0 {
             break;
@@ -101,7 +105,7 @@ pub fn stored(
         })?;
     }
     left = ids.len();
-    for file in attend.files("regions") {
+    for file in attend.files("regions")? {
         check(keep_going)?;
         if left == 0 {
             break;

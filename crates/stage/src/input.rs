@@ -1,6 +1,7 @@
 //! Files of a result, checked against its manifest.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use serde_json::json;
@@ -9,13 +10,15 @@ use crate::Fail;
 use crate::manifest::{File, Manifest, hash, stat};
 use crate::settings::digest;
 use crate::store::Found;
+use crate::verified::Verified;
 
-/// The verified files of a result.
+/// Files of a result. Who asks for their paths gets those of files whose contents are what the manifest says.
 #[derive(Debug, Clone)]
 pub struct Input {
     folder: PathBuf,
     names: Vec<String>,
     manifest: Box<Manifest>,
+    verified: Arc<Verified>,
 }
 
 /// Outputs of a result that are not as they were published, one line each.
@@ -36,7 +39,7 @@ pub(crate) fn check_unchanged(folder: &Path, file: &File, verify: bool) -> Resul
     if got == file.blake3 {
         return Ok(());
     }
-    Err(Fail::missing(anyhow!(
+    Err(Fail::bad_data(anyhow!(
         "{} was changed since it was published: BLAKE3 {got}, expected {}, {} bytes",
         path.display(),
         file.blake3,
@@ -46,34 +49,73 @@ pub(crate) fn check_unchanged(folder: &Path, file: &File, verify: bool) -> Resul
 
 impl Input {
     /// Some files of a result.
-    pub(crate) fn of(found: Found, names: Vec<String>) -> Input {
-        Input { folder: found.folder, names, manifest: Box::new(found.manifest) }
+    pub(crate) fn of(found: Found, names: Vec<String>, verified: &Arc<Verified>) -> Input {
+        Input { folder: found.folder, names, manifest: Box::new(found.manifest), verified: verified.clone() }
     }
 
     /// All files of a result.
-    pub(crate) fn whole(found: Found) -> Input {
+    pub(crate) fn whole(found: Found, verified: &Arc<Verified>) -> Input {
         let names = found.manifest.outputs.iter().map(|file| file.name.clone()).collect();
-        Input::of(found, names)
+        Input::of(found, names, verified)
     }
 
-    /// The result's folder, in the store.
+    /// The result's folder, in the store. What is in it is verified by [`Input::file`], [`Input::files`] or
+    /// [`Input::verify`].
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Path of the file with that name below the result's folder.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    ///
+    /// # Errors
+    /// As [`Input::files`]; exit code 3 where the result has no such file.
+    pub fn file(&self, name: &str) -> Result<PathBuf, Fail> {
+        if !self.names.iter().any(|known| known == name) {
+            return Err(Fail::missing(anyhow!("{}: no file {name} was published there", self.folder.display())));
+        }
+        self.check(&|known| known == name)?;
+        Ok(self.folder.join(name))
     }
 
-    /// Paths of all files whose names begin with `prefix`, sorted.
-    pub fn files(&self, prefix: &str) -> Vec<PathBuf> {
+    /// Paths of all files whose names begin with `prefix`, sorted. Their contents have been read and compared with the
+    /// manifest's digests: two or three seconds for NIH's 112,120 images of 256 px.
+    ///
+    /// # Errors
+    /// Exit code 3 for a file that is missing, 4 for one with other contents.
+    pub fn files(&self, prefix: &str) -> Result<Vec<PathBuf>, Fail> {
+        self.verify(prefix)?;
         let mut names: Vec<_> = self.names.iter().filter(|name| name.starts_with(prefix)).collect();
         names.sort();
-        names.into_iter().map(|name| self.folder.join(name)).collect()
+        Ok(names.into_iter().map(|name| self.folder.join(name)).collect())
     }
 
-    /// Digest of the contents of all files whose names begin with `prefix`.
+    /// The first of [`Input::files`], and no other is read: for what all files of a table say alike.
+    ///
+    /// # Errors
+    /// As [`Input::file`].
+    pub fn first(&self, prefix: &str) -> Result<PathBuf, Fail> {
+        self.file(self.names.iter().filter(|name| name.starts_with(prefix)).min().map_or(prefix, String::as_str))
+    }
+
+    /// Compares the contents of all files whose names begin with `prefix` with the manifest's digests.
+    ///
+    /// # Errors
+    /// As [`Input::files`].
+    pub fn verify(&self, prefix: &str) -> Result<(), Fail> {
+        self.check(&|name| name.starts_with(prefix))
+    }
+
+    fn check(&self, wanted: &dyn Fn(&str) -> bool) -> Result<(), Fail> {
+        let wanted = |file: &&File| self.names.contains(&file.name) && wanted(&file.name);
+        let files: Vec<&File> = self.manifest.outputs.iter().filter(wanted).collect();
+        let stage = &self.manifest.stage;
+        self.verified.check(&self.folder, &files).map_err(|fail| match fail.hint {
+            None => fail.hint(format!("just {stage} --verify finds what is damaged, and makes it again")),
+            Some(_) => fail,
+        })
+    }
+
+    /// Digest of the contents of all files whose names begin with `prefix`, as the manifest has them.
     pub fn digest(&self, prefix: &str) -> String {
         let mut hashes = self.manifest.hashes();
         hashes.retain(|name, _| name.starts_with(prefix));

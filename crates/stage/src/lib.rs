@@ -22,6 +22,7 @@ mod scalars;
 mod settings;
 mod signals;
 mod store;
+mod verified;
 mod work;
 
 pub use args::{Common, EXIT_CODES, STAGES, Spec};

@@ -1,15 +1,19 @@
 //! `manifest.json`: where a result's files come from.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Fail;
+use crate::settings::digest;
 
 /// Version of the manifest's own format; another one is refused.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// Name of the manifest in a result's folder.
 pub(crate) const FILE: &str = "manifest.json";
@@ -69,6 +73,7 @@ pub struct Computed {
 
 /// Everything that is recorded about one result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format.
     pub format_version: u32,
@@ -111,32 +116,64 @@ pub struct Manifest {
     pub seconds: f64,
     /// Headline metrics, as the stage gave them.
     pub metrics: serde_json::Value,
+    /// Digest of all the rest, in canonical JSON.
+    pub blake3: String,
 }
 
 impl Manifest {
-    /// Reads the manifest of the result in `folder`; `None` where there is no result.
+    /// Reads the manifest of the result in `folder`, whose name is its key; `None` where there is no result.
+    ///
+    /// # Errors
+    /// Exit code 4 for a manifest that is damaged, of another format, or that names files outside its folder.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Fail> {
         let path = folder.join(FILE);
-        let text = match fs_err::read_to_string(&path) {
+        let text = match open_regular(&path).and_then(std::io::read_to_string) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(Fail::bad_data(anyhow!("{}: not a manifest: no UTF-8 text", path.display())));
+            }
             Err(error) => return Err(Fail::failed(error)),
         };
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
         }
-        let unreadable =
-            |e: serde_json::Error| Fail::bad_data(anyhow::anyhow!("{}: not a manifest: {e}", path.display()));
-        let Version { format_version } = serde_json::from_str(&text).map_err(unreadable)?;
+        let damaged =
+            |problem: &dyn std::fmt::Display| Fail::bad_data(anyhow!("{}: not a manifest: {problem}", path.display()));
+        let Version { format_version } = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         if format_version != FORMAT {
-            return Err(Fail::bad_data(anyhow::anyhow!(
+            return Err(Fail::bad_data(anyhow!(
                 "{}: manifest format {format_version}, expected {FORMAT}",
                 path.display()
             ))
             .hint("another version of this program wrote it; use that version, or another --artifacts-dir"));
         }
-        serde_json::from_str(&text).map(Some).map_err(unreadable)
+        let value: Value = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        let expected = self_digest(&value);
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| damaged(&error))?;
+        if manifest.blake3 != expected {
+            let got = &manifest.blake3;
+            return Err(damaged(&format!(
+                "its contents have the digest {expected}, it says {got}: it was edited or damaged"
+            )));
+        }
+        if folder.file_name().is_some_and(|name| name != manifest.key.as_str()) {
+            return Err(damaged(&format!("key {}, expected that of the folder", manifest.key)));
+        }
+        if let Some(file) = manifest.outputs.iter().find(|file| !stays_inside(&file.name)) {
+            return Err(damaged(&format!("it lists the file {:?}, expected one below its folder", file.name)));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// The manifest as it is written, with its own digest.
+    pub(crate) fn text(mut self) -> Result<(Self, String), Fail> {
+        // Of what a reader will parse: a number may lose its last bit on the way through text.
+        let text = serde_json::to_string(&self).map_err(Fail::failed)?;
+        self.blake3 = self_digest(&serde_json::from_str(&text).map_err(Fail::failed)?);
+        let text = serde_json::to_string_pretty(&self).map_err(Fail::failed)? + "\n";
+        Ok((self, text))
     }
 
     /// BLAKE3 by name of all outputs.
@@ -157,16 +194,51 @@ impl Manifest {
 
 /// Size in bytes and time of the last change in nanoseconds since 1970.
 pub(crate) fn stat(path: &Path) -> std::io::Result<(u64, u64)> {
-    let data = fs_err::metadata(path)?;
+    let data = fs_err::symlink_metadata(path)?;
+    if !data.is_file() {
+        return Err(not_regular(path));
+    }
     let since = data.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok((data.len(), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
 }
 
+/// Opens a regular file that no link leads to: a pipe would wait for its other end, a device may have no end.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<fs_err::File> {
+    if fs_err::symlink_metadata(path)?.is_file() {
+        return fs_err::File::open(path);
+    }
+    Err(not_regular(path))
+}
+
+fn not_regular(path: &Path) -> std::io::Error {
+    std::io::Error::other(format!("{} is no regular file", path.display()))
+}
+
 /// BLAKE3 of a file's contents, hex.
 pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
+    hash_open(open_regular(path)?)
+}
+
+/// BLAKE3 of what is left of an open file, hex.
+pub(crate) fn hash_open(file: fs_err::File) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs_err::File::open(path)?)?;
+    hasher.update_reader(file)?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Digest of a manifest without its own digest.
+fn self_digest(manifest: &Value) -> String {
+    let mut rest = manifest.clone();
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("blake3");
+    }
+    digest(&rest)
+}
+
+/// A relative path of plain names.
+fn stays_inside(name: &str) -> bool {
+    let mut parts = Path::new(name).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// The commit that this program was built from, if known.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::manifest::{FORMAT, File, Manifest, Source};
 use crate::settings::digest;
 use crate::store::{Found, Lock, STORE, Store};
 use crate::work::{Desk, What, Work, clear};
-use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, log};
+use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, exit_code, log};
 
 /// What [`Run::begin`] found.
 #[derive(Debug)]
@@ -70,7 +71,12 @@ impl Run {
         let run = Run {
             spec: *spec,
             common: common.clone(),
-            desk: Desk { store, run: common.run.clone(), started: std::time::SystemTime::now() },
+            desk: Desk {
+                store,
+                run: common.run.clone(),
+                started: std::time::SystemTime::now(),
+                verified: Arc::default(),
+            },
             layers,
             settings,
             execution: C::EXECUTION,
@@ -131,7 +137,11 @@ impl Run {
     /// # Errors
     /// Exit code 3 where the stage has not run in this run, was edited since, or is itself out of date.
     pub fn input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Input, Fail> {
-        let found = self.desk.store.linked(&self.common.run, stage)?.ok_or_else(|| {
+        let again = |fail: Fail| match fail.hint {
+            None => fail.hint(format!("run just {stage} to make it again")),
+            Some(_) => fail,
+        };
+        let found = self.desk.store.linked(&self.common.run, stage).map_err(again)?.ok_or_else(|| {
             Fail::missing(anyhow!("{} needs {stage}, which has not run in run {}", self.spec.name, self.common.run))
                 .hint(format!("run just {stage} first"))
         })?;
@@ -144,14 +154,13 @@ impl Run {
             return Err(Fail::missing(message).hint(format!("run just {stage} --force first")));
         }
         for file in &files {
-            check_unchanged(&found.folder, file, self.common.verify)
-                .map_err(|fail| fail.hint(format!("run just {stage} to make it again")))?;
+            check_unchanged(&found.folder, file, self.common.verify).map_err(again)?;
         }
         let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
         let hashes = files.iter().map(|file| (file.name.clone(), file.blake3.clone())).collect();
         let key = Some(found.manifest.key.clone());
         self.inputs.push(Source { stage: stage.to_owned(), key, place: None, files: hashes });
-        Ok(Input::of(found, names))
+        Ok(Input::of(found, names, &self.desk.verified))
     }
 
     /// As [`Run::input`], and `None` where the stage has not run in this run: for what a stage can do without.
@@ -200,14 +209,12 @@ impl Run {
                 return None;
             }
             let files: Vec<&File> = manifest.outputs.iter().filter(|file| file.name.starts_with(prefix)).collect();
-            for file in &files {
-                if let Err(fail) = check_unchanged(folder, file, true) {
-                    tracing::warn!("not used: {fail}");
-                    return None;
-                }
+            if let Err(fail) = self.desk.verified.check(folder, &files) {
+                tracing::warn!("not used: {fail}");
+                return None;
             }
             let names = files.into_iter().map(|file| file.name.clone()).collect();
-            Some(Input::of(found, names))
+            Some(Input::of(found, names, &self.desk.verified))
         })
     }
 
@@ -218,7 +225,11 @@ impl Run {
     /// Exit code 1 where another process computes the same result, or where results could not be published.
     pub fn begin(&self) -> Result<Begin<'_>, Fail> {
         let (name, key) = (self.spec.name, self.key());
-        let linked = self.desk.store.linked(&self.common.run, name)?;
+        // A damaged manifest of an earlier result is in nobody's way.
+        let linked = match self.desk.store.linked(&self.common.run, name) {
+            Err(fail) if fail.code == exit_code::BAD_DATA => None,
+            linked => linked?,
+        };
         let linked_key = linked.as_ref().map(|found| found.manifest.key.clone());
         let mut why = match self.desk.store.find(name, &key) {
             Ok(Some(found)) => match changed(&found, self.common.verify) {
@@ -276,23 +287,32 @@ impl Run {
         };
         if let Some(found) = self.sound(name, key) {
             clear(&self.desk.store.partial(name, key));
-            return Ok(Step::Done(Input::whole(found)));
+            return Ok(Step::Done(Input::whole(found, &self.desk.verified)));
         }
         let work = Work::open(&self.desk, what, false)?;
         match self.sound(name, key) {
-            Some(found) => Ok(Step::Done(Input::whole(found))),
+            Some(found) => Ok(Step::Done(Input::whole(found, &self.desk.verified))),
             None => Ok(Step::Work(Box::new(work))),
         }
     }
 
     /// The result with that key, its contents verified.
     fn sound(&self, name: &str, key: &str) -> Option<Found> {
-        let found = self.desk.store.find(name, key).ok()??;
-        let damage = changed(&found, true);
-        for what in &damage {
-            tracing::warn!("{}: {what}; it is made again", found.folder.display());
+        let found = match self.desk.store.find(name, key) {
+            Ok(found) => found?,
+            Err(fail) => {
+                tracing::warn!("{fail}; it is made again");
+                return None;
+            }
+        };
+        let files: Vec<&File> = found.manifest.outputs.iter().collect();
+        match self.desk.verified.check(&found.folder, &files) {
+            Ok(()) => Some(found),
+            Err(fail) => {
+                tracing::warn!("{fail}; it is made again");
+                None
+            }
         }
-        damage.is_empty().then_some(found)
     }
 
     /// The files of that name that results and interrupted works of a step have, those of `key` left out.
@@ -355,8 +375,12 @@ impl Run {
         let rank = |name: &str| STAGES.iter().position(|&known| known == name);
         for source in manifest.inputs.iter().filter(|source| source.key.is_some()) {
             let upstream = source.stage.as_str();
-            if rank(upstream).is_none() || rank(upstream) >= rank(stage) {
+            if rank(upstream).is_none() || rank(stage).is_none() {
                 continue;
+            }
+            if rank(upstream) >= rank(stage) {
+                let problem = anyhow!("manifest of {stage}: it cannot be made from {upstream}, which comes after it");
+                return Err(Fail::bad_data(problem).hint(format!("just {stage} --force makes it again")));
             }
             let Some(now) = self.desk.store.linked(&self.common.run, upstream)? else {
                 return Err(Fail::missing(anyhow!("{stage} was made from {upstream}, which is gone"))

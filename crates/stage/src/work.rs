@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
 use crate::store::{Found, Lock, REPLACED, Store, entries, sync_folder};
+use crate::verified::Verified;
 use crate::{Fail, Outcome};
 
 /// Where results go, and for which run.
@@ -22,6 +24,8 @@ pub(crate) struct Desk {
     pub(crate) store: Store,
     pub(crate) run: String,
     pub(crate) started: SystemTime,
+    /// What this process has read.
+    pub(crate) verified: Arc<Verified>,
 }
 
 /// What is computed.
@@ -139,7 +143,7 @@ impl<'run> Work<'run> {
         if !self.uses.contains(&used) {
             self.uses.push(used);
         }
-        let (from, to) = (step.file(name), self.out.join(to));
+        let (from, to) = (step.file(name)?, self.out.join(to));
         if fs_err::hard_link(&from, &to).is_err() {
             fs_err::copy(&from, &to)?;
         }
@@ -178,11 +182,11 @@ impl<'run> Work<'run> {
             let rows = self.rows.get(&name).copied();
             outputs.push(File { blake3: manifest::hash(&path)?, name, bytes, modified_ns, rows });
         }
-        let manifest = self.manifest(outputs, metrics);
+        self.desk.verified.unchanged()?;
+        let (manifest, text) = self.manifest(outputs, metrics).text()?;
         kill_point("before-manifest");
         let path = self.out.join(manifest::FILE);
         let mut file = fs_err::File::create(&path)?;
-        let text = serde_json::to_string_pretty(&manifest).map_err(Fail::failed)? + "\n";
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
         for folder in folders.iter().rev() {
@@ -196,7 +200,7 @@ impl<'run> Work<'run> {
         kill_point("after-publish");
         fs_err::remove_dir_all(&self.partial)?;
         self.lock = None;
-        Ok(Input::whole(Found { folder: result, manifest }))
+        Ok(Input::whole(Found { folder: result, manifest }, &self.desk.verified))
     }
 
     fn manifest(&mut self, outputs: Vec<File>, metrics: Value) -> Manifest {
@@ -222,6 +226,7 @@ impl<'run> Work<'run> {
             started: manifest::rfc3339(desk.started),
             seconds: desk.started.elapsed().unwrap_or_default().as_secs_f64(),
             metrics,
+            blake3: String::new(),
         }
     }
 

@@ -84,11 +84,16 @@ fn common(folder: &Path, args: &[&str]) -> Common {
 
 /// Publishes `text` as `data.txt`.
 fn publish(run: &Run, text: &str) -> Result<Outcome, Fail> {
+    publish_with(run, || Ok(text.to_owned()))
+}
+
+/// As [`publish`]; the text is made where it is needed.
+fn publish_with(run: &Run, text: impl FnOnce() -> Result<String, Fail>) -> Result<Outcome, Fail> {
     let work = match run.begin()? {
         Begin::Stop(outcome) => return Ok(outcome),
         Begin::Work(work) => work,
     };
-    fs_err::write(work.out().join("data.txt"), text)?;
+    fs_err::write(work.out().join("data.txt"), text()?)?;
     work.publish(json!({"headline": "1 text"}))
 }
 
@@ -102,15 +107,19 @@ fn prep(folder: &Path, args: &[&str]) -> Result<Outcome, Fail> {
 fn global(folder: &Path, args: &[&str]) -> Result<Outcome, Fail> {
     let (mut run, config) = Run::open::<Global>(&GLOBAL, &common(folder, args))?;
     let input = run.input("prep", &["data"])?;
-    let text = fs_err::read_to_string(input.file("data.txt"))?;
-    publish(&run, &format!("{} {} {text}", config.epochs, run.seed()))
+    publish_with(&run, || {
+        let text = fs_err::read_to_string(input.file("data.txt")?)?;
+        Ok(format!("{} {} {text}", config.epochs, run.seed()))
+    })
 }
 
 fn attend(folder: &Path, args: &[&str]) -> Result<Outcome, Fail> {
     let (mut run, config) = Run::open::<Attend>(&ATTEND, &common(folder, args))?;
     let input = run.input("global", &["data"])?;
-    let text = fs_err::read_to_string(input.file("data.txt"))?;
-    publish(&run, &format!("{} {text}", config.threshold))
+    publish_with(&run, || {
+        let text = fs_err::read_to_string(input.file("data.txt")?)?;
+        Ok(format!("{} {text}", config.threshold))
+    })
 }
 
 fn all(folder: &Path, args: &[&str]) -> [Outcome; 3] {
@@ -387,14 +396,123 @@ fn what_cannot_be_published_is_found_out_before_the_work() {
     assert!(failure(run.begin()).contains("could not be published"));
 }
 
+/// Changes the bytes of a published file; its size and date stay, as where a disk loses a bit.
+fn rot(path: &Path, text: &str) {
+    let time = fs_err::metadata(path).unwrap().modified().unwrap();
+    edit(path, text);
+    fs_err::OpenOptions::new().append(true).open(path).unwrap().file().set_modified(time).unwrap();
+}
+
 #[test]
-fn a_manifest_of_another_format_is_refused() {
+fn a_bit_that_flips_is_found_by_who_reads_it() {
     let folder = tempfile::tempdir().unwrap();
-    all(folder.path(), &[]);
-    let path = folder.path().join("default/prep/manifest.json");
-    let text = fs_err::read_to_string(&path).unwrap().replace("\"format_version\": 2", "\"format_version\": 99");
-    edit(&path, &text);
-    assert!(failure(global(folder.path(), &[])).contains("format 99"));
+    let path = folder.path();
+    all(path, &[]);
+    rot(&path.join("default/prep/data.txt"), "257");
+    assert_eq!(global(path, &[]).unwrap(), Current, "nothing is read");
+    let fail = global(path, &["--set", "global.epochs=9"]).unwrap_err();
+    let text = format!("{fail:?}");
+    assert!(text.contains("data.txt is damaged: BLAKE3") && text.contains("code: 4"), "{text}");
+    assert!(text.contains("just prep --verify"), "{text}");
+    assert_eq!(prep(path, &["--verify"]).unwrap(), Done);
+    assert_eq!(global(path, &["--set", "global.epochs=9"]).unwrap(), Done);
+}
+
+#[test]
+fn nothing_is_published_from_files_that_were_replaced_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    all(path, &[]);
+    let (mut run, _) = Run::open::<Global>(&GLOBAL, &common(path, &["--set", "global.epochs=9"])).unwrap();
+    let input = run.input("prep", &["data"]).unwrap();
+    let Begin::Work(work) = run.begin().unwrap() else { panic!("9 epochs are not in the store") };
+    input.file("data.txt").unwrap();
+    let other = |text: &str| {
+        let (run, _) = Run::open::<Prep>(&PREP, &common(path, &["--force"])).unwrap();
+        publish(&run, text).unwrap()
+    };
+    assert_eq!(other("257"), Done);
+    fs_err::write(work.out().join("data.txt"), "made of 256").unwrap();
+    let message = failure(work.publish(json!({})));
+    assert!(message.contains("prep") && message.contains("was replaced or changed while it was in use"), "{message}");
+    assert_eq!(global(path, &["--set", "global.epochs=9"]).unwrap(), Done, "and goes on with what is there now");
+    let made = fs_err::read_to_string(path.join("default/global/data.txt")).unwrap();
+    assert!(made.ends_with("257"), "{made}");
+}
+
+/// Writes a manifest whose own digest is right.
+fn forge(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut manifest: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+    change(&mut manifest);
+    manifest.as_object_mut().unwrap().remove("blake3");
+    manifest["blake3"] = json!(stage::digest(&manifest));
+    edit(path, &manifest.to_string());
+}
+
+#[test]
+fn a_manifest_is_believed_only_where_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let manifest = path.join("default/prep/manifest.json");
+    let flipped = |text: String| text.replacen("256", "257", 1);
+    let cut = |text: String| text[..text.len() / 2].to_owned();
+    let named =
+        |name: &'static str| move |path: &Path| forge(path, |manifest| manifest["outputs"][0]["name"] = json!(name));
+    let edits: [(&str, Box<dyn Fn(&Path)>); 9] = [
+        ("edited or damaged", Box::new(|path| edit(path, &flipped(fs_err::read_to_string(path).unwrap())))),
+        ("not a manifest", Box::new(|path| edit(path, &cut(fs_err::read_to_string(path).unwrap())))),
+        (
+            "no UTF-8 text",
+            Box::new(|path| {
+                fs_err::remove_file(path).unwrap();
+                fs_err::write(path, [0xff, 0xfe]).unwrap();
+            }),
+        ),
+        ("unknown field", Box::new(|path| forge(path, |manifest| manifest["more"] = json!(1)))),
+        ("format 99", Box::new(|path| forge(path, |manifest| manifest["format_version"] = json!(99)))),
+        ("expected that of the folder", Box::new(|path| forge(path, |manifest| manifest["key"] = json!("0")))),
+        ("\"../data.txt\"", Box::new(named("../data.txt"))),
+        ("\"/etc/hostname\"", Box::new(named("/etc/hostname"))),
+        ("\"a/../../x\"", Box::new(named("a/../../x"))),
+    ];
+    for (expected, edit) in edits {
+        all(path, &[]);
+        edit(&manifest);
+        let fail = global(path, &[]).unwrap_err();
+        assert!(fail.to_string().contains(expected), "{expected}: {fail}");
+        assert!(format!("{fail:?}").contains("code: 4"), "{fail:?}");
+        assert_eq!(prep(path, &[]).unwrap(), Done, "{expected}: made again");
+    }
+    assert_eq!(all(path, &[]), [Current, Current, Current]);
+}
+
+#[test]
+fn a_link_in_the_place_of_an_output_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    all(path, &[]);
+    let data = path.join("default/prep/data.txt");
+    fs_err::rename(&data, path.join("elsewhere.txt")).unwrap();
+    fs_err::os::unix::fs::symlink(path.join("elsewhere.txt"), &data).unwrap();
+    let message = failure(global(path, &["--set", "global.epochs=9"]));
+    assert!(message.contains("no regular file"), "{message}");
+    assert_eq!(prep(path, &[]).unwrap(), Done);
+    assert_eq!(global(path, &["--set", "global.epochs=9"]).unwrap(), Done);
+}
+
+/// `global` is made from `prep`, whose manifest says that it is made from `global`.
+#[test]
+fn inputs_in_a_circle_end_in_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    all(path, &[]);
+    forge(&path.join("default/prep/manifest.json"), |manifest| {
+        manifest["inputs"] = json!([{ "stage": "global", "key": "0", "files": { "data.txt": "0" } }]);
+    });
+    let message = failure(attend(path, &["--set", "attend.threshold=0.9"]));
+    assert!(message.contains("prep") && message.contains("cannot be made from global"), "{message}");
+    assert_eq!(prep(path, &["--force"]).unwrap(), Done);
+    assert_eq!(attend(path, &["--set", "attend.threshold=0.9"]).unwrap(), Done);
 }
 
 #[test]

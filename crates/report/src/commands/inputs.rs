@@ -62,7 +62,7 @@ impl Source {
         }
     }
 
-    fn predictions(&self, branch: Branch) -> PathBuf {
+    fn predictions(&self, branch: Branch) -> Result<PathBuf, Fail> {
         match self {
             Source::Trained { branches, .. } => branches[branch as usize].file(PREDICTIONS),
             Source::External(evaluated) => evaluated.file(&format!("{branch}/{PREDICTIONS}")),
@@ -70,9 +70,9 @@ impl Source {
     }
 
     /// The epochs of a branch; none where it was trained elsewhere.
-    fn epochs(&self, branch: Branch) -> Result<Vec<epochs::Row>, Error> {
+    fn epochs(&self, branch: Branch) -> Result<Vec<epochs::Row>, Fail> {
         match self {
-            Source::Trained { branches, .. } => Ok(epochs::read(&branches[branch as usize].file(EPOCHS))?),
+            Source::Trained { branches, .. } => epochs::read(&branches[branch as usize].file(EPOCHS)?).map_err(fail),
             Source::External(_) => Ok(Vec::new()),
         }
     }
@@ -97,9 +97,9 @@ pub(super) fn regions_of(run: &mut Run) -> Result<Input, Fail> {
 pub(super) fn predictions_of(run: &mut Run, branch: Branch) -> Result<Option<PathBuf>, Fail> {
     let name = format!("{branch}/{PREDICTIONS}");
     if let Some(evaluated) = run.optional_input(EVALUATE, &[&name])? {
-        return Ok(Some(evaluated.file(&name)));
+        return evaluated.file(&name).map(Some);
     }
-    Ok(run.optional_input(branch.name(), &[PREDICTIONS])?.map(|trained| trained.file(PREDICTIONS)))
+    run.optional_input(branch.name(), &[PREDICTIONS])?.map(|trained| trained.file(PREDICTIONS)).transpose()
 }
 
 /// The stage of an external evaluation.
@@ -123,7 +123,7 @@ impl Inputs {
     /// Names all inputs to `run`, and checks that they are there and fresh.
     pub(super) fn open(run: &mut Run) -> Result<Inputs, Fail> {
         let prep = run.input("prep", &["images/"])?;
-        let image_facts = images::facts(&prep.files("images/")).map_err(fail)?;
+        let image_facts = images::facts(&[prep.first("images/")?]).map_err(fail)?;
         let phantom =
             (image_facts.dataset == DatasetKind::Phantom).then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
         let source = Source::open(run)?;
@@ -132,22 +132,23 @@ impl Inputs {
     }
 
     /// Reads every table once.
-    pub(super) fn read(&self, splits: [Split; 2], limit: Option<usize>) -> Result<Data, Error> {
-        let images = images::read_meta(&self.prep.files("images/"))?;
-        let files = self.source.regions().files("regions");
-        let regions = regions::read_meta(&files)?;
-        let region_facts = regions::facts(&files)?;
-        let [global, local, fusion] = Branch::ALL.map(|branch| predictions::read(&self.source.predictions(branch)));
+    pub(super) fn read(&self, splits: [Split; 2], limit: Option<usize>) -> Result<Data, Fail> {
+        let images = images::read_meta(&self.prep.files("images/")?).map_err(fail)?;
+        let files = self.source.regions().files("regions")?;
+        let regions = regions::read_meta(&files).map_err(fail)?;
+        let region_facts = regions::facts(&files).map_err(fail)?;
+        let read = |branch| predictions::read(&self.source.predictions(branch)?).map_err(fail);
+        let [global, local, fusion] = Branch::ALL.map(read);
         let predictions = [global?, local?, fusion?];
         let [reported, other] = splits.map(|split| Cohort::join(&predictions, split, limit));
-        let cohorts = [reported?, other?];
+        let cohorts = [reported.map_err(fail)?, other.map_err(fail)?];
         if cohorts[0].is_empty() {
-            return Err(Error::Empty { split: splits[0] });
+            return Err(fail(Error::Empty { split: splits[0] }));
         }
         let [global, local, fusion] = Branch::ALL.map(|branch| self.source.epochs(branch));
         let epochs = [global?, local?, fusion?];
         let swept = match &self.swept {
-            Some(swept) => sweep::entries(&swept::rows(swept)?)?,
+            Some(swept) => sweep::entries(&swept::rows(swept)?).map_err(fail)?,
             None => Vec::new(),
         };
         Ok(Data { images, regions, region_facts, cohorts, epochs, swept })

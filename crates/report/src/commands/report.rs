@@ -35,7 +35,7 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
         Begin::Stop(outcome) => return Ok(outcome),
     };
 
-    let data = inputs.read(splits, run.limit()).map_err(fail)?;
+    let data = inputs.read(splits, run.limit())?;
     let [split, _] = splits;
     let [cohort, _] = &data.cohorts;
     let frame = data.region_facts.frame;
@@ -57,8 +57,7 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
         figure.save(&work.out().join("figures"))?;
     }
     let chosen = gallery::choose(cohort, config.cases, run.seed());
-    let cases =
-        cases::read(&inputs.prep, inputs.source.regions(), cohort, &attended, &chosen, &keep_going).map_err(fail)?;
+    let cases = cases::read(&inputs.prep, inputs.source.regions(), cohort, &attended, &chosen, &keep_going)?;
     draw_overlays(&work, &cases, &frame)?;
 
     let mut provenance: Vec<Provenance> = inputs.stages().map(Provenance::of).collect();

@@ -25,8 +25,8 @@ pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Ou
     let (mut run, _) = Run::open::<Config>(&SPEC, common)?;
     let prep = run.input("prep", &["images/"])?;
     let attend = regions_of(&mut run)?;
-    let images = images::read_meta(&prep.files("images/")).map_err(fail)?;
-    let regions = regions::read_meta(&attend.files("regions")).map_err(fail)?;
+    let images = images::read_meta(&prep.files("images/")?).map_err(fail)?;
+    let regions = regions::read_meta(&attend.files("regions")?).map_err(fail)?;
     let attended = find(&images, &regions, image_id).map_err(fail)?;
 
     let mut rows: [Option<predictions::Row>; 3] = Default::default();
@@ -42,8 +42,8 @@ pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Ou
     };
     stage::print(&show::text(&attended, rows.each_ref().map(Option::as_ref), &threshold))?;
 
-    let facts = regions::facts(&attend.files("regions")).map_err(fail)?;
-    let stored = stored(&prep, &attend, &[&attended], &keep_going).map_err(fail)?;
+    let facts = regions::facts(&[attend.first("regions")?]).map_err(fail)?;
+    let stored = stored(&prep, &attend, &[&attended], &keep_going)?;
     let stored = &stored[image_id];
     let decode = |png: &[u8]| overlay::decode(image_id, png).map_err(fail);
     let (image, crop) = (decode(&stored.image_png)?, decode(&stored.crop_png)?);
@@ -76,7 +76,7 @@ fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<pr
 /// The numbers of the run's report; `None` where there is no report yet.
 fn results(run: &mut Run) -> Result<Option<Results>, Fail> {
     let Some(report) = run.optional_input(SPEC.name, &["metrics.parquet"])? else { return Ok(None) };
-    let rows = metrics::read(&report.file("metrics.parquet")).map_err(fail)?;
+    let rows = metrics::read(&report.file("metrics.parquet")?).map_err(fail)?;
     Results::new(rows).map(Some).map_err(fail)
 }
 

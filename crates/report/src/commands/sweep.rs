@@ -20,7 +20,7 @@ pub fn sweep(common: &Common, runs: &[String]) -> Result<Outcome, Fail> {
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let mut entries: Vec<Entry> = Vec::new();
-    for Report { run: name, facts, rows } in sweep.reports().map_err(fail)? {
+    for Report { run: name, facts, rows } in sweep.reports()? {
         if let Some(same) = entries.iter().position(|entry| entry.threshold == facts.threshold) {
             let runs = [&runs[same], name].map(str::to_owned);
             return Err(fail(Error::SameThreshold { runs, threshold: facts.threshold }));

@@ -25,8 +25,8 @@ pub(super) fn of_run(run: &mut Run) -> Result<Option<Input>, Fail> {
 }
 
 /// The rows of a sweep.
-pub(super) fn rows(sweep: &Input) -> Result<Vec<metrics::Row>, Error> {
-    Ok(metrics::read(&sweep.file(TABLE))?)
+pub(super) fn rows(sweep: &Input) -> Result<Vec<metrics::Row>, Fail> {
+    metrics::read(&sweep.file(TABLE)?).map_err(fail)
 }
 
 /// A sweep to be made: the reports of its runs.
@@ -70,11 +70,11 @@ impl Sweep {
     }
 
     /// The report of every run.
-    pub(super) fn reports(&self) -> Result<Vec<Report<'_>>, Error> {
+    pub(super) fn reports(&self) -> Result<Vec<Report<'_>>, Fail> {
         let mut reports = Vec::new();
         for (run, report) in self.runs.iter().zip(&self.reports) {
-            let rows = metrics::read(&report.file("metrics.parquet"))?;
-            reports.push(Report { run, facts: facts::reported(report)?, rows });
+            let rows = metrics::read(&report.file("metrics.parquet")?).map_err(fail)?;
+            reports.push(Report { run, facts: facts::reported(report).map_err(fail)?, rows });
         }
         Ok(reports)
     }
