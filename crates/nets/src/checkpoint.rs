@@ -1,8 +1,8 @@
-//! The state of a training on disk: one file, which every checkpoint replaces.
+//! The state of a training on disk: the last checkpoint, and the one before it in case the last is damaged.
 //!
 //! A safetensors file with the model's tensors (`model.NAME`), the optimiser's state (`optimizer.INDEX`) and, after the
 //! first epoch, the tensors of the best epoch (`best.NAME`). Its metadata are the [`Identity`] of the training and its
-//! [`Progress`]. Random streams need no memory: they follow from seed, epoch and example.
+//! [`Progress`], and a digest of the file. Random streams need no memory: they follow from seed, epoch and example.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,15 @@ use crate::identity::Identity;
 use crate::layers::params::Params;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
-use crate::weights::safetensors::{read_metadata, read_safetensors, write_safetensors};
+use crate::weights::safetensors::{DIGEST, Tensors, read_metadata, read_safetensors, write_safetensors};
 
 /// Name of the checkpoint in the folder of a training.
 pub const NAME: &str = "checkpoint.safetensors";
 
-const FORMAT: &str = "agcnn-checkpoint-2";
+/// Name of the checkpoint before the last.
+const PREVIOUS: &str = "checkpoint.previous.safetensors";
+
+const FORMAT: &str = "agcnn-checkpoint-3";
 
 /// Where to continue.
 #[derive(Debug)]
@@ -34,10 +37,10 @@ pub(crate) struct Resumed {
     pub(crate) from: Option<PathBuf>,
 }
 
-/// Writes the state of a training, atomically.
+/// Writes the state of a training, atomically; the checkpoint that was there becomes the previous one.
 ///
 /// # Errors
-/// The disk, with the path; `path` then is as it was.
+/// The disk, with the path; the checkpoint that was there is then the previous one.
 pub(crate) fn write(
     path: &Path,
     identity: &Identity,
@@ -57,13 +60,17 @@ pub(crate) fn write(
     tensors.extend(params.iter().map(|(name, tensor)| (format!("model.{name}"), tensor)));
     tensors.extend(state.iter().enumerate().map(|(index, tensor)| (format!("optimizer.{index}"), tensor)));
     tensors.extend(params.iter().zip(best).map(|((name, _), tensor)| (format!("best.{name}"), tensor)));
+    if path.exists() {
+        fs_err::rename(path, path.with_file_name(PREVIOUS))?;
+    }
     write_safetensors(path, tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)), &metadata)
 }
 
 /// Continues the training `identity`, whose epochs have `steps` steps: from the checkpoint `own` if there is one, else
-/// from that of `others` which has the most steps in common with it; `None` if it must start anew.
+/// from the one before it, else from that of `others` which has the most steps in common with it; `None` if it must start
+/// anew.
 ///
-/// A damaged `own` is renamed to `*.damaged`, and damaged `others` are ignored.
+/// Damaged ones of its own are renamed to `*.damaged`, and damaged `others` are ignored.
 ///
 /// # Errors
 /// `own` is of another training; the disk.
@@ -75,7 +82,10 @@ pub(crate) fn resume(
     params: &mut Params,
     optimizer: &mut Optimizer,
 ) -> Result<Option<Resumed>> {
-    if own.exists() {
+    for own in [own, &own.with_file_name(PREVIOUS)] {
+        if !own.exists() {
+            continue;
+        }
         match Header::read(own).and_then(|header| header.load_own(identity, steps, params, optimizer)) {
             Ok(resumed) => return Ok(Some(resumed)),
             Err(error @ (Error::Malformed { .. } | Error::Shape { .. })) => set_aside(own, &error)?,
@@ -104,7 +114,7 @@ fn set_aside(path: &Path, error: &Error) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".damaged");
     fs_err::rename(path, &name)?;
-    tracing::warn!("{error}; it is now {}, and the training starts anew", Path::new(&name).display());
+    tracing::warn!("{error}; it is now {}", Path::new(&name).display());
     Ok(())
 }
 
@@ -122,6 +132,9 @@ impl Header {
         let format = metadata.get("format").map_or("", String::as_str);
         if format != FORMAT {
             return Err(Error::malformed(path, format!("format {format:?}, expected {FORMAT:?}")));
+        }
+        if !metadata.contains_key(DIGEST) {
+            return Err(Error::malformed(path, format!("no metadata {DIGEST:?}")));
         }
         Ok(Header {
             path: path.to_owned(),
@@ -145,6 +158,8 @@ impl Header {
         params: &mut Params,
         optimizer: &mut Optimizer,
     ) -> Result<Resumed> {
+        // The file is whole: what it says of itself can be believed.
+        let (tensors, _) = read_safetensors(&self.path, params.device())?;
         if self.identity.key() != identity.key() {
             let [got, expected] = [&self.identity, identity].map(|identity| canonical(&json!(identity)));
             return Err(Error::ForeignCheckpoint { path: self.path.clone(), got, expected });
@@ -152,12 +167,16 @@ impl Header {
         if !self.progress.is_sound(identity.recipe.epochs, steps) {
             return Err(Error::malformed(&self.path, "metadata \"progress\" is not that of such a training"));
         }
-        self.load(params, optimizer)
+        self.restore(tensors, params, optimizer)
+    }
+
+    fn load(&self, params: &mut Params, optimizer: &mut Optimizer) -> Result<Resumed> {
+        let (tensors, _) = read_safetensors(&self.path, params.device())?;
+        self.restore(tensors, params, optimizer)
     }
 
     /// Restores model and optimiser; where this fails, they are as they were.
-    fn load(&self, params: &mut Params, optimizer: &mut Optimizer) -> Result<Resumed> {
-        let (tensors, _) = read_safetensors(&self.path, params.device())?;
+    fn restore(&self, tensors: Tensors, params: &mut Params, optimizer: &mut Optimizer) -> Result<Resumed> {
         let (count, state) = (params.len(), optimizer.state().1.len());
         let best = if self.progress.best_epoch > 0 { count } else { 0 };
         if tensors.len() != count + state + best {

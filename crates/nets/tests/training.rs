@@ -149,11 +149,23 @@ fn another_trainings_checkpoint_in_the_own_folder_is_refused_and_a_damaged_one_s
     let (_, refused) = training.run(folder.path(), |_| false);
     assert!(matches!(refused, Err(Error::ForeignCheckpoint { .. })), "{refused:?}");
 
+    training.recipe.lr /= 2.0;
+    training.stop_after(folder.path(), 2);
     let path = checkpoint(folder.path());
+    let aside = |name: &str| folder.path().join(format!("{name}.damaged"));
+    // One bit of a weight: the checkpoint before the last is whole.
+    let mut bytes = fs_err::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(&path, &bytes).unwrap();
+    assert_eq!(training.stop_after(folder.path(), 1), (1, 3), "8 steps and one, in epochs of 6");
+    assert_eq!(fs_err::read(aside("checkpoint.safetensors")).unwrap(), bytes);
+    // Both damaged: anew.
     fs_err::write(&path, b"short").unwrap();
+    fs_err::write(folder.path().join("checkpoint.previous.safetensors"), b"too").unwrap();
     training.stop_after(folder.path(), 3);
-    let aside = folder.path().join("checkpoint.safetensors.damaged");
-    assert_eq!(fs_err::read(aside).unwrap(), b"short");
+    assert_eq!(fs_err::read(aside("checkpoint.safetensors")).unwrap(), b"short");
+    assert_eq!(fs_err::read(aside("checkpoint.previous.safetensors")).unwrap(), b"too");
     assert_eq!(training.stop_after(folder.path(), 1), (0, 4));
 }
 

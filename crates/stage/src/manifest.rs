@@ -181,6 +181,11 @@ impl Manifest {
         self.outputs.iter().map(|file| (file.name.as_str(), file.blake3.as_str())).collect()
     }
 
+    /// The contents of the inputs, by stage.
+    pub(crate) fn made_from(&self) -> Vec<(&str, &BTreeMap<String, String>)> {
+        self.inputs.iter().map(|source| (source.stage.as_str(), &source.files)).collect()
+    }
+
     /// `made by run demo on 2026-11-28`.
     pub fn made_by(&self) -> String {
         format!("made by run {} on {}", self.run, self.started.split('T').next().unwrap_or_default())

@@ -241,7 +241,7 @@ impl<'run> Work<'run> {
                 .outputs
                 .iter()
                 .all(|file| manifest::hash(&result.join(&file.name)).is_ok_and(|hash| hash == file.blake3));
-            if whole && old.hashes() == manifest.hashes() {
+            if whole && old.hashes() == manifest.hashes() && old.made_from() == manifest.made_from() {
                 tracing::info!("{}: the same contents as before", self.what.stage);
                 return Ok(());
             }

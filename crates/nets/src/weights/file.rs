@@ -7,8 +7,9 @@
 //! | `agcnn.backbone`, `agcnn.pool` | names of the network's parts |
 //! | `agcnn.frame` | how evaluation inputs are cut, [`EvalFrame`] as JSON; absent where the inputs are no images |
 //! | `agcnn.findings` | the outputs in order, snake_case, separated by commas |
+//! | `agcnn.blake3` | digest of the file with 64 zeros in this place |
 //!
-//! Version 1, which is still read, has no frame. Equal tensors and metadata give equal bytes.
+//! Versions 1 and 2, which are still read, have no digest, and version 1 no frame. Equal tensors and metadata give equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,10 +18,10 @@ use candle_core::{Device, Tensor};
 use cxr::EvalFrame;
 
 use crate::error::{Error, Result};
-use crate::weights::safetensors::{Tensors, read_metadata, read_safetensors, write_safetensors};
+use crate::weights::safetensors::{DIGEST, Tensors, read_metadata, read_safetensors, write_safetensors};
 
 /// Version of the format; a file of a newer one is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 const FORMAT: &str = "agcnn-weights";
 
@@ -90,6 +91,9 @@ fn parse(path: &Path, mut metadata: HashMap<String, String>) -> Result<Meta> {
     let version = field("agcnn.version")?;
     if !version.parse().is_ok_and(|version| (1..=VERSION).contains(&version)) {
         return Err(mismatch("format version", version, format!("at most {VERSION}")));
+    }
+    if version == VERSION.to_string() {
+        field(DIGEST)?;
     }
     let (findings, expected) = (field("agcnn.findings")?, cxr::output_names().join(","));
     if findings != expected {

@@ -1,7 +1,10 @@
 //! Safetensors files: named tensors and texts.
+//!
+//! Files that we write carry a digest of themselves, the metadata [`DIGEST`]: BLAKE3 of the whole file, hex, taken with
+//! 64 zeros in its own place. Readers of tensors compare it with the bytes that they parse. Files of others have none.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -17,7 +20,13 @@ pub type Tensors = Vec<(String, Tensor)>;
 /// The largest header that is read, in bytes: the limit of the crate `safetensors`.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Writes a safetensors file of f32 tensors by way of a temporary file.
+/// Metadata key of a file's own digest.
+pub(crate) const DIGEST: &str = "agcnn.blake3";
+
+/// Stands in the place of a file's own digest while that is taken.
+const NOT_YET: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Writes a safetensors file of f32 tensors by way of a temporary file, with its own digest.
 ///
 /// The crate `safetensors` writes metadata in an order that changes from run to run; this does not.
 pub(crate) fn write_safetensors<'a>(
@@ -27,6 +36,8 @@ pub(crate) fn write_safetensors<'a>(
 ) -> Result<()> {
     let tensors: Vec<_> = tensors.collect();
     let mut header = serde_json::Map::new();
+    let mut metadata = metadata.clone();
+    metadata.insert(DIGEST, NOT_YET.to_owned());
     header.insert("__metadata__".to_owned(), json!(metadata));
     let mut offset = 0;
     for (name, tensor) in &tensors {
@@ -38,16 +49,55 @@ pub(crate) fn write_safetensors<'a>(
     let mut header = canonical(&serde_json::Value::Object(header)).into_bytes();
     header.resize(header.len().next_multiple_of(8), b' '); // the data begin aligned
 
+    let place =
+        8 + place_of_digest(&header).ok_or_else(|| Error::malformed(path, "a tensor is called as the digest is"))?;
     write_atomic(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut put = |bytes: &[u8]| -> Result<()> {
+            hasher.update(bytes);
+            Ok(file.write_all(bytes)?)
+        };
+        put(&(header.len() as u64).to_le_bytes())?;
+        put(&header)?;
         for (_, tensor) in &tensors {
             let values = tensor.flatten_all()?.to_vec1::<f32>()?;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            file.write_all(&bytes)?;
+            put(&bytes)?;
         }
-        Ok(())
+        file.seek(SeekFrom::Start(place as u64))?;
+        Ok(file.write_all(hasher.finalize().to_hex().as_bytes())?)
     })
+}
+
+/// Where the 64 digits of the digest begin in a header; `None` where there is none, or more than one.
+fn place_of_digest(header: &[u8]) -> Option<usize> {
+    let before = format!("\"{DIGEST}\":\"");
+    let mut found = header.windows(before.len()).enumerate().filter(|(_, window)| *window == before.as_bytes());
+    let (at, _) = found.next()?;
+    let digits = at + before.len();
+    let whole = header.get(digits..digits + NOT_YET.len()).is_some_and(|text| text.iter().all(u8::is_ascii_hexdigit));
+    (found.next().is_none() && whole).then_some(digits)
+}
+
+/// Whether a file is what its own digest says; of a file without one nothing is known.
+///
+/// # Errors
+/// What differs.
+fn verify(
+    bytes: &[u8],
+    header: std::ops::Range<usize>,
+    metadata: &HashMap<String, String>,
+) -> std::result::Result<(), String> {
+    let Some(expected) = metadata.get(DIGEST) else { return Ok(()) };
+    let place = bytes.get(header.clone()).and_then(place_of_digest);
+    let place = header.start + place.ok_or_else(|| format!("{DIGEST} is {expected:?}, expected 64 hex digits"))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bytes[..place]).update(NOT_YET.as_bytes()).update(&bytes[place + NOT_YET.len()..]);
+    let got = hasher.finalize().to_hex();
+    match got.as_str() == expected {
+        true => Ok(()),
+        false => Err(format!("it was changed or damaged since it was written: BLAKE3 {got}, expected {expected}")),
+    }
 }
 
 /// The metadata of a safetensors file; reads nothing but the header.
@@ -85,7 +135,9 @@ fn parse_header(header: &[u8]) -> serde_json::Result<(u64, HashMap<String, Strin
 pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = fs_err::read(path)?;
     let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let (length, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    verify(&bytes, 8..8 + length, &metadata).map_err(|reason| Error::malformed(path, reason))?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     let mut tensors = Vec::with_capacity(file.len());
     for name in header.offset_keys() {
@@ -96,7 +148,7 @@ pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors,
             tensors.push((name, Tensor::from_vec(values, view.shape(), device)?));
         }
     }
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+    Ok((tensors, metadata))
 }
 
 /// Writes `path` whole or not at all: a temporary file beside it, synced, renamed, the folder synced.

@@ -284,15 +284,41 @@ fn the_frame_is_kept_and_old_files_have_none() {
         file::write(&path, &tensors, &meta).unwrap();
         assert_eq!(file::read(&path, &Device::Cpu).unwrap().1, meta);
     }
-    // Version 1 had a key, and no frame; version 3 does not exist yet. Texts of equal length keep the header's length.
+    // Version 1 had a key, and no frame; versions 1 and 2 had no digest; version 4 does not exist yet. Texts of equal
+    // length keep the header's length.
     let bytes = fs_err::read(&path).unwrap();
-    let changed = |to: &str| {
-        let (from, to) = (br#""agcnn.version":"2""#, to.as_bytes());
-        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
-        fs_err::write(&path, [&bytes[..at], to, &bytes[at + from.len()..]].concat()).unwrap();
+    let replaced = |bytes: &[u8], from: &str, to: &str| {
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+    };
+    let changed = |version: u32| {
+        let bytes = replaced(&bytes, r#""agcnn.blake3":"#, r#""other.blake3":"#);
+        let bytes = replaced(&bytes, r#""agcnn.version":"3""#, &format!(r#""agcnn.version":"{version}""#));
+        fs_err::write(&path, bytes).unwrap();
         file::read(&path, &Device::Cpu)
     };
-    assert_eq!(changed(r#""agcnn.version":"1""#).unwrap().1.frame, None);
-    let message = changed(r#""agcnn.version":"3""#).unwrap_err().to_string();
-    assert!(message.ends_with("format version is 3, expected at most 2"), "{message}");
+    assert_eq!(changed(1).unwrap().1.frame, None);
+    changed(2).unwrap();
+    let message = changed(3).unwrap_err().to_string();
+    assert!(message.ends_with("no metadata \"agcnn.blake3\""), "{message}");
+    let message = changed(4).unwrap_err().to_string();
+    assert!(message.ends_with("format version is 4, expected at most 3"), "{message}");
+}
+
+/// Every bit of a small file.
+#[test]
+fn no_flipped_bit_is_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let tensors = [("fc.bias".to_owned(), Tensor::new(&[1f32, -2.5, 3e-9], &Device::Cpu).unwrap())];
+    file::write(&path, &tensors, &Meta { backbone: "mini".into(), pool: "max".into(), frame: None }).unwrap();
+    let mut bytes = fs_err::read(&path).unwrap();
+    assert_eq!(values(&file::read(&path, &Device::Cpu).unwrap().0[0].1), [1.0, -2.5, 3e-9]);
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs_err::write(&path, &bytes).unwrap();
+        let read = file::read(&path, &Device::Cpu);
+        assert!(read.is_err(), "bit {bit} of {}", bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
 }
