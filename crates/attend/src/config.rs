@@ -32,10 +32,11 @@ pub struct Config {
     pub size: usize,
     pub contrast: f32,
     pub eval_batch: usize,
+    pub memory_mb: usize,
 }
 
 impl Settings for Config {
-    const EXECUTION: &'static [&'static str] = &["eval_batch"];
+    const EXECUTION: &'static [&'static str] = &["eval_batch", "memory_mb"];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
         if let Threshold::Tau(tau) = self.threshold {
@@ -52,6 +53,7 @@ impl Settings for Config {
             return Err(section.refuse("size", &self.size, "16 to 2048, or 0"));
         }
         section.within("contrast", self.contrast, (Bound::Excluded(0.0), Bound::Included(10.0)))?;
+        section.within("memory_mb", self.memory_mb, 0..=1 << 24)?;
         section.within("eval_batch", self.eval_batch, 1..=4096)
     }
 }

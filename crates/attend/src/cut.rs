@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use branch::Originals;
-use cxr::{BBox, CropSource, EvalFrame, ImageKey};
+use branch::{Images, Originals};
+use cxr::{BBox, CropSource, EvalFrame, ImageKey, Split};
 use model::crop_of;
 use model::region::Region;
 use picture::Grey;
@@ -46,7 +46,7 @@ pub fn facts(config: &Config, frame: EvalFrame, heat: &Heat) -> regions::Facts {
     }
 }
 
-/// Cuts the regions of all subjects, in their order, and writes `regions-NNNNN-of-NNNNN.parquet` into `folder`, as the
+/// Cuts the regions of all subjects out of `images`, in their order, and writes `regions-NNNNN-of-NNNNN.parquet` into `folder`, as the
 /// stage `stage`. `watch` hears the number of images done since it was last called, and may stop the work.
 ///
 /// # Errors
@@ -54,7 +54,7 @@ pub fn facts(config: &Config, frame: EvalFrame, heat: &Heat) -> regions::Facts {
 pub fn write(
     folder: &Path,
     stage: &str,
-    (subjects, heat, regions): (&Subjects, &Heat, &[Region]),
+    (images, subjects, heat, regions): (&Images, &Subjects, &Heat, &[Region]),
     facts: &regions::Facts,
     originals: &Originals,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
@@ -68,10 +68,17 @@ pub fn write(
         .zip(heat.normalised())
         .zip(&heat.peaks)
         .zip(regions)
-        .map(|(((&(key, pixels), map), &peak), &region)| Subject { key, pixels, map: map.values(), peak, region })
+        .map(|(((&(key, split, index), map), &peak), &region)| Subject {
+            key,
+            split,
+            index,
+            map: map.values(),
+            peak,
+            region,
+        })
         .collect();
     for chunk in subjects.chunks(CHUNK) {
-        let rows = chunk.par_iter().map(|subject| row(subject, facts, originals));
+        let rows = chunk.par_iter().map(|subject| row(subject, images, facts, originals));
         for row in rows.collect::<Result<Vec<_>, Error>>()? {
             attended.fallbacks += usize::from(row.fallback);
             attended.mean_mask_frac += f64::from(row.mask_frac) / count as f64;
@@ -90,19 +97,28 @@ pub fn write(
 /// One image, with all that its row needs.
 struct Subject<'a> {
     key: &'a ImageKey,
-    /// Grey values of the prepared image.
-    pixels: &'a [u8],
+    /// Where the grey values of the prepared image are.
+    split: Split,
+    index: usize,
     map: &'a [f32],
     peak: f32,
     region: Region,
 }
 
-fn row(subject: &Subject<'_>, facts: &regions::Facts, originals: &Originals) -> Result<regions::Row, Error> {
-    let &Subject { key, pixels, map, peak, region } = subject;
+fn row(
+    subject: &Subject<'_>,
+    images: &Images,
+    facts: &regions::Facts,
+    originals: &Originals,
+) -> Result<regions::Row, Error> {
+    let &Subject { key, split, index, map, peak, region } = subject;
     let size = facts.frame.image_px;
     let bbox = region.bbox.unwrap_or(BBox::frame(size as f32, size as f32));
     let image = match facts.source {
-        CropSource::Prepared => Grey { width: size as u32, height: size as u32, pixels: pixels.to_vec() },
+        CropSource::Prepared => {
+            let pixels = images.of(split).image(index)?.into_owned();
+            Grey { width: size as u32, height: size as u32, pixels }
+        }
         CropSource::Original => originals.read(&key.image_id)?,
     };
     let mut crop = crop_of(&image, bbox, size, facts.size_px);

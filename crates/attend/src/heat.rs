@@ -16,8 +16,8 @@ use crate::error::Error;
 
 /// The images in the order of the table to be written: by `image_id`.
 pub struct Subjects<'a> {
-    /// Key and grey values `[size, size]` of each.
-    pub images: Vec<(&'a ImageKey, &'a [u8])>,
+    /// The key of each, and where its grey values are: the split, and the place in it.
+    pub images: Vec<(&'a ImageKey, Split, usize)>,
     /// Side of all images, px.
     pub size: usize,
     /// By split, where its images are in `images`.
@@ -36,8 +36,7 @@ impl<'a> Subjects<'a> {
         for (place, &(_, split, index)) in order.iter().enumerate() {
             places[split as usize][index] = place;
         }
-        let images = order.iter().map(|&(key, split, index)| (key, all.of(split).image(index)));
-        Subjects { images: images.collect(), size: all.size(), places }
+        Subjects { images: order, size: all.size(), places }
     }
 }
 
@@ -103,7 +102,7 @@ impl Heat {
         let rows: HashMap<String, regions::Row> =
             regions::read_meta(files)?.into_iter().map(|row| (row.key.image_id.clone(), row)).collect();
         let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new() };
-        for (key, _) in &subjects.images {
+        for (key, ..) in &subjects.images {
             let Some(row) = rows.get(&key.image_id) else { return Ok(None) };
             heat.shape = (row.heatmap_height, row.heatmap_width);
             heat.maps.extend(&row.heatmap);

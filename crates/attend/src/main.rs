@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attend::{Config, Error, Heat, SPEC, Subjects};
-use branch::Originals;
+use branch::{Originals, Room};
 use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::Network;
 use serde_json::json;
@@ -30,7 +30,8 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let files = prep.files(IMAGES)?;
-    let images = branch::images(&files, run.limit())?;
+    let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
+    let images = branch::images(&files, run.limit(), room)?;
     let subjects = Subjects::of(&images);
     let frame = frame(&config, &global, subjects.size)?;
     let heat_maps = stage::digest(&json!({
@@ -38,7 +39,10 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         "frame": frame, "statistic": config.statistic, "normalise": config.normalise,
     }));
     let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "regions-") {
-        Some(earlier) => Heat::stored(&earlier.files("regions-")?, &subjects)?,
+        Some(earlier) => Heat::stored(&earlier.files("regions-")?, &subjects).unwrap_or_else(|error| {
+            warn!("not used: {error}");
+            None
+        }),
         None => None,
     };
     let reused = stored.is_some();
@@ -61,7 +65,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, config.threshold, watch))?;
     let facts = attend::facts(&config, frame, &heat);
     let originals = Originals::new(root, &files).map_err(Error::from)?;
-    let found = (&subjects, &heat, regions.as_slice());
+    let found = (&images, &subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
     let covers = 100.0 * attended.mean_box_frac;

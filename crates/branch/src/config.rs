@@ -34,6 +34,7 @@ pub struct Config {
     pub precision: Precision,
     pub eval_batch: usize,
     pub checkpoint_minutes: f64,
+    pub memory_mb: usize,
 }
 
 /// How the learning rate falls.
@@ -109,12 +110,13 @@ fn centre() -> EvalCrop {
 
 impl Settings for Config {
     // The contents of a weights file are an input of their own, wherever it lies.
-    const EXECUTION: &'static [&'static str] = &["init", "eval_batch", "checkpoint_minutes"];
+    const EXECUTION: &'static [&'static str] = &["init", "eval_batch", "checkpoint_minutes", "memory_mb"];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
         self.training().check(section)?;
         section.within("batch", self.batch, 1..=4096)?;
         section.within("eval_batch", self.eval_batch, 1..=4096)?;
+        section.within("memory_mb", self.memory_mb, 0..=1 << 24)?;
         section.within("crop", self.crop, self.backbone.min_side()..=2048)?;
         section.within("rotate_deg", self.rotate_deg, 0.0..=180.0)?;
         section.within("scale_min", self.scale_min, above_zero(1.0))?;

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use stage::Problem;
 
+use crate::load::gigabytes;
+
 /// Why a branch was not trained.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +60,31 @@ pub enum Error {
     /// Ctrl-C or SIGTERM while images were loaded or scored.
     #[error("interrupted")]
     Interrupted,
+    /// More images than there is memory for.
+    #[error("{} for {count} images of {size} px in memory, {} are free", gigabytes(*bytes), gigabytes(*free))]
+    Memory {
+        /// The number of images.
+        count: usize,
+        /// Their side, px.
+        size: usize,
+        /// What they take, bytes.
+        bytes: u64,
+        /// What is free, bytes.
+        free: u64,
+    },
+    /// Images cannot be kept on disk.
+    #[error("{} of images in {}: {error}", gigabytes(*bytes), folder.display())]
+    Disk {
+        /// The folder.
+        folder: PathBuf,
+        /// What they take, bytes.
+        bytes: u64,
+        /// What the disk says.
+        error: std::io::Error,
+    },
+    /// Images cannot be kept where they are to be.
+    #[error("images cannot be kept while the stage is at work: {0}")]
+    Images(nets::Error),
     /// The network.
     #[error(transparent)]
     Network(#[from] nets::Error),
@@ -78,7 +105,13 @@ impl Problem for Error {
             Error::Original(error) => error.kind(),
             Error::Crop { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
-            Error::Network(error) => error.kind(),
+            Error::Memory { .. } => ErrorKind::OutOfMemory,
+            Error::Disk { error, .. } => match error.kind() {
+                // Not of an input.
+                ErrorKind::NotFound => ErrorKind::Other,
+                kind => kind,
+            },
+            Error::Images(error) | Error::Network(error) => error.kind(),
             Error::Tensor(_) => ErrorKind::Other,
         }
     }
@@ -92,6 +125,13 @@ impl Problem for Error {
             ),
             Error::Original(error) => error.hint(),
             Error::Changed { .. } => Some("run just prep again, and what follows it".to_owned()),
+            Error::Memory { .. } => {
+                Some("a smaller memory_mb, or 0, keeps the images in a file instead; nothing else changes".to_owned())
+            }
+            Error::Disk { .. } | Error::Images(_) => Some(
+                "make room there, or name another place with --artifacts-dir; a larger memory_mb keeps images in memory"
+                    .to_owned(),
+            ),
             Error::Table(error) => error.hint(),
             Error::Network(error) => error.hint(),
             _ => None,

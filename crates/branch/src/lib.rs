@@ -6,8 +6,8 @@
 //! images; [`write_training`] and [`write_scores`] write the results. [`Config`] is the recipe. `fusion` shares
 //! [`training()`], [`TrainingSettings`], [`Watch`], [`write_epochs`] and [`headline`].
 //!
-//! An image is decoded once; the grey values of all images stay in memory (7.3 GB for 112,120 images of 256 x 256 px) and
-//! are augmented on the fly.
+//! An image is decoded once, and augmented whenever it is used. The grey values of all images (7.3 GB for 112,120 images of
+//! 256 x 256 px) stay in memory where they may, and in a file where they may not ([`Room`]).
 
 mod config;
 mod error;
@@ -24,7 +24,7 @@ mod write;
 pub use config::{Config, LrSchedule, TrainingSettings};
 pub use error::Error;
 pub use init::{Init, WeightsFile};
-pub use load::{Images, images, regions};
+pub use load::{Images, Room, images, regions};
 pub use originals::{Originals, raw_folder};
 pub use program::{Source, main};
 pub use score::{Scores, frame, score};

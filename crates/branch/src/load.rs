@@ -1,6 +1,6 @@
-//! From Parquet to grey values in memory.
+//! From Parquet to grey values, in memory or in a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cxr::{ImageKey, Split};
 use picture::Grey;
@@ -11,8 +11,21 @@ use crate::error::Error;
 /// Images decoded at a time, in parallel.
 const CHUNK: usize = 256;
 
+/// The share of the free memory that images take where nobody says how much they may: one part of so many.
+const SHARE: u64 = 2;
+
+/// Where images are kept while a stage is at work.
+#[derive(Debug, Clone, Copy)]
+pub struct Room<'a> {
+    /// The most memory that all images may take, MB; 0 is half of what the machine has free. More images than that are
+    /// kept in a file.
+    pub memory_mb: usize,
+    /// The folder of that file, which has no name and ends with the process.
+    pub folder: &'a Path,
+}
+
 /// All images of a branch, by split.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Images {
     keys: [Vec<ImageKey>; 3],
     images: [nets::Images; 3],
@@ -31,7 +44,7 @@ impl Images {
 
     /// Side of all images, px.
     pub fn size(&self) -> usize {
-        self.images.iter().map(|images| images.size).max().unwrap_or(0)
+        self.images[0].size()
     }
 
     /// The number of images.
@@ -44,39 +57,41 @@ impl Images {
         self.len() == 0
     }
 
-    /// 64 hex digits over ids, labels and grey values of some splits, in order: what a training learns from them.
-    pub fn digest(&self, splits: &[Split]) -> String {
+    /// 64 hex digits over ids, labels and grey values of some splits, in order: what a training learns from.
+    ///
+    /// # Errors
+    /// Images on disk that cannot be read; [`Error::Interrupted`].
+    pub fn digest(&self, splits: &[Split]) -> Result<String, Error> {
         let mut hasher = blake3::Hasher::new();
         for &split in splits {
             let (keys, images) = (self.keys(split), self.of(split));
-            let header = format!("{split} {} images of {} px\n", keys.len(), images.size);
+            let header = format!("{split} {} images of {} px\n", keys.len(), images.size());
             hasher.update(header.as_bytes());
             for (index, key) in keys.iter().enumerate() {
                 hasher.update(format!("{} {}\n", key.image_id, key.labels).as_bytes());
-                hasher.update(images.image(index));
+                hasher.update(&images.image(index)?);
+                if index % CHUNK == 0 && stage::interrupted() {
+                    return Err(Error::Interrupted);
+                }
             }
         }
-        hasher.finalize().to_hex().to_string()
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// Decodes images and appends them to their splits, of which each gets at most `most`.
-    fn extend(&mut self, chunk: &mut Vec<(ImageKey, Vec<u8>)>, most: &[usize; 3]) -> Result<(), Error> {
-        let decoded: Vec<(usize, Vec<u8>)> =
-            chunk.par_iter().map(|(key, png)| decode(&key.image_id, png)).collect::<Result<_, Error>>()?;
-        for ((key, _), (side, pixels)) in chunk.drain(..).zip(decoded) {
-            let size = if self.size() == 0 { side } else { self.size() };
+    /// Decodes images and appends them to their splits.
+    fn extend(&mut self, chunk: &mut Vec<(ImageKey, Vec<u8>)>, size: usize) -> Result<(), Error> {
+        let decoded: Vec<Grey> = chunk
+            .par_iter()
+            .map(|(key, png)| Ok(Grey::decode_stored(&key.image_id, png)?))
+            .collect::<Result<_, Error>>()?;
+        for ((key, _), image) in chunk.drain(..).zip(decoded) {
+            let side = image.width as usize;
             if side != size {
-                let (expected, got) = (format!("{size} x {size} px as the first"), format!("{side} x {side} px"));
+                let (expected, got) = (format!("{size} x {size} px as the table says"), format!("{side} x {side} px"));
                 return Err(Error::Image { image_id: key.image_id, expected, got });
             }
             let split = key.split as usize;
-            let images = &mut self.images[split];
-            if images.is_empty() {
-                images.size = size;
-                images.pixels.reserve_exact(most[split] * size * size);
-            }
-            images.pixels.extend_from_slice(&pixels);
-            images.labels.push(key.labels);
+            self.images[split].push(&image.pixels, key.labels).map_err(Error::Images)?;
             self.keys[split].push(key);
         }
         Ok(())
@@ -86,26 +101,40 @@ impl Images {
 /// Loads whole images, at most `limit` per split.
 ///
 /// # Errors
-/// A file that is no `images` table; an image that is no square 8-bit grey PNG or of another size than the first;
-/// [`Error::Interrupted`].
-pub fn images(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, tables::images::rows(files)?, |each| tables::images::read(files, |row| each(row.key(), row.png)))
+/// A file that is no `images` table; an image that is no square 8-bit grey PNG or of another size than the table says;
+/// the disk is full; [`Error::Interrupted`].
+pub fn images(files: &[PathBuf], limit: Option<usize>, room: Room) -> Result<Images, Error> {
+    let size = tables::images::facts(files)?.size_px as usize;
+    load(size, limit, room, tables::images::rows(files)?, |each| {
+        tables::images::read(files, |row| each(row.key(), row.png))
+    })
 }
 
 /// Loads the crops of attended regions, at most `limit` per split.
 ///
 /// # Errors
 /// As [`images`], for `regions`.
-pub fn regions(files: &[PathBuf], limit: Option<usize>) -> Result<Images, Error> {
-    load(limit, tables::regions::rows(files)?, |each| tables::regions::read(files, |row| each(row.key, row.crop_png)))
+pub fn regions(files: &[PathBuf], limit: Option<usize>, room: Room) -> Result<Images, Error> {
+    let size = tables::regions::facts(files)?.size_px as usize;
+    load(size, limit, room, tables::regions::rows(files)?, |each| {
+        tables::regions::read(files, |row| each(row.key, row.crop_png))
+    })
 }
 
 type Each<'a> = &'a mut dyn FnMut(ImageKey, Vec<u8>) -> Result<(), Error>;
 
 /// `rows` says how many images each split has.
-fn load(limit: Option<usize>, rows: [usize; 3], read: impl FnOnce(Each) -> Result<(), Error>) -> Result<Images, Error> {
+fn load(
+    size: usize,
+    limit: Option<usize>,
+    room: Room,
+    rows: [usize; 3],
+    read: impl FnOnce(Each) -> Result<(), Error>,
+) -> Result<Images, Error> {
     let most = rows.map(|rows| rows.min(limit.unwrap_or(rows)));
-    let mut images = Images::default();
+    let mut images = Images { keys: Default::default(), images: place(size, most, room)? };
+    let count = most.iter().sum::<usize>() as u64;
+    let mut progress = stage::progress(count, "images loaded");
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut taken = [0; 3];
     read(&mut |key, png| {
@@ -118,14 +147,43 @@ fn load(limit: Option<usize>, rows: [usize; 3], read: impl FnOnce(Each) -> Resul
         if chunk.len() < CHUNK {
             return Ok(());
         }
-        if stage::interrupted() { Err(Error::Interrupted) } else { images.extend(&mut chunk, &most) }
+        progress.inc(chunk.len() as u64);
+        if stage::interrupted() { Err(Error::Interrupted) } else { images.extend(&mut chunk, size) }
     })?;
-    images.extend(&mut chunk, &most)?;
+    progress.inc(chunk.len() as u64);
+    images.extend(&mut chunk, size)?;
+    progress.finish();
     Ok(images)
 }
 
-/// Side and grey values of a stored image.
-fn decode(image_id: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Error> {
-    let image = Grey::decode_stored(image_id, bytes)?;
-    Ok((image.width as usize, image.pixels))
+/// Room for `most` images of each split, in memory where they fit.
+fn place(size: usize, most: [usize; 3], room: Room) -> Result<[nets::Images; 3], Error> {
+    let (count, free) = (most.iter().sum::<usize>(), stage::memory());
+    let bytes = (count * size * size) as u64;
+    let allowed = match (room.memory_mb, free) {
+        (0, Some(free)) => free / SHARE,
+        (0, None) => u64::MAX,
+        (said, _) => (said as u64) << 20,
+    };
+    if bytes <= allowed {
+        if let Some(free) = free.filter(|&free| bytes > free) {
+            return Err(Error::Memory { count, size, bytes, free });
+        }
+        stage::debug!("{} for {count} images of {size} px, in memory", gigabytes(bytes));
+        return Ok(most.map(|most| nets::Images::in_memory(size, most)));
+    }
+    stage::info!(
+        "{} for {count} images of {size} px, {} of memory: they are read from a file in {}",
+        gigabytes(bytes),
+        gigabytes(allowed),
+        room.folder.display()
+    );
+    let disk = |error: std::io::Error| Error::Disk { folder: room.folder.to_owned(), bytes, error };
+    let file = || tempfile::tempfile_in(room.folder).map_err(disk);
+    Ok([file()?, file()?, file()?].map(|file| nets::Images::on_disk(size, file)))
+}
+
+/// `7.3 GB`.
+pub(crate) fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }

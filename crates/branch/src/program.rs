@@ -9,7 +9,7 @@ use stage::{Begin, Computed, Fail, Outcome, Run, Spec};
 use crate::config::Config;
 use crate::error::Error;
 use crate::init::Init;
-use crate::load::Images;
+use crate::load::{Images, Room};
 use crate::score::{frame, score};
 use crate::train::{identity, train};
 use crate::training::{TRAINED, training};
@@ -22,8 +22,8 @@ pub struct Source {
     pub stage: &'static str,
     /// How the names of its files begin.
     pub prefix: &'static str,
-    /// Reads them, at most so many per split.
-    pub load: fn(&[PathBuf], Option<usize>) -> Result<Images, Error>,
+    /// Reads them, at most so many per split, into that room.
+    pub load: fn(&[PathBuf], Option<usize>, Room) -> Result<Images, Error>,
 }
 
 /// Trains a branch on `source`, or takes the training from the store, and scores every image.
@@ -42,8 +42,9 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     let device = nets::device(run.device()).map_err(Error::from)?;
     let precision = Some(config.precision.on(&device).name().to_owned());
     let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()) };
-    let images = (source.load)(&input.files(source.prefix)?, run.limit())?;
-    let identity = identity(&images, config, &init, run.seed());
+    let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
+    let images = (source.load)(&input.files(source.prefix)?, run.limit(), room)?;
+    let identity = identity(&images, config, &init, run.seed())?;
     let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
         let (network, fit) = train(&images, config, &init, &identity, checkpoints, &run, &device)?;
         write_training(out, &network, frame(&images, config), &fit)?;

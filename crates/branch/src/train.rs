@@ -10,13 +10,13 @@ use crate::load::Images;
 use crate::watch::Watch;
 
 /// What decides the weights that [`train`] ends with.
-pub fn identity(images: &Images, config: &Config, init: &Init, seed: u64) -> Identity {
-    Identity {
+pub fn identity(images: &Images, config: &Config, init: &Init, seed: u64) -> Result<Identity, Error> {
+    Ok(Identity {
         model: config.image_recipe().model(config.backbone.name(), config.pool.name()),
-        data: images.digest(&[Split::Train, Split::Validation]),
+        data: images.digest(&[Split::Train, Split::Validation])?,
         start: init.digest(),
         recipe: config.recipe(seed),
-    }
+    })
 }
 
 /// Trains on `train`, chooses the epoch on `validation`; the network returned has that epoch's weights. `identity` is

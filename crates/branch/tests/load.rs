@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use branch::Images;
+use branch::{Images, Room};
 use cxr::{ImageRecord, Labels, Split, SplitKind};
 use picture::Grey;
 use tables::images::{Facts, Row, Writer};
 
-const SIDE: u32 = 5;
+const SIDE: u32 = 40;
 
 /// A table of one split: an image per grey value and label.
 fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
@@ -50,6 +50,10 @@ fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
 }
 
 fn load(images: [&[(u8, &str)]; 3], limit: Option<usize>) -> Images {
+    load_with(images, limit, 0)
+}
+
+fn load_with(images: [&[(u8, &str)]; 3], limit: Option<usize>, memory_mb: usize) -> Images {
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<PathBuf> = Split::ALL
         .into_iter()
@@ -59,29 +63,53 @@ fn load(images: [&[(u8, &str)]; 3], limit: Option<usize>) -> Images {
         .collect();
     let rows = tables::images::rows(&files).unwrap();
     assert_eq!(rows, images.map(<[_]>::len));
-    branch::images(&files, limit).unwrap()
+    branch::images(&files, limit, Room { memory_mb, folder: folder.path() }).unwrap()
 }
 
 #[test]
-fn images_are_loaded_by_split_without_spare_memory() {
+fn images_are_loaded_by_split() {
     let train = [(10, "Mass"), (20, "No Finding"), (30, "Mass|Hernia")];
     let images = load([&train, &[(40, "Hernia")], &[]], None);
     assert_eq!((images.len(), images.size()), (4, SIDE as usize));
     let of_train = images.of(Split::Train);
-    assert_eq!(of_train.image(2), [30; 25]);
-    assert_eq!(of_train.pixels.capacity(), 3 * 25);
-    assert_eq!(of_train.labels[2], Labels::parse("Mass|Hernia").unwrap());
+    assert_eq!(of_train.image(2).unwrap(), [30; 1600].as_slice());
+    assert_eq!(of_train.labels()[2], Labels::parse("Mass|Hernia").unwrap());
     assert_eq!(images.keys(Split::Validation)[0].image_id, "00000010_000.png");
     assert!(images.of(Split::Test).is_empty());
 
     let few = load([&train, &[(40, "Hernia")], &[]], Some(2));
-    assert_eq!((few.len(), few.of(Split::Train).pixels.capacity()), (3, 2 * 25));
+    assert_eq!((few.len(), few.of(Split::Train).len()), (3, 2));
+}
+
+/// Images of 1600 bytes, as many as take more than a megabyte.
+#[test]
+fn images_that_do_not_fit_are_the_same_from_a_file() {
+    let many: Vec<(u8, &str)> = (0..700).map(|index| ((index % 251) as u8, "Mass")).collect();
+    let images = [many.as_slice(), &many[..3], &many[..2]];
+    let [memory, disk] = [2, 1].map(|memory_mb| load_with(images, None, memory_mb));
+    assert!(memory.of(Split::Train).pixels().is_some() && disk.of(Split::Train).pixels().is_none());
+    assert_eq!(memory.digest(&Split::ALL).unwrap(), disk.digest(&Split::ALL).unwrap());
+    for split in Split::ALL {
+        assert_eq!(memory.keys(split), disk.keys(split));
+        let last = memory.of(split).len() - 1;
+        assert_eq!(memory.of(split).image(last).unwrap(), disk.of(split).image(last).unwrap());
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_hold_images_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let many: Vec<(u8, &str)> = vec![(7, "Mass"); 700];
+    let files = [table(folder.path(), Split::Train, &many)];
+    let gone = folder.path().join("gone");
+    let error = branch::images(&files, None, Room { memory_mb: 1, folder: &gone }).err().unwrap();
+    assert!(error.to_string().starts_with(&format!("0.0 GB of images in {}", gone.display())), "{error}");
 }
 
 #[test]
 fn the_digest_is_of_what_a_training_learns_from() {
     let digest = |train: (u8, &str), validation: (u8, &str), test: (u8, &str)| {
-        load([&[train], &[validation], &[test]], None).digest(&[Split::Train, Split::Validation])
+        load([&[train], &[validation], &[test]], None).digest(&[Split::Train, Split::Validation]).unwrap()
     };
     let (train, validation, test) = ((1, "Mass"), (2, "Mass"), (3, "Mass"));
     let expected = digest(train, validation, test);

@@ -197,7 +197,7 @@ impl AgCnn {
         let looks = self.look(&prepared)?;
         let crop = |((look, source), prepared): ((&Look, &&Grey), &Grey)| self.cut(look, source, prepared);
         let crops: Vec<Grey> = looks.par_iter().zip(sources).zip(&prepared).map(crop).collect();
-        let local = scores(&self.local, &images(&crops), self.local_frame)?;
+        let local = scores(&self.local, &images(&crops)?, self.local_frame)?;
         let dim = self.local.backbone().channels();
         let local = local.pool.chunks_exact(dim).zip(local.logits);
         let sights = looks.into_iter().zip(prepared).zip(crops).zip(local);
@@ -225,7 +225,7 @@ impl AgCnn {
     /// A tensor operation.
     pub fn features(&self, prepared: &[Grey]) -> Result<Vec<Vec<f32>>, Error> {
         let dim = self.global.backbone().channels();
-        let scores = scores(&self.global, &images(prepared), self.global_frame)?;
+        let scores = scores(&self.global, &images(prepared)?, self.global_frame)?;
         Ok(scores.pool.chunks_exact(dim).map(<[f32]>::to_vec).collect())
     }
 
@@ -250,7 +250,7 @@ impl AgCnn {
 
     /// The global branch: one pass where its predictions and its heat maps come from the same part of the image.
     fn look(&self, prepared: &[Grey]) -> Result<Vec<Look>, Error> {
-        let images = images(prepared);
+        let images = images(prepared)?;
         let attention = &self.attention;
         let side = self.global.backbone().map_side(attention.frame.input_px);
         let dim = self.global.backbone().channels();
@@ -296,12 +296,11 @@ struct Look {
     region: Region,
 }
 
-fn images(greys: &[Grey]) -> nets::Images {
-    nets::Images {
-        size: greys.first().map_or(0, |grey| grey.width as usize),
-        pixels: greys.iter().flat_map(|grey| &grey.pixels).copied().collect(),
-        labels: vec![Labels::default(); greys.len()],
-    }
+fn images(greys: &[Grey]) -> Result<nets::Images, Error> {
+    let size = greys.first().map_or(0, |grey| grey.width as usize);
+    let mut images = nets::Images::in_memory(size, greys.len());
+    greys.iter().try_for_each(|grey| images.push(&grey.pixels, Labels::default()))?;
+    Ok(images)
 }
 
 /// Features and logits of a few images, in one batch.

@@ -31,8 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     };
-    let pixels = (0..count * size * size).map(|_| grey()).collect();
-    let images = Images { size, pixels, labels: vec![Labels::default(); count] };
+    let mut images = Images::in_memory(size, count);
+    for _ in 0..count {
+        let image: Vec<u8> = (0..size * size).map(|_| grey()).collect();
+        images.push(&image, Labels::default())?;
+    }
     let image_recipe = ImageRecipe {
         input_px: side,
         crop: EvalCrop::Centre,
@@ -64,7 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let checkpoints = Checkpoints { folder: folder.path(), others: &[], minutes: 10.0 };
     let (data, start) = ("noise".to_owned(), "random".to_owned());
     let identity = Identity { model: image_recipe.model(backbone, "max"), data, start, recipe };
-    let nothing = Images { size, ..Default::default() };
+    let nothing = Images::in_memory(size, 0);
     println!("{precision}, {}, {count} images of {size} px", nets::describe(&device));
     fit_network(&mut network, &images, &nothing, &image_recipe, &identity, &checkpoints, &mut |event| {
         if let Event::Epoch { stats, .. } = event {

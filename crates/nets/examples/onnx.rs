@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     onnx::write(&network, frame, Some(heat_map), &folder.join("branch.onnx"))?;
 
     let images = pictures(IMAGES, frame.image_px, &mut rng);
-    let stored: Vec<f32> = images.pixels.iter().map(|&grey| grey.into()).collect();
+    let stored: Vec<f32> = images.pixels().into_iter().flatten().map(|&grey| grey.into()).collect();
     save(folder, "images", Tensor::from_vec(stored, (IMAGES, frame.image_px, frame.image_px), &Device::Cpu)?)?;
     let (mut features, mut logits, mut map) = (Vec::new(), Vec::new(), Vec::new());
     nets::evaluate(&network, &images, frame, IMAGES, &mut |batch: Scores| -> nets::Result<_> {
@@ -98,7 +98,8 @@ fn lifelike(backbone: Backbone, pool: Pool, frame: EvalFrame, path: &Path, rng: 
     network.load(path)?;
     let targets = Tensor::zeros((BATCH, cxr::OUTPUTS), DType::F32, &Device::Cpu)?;
     for _ in 0..PASSES {
-        let grey: Vec<f32> = pictures(BATCH, SIDE, rng).pixels.iter().map(|&grey| grey.into()).collect();
+        let grey: Vec<f32> =
+            pictures(BATCH, SIDE, rng).pixels().into_iter().flatten().map(|&grey| grey.into()).collect();
         let x = Tensor::from_vec(grey, (BATCH, SIDE, SIDE, 1), &Device::Cpu)?;
         let x = ((x / 255.0)? - 0.45)?.affine(1.0 / 0.226, 0.0)?; // ImageNet's, on average over the colours
         network.loss_and_grads(&x.broadcast_as((BATCH, SIDE, SIDE, 3))?.contiguous()?, &targets)?;
@@ -108,7 +109,7 @@ fn lifelike(backbone: Backbone, pool: Pool, frame: EvalFrame, path: &Path, rng: 
 
 /// Waves of any direction and length, with noise on them.
 fn pictures(count: usize, size: usize, rng: &mut ChaCha8Rng) -> Images {
-    let mut images = Images { size, ..Default::default() };
+    let mut images = Images::in_memory(size, count);
     for _ in 0..count {
         let waves: [[f32; 4]; 6] = std::array::from_fn(|_| {
             [
@@ -118,11 +119,12 @@ fn pictures(count: usize, size: usize, rng: &mut ChaCha8Rng) -> Images {
                 rng.random_range(5.0..30.0),
             ]
         });
+        let mut image = Vec::with_capacity(size * size);
         for (y, x) in (0..size).flat_map(|y| (0..size).map(move |x| (y as f32, x as f32))) {
             let waves = waves.iter().map(|[u, v, phase, height]| height * (u * x + v * y + phase).sin()).sum::<f32>();
-            images.pixels.push((120.0 + waves + rng.random_range(-20.0..20.0)) as u8);
+            image.push((120.0 + waves + rng.random_range(-20.0..20.0)) as u8);
         }
-        images.labels.push(Labels::default());
+        images.push(&image, Labels::default()).expect("an image of that size, in memory");
     }
     images
 }

@@ -139,15 +139,18 @@ fn run<const K: usize, E: From<Error>>(
 }
 
 pub(crate) fn check(images: &Images, frame: EvalFrame) -> Result<()> {
-    images.check("evaluated")?;
     if images.is_empty() {
         return Ok(());
     }
-    if frame.image_px != images.size {
-        return Err(Error::shape("evaluated images", format!("{} px", frame.image_px), format!("{} px", images.size)));
+    if frame.image_px != images.size() {
+        return Err(Error::shape(
+            "evaluated images",
+            format!("{} px", frame.image_px),
+            format!("{} px", images.size()),
+        ));
     }
     if !frame.fits() {
-        let expected = format!("at most {}, the side of the images", images.size);
+        let expected = format!("at most {}, the side of the images", images.size());
         return Err(Error::Setting { key: "crop", got: frame.input_px.to_string(), expected });
     }
     Ok(())

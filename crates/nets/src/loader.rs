@@ -2,13 +2,14 @@
 //!
 //! On a CPU a thread makes the inputs of a step while the step before it runs. On CUDA the device makes them, in one
 //! launch per batch, from images that it holds; where it cannot hold all of them, those of the next batch are gathered
-//! in memory that it reads by itself.
+//! in memory that it reads by itself. Images that are on disk are read for the next batch, in either case.
 
 use std::sync::mpsc;
 
 use candle_core::{DType, Device, Tensor};
 use cxr::{Labels, OUTPUTS};
 use ops::augment::{self, AugmentParams};
+use rayon::prelude::*;
 
 use crate::augment::COLOURS;
 use crate::data::Images;
@@ -26,13 +27,14 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// On CUDA, the images move to the device if they take at most half of what is free there.
+    /// On CUDA, images in memory move to the device if they take at most half of what is free there.
     pub(crate) fn new(images: &'a Images, device: &Device) -> Result<Loader<'a>> {
         #[cfg(feature = "cuda")]
-        let resident = if device.is_cuda() && images.pixels.len() <= ops::device::free_memory(device)? / 2 {
-            Some(cuda::Resident::new(images, device)?)
-        } else {
-            None
+        let resident = match images.pixels() {
+            Some(pixels) if device.is_cuda() && pixels.len() <= ops::device::free_memory(device)? / 2 => {
+                Some(cuda::Resident::new(images, pixels, device)?)
+            }
+            _ => None,
         };
         Ok(Loader {
             images,
@@ -67,13 +69,35 @@ impl<'a> Loader<'a> {
         }
         let _ = dtype;
         let inputs = |params: &[AugmentParams]| {
-            Ok(augment::inputs(&self.images.pixels, self.images.size, params, side, &COLOURS)?)
+            let size = self.images.size();
+            Ok(match self.images.pixels() {
+                Some(pixels) => augment::inputs(pixels, size, params, side, &COLOURS)?,
+                None => augment::inputs(&gathered(self.images, params)?, size, &in_order(params), side, &COLOURS)?,
+            })
         };
         ahead(params.chunks(batch), &inputs, &mut |step, params, pixels| {
             let x = Tensor::from_vec(pixels, (params.len(), side, side, 3), &self.device)?;
             take(step, x, targets(self.images, params, &self.device)?)
         })
     }
+}
+
+/// The images of a batch, `[n, size, size]`.
+fn gathered(images: &Images, params: &[AugmentParams]) -> Result<Vec<u8>> {
+    let mut pixels = vec![0; params.len() * images.bytes()];
+    gather(images, params, &mut pixels)?;
+    Ok(pixels)
+}
+
+/// Copies the images of a batch to `pixels`, `[n, size, size]`.
+fn gather(images: &Images, params: &[AugmentParams], pixels: &mut [u8]) -> Result<()> {
+    let rows = pixels.par_chunks_exact_mut(images.bytes().max(1)).zip(params);
+    rows.map(|(row, one)| images.copy(one.index, row)).collect()
+}
+
+/// The parameters of a batch whose images were gathered in its order.
+fn in_order(params: &[AugmentParams]) -> Vec<AugmentParams> {
+    params.iter().enumerate().map(|(index, one)| AugmentParams { index, ..*one }).collect()
 }
 
 /// The targets of an image.
@@ -83,7 +107,7 @@ fn targets_of(labels: Labels) -> [f32; OUTPUTS] {
 
 /// The targets `[n, 15]` of some images.
 fn targets(images: &Images, params: &[AugmentParams], device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = params.iter().flat_map(|one| targets_of(images.labels[one.index])).collect();
+    let values: Vec<f32> = params.iter().flat_map(|one| targets_of(images.labels()[one.index])).collect();
     Ok(Tensor::from_vec(values, (params.len(), OUTPUTS), device)?)
 }
 
@@ -114,7 +138,6 @@ pub(crate) mod cuda {
 
     use ops::augment::{AugmentPlan, augment};
     use ops::transfer::Staging;
-    use rayon::prelude::*;
 
     use super::*;
     /// Images on the device.
@@ -126,11 +149,11 @@ pub(crate) mod cuda {
     }
 
     impl Resident {
-        pub(crate) fn new(images: &Images, device: &Device) -> Result<Resident> {
-            let shape = (images.len(), images.size, images.size);
-            let targets: Vec<f32> = images.labels.iter().copied().flat_map(targets_of).collect();
+        pub(crate) fn new(images: &Images, pixels: &[u8], device: &Device) -> Result<Resident> {
+            let shape = (images.len(), images.size(), images.size());
+            let targets: Vec<f32> = images.labels().iter().copied().flat_map(targets_of).collect();
             Ok(Resident {
-                pixels: Tensor::from_slice(&images.pixels, shape, device)?,
+                pixels: Tensor::from_slice(pixels, shape, device)?,
                 targets: Tensor::from_vec(targets, (images.len(), OUTPUTS), device)?,
             })
         }
@@ -168,27 +191,24 @@ pub(crate) mod cuda {
         device: &Device,
         take: Take,
     ) -> Result<()> {
-        let (size, bytes) = (images.size, images.size * images.size);
+        let size = images.size();
         let (back, free) = mpsc::channel();
         for _ in 0..STAGED {
             // Into a channel whose other end is here.
-            let _ = back.send(Staging::new(device, batch.min(params.len()) * bytes)?);
+            let _ = back.send(Staging::new(device, batch.min(params.len()) * images.bytes())?);
         }
         let free = Mutex::new(free);
         let gather = |params: &[AugmentParams]| -> Result<Option<Staging>> {
             let staging = free.lock().ok().and_then(|free| free.recv().ok());
             let Some(mut staging) = staging else { return Ok(None) }; // `take` has failed
-            let rows = staging.bytes()?.par_chunks_exact_mut(bytes).zip(params);
-            rows.for_each(|(row, one)| row.copy_from_slice(images.image(one.index)));
+            gather(images, params, staging.bytes()?)?;
             Ok(Some(staging))
         };
         ahead(params.chunks(batch), &gather, &mut |step, params, staging| {
             let Some(staging) = staging else { return Ok(()) };
             let pixels = staging.upload((params.len(), size, size), device)?;
             let _ = back.send(staging); // into a channel whose other end is here
-            let here: Vec<AugmentParams> =
-                params.iter().enumerate().map(|(index, one)| AugmentParams { index, ..*one }).collect();
-            let plan = AugmentPlan::new(&here, params.len(), size, device)?;
+            let plan = AugmentPlan::new(&in_order(params), params.len(), size, device)?;
             let (x, _) = augment(&pixels, &plan, (0, params.len()), None, side, &COLOURS, dtype)?;
             take(step, x, targets(images, params, device)?)
         })
@@ -207,11 +227,14 @@ mod tests {
     #[test]
     fn the_device_makes_the_inputs_that_the_cpu_makes() {
         let (count, size, side) = (11, 37, 32);
-        let mut images = Images { size, ..Default::default() };
+        let mut images = Images::in_memory(size, count);
+        let mut on_disk = Images::on_disk(size, tempfile::tempfile().unwrap());
         for index in 0..count {
             let grey = |at: usize| ((at * at * 31 + at * 7 + index * 53) % 251) as u8;
-            images.pixels.extend((0..size * size).map(grey));
-            images.labels.push(Labels::from_iter([Finding::ALL[index]]));
+            let image: Vec<u8> = (0..size * size).map(grey).collect();
+            for images in [&mut images, &mut on_disk] {
+                images.push(&image, Labels::from_iter([Finding::ALL[index]])).unwrap();
+            }
         }
         let recipe = ImageRecipe {
             input_px: side,
@@ -230,7 +253,7 @@ mod tests {
             params.extend((0..count).map(|index| evaluation(index, frame)));
         }
         let (expected, device) = (
-            augment::inputs(&images.pixels, size, &params, side, &COLOURS).unwrap(),
+            augment::inputs(images.pixels().unwrap(), size, &params, side, &COLOURS).unwrap(),
             crate::device::device("cuda").unwrap(),
         );
         let check = |which: &str, run: &dyn Fn(Take) -> Result<()>| {
@@ -247,12 +270,15 @@ mod tests {
                 let one = params[at / (side * side * 3)];
                 assert!(grey < 0.1, "{which}: {got}, expected {expected}, value {at}, {one:?}");
             }
-            let rows = params.iter().flat_map(|one| targets_of(images.labels[one.index]));
+            let rows = params.iter().flat_map(|one| targets_of(images.labels()[one.index]));
             assert_eq!(targets, rows.collect::<Vec<_>>(), "{which}");
         };
         let loader = Loader::new(&images, &device).unwrap();
         assert!(loader.resident.is_some());
         check("resident", &|take| loader.each(&params, side, 4, DType::F32, take));
         check("streamed", &|take| cuda::streamed(&images, &params, side, 4, DType::F32, &device, take));
+        let loader = Loader::new(&on_disk, &device).unwrap();
+        assert!(loader.resident.is_none());
+        check("on disk", &|take| loader.each(&params, side, 4, DType::F32, take));
     }
 }

@@ -32,9 +32,8 @@ pub fn fit_network(
     checkpoints: &Checkpoints,
     watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Fit> {
-    train.check("training")?;
     images.check(network.backbone().min_side())?;
-    let frame = EvalFrame { crop: images.crop, image_px: train.size, input_px: images.input_px };
+    let frame = EvalFrame { crop: images.crop, image_px: train.size(), input_px: images.input_px };
     check(validation, frame)?;
     network.set_precision(images.precision)?;
     let data = TrainingImages {
@@ -78,7 +77,7 @@ impl Examples for TrainingImages<'_> {
         batch: usize,
         take: &mut dyn FnMut(Self::Batch) -> Result<()>,
     ) -> Result<()> {
-        let (size, recipe) = (self.train.images().size, self.recipe);
+        let (size, recipe) = (self.train.images().size(), self.recipe);
         let one = |&index: &usize| training(size, index, recipe, self.seed, epoch as u64);
         let params: Vec<AugmentParams> = order.iter().map(one).collect();
         self.train.each(&params, recipe.input_px, batch, self.dtype, &mut |_, x, targets| take((x, targets)))
@@ -101,6 +100,6 @@ impl Trainable<TrainingImages<'_>> for Network {
 
     fn validate(&self, data: &TrainingImages, go_on: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Validation> {
         let logits = logits(self, &data.validation, data.frame, data.batch, go_on)?;
-        Ok(Validation { logits, labels: data.validation.images().labels.clone() })
+        Ok(Validation { logits, labels: data.validation.images().labels().to_vec() })
     }
 }

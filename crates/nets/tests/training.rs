@@ -205,7 +205,7 @@ fn it_learns_and_scores_in_order() {
     assert_eq!(seen, [0, 7, 14, 21]);
     assert_eq!(channels, 24 * Backbone::Mini.channels());
     let right =
-        rows.iter().zip(&test.labels).filter(|(row, labels)| (row[0] > 0.0) == labels.contains(cxr::Finding::ALL[0]));
+        rows.iter().zip(test.labels()).filter(|(row, labels)| (row[0] > 0.0) == labels.contains(cxr::Finding::ALL[0]));
     assert!(right.count() >= 22);
 
     // Maps are reduced on the device; what the caller returns ends the evaluation.

@@ -22,19 +22,20 @@ pub fn images(count: usize, seed: u32) -> Images {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 26) as u8
     };
-    let mut images = Images { size: SIZE, ..Default::default() };
+    let mut images = Images::in_memory(SIZE, count);
     for index in 0..count {
         let (first, second) = (index % 2 == 0, index % 3 == 0);
+        let mut image = Vec::with_capacity(SIZE * SIZE);
         for y in 0..SIZE {
             for x in 0..SIZE {
                 let left = first && (4..9).contains(&x) && (8..14).contains(&y);
                 let right = second && (15..20).contains(&x) && (8..14).contains(&y);
-                images.pixels.push(noise() + if left || right { 150 } else { 40 });
+                image.push(noise() + if left || right { 150 } else { 40 });
             }
         }
         let findings = [(first, Finding::ALL[0]), (second, Finding::ALL[1])];
         let present = findings.into_iter().filter(|(present, _)| *present);
-        images.labels.push(present.map(|(_, finding)| finding).collect::<Labels>());
+        images.push(&image, present.map(|(_, finding)| finding).collect::<Labels>()).unwrap();
     }
     images
 }
