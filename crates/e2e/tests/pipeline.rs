@@ -295,7 +295,7 @@ fn what_is_missing_stale_or_edited_is_said_and_harms_nothing() {
     edited[middle] ^= 1;
     edit(&predictions, &edited);
     let ran = pipeline.stage("fusion", &["--force"]);
-    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("predictions.parquet"), "{}", ran.stderr);
     let ran = pipeline.stage("local", &[]);
     assert!(ran.code == 0 && !ran.current() && !ran.stderr.contains("epoch 1/3"), "{}", ran.stderr);

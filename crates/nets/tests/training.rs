@@ -169,6 +169,19 @@ fn another_trainings_checkpoint_in_the_own_folder_is_refused_and_a_damaged_one_s
     assert_eq!(training.stop_after(folder.path(), 1), (0, 4));
 }
 
+#[test]
+fn images_on_disk_train_the_same_weights() {
+    let mut training = Training::new(recipe(OptimizerKind::Sgd));
+    let train = |training: &Training| {
+        let folder = tempfile::tempdir().unwrap();
+        let (network, fitted) = training.finish(folder.path());
+        (bytes(&network), curve(&fitted))
+    };
+    let memory = train(&training);
+    training.on_disk = true;
+    assert!(memory == train(&training));
+}
+
 /// Activations in bf16 change the bits, and hardly what is learnt.
 #[test]
 fn bf16_learns_what_f32_learns() {

@@ -80,11 +80,20 @@ pub struct Training {
     /// Checkpoint files of other trainings.
     pub others: Vec<PathBuf>,
     pub minutes: f64,
+    /// Whether the images are read from a file.
+    pub on_disk: bool,
 }
 
 impl Training {
     pub fn new(recipe: Recipe) -> Training {
-        Training { recipe, images: image_recipe(), device: Device::Cpu, others: Vec::new(), minutes: 10.0 }
+        Training {
+            recipe,
+            images: image_recipe(),
+            device: Device::Cpu,
+            others: Vec::new(),
+            minutes: 10.0,
+            on_disk: false,
+        }
     }
 
     pub fn identity(&self) -> Identity {
@@ -102,14 +111,25 @@ impl Training {
         let checkpoints = Checkpoints { folder, others: &self.others, minutes: self.minutes };
         let fitted = fit_network(
             &mut network,
-            &images(44, 1),
-            &images(24, 2),
+            &self.place(images(44, 1)),
+            &self.place(images(24, 2)),
             &self.images,
             &self.identity(),
             &checkpoints,
             &mut |event| if stop(&event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) },
         );
         (network, fitted)
+    }
+
+    fn place(&self, memory: Images) -> Images {
+        if !self.on_disk {
+            return memory;
+        }
+        let mut images = Images::on_disk(memory.size(), tempfile::tempfile().unwrap());
+        for (index, &labels) in memory.labels().iter().enumerate() {
+            images.push(&memory.image(index).unwrap(), labels).unwrap();
+        }
+        images
     }
 
     /// Trains until `steps` more steps are done.
