@@ -8,7 +8,6 @@ use crate::about::Format;
 use crate::colour::Colours;
 use crate::error::{Error, checked_size};
 use crate::grey::Grey;
-use crate::guard::guarded;
 use crate::limits::Demand;
 
 /// The first bytes of every JPEG file.
@@ -69,7 +68,7 @@ pub(crate) fn samples(bytes: &[u8], transform: Option<ColorTransform>) -> Result
     if scans > MAX_SCANS {
         return Err(format!("more than {MAX_SCANS} scans"));
     }
-    guarded(|| {
+    guard::caught(|| {
         let mut decoder = Decoder::new(Cursor::new(bytes));
         if let Some(transform) = transform {
             decoder.set_color_transform(transform);

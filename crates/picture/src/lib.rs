@@ -10,7 +10,6 @@ mod dicom;
 mod encode;
 mod error;
 mod grey;
-mod guard;
 mod jpeg;
 mod jpegls;
 mod limits;

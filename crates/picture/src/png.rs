@@ -8,7 +8,6 @@ use crate::about::Format;
 use crate::colour::Colours;
 use crate::error::{Error, checked_size};
 use crate::grey::Grey;
-use crate::guard::guarded;
 use crate::limits::{Demand, MAX_PIXELS};
 
 /// The first bytes of every PNG file.
@@ -19,7 +18,7 @@ pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32),
     let mut reader = open(name, bytes, Transformations::EXPAND, most)?;
     let (width, height) = reader.info().size();
     let mut colours = Colours::default();
-    let pixels = guarded(|| pixels(&mut reader, &mut colours));
+    let pixels = guard::caught(|| pixels(&mut reader, &mut colours));
     let pixels = pixels.map_err(|problem| damaged(name, problem))?;
     Ok((Grey { width, height, pixels }, colours.mean()))
 }
@@ -44,7 +43,7 @@ impl Grey {
             let got = format!("{width} x {height} px, {:?}, {:?}", info.color_type, info.bit_depth);
             return Err(Error::NotStored { name: name.to_owned(), got });
         }
-        let pixels = guarded(|| pixels(&mut reader, &mut Colours::default()));
+        let pixels = guard::caught(|| pixels(&mut reader, &mut Colours::default()));
         let pixels = pixels.map_err(|problem| damaged(name, problem))?;
         Ok(Grey { width, height, pixels })
     }

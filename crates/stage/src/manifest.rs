@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,9 @@ pub(crate) const FORMAT: u32 = 2;
 
 /// Name of the manifest in a result's folder.
 pub(crate) const FILE: &str = "manifest.json";
+
+/// The most bytes of a manifest; those of 112,120 images have a few thousand files.
+const MOST: u64 = 1 << 26;
 
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +120,7 @@ impl Manifest {
     /// Reads the manifest of the result in `folder`; `None` where there is no result.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Fail> {
         let path = folder.join(FILE);
-        let text = match fs_err::read_to_string(&path) {
+        let text = match guard::read_to_string(&path, MOST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Fail::failed(error)),
@@ -165,7 +168,7 @@ pub(crate) fn stat(path: &Path) -> std::io::Result<(u64, u64)> {
 /// BLAKE3 of a file's contents, hex.
 pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs_err::File::open(path)?)?;
+    hasher.update_reader(guard::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -180,7 +183,23 @@ pub fn threads() -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
 
-/// A time as RFC 3339, UTC.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+/// A time as RFC 3339, UTC. A clock or a file's date may say anything: what is before 1970 or behind the year 9999 is moved
+/// there.
+pub fn rfc3339(time: SystemTime) -> String {
+    const LAST: u64 = 253_402_300_799;
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(since)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_has_a_text() {
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(rfc3339(at(1_795_824_000)), "2026-11-28T00:00:00Z");
+        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(at(1 << 40)), "9999-12-31T23:59:59Z");
+    }
 }

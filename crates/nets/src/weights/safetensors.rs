@@ -17,6 +17,9 @@ pub type Tensors = Vec<(String, Tensor)>;
 /// The largest header that is read, in bytes: the limit of the crate `safetensors`.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// The most bytes of a file of weights; those of the largest backbone have 0.1 GB.
+pub(crate) const MAX_FILE: u64 = 1 << 32;
+
 /// Writes a safetensors file of f32 tensors by way of a temporary file.
 ///
 /// The crate `safetensors` writes metadata in an order that changes from run to run; this does not.
@@ -56,7 +59,7 @@ pub(crate) fn write_safetensors<'a>(
 /// The disk; a file whose header is damaged, or that does not hold the data that its header lists.
 pub(crate) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
     let damaged = |error: &dyn std::fmt::Display| Error::malformed(path, format!("no whole safetensors file: {error}"));
-    let mut file = fs_err::File::open(path)?;
+    let mut file = guard::open(path)?;
     let size = file.metadata()?.len();
     let mut length = [0; 8];
     let mut header = Vec::new();
@@ -83,7 +86,7 @@ fn parse_header(header: &[u8]) -> serde_json::Result<(u64, HashMap<String, Strin
 
 /// Reads a safetensors file: tensors as f32 in the order of their data, metadata.
 pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
-    let bytes = fs_err::read(path)?;
+    let bytes = guard::read(path, MAX_FILE)?;
     let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
