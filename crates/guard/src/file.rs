@@ -12,7 +12,9 @@ use fs_err::File;
 /// It is anything else ([`ErrorKind::InvalidInput`]); the file system refuses. Both name the path.
 pub fn open(path: &Path) -> Result<File> {
     // Asked before it is opened: opening a pipe waits for its other end.
-    regular(path, fs_err::metadata(path)?.file_type())?;
+    if let Ok(about) = fs_err::metadata(path) {
+        regular(path, about.file_type())?;
+    }
     let file = File::open(path)?;
     // Asked again, because it may have become another in between.
     regular(path, file.metadata()?.file_type())?;

@@ -1,5 +1,6 @@
 //! DICOM: from a file to grey values and the attributes around them.
 
+mod codestream;
 mod frame;
 mod grey;
 mod layout;
@@ -103,7 +104,7 @@ pub(crate) fn demand(name: &str, bytes: &[u8]) -> Result<Demand, Error> {
             Some(Coding::Rle) => 6,
             Some(Coding::Jpeg) => 6 * samples,
             // Components, coefficients and two stages of the transform in f32, code-blocks of 16 px and more.
-            Some(Coding::Jpeg2000) => 4 * (samples + 4) + 16 * samples,
+            Some(Coding::Jpeg2000) => 4 * (samples + 4) + codestream::RECORDS_PER_PIXEL * samples,
         };
     Ok(Demand { width: layout.width, height: layout.height, per_pixel, more: 0 })
 }

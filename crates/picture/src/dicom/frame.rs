@@ -3,6 +3,7 @@
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 use jpeg_decoder::ColorTransform;
 
+use crate::dicom::codestream;
 use crate::dicom::layout::Layout;
 use crate::dicom::rle;
 use crate::dicom::set::{DataSet, Value};
@@ -148,6 +149,7 @@ fn jpeg_ls(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
 }
 
 fn jpeg_2000(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
+    codestream::check(frame, layout.samples as usize)?;
     let values = guard::caught(|| {
         let settings = DecodeSettings { strict: true, ..Default::default() };
         let image = Image::new(frame, &settings).map_err(|error| error.to_string())?;

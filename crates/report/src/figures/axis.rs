@@ -119,7 +119,7 @@ impl Axis {
             } else if tick == 0.0 {
                 "0".to_owned()
             } else {
-                let digits = (magnitude(tick) - magnitude(self.step)).max(0.0) as usize;
+                let digits = (magnitude(tick) - magnitude(self.step)).clamp(0.0, 6.0) as usize;
                 format!("{tick:.digits$e}")
             };
             (tick, text.replace('-', "\u{2212}"))
