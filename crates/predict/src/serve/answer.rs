@@ -27,9 +27,10 @@ pub(super) fn answer(
     question: Question,
     pictures: bool,
 ) -> Result<Value, Failure> {
-    let (name, needed) = (upload.label.clone(), picture::needs(&upload.label, &upload.bytes)?);
-    if needed > BYTES_PER_PIXEL * pixels {
-        return Err(picture::Error::TooMuchMemory { name, needed, most: BYTES_PER_PIXEL * pixels }.into());
+    // A header that cannot be read needs nothing; decoding says what is wrong with it.
+    let (needed, most) = (picture::needs(&upload.label, &upload.bytes).unwrap_or(0), BYTES_PER_PIXEL * pixels);
+    if needed > most {
+        return Err(picture::Error::TooMuchMemory { name: upload.label.clone(), needed, most }.into());
     }
     let radiograph = Radiograph::decode_within(&upload.label, &upload.bytes, pixels)?;
     let answers = model.answer(&[&radiograph], question).map_err(|error| Failure::internal(&error))?;
