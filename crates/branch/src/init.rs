@@ -89,6 +89,6 @@ fn pretrained(folder: &Path, section: &str, config: &Config) -> Result<PathBuf, 
 
 fn content_digest(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs_err::File::open(path)?)?;
+    hasher.update_reader(guard::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -15,6 +15,9 @@ struct Given {
     origin: String,
 }
 
+/// The most bytes of a configuration file.
+const MOST: u64 = 1 << 24;
+
 /// All layers, merged for one stage.
 #[derive(Debug, Clone)]
 pub(crate) struct Layers {
@@ -91,7 +94,7 @@ fn known(section: &str, origin: &str) -> Result<(), Fail> {
 }
 
 fn file(path: &Path, given: &mut Vec<Given>) -> Result<(), Fail> {
-    let text = fs_err::read_to_string(path).map_err(Fail::usage)?;
+    let text = guard::read_to_string(path, MOST).map_err(Fail::usage)?;
     let table: Table =
         toml::from_str(&text).map_err(|e| Fail::usage(anyhow::anyhow!("{}: not valid TOML: {e}", path.display())))?;
     let origin = path.display().to_string();

@@ -177,7 +177,9 @@ impl Run {
     /// Makes data from outside part of the key, by a digest of their contents; `place` is recorded.
     pub fn outside(&mut self, label: &str, digest: String, place: Option<&Path>) {
         let files = BTreeMap::from([(label.to_owned(), digest)]);
+        // A manifest is UTF-8.
         let place = place.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let place = place.map(|path| PathBuf::from(path.to_string_lossy().into_owned()));
         self.inputs.push(Source { stage: label.to_owned(), key: None, place, files });
     }
 

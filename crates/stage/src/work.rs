@@ -354,7 +354,8 @@ fn tree(folder: &Path) -> std::io::Result<(Vec<String>, Vec<PathBuf>)> {
 }
 
 fn command() -> Vec<String> {
-    std::env::args().collect()
+    // Not `args`, which panics where an argument is not UTF-8: a path may be anything.
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
 /// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.

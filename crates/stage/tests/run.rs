@@ -462,7 +462,7 @@ fn a_manifest_is_believed_only_where_it_can_be() {
         ("edited or damaged", Box::new(|path| edit(path, &flipped(fs_err::read_to_string(path).unwrap())))),
         ("not a manifest", Box::new(|path| edit(path, &cut(fs_err::read_to_string(path).unwrap())))),
         (
-            "no UTF-8 text",
+            "not UTF-8 text",
             Box::new(|path| {
                 fs_err::remove_file(path).unwrap();
                 fs_err::write(path, [0xff, 0xfe]).unwrap();

@@ -17,7 +17,7 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::weights::pth;
-use crate::weights::safetensors::{Tensors, read_safetensors};
+use crate::weights::safetensors::{MAX_FILE, Tensors, read_safetensors};
 
 /// The number of problems that an error names; it counts the rest.
 const NAMED: usize = 10;
@@ -33,9 +33,9 @@ const NAMED: usize = 10;
 /// but tensors.
 pub fn read(path: &Path) -> Result<Tensors> {
     let mut start = Vec::with_capacity(pth::SNIFF);
-    fs_err::File::open(path)?.take(pth::SNIFF as u64).read_to_end(&mut start)?;
+    guard::open(path)?.take(pth::SNIFF as u64).read_to_end(&mut start)?;
     let tensors = if pth::is_pth(&start) {
-        let bytes = fs_err::read(path)?;
+        let bytes = guard::read(path, MAX_FILE)?;
         pth::read(&bytes).map_err(|reason| Error::malformed(path, reason))?
     } else if path.extension().is_some_and(|extension| extension == "safetensors") {
         read_safetensors(path, &Device::Cpu)?.0

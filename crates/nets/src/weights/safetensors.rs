@@ -20,6 +20,9 @@ pub type Tensors = Vec<(String, Tensor)>;
 /// The largest header that is read, in bytes: the limit of the crate `safetensors`.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// The most bytes of a file of weights; those of the largest backbone have 0.1 GB.
+pub(crate) const MAX_FILE: u64 = 1 << 32;
+
 /// Metadata key of a file's own digest.
 pub(crate) const DIGEST: &str = "agcnn.blake3";
 
@@ -106,7 +109,7 @@ fn verify(
 /// The disk; a file whose header is damaged, or that does not hold the data that its header lists.
 pub(crate) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
     let damaged = |error: &dyn std::fmt::Display| Error::malformed(path, format!("no whole safetensors file: {error}"));
-    let mut file = fs_err::File::open(path)?;
+    let mut file = guard::open(path)?;
     let size = file.metadata()?.len();
     let mut length = [0; 8];
     let mut header = Vec::new();
@@ -133,7 +136,7 @@ fn parse_header(header: &[u8]) -> serde_json::Result<(u64, HashMap<String, Strin
 
 /// Reads a safetensors file: tensors as f32 in the order of their data, metadata.
 pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
-    let bytes = fs_err::read(path)?;
+    let bytes = guard::read(path, MAX_FILE)?;
     let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
     let (length, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
     let metadata = header.metadata().clone().unwrap_or_default();
