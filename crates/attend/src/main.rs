@@ -30,6 +30,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let files = prep.files(IMAGES);
+    let originals = Originals::new(root, &files).map_err(Error::from)?;
     let images = branch::images(&files, run.limit())?;
     let subjects = Subjects::of(&images);
     let frame = frame(&config, &global, subjects.size)?;
@@ -60,7 +61,6 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let maps = heat.normalised();
     let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, config.threshold, watch))?;
     let facts = attend::facts(&config, frame, &heat);
-    let originals = Originals::new(root, &files).map_err(Error::from)?;
     let found = (&subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;

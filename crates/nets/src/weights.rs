@@ -15,3 +15,4 @@ mod words;
 pub use file::{Meta, VERSION, meta, read, write};
 pub(crate) use matched::matched;
 pub use safetensors::Tensors;
+pub use sniff::is_safetensors;

@@ -314,7 +314,8 @@ impl Network {
                 });
             }
         }
-        let given: Vec<(&str, &[usize])> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())).collect();
+        let given: Vec<(&str, &[usize])> =
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())).collect();
         let of = (path, self.backbone.name());
         let tensors = matched(of, self.layout(), &given, false, |index| Ok(tensors[index].1.clone()))?;
         self.assign(tensors)?;

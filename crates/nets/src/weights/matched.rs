@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::weights::words::{brief, sample};
@@ -62,7 +62,7 @@ pub(crate) fn matched<'a>(
                 path.display()
             );
         }
-        taken.push(if widen { of_one_channel(&tensor)? } else { tensor });
+        taken.push(if widen { of_one_channel(&values, &shape)? } else { tensor });
     }
     let mut seen = HashSet::new();
     let unknown: Vec<&str> =
@@ -92,7 +92,9 @@ pub(crate) fn matched<'a>(
 /// one channel of mean 0.4488 and deviation 0.2260. timm's networks of one channel (`in_chans=1`) expect 0.449 and 0.226.
 /// A network that was trained on another range (torchxrayvision: -1024 to 1024) starts with statistics of its first batch
 /// norm that do not fit.
-fn of_one_channel(weight: &Tensor) -> Result<Tensor> {
-    let third = (weight / 3.0)?;
-    Ok(Tensor::cat(&[&third, &third, &third], 1)?)
+fn of_one_channel(weight: &[f32], shape: &[usize]) -> Result<Tensor> {
+    let third: Vec<f32> = weight.iter().map(|value| value / 3.0).collect();
+    let kernel = shape[2] * shape[3];
+    let three = third.chunks(kernel).flat_map(|kernel| [kernel; 3].concat()).collect();
+    Ok(Tensor::from_vec(three, shape, &Device::Cpu)?)
 }

@@ -27,11 +27,7 @@ pub(crate) type Load<'l> = dyn FnMut(usize, usize) -> Result<Tensor, String> + '
 ///
 /// # Errors
 /// A file that is cut short, damaged or not PyTorch's.
-pub(crate) fn open(
-    bytes: &[u8],
-    kind: Kind,
-    take: impl FnOnce(&[Table], &[String], &mut Load),
-) -> Result<(), String> {
+pub(crate) fn open(bytes: &[u8], kind: Kind, take: impl FnOnce(&[Table], &[String], &mut Load)) -> Result<(), String> {
     match kind {
         Kind::Legacy(start) => open_legacy(bytes.get(start..).unwrap_or_default(), take),
         Kind::Pickle => Err("a Python pickle that torch.save did not write; \

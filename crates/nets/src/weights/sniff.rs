@@ -57,6 +57,14 @@ pub(crate) fn kind(path: &Path) -> Result<Kind> {
     }
 }
 
+/// Whether a file is safetensors, by its content; otherwise it is PyTorch's.
+///
+/// # Errors
+/// The disk; [`Error::NotWeights`] for anything else, by what it is.
+pub fn is_safetensors(path: &Path) -> Result<bool> {
+    Ok(kind(path)? == Kind::Safetensors)
+}
+
 fn known(start: &[u8]) -> Option<Kind> {
     if start.starts_with(b"PK\x03\x04") {
         return Some(Kind::Zip);
@@ -86,7 +94,10 @@ fn stranger(start: &[u8]) -> (String, &'static str) {
             "git lfs pull, in the folder that was cloned, fetches the file",
         );
     } else if begins(&["<!doctype html", "<html"]) {
-        return ("an HTML page".to_owned(), "the download was answered by a page (a login, an error): download it again");
+        return (
+            "an HTML page".to_owned(),
+            "the download was answered by a page (a login, an error): download it again",
+        );
     } else if begins(&["<"]) {
         return ("XML or HTML text".to_owned(), "the download was answered by a page: download it again");
     } else if start.starts_with(b"\x1f\x8b") {
@@ -108,8 +119,9 @@ fn stranger(start: &[u8]) -> (String, &'static str) {
         "JSON text"
     } else if start.iter().all(|&byte| byte == 0) {
         return ("a file that begins with zeros only".to_owned(), AGAIN);
-    } else if start.iter().all(|&byte| byte >= 0x20 || b"\t\r\n".contains(&byte)) {
-        return (format!("text, which begins {:?}", brief(lower.get(..20).unwrap_or(&lower))), AGAIN);
+    } else if text.chars().all(|letter| letter != '\u{fffd}' && (letter >= ' ' || "\t\r\n".contains(letter))) {
+        let first: String = text.trim_start().chars().take(20).collect();
+        return (format!("text, which begins \"{}\"", brief(&first)), AGAIN);
     } else {
         let first: Vec<String> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         return (format!("neither a PyTorch nor a safetensors file: it begins {}", first.join(" ")), AGAIN);

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::weights::words::brief;
 use super::value::{Id, Unpickled, Value, View};
+use crate::weights::words::brief;
 
 /// Tensors that are listed; ResNet-101 has 627.
 const MAX_TENSORS: usize = 1 << 16;

@@ -13,7 +13,13 @@ pub(super) fn persistent<'a>(values: &[Value<'a>], id: Id) -> Result<Value<'a>, 
     };
     let parts: Vec<&Value> = ids.iter().take(7).map(|&id| &values[id]).collect();
     match parts[..] {
-        [Value::Text("storage"), Value::Global(Global::Storage(dtype, size)), Value::Text(key), _, Value::Int(count)]
+        [
+            Value::Text("storage"),
+            Value::Global(Global::Storage(dtype, size)),
+            Value::Text(key),
+            _,
+            Value::Int(count),
+        ]
         | [
             Value::Text("storage"),
             Value::Global(Global::Storage(dtype, size)),
@@ -32,10 +38,7 @@ pub(super) fn persistent<'a>(values: &[Value<'a>], id: Id) -> Result<Value<'a>, 
 }
 
 /// The tensor of these arguments; `Other` where the storage is of a type that no weight has, or the tensor is empty.
-pub(super) fn tensor<'a>(
-    values: &[Value<'a>],
-    [storage, offset, shape, stride]: [Id; 4],
-) -> Result<Value<'a>, String> {
+pub(super) fn tensor<'a>(values: &[Value<'a>], [storage, offset, shape, stride]: [Id; 4]) -> Result<Value<'a>, String> {
     let storage = match &values[storage] {
         Value::Storage(storage) => storage,
         Value::Other | Value::Object(_) => return Ok(Value::Other),
@@ -57,9 +60,10 @@ pub(super) fn tensor<'a>(
     if elements == Some(0) {
         return Ok(Value::Other);
     }
-    let last = shape.iter().zip(&stride).try_fold(offset, |last, (&side, &step)| {
-        last.checked_add(side.checked_sub(1)?.checked_mul(step)?)
-    });
+    let last = shape
+        .iter()
+        .zip(&stride)
+        .try_fold(offset, |last, (&side, &step)| last.checked_add(side.checked_sub(1)?.checked_mul(step)?));
     match (elements, last) {
         (Some(elements), Some(last)) if elements <= storage.count && last < storage.count => {
             Ok(Value::Tensor(Box::new(View { storage: (**storage).clone(), offset, shape, stride })))

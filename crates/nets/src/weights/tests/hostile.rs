@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt};
+use rand_chacha::rand_core::SeedableRng;
 
 use super::pickled::{Py, dict, saved, zipped};
 use super::*;

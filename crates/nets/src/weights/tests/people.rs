@@ -82,6 +82,15 @@ fn a_compressed_file_is_read() {
     assert_eq!(values(&plain[0]), values(&compressed[0]));
 }
 
+/// As NumPy pickles its scalars: the type by another call, the value as bytes.
+#[test]
+fn numpys_scalars_are_skipped() {
+    let dtype = Py::Call(Box::new(Py::Global("numpy", "dtype")), vec![Py::Text("f8".to_owned())]);
+    let value = Py::Bytes(0.15f64.to_le_bytes().to_vec());
+    let scalar = Py::Call(Box::new(Py::Global("numpy._core.multiarray", "scalar")), vec![dtype, value]);
+    assert_eq!(first(&dict([("best_loss", scalar), ("state_dict", weights_at("module.", 7.0))])), 7.0);
+}
+
 /// A convolution of one channel becomes one of three that sees the same in a grey image: that of one channel, normalised
 /// by the mean and deviation that the documentation states.
 #[test]

@@ -1,4 +1,4 @@
-//! Writes PyTorch files of whatever content, as `torch.save` does.
+//! Writes PyTorch files of whatever content, as `torch.save` does. Tests of several crates include this file.
 
 use std::io::Write;
 
