@@ -49,7 +49,7 @@ pub struct Asked {
 /// # Errors
 /// No model, no images, a bad file (after all others were asked about), a full disk.
 pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
-    if !common.print_config && !common.dry_run {
+    if !(common.print_config || common.dry_run || common.check) {
         can_be_answered(asked)?;
     }
     let Some((model, _)) = open(common, asked.model.as_deref())? else { return Ok(Outcome::Nothing) };

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use serde_json::json;
 
 use crate::canonical::canonical;
@@ -82,10 +83,19 @@ fn place_of_digest(header: &[u8]) -> Option<usize> {
     (found.next().is_none() && whole).then_some(digits)
 }
 
-/// Whether a file is what its own digest says; of a file without one nothing is known.
+/// The header of a file that is what its own digest says; of a file without one nothing is known.
 ///
 /// # Errors
-/// What differs.
+/// A damaged header; the digest is another one.
+pub(crate) fn own_digest(path: &Path, bytes: &[u8]) -> Result<Metadata> {
+    let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
+    let (length, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    if let Some(metadata) = header.metadata() {
+        verify(bytes, 8..8 + length, metadata).map_err(|reason| Error::malformed(path, reason))?;
+    }
+    Ok(header)
+}
+
 fn verify(
     bytes: &[u8],
     header: std::ops::Range<usize>,
@@ -138,9 +148,8 @@ fn parse_header(header: &[u8]) -> serde_json::Result<(u64, HashMap<String, Strin
 pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = guard::read(path, MAX_FILE)?;
     let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
-    let (length, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let header = own_digest(path, &bytes)?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    verify(&bytes, 8..8 + length, &metadata).map_err(|reason| Error::malformed(path, reason))?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     let mut tensors = Vec::with_capacity(file.len());
     for name in header.offset_keys() {
