@@ -43,10 +43,9 @@ fn folders(line: &str) -> Vec<Group> {
     let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
     let (root, names) = match controllers {
         "" => ("/sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file"]),
-        _ if controllers.split(',').any(|controller| controller == "memory") => (
-            "/sys/fs/cgroup/memory",
-            ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"],
-        ),
+        _ if controllers.split(',').any(|controller| controller == "memory") => {
+            ("/sys/fs/cgroup/memory", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"])
+        }
         _ => return Vec::new(),
     };
     let groups = Path::new(path.trim_start_matches('/')).ancestors();
@@ -78,7 +77,10 @@ mod tests {
     #[test]
     fn a_group_leaves_its_limit_less_what_is_taken() {
         let folders = |line: &str| folders(line).into_iter().map(|group| group.folder).collect::<Vec<_>>();
-        assert_eq!(folders("0::/a/b"), ["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a", "/sys/fs/cgroup/"].map(PathBuf::from));
+        assert_eq!(
+            folders("0::/a/b"),
+            ["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a", "/sys/fs/cgroup/"].map(PathBuf::from)
+        );
         assert_eq!(folders("4:memory:/"), [PathBuf::from("/sys/fs/cgroup/memory/")]);
         assert!(folders("3:cpu,cpuacct:/a").is_empty() && folders("nonsense").is_empty());
         let left = |limit: &'static str| {
