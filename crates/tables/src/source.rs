@@ -16,6 +16,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
+use crate::pages::Pages;
 use crate::schema::Schema;
 use crate::sink::{FACTS, TABLE, ascending};
 
@@ -23,7 +24,7 @@ use crate::sink::{FACTS, TABLE, ascending};
 pub(crate) struct Source {
     path: PathBuf,
     table: &'static str,
-    builder: ParquetRecordBatchReaderBuilder<std::fs::File>,
+    builder: ParquetRecordBatchReaderBuilder<Pages>,
 }
 
 impl Source {
@@ -39,7 +40,7 @@ impl Source {
     fn open_with(path: &Path, table: &'static str, version: u32, index: PageIndexPolicy) -> Result<Self, Error> {
         let (file, _) = guard::open(path)?.into_parts();
         let options = ArrowReaderOptions::new().with_page_index_policy(index);
-        let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
+        let builder = guarded(path, || Pages::open(file, options))?;
         // The reader asserts what a damaged footer may break.
         let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
         for chunk in chunks {
