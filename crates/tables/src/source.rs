@@ -70,6 +70,11 @@ impl Source {
         serde_json::from_str(text).map_err(|problem| error(format!("{text}: {problem}")))
     }
 
+    /// Rows of the file.
+    pub(crate) fn rows(&self) -> usize {
+        self.builder.metadata().file_metadata().num_rows().max(0) as usize
+    }
+
     /// Length of the f32 lists of a column, which only the file knows.
     pub(crate) fn list_len(&self, column: &str) -> Result<usize, Error> {
         let field = self.field(column, "a fixed-size list of Float32")?;
@@ -133,7 +138,7 @@ impl Source {
     /// Only these rows, which ascend: row groups without any are not read. Errors count rows among them.
     pub(crate) fn only(mut self, rows: &[usize]) -> Source {
         let ranges = rows.iter().map(|&row| row..row + 1);
-        let total = self.builder.metadata().file_metadata().num_rows().max(0) as usize;
+        let total = self.rows();
         self.builder = self.builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total));
         self
     }
