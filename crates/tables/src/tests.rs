@@ -467,6 +467,23 @@ fn edit(from: &Path, to: &Path, changes: &[(&str, &str)], rows: impl Fn(RecordBa
 }
 
 #[test]
+fn some_images_are_read_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    // Three row groups.
+    let files = [write_images(folder.path(), 1200)];
+    let all = read_images(&files[0]).unwrap();
+    let wanted = [3, 4, 600, 1199].map(|index: usize| all[index].clone());
+    let ids = wanted.iter().map(|row| row.record.image_id.as_str()).chain(["none.png"]).collect();
+    let mut some = Vec::new();
+    images::read_some(&files, &ids, |row| -> Result<(), Error> {
+        some.push(row);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(some, wanted);
+}
+
+#[test]
 fn unknown_findings_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_images(folder.path(), 2);
