@@ -39,7 +39,7 @@ pub fn main(spec: &Spec, source: Source) -> ExitCode {
 
 fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<Outcome, Fail> {
     let init = Init::find(spec.name, config)?;
-    if run.dry_run() || run.check() {
+    if (run.dry_run() || run.check()) && init != Init::Random {
         init.network(config, run.seed(), &Device::Cpu)?;
     }
     if run.check() {
