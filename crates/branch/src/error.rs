@@ -31,6 +31,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A file behind a prepared image that lies in an archive, where single files are not read.
+    #[error("the file of image {image_id} lies in the archive {}", archive.display())]
+    Packed {
+        /// The image.
+        image_id: String,
+        /// The archive.
+        archive: PathBuf,
+    },
     /// An image in one table but not in another.
     #[error("image {image_id} is in {present}, but not in {absent}")]
     Unmatched {
@@ -75,6 +83,7 @@ impl Problem for Error {
             | Error::Changed { .. }
             | Error::Unmatched { .. }
             | Error::Empty => ErrorKind::InvalidData,
+            Error::Packed { .. } => ErrorKind::NotFound,
             Error::Original(error) => error.kind(),
             Error::Crop { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
@@ -91,6 +100,11 @@ impl Problem for Error {
                 "the files that prep read are needed; attend.source = \"prepared\" needs only prep's images".to_owned(),
             ),
             Error::Original(error) => error.hint(),
+            Error::Packed { .. } => Some(
+                "unpack the archives into prep.root and run just prep again; attend.source = \"prepared\" needs only \
+                 prep's images"
+                    .to_owned(),
+            ),
             Error::Changed { .. } => Some("run just prep again, and what follows it".to_owned()),
             Error::Table(error) => error.hint(),
             Error::Network(error) => error.hint(),

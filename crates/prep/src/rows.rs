@@ -50,12 +50,7 @@ pub(crate) struct Reader<'a> {
 
 impl Reader<'_> {
     /// What the row says of its image; `None` for a view that is left out.
-    pub(crate) fn row(
-        &self,
-        line: u64,
-        record: &csv::StringRecord,
-        counts: &mut Counts,
-    ) -> Result<Option<Row>, Error> {
+    pub(crate) fn row(&self, line: u64, record: &csv::StringRecord, counts: &mut Counts) -> Result<Option<Row>, Error> {
         let columns = self.columns;
         let of = |column: &Option<Column>| -> &str {
             let text = cell(record, column.as_ref());

@@ -23,7 +23,14 @@ const STAGE: &str = "test";
 
 fn image_facts() -> images::Facts {
     let label_table = "Data_Entry_2017.csv".to_owned();
-    images::Facts { size_px: 8, contrast: 1.25, split: SplitKind::Official, label_table, dataset: DatasetKind::Nih }
+    images::Facts {
+        size_px: 8,
+        contrast: 1.25,
+        depth: 16,
+        split: SplitKind::Official,
+        label_table,
+        dataset: DatasetKind::Nih,
+    }
 }
 
 fn region_facts() -> regions::Facts {

@@ -41,8 +41,8 @@ pub fn entries(path: &Path, bytes: &[u8], config: &Config) -> Result<Entries, Er
     let mut lines: HashMap<String, u64> = HashMap::new();
     for (line, record) in &table.rows {
         let text = cell(record, Some(&columns.image));
-        let image_id = image_name(text)
-            .ok_or_else(|| table.bad(*line, &columns.image, text, "the name of an image's file"))?;
+        let image_id =
+            image_name(text).ok_or_else(|| table.bad(*line, &columns.image, text, "the name of an image's file"))?;
         if let Some(first) = lines.insert(known_by(&image_id).to_owned(), *line) {
             return Err(Error::Duplicate { path: path.to_owned(), line: *line, first, image_id });
         }

@@ -20,7 +20,7 @@ pub struct Listed {
 
 impl Listed {
     /// Calls images otherwise, and leaves those out for which there is no name.
-    pub(crate) fn rename(&mut self, called: impl Fn(&str) -> Option<String>) {
+    pub(crate) fn rename(&mut self, mut called: impl FnMut(&str) -> Option<String>) {
         let names = std::mem::take(&mut self.list.image_ids);
         let mut labels = std::mem::take(&mut self.labels).into_iter();
         for name in names {
@@ -32,6 +32,9 @@ impl Listed {
         }
     }
 }
+
+/// The longest line that is believed, bytes.
+const LONGEST: usize = 4096;
 
 /// What a line above the names is called.
 const HEADERS: [&str; 8] = ["imageindex", "image", "imageid", "imagename", "filename", "file", "name", "path"];
@@ -58,6 +61,9 @@ pub fn list(path: &Path, bytes: &[u8]) -> Result<Listed, Error> {
         if row.trim().is_empty() {
             continue;
         }
+        if row.len() > LONGEST {
+            return Err(bad("image", row, "a line per image"));
+        }
         let (name, rest) = split(row.trim());
         if lines.is_empty() && HEADERS.contains(&alike(name).as_str()) {
             continue;
@@ -66,8 +72,11 @@ pub fn list(path: &Path, bytes: &[u8]) -> Result<Listed, Error> {
         if let Some(first) = lines.insert(known_by(&image_id).to_owned(), line) {
             return Err(Error::Duplicate { path: path.to_owned(), line, first, image_id });
         }
-        let flags: Vec<&str> =
-            rest.split([' ', '\t', ',', ';']).map(|flag| flag.trim_matches('"')).filter(|flag| !flag.is_empty()).collect();
+        let flags: Vec<&str> = rest
+            .split([' ', '\t', ',', ';'])
+            .map(|flag| flag.trim_matches('"'))
+            .filter(|flag| !flag.is_empty())
+            .collect();
         if !flags.is_empty() {
             let labels =
                 flagged(&flags).ok_or_else(|| bad("labels", &flags.join(" "), "14 or 15 flags, each 0 or 1"))?;

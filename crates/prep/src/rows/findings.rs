@@ -3,8 +3,8 @@
 use cxr::{Finding, Labels};
 
 use super::names::{Name, Names};
-use crate::table::{Column, blank};
 use crate::config::{Blank, Config, Uncertain};
+use crate::table::{Column, blank};
 
 /// What a column says of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
