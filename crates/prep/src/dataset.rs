@@ -289,7 +289,8 @@ impl Dataset {
                 continue;
             }
             if there.is_empty() {
-                return Err(Error::EmptySplit { split, wanted });
+                let random = matches!(self.summary.kind, SplitKind::Random | SplitKind::Paper);
+                return Err(Error::EmptySplit { split, wanted, random });
             }
             let kept = limit.unwrap_or(there.len()).min(there.len());
             taken.extend((0..kept).map(|i| there[i * there.len() / kept]));

@@ -72,6 +72,8 @@ pub enum Error {
         split: Split,
         /// How many images it wants.
         wanted: usize,
+        /// Whether patients are divided by chance.
+        random: bool,
     },
     /// Two files claim to be the same image.
     #[error("{}: {image_id} is there twice, {first} and {second}, with different contents", root.display())]
@@ -183,6 +185,9 @@ impl Problem for Error {
                 "it is a Git LFS pointer and not the image itself: `git lfs pull` fetches the images"
             }
             Error::Absent { .. } => "`--set prep.missing=skip` takes what is there",
+            Error::EmptySplit { random: true, .. } => {
+                "train, validation and test need three patients at least; `--set prep.split=test` only evaluates"
+            }
             Error::EmptySplit { .. } => "`--set prep.split=random` divides by patient whatever archives are there",
             Error::Picture(picture) if picture.hint().is_some() => return picture.hint(),
             Error::Picture(picture) if picture.is_corrupt() => {
