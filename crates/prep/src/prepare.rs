@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,7 +13,7 @@ use rayon::prelude::*;
 use tables::images;
 
 use crate::archive;
-use crate::budget::Budget;
+use crate::budget::{Budget, Part};
 use crate::config::Config;
 use crate::dataset::Item;
 use crate::error::Error;
@@ -33,11 +34,20 @@ pub(crate) struct Prepared {
 /// An image as a row, or why it cannot be one.
 pub(crate) type Outcome = Result<Prepared, Error>;
 
+/// Hears the number of images done since it was last called, and may stop the work.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
+
 /// Prepares some images, in parallel; what becomes of each, in their order.
 ///
 /// # Errors
-/// An archive that cannot be read. What is wrong with an image is its own outcome.
-pub(crate) fn prepare(root: &Path, items: &[&Item], config: &Config, budget: &Budget) -> Result<Vec<Outcome>, Error> {
+/// An archive that cannot be read; [`Error::Interrupted`]. What is wrong with an image is its own outcome.
+pub(crate) fn prepare(
+    root: &Path,
+    items: &[&Item],
+    config: &Config,
+    budget: &Budget,
+    watch: Watch<'_>,
+) -> Result<Vec<Outcome>, Error> {
     let mut outcomes: Vec<Option<Outcome>> = items.iter().map(|_| None).collect();
     let mut archives: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {
@@ -45,17 +55,16 @@ pub(crate) fn prepare(root: &Path, items: &[&Item], config: &Config, budget: &Bu
             archives.entry(archive).or_default().push(at);
         }
     }
-    if archives.is_empty() {
-        return Ok(items.par_iter().map(|item| from_file(root, item, config, budget)).collect());
-    }
     for (archive, members) in archives {
-        from_archive(&root.join(archive), items, &members, config, budget, &mut outcomes)?;
+        from_archive(&root.join(archive), items, &members, (config, budget), &mut outcomes, watch)?;
     }
-    let rest = |(at, outcome): (usize, Option<Outcome>)| match outcome {
+    let rest = outcomes.iter().filter(|outcome| outcome.is_none()).count();
+    let file = |(at, outcome): (usize, Option<Outcome>)| match outcome {
         Some(outcome) => outcome,
         None => from_file(root, items[at], config, budget),
     };
-    Ok(outcomes.into_par_iter().enumerate().map(rest).collect())
+    let outcomes = outcomes.into_par_iter().enumerate().map(file).collect();
+    if watch(rest).is_break() { Err(Error::Interrupted) } else { Ok(outcomes) }
 }
 
 /// An image from a file of its own.
@@ -68,7 +77,7 @@ fn from_file(root: &Path, item: &Item, config: &Config, budget: &Budget) -> Outc
     let failed = |source| Error::Picture(picture::Error::Read { path: path.clone(), source });
     let mut bytes = Vec::new();
     open.file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(failed)?;
-    let _part = budget.take(demand(&name, &bytes, open.bytes).unwrap_or(budget.total()));
+    let _part = claim(&name, &bytes, open.bytes, budget)?;
     bytes.reserve_exact((open.bytes as usize).saturating_sub(bytes.len()));
     open.file.take(MAX_BYTES - HEAD).read_to_end(&mut bytes).map_err(failed)?;
     row(item, &name, place, &bytes, (config, budget))
@@ -79,9 +88,9 @@ fn from_archive(
     path: &Path,
     items: &[&Item],
     members: &[usize],
-    config: &Config,
-    budget: &Budget,
+    (config, budget): (&Config, &Budget),
     outcomes: &mut [Option<Outcome>],
+    watch: Watch<'_>,
 ) -> Result<(), Error> {
     let packed = |&at: &usize| items[at].file.as_ref().and_then(|file| Some((file, file.packed.as_ref()?)));
     let files: Vec<_> = members.iter().filter_map(packed).collect();
@@ -96,26 +105,28 @@ fn from_archive(
                 images: member,
                 problem: error.to_string(),
             };
-            let finished = |outcome| done.lock().unwrap_or_else(PoisonError::into_inner).push((member, outcome));
-            if size > MAX_BYTES {
-                finished(Err(picture::Error::TooManyBytes { path: name.into(), bytes: size }.into()));
-                return Ok(());
-            }
+            let done = &done;
+            let finished = move |outcome| done.lock().unwrap_or_else(PoisonError::into_inner).push((member, outcome));
             let mut bytes = Vec::new();
             (&mut *contents).take(HEAD).read_to_end(&mut bytes).map_err(failed)?;
-            let part = budget.take(demand(&name, &bytes, size).unwrap_or(budget.total()));
+            let part = match claim(&name, &bytes, size, budget) {
+                Ok(part) => part,
+                Err(error) => {
+                    finished(Err(error));
+                    return Ok(());
+                }
+            };
             bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
             contents.take(MAX_BYTES - HEAD).read_to_end(&mut bytes).map_err(failed)?;
             if blake3::hash(&bytes) != packed.blake3 {
                 return Err(failed(std::io::Error::other(format!("{name} has changed since it was looked through"))));
             }
-            let finished = &done;
             scope.spawn(move |_| {
                 let outcome = row(item, &name, &file.path, &bytes, (config, budget));
                 drop((bytes, part));
-                finished.lock().unwrap_or_else(PoisonError::into_inner).push((member, outcome));
+                finished(outcome);
             });
-            if stage::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+            if watch(1).is_break() { Err(Error::Interrupted) } else { Ok(()) }
         })
     })?;
     for (member, outcome) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -128,6 +139,19 @@ fn from_archive(
 /// is not in the part that is known.
 fn demand(name: &str, head: &[u8], size: u64) -> Option<u64> {
     picture::needs(name, head).ok().map(|decoder| 2 * decoder + size)
+}
+
+/// The memory for an image with this beginning and size, as soon as it is free.
+fn claim<'a>(name: &str, head: &[u8], size: u64, budget: &'a Budget) -> Result<Part<'a>, Error> {
+    if size > MAX_BYTES {
+        return Err(picture::Error::TooManyBytes { path: name.into(), bytes: size }.into());
+    }
+    let (needs, total) = (demand(name, head, size), budget.total());
+    match needs.unwrap_or(size) {
+        needs if needs > total => Err(Error::Memory { name: name.to_owned(), needs, total }),
+        // What is not known may take everything.
+        _ => Ok(budget.take(needs.unwrap_or(total))),
+    }
 }
 
 /// One image, hashed and decoded; `name` is for messages, `path` is stored.

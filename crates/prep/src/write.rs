@@ -1,6 +1,5 @@
 //! From images on disk to Parquet files.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use cxr::Split;
@@ -10,7 +9,7 @@ use crate::budget::Budget;
 use crate::config::{Config, OnProblem};
 use crate::dataset::{Dataset, Item};
 use crate::error::Error;
-use crate::prepare::{Outcome, prepare};
+use crate::prepare::{Outcome, Watch, prepare};
 use crate::shards::{Finished, Found};
 
 /// Images decoded between two writes: enough for any number of cores.
@@ -41,9 +40,6 @@ pub struct Written {
     /// Damaged images, and others that the log should mention.
     pub found: Found,
 }
-
-/// Hears the number of images done since it was last called, and may stop the work.
-type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
 /// Decodes the `taken` images (sorted by `image_id`) of a dataset and writes `{split}-NNNNN-of-NNNNN.parquet`. Files that an
 /// earlier attempt finished are taken over where their contents are as they were; equal settings and images are the
@@ -116,11 +112,8 @@ fn file(
 ) -> Result<Found, Error> {
     let mut found = Found::default();
     for chunk in items.chunks(chunk(items, config)) {
-        for outcome in prepare(&dataset.root, chunk, config, budget)? {
+        for outcome in prepare(&dataset.root, chunk, config, budget, watch)? {
             one(outcome, config, writer, &mut found)?;
-        }
-        if watch(chunk.len()).is_break() {
-            return Err(Error::Interrupted);
         }
     }
     Ok(found)
