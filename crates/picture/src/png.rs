@@ -25,7 +25,7 @@ impl Deep {
     const WHOLE: Deep = Deep { white: u16::MAX, greatest: 0 };
 
     /// The value in 8 bits, rounded.
-    fn to_8_bit(&mut self, value: u16) -> u8 {
+    fn grey(&mut self, value: u16) -> u8 {
         self.greatest = self.greatest.max(value);
         let white = u32::from(self.white);
         ((u32::from(value) * 255 + white / 2) / white).min(255) as u8
@@ -155,7 +155,7 @@ fn to_grey(
 ) {
     let samples = colour.samples();
     if depth == BitDepth::Sixteen {
-        let mut value = |pixel: &[u8], i: usize| deep.to_8_bit(u16::from_be_bytes([pixel[2 * i], pixel[2 * i + 1]]));
+        let mut value = |pixel: &[u8], i: usize| deep.grey(u16::from_be_bytes([pixel[2 * i], pixel[2 * i + 1]]));
         for (pixel, grey) in row.chunks_exact(2 * samples).zip(grey) {
             *grey = if samples < 3 { value(pixel, 0) } else { colours.grey([0, 1, 2].map(|i| value(pixel, i))) };
         }
@@ -217,7 +217,7 @@ mod tests {
             assert_eq!(grey.pixels, expected, "{color:?} {depth:?}");
         }
         for value in 0..=255 {
-            assert_eq!(Deep { white: u16::MAX, greatest: 0 }.to_8_bit(u16::from(value) * 257), value);
+            assert_eq!(Deep { white: u16::MAX, greatest: 0 }.grey(u16::from(value) * 257), value);
         }
     }
 

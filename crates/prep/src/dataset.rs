@@ -108,7 +108,7 @@ fn no_table(root: &Path) -> Error {
     let below = scan(root).map(|found| found.tables).unwrap_or_default();
     let parent = |path: &Path| path.parent().map(Path::to_owned).filter(|folder| !folder.as_os_str().is_empty());
     let below = below.iter().filter(|path| is_table(path)).find_map(|path| parent(&root.join(path)));
-    let above = root.canonicalize().ok().as_deref().and_then(parent);
+    let above = fs_err::canonicalize(root).ok().as_deref().and_then(parent);
     let above = above.filter(|folder| LABELS.iter().any(|name| folder.join(name).is_file()));
     Error::NoTable { root: root.to_owned(), tried: LABELS.join(", "), near: below.or(above) }
 }

@@ -81,7 +81,7 @@ fn folders_that_systems_make_or_that_may_not_be_read_are_passed_over() {
     }
     fs::remove_file(case.path("raw/private/00000001_000.png")).unwrap();
     let closed = case.path("raw/private");
-    fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     let (rows, log) = case.good(&["prep.size=49"]);
     fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(rows.len(), expected.len());

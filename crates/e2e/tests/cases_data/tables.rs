@@ -123,6 +123,9 @@ fn sexes_and_views_are_read_or_left_empty_and_counted() {
     assert_eq!(case.good(&["prep.views=all"]).0.len(), 40);
 }
 
+/// How a text becomes bytes.
+type Encode<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+
 #[test]
 fn texts_in_every_encoding_and_line_end_say_the_same() {
     // Excel's "Unicode text", PowerShell's redirection (openwall/john#2802), Excel for Mac, a gzipped table
@@ -135,7 +138,7 @@ fn texts_in_every_encoding_and_line_end_say_the_same() {
         let text = format!("\u{feff}{}", text.replace('\n', "\r\n"));
         text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
     };
-    let encodings: [(&str, &dyn Fn(&str) -> Vec<u8>); 6] = [
+    let encodings: [(&str, Encode<'_>); 6] = [
         ("UTF-16", &utf16),
         ("CR", &|text| text.replace('\n', "\r").into_bytes()),
         ("gzip", &|text| gzip(text.as_bytes())),

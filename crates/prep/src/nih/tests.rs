@@ -190,6 +190,62 @@ fn lists_bare_and_labelled() {
     insta::assert_snapshot!(messages.join("\n"));
 }
 
+#[test]
+fn mutated_texts_end_in_an_answer() {
+    let table = format!(
+        "{HEADER}\r\n{}",
+        (0..40)
+            .map(|i| format!(
+                "0000000{}_{i:03}.png,Mass|Effusion,{i},{i},0{i:02}Y,M,PA,2894,2729,0.143,0.143\r\n",
+                i % 9
+            ))
+            .collect::<String>()
+    );
+    let boxes_text =
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00013118_008.png,Infiltrate,225.5,547.25,86.75,79.5\n".repeat(5);
+    let names =
+        (0..40).map(|i| format!("images_001\\{i:08}_000.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\n")).collect::<String>();
+    let words: [&[u8]; 12] = [
+        b"\"",
+        b",",
+        b"\r",
+        b"|",
+        b"\0",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\x1f\x8b\x08\0",
+        b"../..",
+        b"nan",
+        b"1e999",
+        b"\n\n",
+    ];
+    let mut state = 16_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (path, config, mut read) = (Path::new("x"), config(), 0);
+    for round in 0..3000 {
+        let mut bytes = [&table, &boxes_text, &names][round % 3].clone().into_bytes();
+        for _ in 0..1 + random(8) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => drop(bytes.splice(at..at, words[random(words.len())].iter().copied())),
+                2 => drop(bytes.splice(at..(at + random(60)).min(bytes.len()), [])),
+                _ => bytes.truncate(at.max(bytes.len() / 2).max(1)),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let whole = [entries(path, &bytes, &config).is_ok(), boxes(path, &bytes).is_ok(), list(path, &bytes).is_ok()];
+        read += usize::from(whole[round % 3]);
+    }
+    // Not all is refused, and not all is believed.
+    assert!((300..2700).contains(&read), "{read}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(
