@@ -25,7 +25,7 @@ fn enough_memory(branches: [&Input; 2]) -> Result<(), Fail> {
     let mut bytes = 0;
     let mut images = 0;
     for branch in branches {
-        let [rows, dim] = tables::features::shape(&branch.file(FEATURES)).map_err(Error::from)?;
+        let [rows, dim] = tables::features::shape(&branch.file(FEATURES)?).map_err(Error::from)?;
         images = rows;
         bytes += (rows as u64).saturating_mul(4 * dim as u64);
     }
