@@ -88,15 +88,9 @@ fn memory_is_told_by_the_header() {
     let files = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let images = files.filter(|path| path.extension().is_some_and(|end| end != "py"));
     let images: Vec<_> = images.collect();
-<<<<<<< HEAD
-    images.iter().for_each(|path| {
-        taken(&path.display().to_string(), &fs_err::read(path).unwrap());
-    });
-=======
     for path in &images {
         taken(&path.display().to_string(), &fs_err::read(path).unwrap());
     }
->>>>>>> i16-sturdy
     let count = images.len();
     assert!(count > 80, "{count}");
     let bomb = [&png(png::ColorType::Grayscale, 8, 8)[..16], &[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]].concat();
