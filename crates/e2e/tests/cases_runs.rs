@@ -184,7 +184,7 @@ fn an_image_is_shown_by_its_path_or_without_its_ending() {
         assert!(ran.stdout.contains(&name), "{ran}");
     }
     for asked in ["99999999_000.png", "", "99999999_000"] {
-        says(pipeline.stage("report", &["show", asked]), 3, &["hint:"]);
+        says(pipeline.stage("report", &["show", asked]), 4, &["no such image", "hint:"]);
     }
 }
 

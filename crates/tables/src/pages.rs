@@ -1,7 +1,7 @@
 //! The pages of a Parquet file, whose headers are looked at before memory is taken for what they claim.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -34,12 +34,10 @@ impl Length for Pages {
 }
 
 impl ChunkReader for Pages {
-    type T = BufReader<File>;
+    type T = Header;
 
-    fn get_read(&self, start: u64) -> Result<BufReader<File>> {
-        let mut read = self.file.get_read(start)?;
-        check(read.fill_buf()?)?;
-        Ok(read)
+    fn get_read(&self, start: u64) -> Result<Header> {
+        Ok(Header { read: self.file.get_read(start)?, checked: false })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -48,6 +46,22 @@ impl ChunkReader for Pages {
             check(&bytes)?;
         }
         Ok(bytes)
+    }
+}
+
+/// Reads a page's header. The library asks for one too where it knows the header already, and then reads nothing.
+pub(crate) struct Header {
+    read: BufReader<File>,
+    checked: bool,
+}
+
+impl Read for Header {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if !self.checked {
+            check(self.read.fill_buf()?).map_err(std::io::Error::other)?;
+            self.checked = true;
+        }
+        self.read.read(into)
     }
 }
 
