@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use branch::{Images, Room};
+use branch::{Error, Images, Originals, Room};
 use cxr::{ImageRecord, Labels, Split, SplitKind};
 use picture::Grey;
 use tables::images::{Facts, Row, Writer};
@@ -36,7 +36,7 @@ fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
             record,
             split,
             png: image.encode(),
-            path: String::new(),
+            path: format!("images_001.tar.gz/images/{index}.png"),
             source_blake3: "0".repeat(64),
             width_px,
             height_px,
@@ -118,4 +118,22 @@ fn the_digest_is_of_what_a_training_learns_from() {
     assert_eq!(digest(train, validation, (4, "Hernia")), expected, "test images are not learnt from");
     assert_ne!(digest((4, "Mass"), validation, test), expected);
     assert_ne!(digest(train, (2, "Hernia"), test), expected);
+}
+
+/// Images cannot be read one by one from an archive: said at once, and not after an hour of heat maps.
+#[test]
+fn originals_inside_an_archive_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [table(folder.path(), Split::Train, &[(7, "Mass"), (8, "Mass")])];
+    let root = folder.path().join("raw");
+    let archive = root.join("images_001.tar.gz");
+    let open = |root: &Path| Originals::new(root.to_owned(), &files);
+    assert!(matches!(open(&root), Err(Error::NoOriginals { .. })));
+    fs_err::create_dir_all(&archive).unwrap();
+    open(&root).unwrap();
+    fs_err::remove_dir(&archive).unwrap();
+    fs_err::write(&archive, "").unwrap();
+    assert!(matches!(open(&root), Err(Error::Packed { archive: named, .. }) if named == archive));
+    // Who cuts from prepared images needs no raw folder.
+    open(Path::new("")).unwrap();
 }
