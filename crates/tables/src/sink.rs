@@ -1,8 +1,9 @@
 //! The writer under all tables.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -10,6 +11,7 @@ use arrow::error::ArrowError;
 use fs_err::File;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
@@ -26,12 +28,50 @@ pub(crate) const TABLE: &str = "agcnn.table";
 /// Metadata key of what holds for a whole table.
 pub(crate) const FACTS: &str = "agcnn.facts";
 
+/// The file under a writer; it remembers why it could not be written, which the Parquet library turns into a text.
+struct Disk {
+    file: File,
+    failed: Failure,
+}
+
+type Failure = Arc<Mutex<Option<std::io::Error>>>;
+
+impl Disk {
+    fn remember<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
+        if let (Err(error), Ok(mut failed)) = (&result, self.failed.lock()) {
+            *failed = Some(std::io::Error::new(error.kind(), error.to_string()));
+        }
+        result
+    }
+}
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.remember(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let flushed = self.file.flush();
+        self.remember(flushed)
+    }
+}
+
+/// What the Parquet library says, or else why the disk refused.
+fn failure(path: &Path, failed: &Failure, error: impl Into<ParquetError>) -> Error {
+    match failed.lock().ok().and_then(|mut failed| failed.take()) {
+        Some(error) => Error::Io(error),
+        None => Error::parquet(path, error),
+    }
+}
+
 /// A table being written: one row group per [`Sink::write_with`].
 pub(crate) struct Sink {
     path: PathBuf,
     table: &'static str,
     schema: SchemaRef,
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<Disk>,
+    failed: Failure,
     rows: u64,
 }
 
@@ -44,9 +84,11 @@ impl Sink {
         // Twice, as pyarrow does it: pyarrow and `datasets` read the schema's, DuckDB and parquet tools the file's.
         let schema = arrow::datatypes::Schema::new(schema.fields).with_metadata(metadata);
         let schema = Arc::new(schema);
-        let writer = ArrowWriter::try_new(File::create(path)?, schema.clone(), Some(properties))
-            .map_err(|error| Error::parquet(path, error))?;
-        Ok(Sink { path: path.to_owned(), table, schema, writer, rows: 0 })
+        let failed = Failure::default();
+        let disk = Disk { file: File::create(path)?, failed: failed.clone() };
+        let writer = ArrowWriter::try_new(disk, schema.clone(), Some(properties))
+            .map_err(|error| failure(path, &failed, error))?;
+        Ok(Sink { path: path.to_owned(), table, schema, writer, failed, rows: 0 })
     }
 
     /// Appends rows, given by column in the schema's order, as one row group.
@@ -57,7 +99,8 @@ impl Sink {
         let batch = columns().and_then(|columns| RecordBatch::try_new(self.schema.clone(), columns));
         let batch = batch.map_err(|error| Error::parquet(&self.path, error))?;
         self.rows += batch.num_rows() as u64;
-        self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(|error| Error::parquet(&self.path, error))
+        let written = self.writer.write(&batch).and_then(|()| self.writer.flush());
+        written.map_err(|error| failure(&self.path, &self.failed, error))
     }
 
     /// Checks that the key of a row, counted from those written, comes after `last`.
@@ -88,8 +131,8 @@ impl Sink {
 
     /// Writes the footer and syncs; returns the number of rows.
     pub(crate) fn finish(self) -> Result<u64, Error> {
-        let file = self.writer.into_inner().map_err(|error| Error::parquet(&self.path, error))?;
-        file.sync_all()?;
+        let disk = self.writer.into_inner().map_err(|error| failure(&self.path, &self.failed, error))?;
+        disk.file.sync_all()?;
         Ok(self.rows)
     }
 }
