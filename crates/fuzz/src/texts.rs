@@ -1,0 +1,147 @@
+//! Tables, lists and boxes of a dataset, in a folder.
+
+use std::io::Write;
+use std::path::Path;
+
+use prep::{Config, Dataset};
+
+use crate::{put, scratch};
+
+const TABLE: &str = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\
+OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],\r\n\
+00000001_000.png,Cardiomegaly,0,1,058Y,M,PA,2682,2749,0.143,0.143,\r\n\
+00000001_001.png,Cardiomegaly|Emphysema,1,1,58,M,PA,2894,2729,0.143,0.143,\r\n\
+00000002_000.png,No Finding,0,2,013M,F,AP,2500,2048,0.168,0.168,\r\n\
+00000003_000.png,Hernia,0,3,414,F,PA,2500,2048,0.168,0.168,\r\n\
+00000004_000.png,Pleural_Thickening,0,4,,,,2500,2048,0.168,0.168\r\n\
+00000005_000.png,Mass|Nodule,0,5,077Y,M,AP,2500,2048,0.168,0.168\r\n";
+
+const TRAIN_VAL: &str = "00000001_000.png\n00000001_001.png\n00000002_000.png\n00000003_000.png\n";
+
+const TEST: &str = "00000004_000.png\n00000005_000.png";
+
+/// Reads the folder `root` with the default configuration and these keys of it.
+fn read(root: &Path, keys: &str) {
+    let mut config: toml::Table = prep::SPEC.defaults.parse().expect("defaults are TOML");
+    let mut config = config.remove("prep").and_then(|prep| prep.try_into::<toml::Table>().ok()).expect("a section");
+    config.extend(keys.parse::<toml::Table>().expect("keys are TOML"));
+    let config: Config = config.try_into().expect("a configuration");
+    if let Ok(dataset) = Dataset::read(root, &config) {
+        let names: Vec<&str> = dataset.items.iter().map(|item| item.record.image_id.as_str()).collect();
+        assert!(names.is_sorted());
+        let _ = dataset.take(prep::config::OnProblem::Skip, None).map(|taken| dataset.quick_fingerprint(&taken));
+    }
+}
+
+/// A folder with all texts of NIH and some of the images, one of which `name` and `bytes` replace.
+fn nih(name: &str, bytes: &[u8]) -> tempfile::TempDir {
+    let folder = scratch();
+    for (text, whole) in [("Data_Entry_2017.csv", TABLE), ("train_val_list.txt", TRAIN_VAL), ("test_list.txt", TEST)] {
+        put(folder.path(), text, whole.as_bytes());
+    }
+    for image in ["00000001_000.png", "00000002_000.png", "00000005_000.png"] {
+        put(folder.path(), image, &[]);
+    }
+    put(folder.path(), name, bytes);
+    folder
+}
+
+/// NIH's table of labels.
+pub(crate) fn labels(bytes: &[u8]) {
+    let folder = nih("Data_Entry_2017.csv", bytes);
+    read(folder.path(), "split = 'random'");
+    read(folder.path(), "split = 'official'");
+}
+
+/// Lists of images: as one of NIH's, and as one of three.
+pub(crate) fn lists(bytes: &[u8]) {
+    let folder = nih("train_val_list.txt", bytes);
+    read(folder.path(), "split = 'official'");
+    put(folder.path(), "validation.txt", b"00000003_000.png 0 0 0 0 0 0 0 0 0 0 0 0 0 1\n");
+    read(
+        folder.path(),
+        "split = 'files'\ntrain_list = 'train_val_list.txt'\nvalidation_list = 'validation.txt'\ntest_list = 'test_list.txt'",
+    );
+}
+
+/// NIH's boxes.
+pub(crate) fn boxes(bytes: &[u8]) {
+    read(nih("BBox_List_2017.csv", bytes).path(), "split = 'random'");
+}
+
+/// The table of any other folder, whose findings are a list, and whose findings are columns.
+pub(crate) fn folder_table(bytes: &[u8]) {
+    let folder = scratch();
+    for image in ["a.png", "b.jpg", "c.dcm"] {
+        put(folder.path(), image, &[]);
+    }
+    let name = if bytes.starts_with(&[0x1f, 0x8b]) { "table.csv.gz" } else { "table.csv" };
+    put(folder.path(), name, bytes);
+    let common = "dataset = 'folder'\nroot = '.'\nboxes = 'none'\nimage_column = 'Path'\nsplit = 'random'\n\
+                  rename = { 'Pleural Effusion' = 'Effusion', 'Lung Lesion' = '' }\n";
+    read(folder.path(), &format!("{common}findings_column = 'labels'\npatient_column = 'patient'"));
+    read(
+        folder.path(),
+        &format!("{common}age_column = 'age'\nsex_column = 'sex'\nview_column = 'view'\nsplit_column = 'split'"),
+    );
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+pub(crate) fn labels_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = texts(&[
+        TABLE,
+        &TABLE.replace("\r\n", "\n").replace("Gender", "Sex"),
+        &format!("\u{feff}{}", TABLE.trim_end().replace(',', ", ")),
+        &TABLE.replace("058Y", "58.0").replace("|", ";"),
+        &TABLE.replace("Cardiomegaly|Emphysema", "\"Cardiomegaly|Emphysema|\""),
+    ]);
+    seeds.push(utf16(TABLE));
+    seeds.push(gzipped(TABLE));
+    seeds
+}
+
+pub(crate) fn lists_seeds() -> Vec<Vec<u8>> {
+    let flags = TRAIN_VAL.replace('\n', " 0 1 0 0 0 0 0 0 0 0 0 0 0 0\n");
+    let mut seeds = texts(&[
+        TRAIN_VAL,
+        &TRAIN_VAL.replace('\n', "\r\n"),
+        &flags,
+        &flags.replace(" 0\n", " 0 1\n").replace(' ', ","),
+        &TRAIN_VAL.replace("0000000", "images_001\\images\\0000000"),
+        &format!("image\n\"{}\"", TRAIN_VAL.trim_end().replace('\n', "\"\n\"")),
+    ]);
+    seeds.push(utf16(TRAIN_VAL));
+    seeds
+}
+
+pub(crate) fn boxes_seeds() -> Vec<Vec<u8>> {
+    let rows = "00000001_000.png,Cardiomegaly,225.084745762712,547.019216763771,86.7796610169491,79.1864406779661";
+    texts(&[
+        &format!("Image Index,Finding Label,Bbox [x,y,w,h],,,\n{rows},,,\n00000003_000.png,Infiltrate,1,2,3,4,,,\n"),
+        &format!("Image Index,Finding Label,x,y,w,h\r\n{rows}\r\n"),
+        "Image Index,Finding Label,\"Bbox [x,y,w,h]\"\n00000001_000.png,Mass,\"[1, 2, 3, 4]\"\n",
+    ])
+}
+
+pub(crate) fn folder_table_seeds() -> Vec<Vec<u8>> {
+    let list = "Path,patient,labels\na.png,p1,Mass|Nodule\nb.jpg,p2,\nc.dcm,p3,No Finding\n";
+    let columns = "Path,age,sex,view,split,Mass,Pleural Effusion,Lung Lesion,No Finding\n\
+                   a.png,50,F,Frontal,train,1.0,0,,\nb.jpg,,M,Lateral,validate,-1.0,1,0,0\nc.dcm,7.5,Male,PA,test,,,,1\n";
+    let mut seeds = texts(&[list, columns, &list.replace(',', ";"), &columns.replace(',', "\t")]);
+    seeds.extend([utf16(list), gzipped(columns)]);
+    seeds
+}
+
+/// UTF-16, little-endian, with a byte order mark.
+fn utf16(text: &str) -> Vec<u8> {
+    [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect()
+}
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).expect("memory");
+    encoder.finish().expect("memory")
+}
