@@ -9,6 +9,8 @@ flag := if device == "auto" { "" } else { "--device " + device }
 target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
 features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }
 bin := target / "release"
+# A GPU that nothing is compiled for: what `just` then says, once.
+idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else { "" } } else { "" }
 stages := "phantom prep global attend local fusion report"
 # NIH's own files, for the tests that read them.
 nih := env("AGCNN_NIH", "../shared/nih")
@@ -33,6 +35,7 @@ demo *args:
 # Every stage in order; a stage that is current returns at once
 [group('pipeline')]
 all *args: build
+    @for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" --check || exit $?; done
     @for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" || exit $?; done
 
 # Make the synthetic dataset (nothing to do where prep.root names a folder)
@@ -90,6 +93,8 @@ evaluate *args: build
         esac
     done
     : "${model:?--model FOLDER names the model; just predict export --run RUN FOLDER writes one}"
+    for stage in phantom prep report; do "{{bin}}/$stage" {{flag}} "${others[@]}" --check; done
+    "{{bin}}/predict" {{flag}} "${others[@]}" --model "$model" --check evaluate
     for stage in phantom prep; do "{{bin}}/$stage" {{flag}} "${others[@]}"; done
     "{{bin}}/predict" {{flag}} "${others[@]}" --model "$model" evaluate
     "{{bin}}/report" {{flag}} "${others[@]}"
@@ -101,6 +106,11 @@ sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
     set -euo pipefail
     taus=$1 run=$2
     shift 2
+    for tau in $taus; do
+        for stage in {{stages}}; do
+            "{{bin}}/$stage" {{flag}} "$@" --run "$run-tau-$tau" --set "attend.threshold=$tau" --check
+        done
+    done
     runs=()
     for tau in $taus; do
         runs+=("$run-tau-$tau")
@@ -132,6 +142,7 @@ build:
     @{{ if cuda == "" { "true" } else { "command -v nvcc >/dev/null || { echo 'error: no nvcc on PATH; hint: just cuda-toolkit installs one without root, just device=cpu all needs none' >&2; exit 1; }" } }}
     @cargo build --release --quiet --workspace --bins --target-dir "{{target}}" {{features}}
     @{{ if cuda == "" { "true" } else { "just _libraries '" + bin + "/global'" } }}
+    @{{ if idle_gpu == "" { "true" } else { "echo 'a GPU is there, but no nvcc: computes on the CPU; just cuda-toolkit installs nvcc without root, just device=cpu says so on purpose' >&2" } }}
 
 # What a program built for CUDA needs is here? else say what is missing
 _libraries program:
@@ -180,6 +191,11 @@ test:
     cargo test --workspace --quiet
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
+
+# Long: stages killed, interrupted and raced at random moments, bits flipped in everything that they published; CI does a dozen rounds of each
+[group('check')]
+torture rounds="200":
+    AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot -- --nocapture
 
 # Tests on NIH's own tables and 1,187 of its images; AGCNN_NIH names their folder
 [group('check')]

@@ -30,6 +30,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let files = prep.files(IMAGES)?;
+    let originals = Originals::new(root, &files).map_err(Error::from)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
     let images = branch::images(&files, run.limit(), room)?;
     let subjects = Subjects::of(&images);
@@ -64,7 +65,6 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let maps = heat.normalised();
     let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, config.threshold, watch))?;
     let facts = attend::facts(&config, frame, &heat);
-    let originals = Originals::new(root, &files).map_err(Error::from)?;
     let found = (&images, &subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;

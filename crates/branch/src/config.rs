@@ -5,6 +5,8 @@ use nets::{Backbone, ImageRecipe, OptimizerKind, Pool, Precision, Recipe, Schedu
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, above_zero};
 
+use crate::error::Error;
+
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,6 +156,15 @@ impl Config {
     /// What the training loop needs to know.
     pub fn recipe(&self, seed: u64) -> Recipe {
         self.training().recipe(seed)
+    }
+
+    /// Refuses an input larger than the images, of side `size_px`, that it is cut from.
+    pub(crate) fn fits(&self, size_px: u32) -> Result<(), Error> {
+        let size = size_px as usize;
+        match self.view == EvalCrop::Centre && self.crop > size {
+            true => Err(Error::Crop { crop: self.crop, size }),
+            false => Ok(()),
+        }
     }
 
     /// How the network is shown images.

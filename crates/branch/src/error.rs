@@ -43,9 +43,21 @@ pub enum Error {
         /// Where it should be.
         absent: &'static str,
     },
+    /// The folder that `prep` read is gone.
+    #[error("{}: no such folder, which has the files behind the prepared images", folder.display())]
+    NoOriginals {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A file behind a prepared image.
     #[error(transparent)]
     Original(picture::Error),
+    /// A file of initial weights that changed between two reads.
+    #[error("{}: the file changed while it was read", path.display())]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// Nothing to train on.
     #[error("no images in the split `train`: expected at least 1")]
     Empty,
@@ -100,9 +112,11 @@ impl Problem for Error {
             Error::Image { .. }
             | Error::Picture(_)
             | Error::Changed { .. }
+            | Error::Replaced { .. }
             | Error::Unmatched { .. }
             | Error::Empty => ErrorKind::InvalidData,
             Error::Original(error) => error.kind(),
+            Error::NoOriginals { .. } => ErrorKind::NotFound,
             Error::Crop { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Memory { .. } => ErrorKind::OutOfMemory,
@@ -120,10 +134,11 @@ impl Problem for Error {
         match self {
             Error::Empty => Some("prep's log says how the images were split".to_owned()),
             Error::Crop { .. } => Some("larger images need prep.size set and prep run again".to_owned()),
-            Error::Original(picture::Error::Read { .. }) => Some(
+            Error::NoOriginals { .. } | Error::Original(picture::Error::Read { .. }) => Some(
                 "the files that prep read are needed; attend.source = \"prepared\" needs only prep's images".to_owned(),
             ),
             Error::Original(error) => error.hint(),
+            Error::Replaced { .. } => Some("run the same command again".to_owned()),
             Error::Changed { .. } => Some("run just prep again, and what follows it".to_owned()),
             Error::Memory { .. } => {
                 Some("a smaller memory_mb, or 0, keeps the images in a file instead; nothing else changes".to_owned())

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -8,7 +9,7 @@ use stage::{Fail, Run};
 use crate::config::Config;
 use crate::error::Error;
 
-/// Folder of ImageNet weights, `<backbone>.safetensors` or `<backbone>.pth`; `data/README.md` says how to fill it.
+/// Folder of ImageNet weights; `data/README.md` says how to fill it.
 const PRETRAINED: &str = "data/pretrained";
 
 /// The initial weights.
@@ -32,11 +33,11 @@ pub struct WeightsFile {
 }
 
 impl Init {
-    /// Finds the file that `init` of the configuration names, and makes the file's content part of the run's key.
+    /// Finds the file that `init` of the configuration names.
     ///
     /// # Errors
-    /// Exit code 3 where there is no such file.
-    pub fn find(run: &mut Run, section: &str, config: &Config) -> Result<Init, Fail> {
+    /// Exit code 3 where there is no such file, 4 where it is something else than weights; several that are meant.
+    pub fn find(section: &str, config: &Config) -> Result<Init, Fail> {
         let (path, imagenet) = match config.init.as_str() {
             "random" => return Ok(Init::Random),
             "imagenet" => (pretrained(Path::new(PRETRAINED), section, config)?, true),
@@ -45,14 +46,33 @@ impl Init {
                 None => (text.into(), false),
             },
         };
-        let blake3 = content_digest(&path).map_err(|error| {
-            Fail::missing(anyhow!(error).context(format!("{section}.init = {:?}", config.init)))
-                .hint("expected \"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file")
-        })?;
-        // A trunk's weights and a whole network's are not the same start.
-        run.outside(if imagenet { "init: imagenet" } else { "init: weights" }, blake3.clone(), Some(&path));
+        let named = |error: nets::Error| match error.kind() {
+            ErrorKind::NotFound => Fail::missing(anyhow!(error).context(format!("{section}.init = {:?}", config.init)))
+                .hint("expected \"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file"),
+            _ => Error::from(error).into(),
+        };
+        let ours = nets::weights::is_safetensors(&path).map_err(named)?;
+        if !ours && !imagenet {
+            let message =
+                anyhow!("{section}.init = {:?}: a PyTorch file, expected a weights.safetensors of ours", config.init);
+            return Err(
+                Fail::bad_data(message).hint(format!("--set {section}.init=imagenet:{} takes its trunk", config.init))
+            );
+        }
+        let blake3 = content_digest(&path)?;
         let file = WeightsFile { path, blake3 };
         Ok(if imagenet { Init::ImageNet(file) } else { Init::Ours(file) })
+    }
+
+    /// Makes the file's content part of the run's key.
+    pub fn record(&self, run: &mut Run) {
+        // A trunk's weights and a whole network's are not the same start.
+        let (label, file) = match self {
+            Init::Random => return,
+            Init::ImageNet(file) => ("init: imagenet", file),
+            Init::Ours(file) => ("init: weights", file),
+        };
+        run.outside(label, file.blake3.clone(), Some(&file.path));
     }
 
     /// The initial weights, for the identity of a training; random ones follow from its seed.
@@ -65,30 +85,63 @@ impl Init {
     }
 
     /// A network with these weights.
-    pub(crate) fn network(&self, config: &Config, seed: u64, device: &Device) -> Result<Network, Error> {
+    ///
+    /// # Errors
+    /// A file that is damaged, has the weights of another network, or has changed since it was found.
+    pub fn network(&self, config: &Config, seed: u64, device: &Device) -> Result<Network, Error> {
         let mut network = Network::new(config.backbone, config.pool, seed, device)?;
-        match self {
-            Init::Random => {}
-            Init::ImageNet(file) => network.load_imagenet(&file.path)?,
-            Init::Ours(file) => drop(network.load(&file.path)?),
+        let file = match self {
+            Init::Random => return Ok(network),
+            Init::ImageNet(file) => {
+                network.load_imagenet(&file.path)?;
+                file
+            }
+            Init::Ours(file) => {
+                network.load(&file.path)?;
+                file
+            }
+        };
+        match content_digest(&file.path).map_err(nets::Error::from)? == file.blake3 {
+            true => Ok(network),
+            false => Err(Error::Replaced { path: file.path.clone() }),
         }
-        Ok(network)
     }
 }
 
+/// The file of ImageNet weights in `folder`: `<backbone>.safetensors`, `<backbone>.pth`, or torchvision's own name,
+/// `<backbone>-<8 hex digits>.pth`.
 fn pretrained(folder: &Path, section: &str, config: &Config) -> Result<PathBuf, Fail> {
     let backbone = config.backbone;
-    let paths = ["safetensors", "pth"].map(|extension| folder.join(format!("{backbone}.{extension}")));
-    paths.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        let [first, second] = paths.map(|path| path.display().to_string());
-        Fail::missing(anyhow!("{section}.init = \"imagenet\" needs {first} or {second}: no such file")).hint(format!(
-            "put torchvision's {backbone} there, as data/README.md says, or train from scratch with --set {section}.init=random"
-        ))
-    })
+    let plain = ["safetensors", "pth"].map(|ending| folder.join(format!("{backbone}.{ending}")));
+    if let Some(path) = plain.iter().find(|path| path.exists()) {
+        return Ok(path.clone());
+    }
+    let start = format!("{backbone}-");
+    let torchvisions = |name: &str| {
+        let hash = name.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".pth"));
+        hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| torchvisions(name)).collect();
+    names.sort();
+    let needs = format!("{section}.init = \"imagenet\" needs");
+    match &names[..] {
+        [name] => Ok(folder.join(name)),
+        [] => {
+            let [first, second] = plain.map(|path| path.display().to_string());
+            let third = folder.join(format!("{start}<8 hex digits>.pth"));
+            Err(Fail::missing(anyhow!("{needs} {first}, {second} or {}: no such file", third.display())).hint(format!(
+                "put torchvision's {backbone} there, as data/README.md says, or train from scratch with --set {section}.init=random"
+            )))
+        }
+        several => Err(Fail::usage(anyhow!("{needs} one file, {} has {}", folder.display(), several.join(" and ")))
+            .hint(format!("--set {section}.init=imagenet:{} takes that one", folder.join(&several[0]).display()))),
+    }
 }
 
 fn content_digest(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs_err::File::open(path)?)?;
+    hasher.update_reader(guard::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
 }

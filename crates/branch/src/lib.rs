@@ -24,7 +24,7 @@ mod write;
 pub use config::{Config, LrSchedule, TrainingSettings};
 pub use error::Error;
 pub use init::{Init, WeightsFile};
-pub use load::{Images, Room, images, regions};
+pub use load::{Images, Room, images, images_px, regions, regions_px};
 pub use originals::{Originals, raw_folder};
 pub use program::{Source, main};
 pub use score::{Scores, frame, score};

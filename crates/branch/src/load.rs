@@ -121,6 +121,22 @@ pub fn regions(files: &[PathBuf], limit: Option<usize>, room: Room) -> Result<Im
     })
 }
 
+/// Side of whole images, px.
+///
+/// # Errors
+/// A file that is no `images` table.
+pub fn images_px(files: &[PathBuf]) -> Result<u32, tables::Error> {
+    Ok(tables::images::facts(files)?.size_px)
+}
+
+/// Side of the crops of attended regions, px.
+///
+/// # Errors
+/// A file that is no `regions` table.
+pub fn regions_px(files: &[PathBuf]) -> Result<u32, tables::Error> {
+    Ok(tables::regions::facts(files)?.size_px)
+}
+
 type Each<'a> = &'a mut dyn FnMut(ImageKey, Vec<u8>) -> Result<(), Error>;
 
 /// `rows` says how many images each split has.

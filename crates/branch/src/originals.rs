@@ -49,8 +49,11 @@ impl Originals {
     /// Takes paths, hashes and contrast from the files of `prep/images`; paths start from `root`, see [`raw_folder`].
     ///
     /// # Errors
-    /// A file that is no `images` table.
+    /// A folder that is not there; a file that is no `images` table.
     pub fn new(root: PathBuf, files: &[PathBuf]) -> Result<Originals, Error> {
+        if !root.as_os_str().is_empty() && !root.is_dir() {
+            return Err(Error::NoOriginals { folder: root });
+        }
         let contrast = images::facts(files)?.contrast;
         let rows = images::read_meta(files)?.into_iter();
         let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use candle_core::Device;
 use nets::Network;
 use stage::{Begin, Computed, Fail, Outcome, Run, Spec};
 
@@ -22,6 +23,10 @@ pub struct Source {
     pub stage: &'static str,
     /// How the names of its files begin.
     pub prefix: &'static str,
+    /// Their side in px, which their files say.
+    pub size_px: fn(&[PathBuf]) -> Result<u32, tables::Error>,
+    /// The settings that decide it; 0 leaves it to the next.
+    pub size_settings: &'static [&'static str],
     /// Reads them, at most so many per split, into that room.
     pub load: fn(&[PathBuf], Option<usize>, Room) -> Result<Images, Error>,
 }
@@ -33,8 +38,21 @@ pub fn main(spec: &Spec, source: Source) -> ExitCode {
 }
 
 fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<Outcome, Fail> {
+    let init = Init::find(spec.name, config)?;
+    if run.dry_run() || run.check() {
+        init.network(config, run.seed(), &Device::Cpu)?;
+    }
+    if run.check() {
+        let said = source.size_settings.iter().filter_map(|name| run.planned(name)?.as_integer());
+        if let Some(planned) = said.filter(|&side| side > 0).find_map(|side| u32::try_from(side).ok()) {
+            config.fits(planned)?;
+        }
+    }
     let input = run.input(source.stage, &[source.prefix])?;
-    let init = Init::find(&mut run, spec.name, config)?;
+    init.record(&mut run);
+    if !run.check() {
+        config.fits((source.size_px)(&[input.first(source.prefix)?]).map_err(Error::from)?)?;
+    }
     let mut work = match run.begin()? {
         Begin::Work(work) => work,
         Begin::Stop(outcome) => return Ok(outcome),
@@ -42,11 +60,13 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     let device = nets::device(run.device()).map_err(Error::from)?;
     let precision = Some(config.precision.on(&device).name().to_owned());
     let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()) };
+    // Before the images: a file that does not fit costs nobody an hour.
+    let start = init.network(config, run.seed(), &device)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
     let images = (source.load)(&input.files(source.prefix)?, run.limit(), room)?;
     let identity = identity(&images, config, &init, run.seed())?;
     let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
-        let (network, fit) = train(&images, config, &init, &identity, checkpoints, &run, &device)?;
+        let (network, fit) = train(&images, config, start, &identity, checkpoints, &run)?;
         write_training(out, &network, frame(&images, config), &fit)?;
         Ok::<_, Error>(fit)
     })?;

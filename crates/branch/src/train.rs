@@ -1,5 +1,4 @@
-use candle_core::Device;
-use cxr::{EvalCrop, Split};
+use cxr::Split;
 use nets::{Checkpoints, Fit, Identity, Network};
 use stage::{Run, info, warn};
 
@@ -19,35 +18,31 @@ pub fn identity(images: &Images, config: &Config, init: &Init, seed: u64) -> Res
     })
 }
 
-/// Trains on `train`, chooses the epoch on `validation`; the network returned has that epoch's weights. `identity` is
-/// that of the other arguments.
+/// Trains `network` on `train`, chooses the epoch on `validation`; the network returned has that epoch's weights.
+/// `identity` is that of the other arguments.
 ///
 /// It continues from `checkpoints`, as [`nets::fit`] does. Ctrl-C stops at the next step.
 ///
 /// # Errors
-/// No images to train on; weights of another network; a loss that is not finite; an interruption.
+/// No images to train on; a loss that is not finite; an interruption.
 pub fn train(
     images: &Images,
     config: &Config,
-    init: &Init,
+    mut network: Network,
     identity: &Identity,
     checkpoints: &Checkpoints,
     run: &Run,
-    device: &Device,
 ) -> Result<(Network, Fit), Error> {
     let [train, validation, test] = Split::ALL.map(|split| images.keys(split).len());
     info!("{train} train, {validation} validation and {test} test images of {} px", images.size());
     if train == 0 {
         return Err(Error::Empty);
     }
-    if config.view == EvalCrop::Centre && config.crop > images.size() {
-        return Err(Error::Crop { crop: config.crop, size: images.size() });
-    }
     if validation == 0 {
         warn!("no validation images: the last epoch will be published");
     }
+    let device = network.device();
     info!("trains on {}, activations {}", nets::describe(device), config.precision.on(device).name());
-    let mut network = init.network(config, identity.recipe.seed, device)?;
     let mut scalars = run.scalars();
     let mut watch = Watch::new("images trained", &identity.recipe, train, true, &mut scalars);
     let [train, validation] = [Split::Train, Split::Validation].map(|split| images.of(split));

@@ -1,7 +1,8 @@
 use std::ops::ControlFlow;
 
+use cxr::metrics::divergence;
 use nets::{EpochStats, Event, Recipe};
-use stage::{Progress, Scalars, debug, info};
+use stage::{Progress, Scalars, debug, info, warn};
 
 /// Shows a training: a progress bar, a line and TensorBoard scalars per epoch; and stops it after Ctrl-C.
 pub struct Watch<'a> {
@@ -12,6 +13,8 @@ pub struct Watch<'a> {
     train: usize,
     /// Epochs take long enough to say something about each, and about its steps.
     long: bool,
+    /// Of all epochs.
+    validation_losses: Vec<Option<f64>>,
 }
 
 impl<'a> Watch<'a> {
@@ -19,7 +22,15 @@ impl<'a> Watch<'a> {
     /// steps have no scalars.
     pub fn new(what: &str, recipe: &Recipe, train: usize, long: bool, scalars: &'a mut Scalars) -> Watch<'a> {
         let progress = stage::progress((recipe.epochs * train) as u64, what);
-        Watch { progress, scalars, epochs: recipe.epochs, batch: recipe.batch, train, long }
+        Watch {
+            progress,
+            scalars,
+            epochs: recipe.epochs,
+            batch: recipe.batch,
+            train,
+            long,
+            validation_losses: Vec::new(),
+        }
     }
 
     /// For [`nets::fit`].
@@ -29,6 +40,7 @@ impl<'a> Watch<'a> {
                 let images = epochs.len() * self.train + (step * self.batch).min(self.train);
                 self.progress.inc(images as u64);
                 self.scalars.resume();
+                self.validation_losses = epochs.iter().map(|stats| stats.validation_loss).collect();
                 let other = from.map_or(String::new(), |path| format!(", which {} has", path.display()));
                 info!("continues after epoch {} of {} and {step} steps{other}", epochs.len(), self.epochs);
             }
@@ -48,10 +60,25 @@ impl<'a> Watch<'a> {
                 } else {
                     debug!("{line}");
                 }
+                self.warn_once(stats);
                 self.scalars.add(u64::from(stats.epoch) * steps as u64, &stats.scalars());
             }
         }
         if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Says it once where the training diverges.
+    fn warn_once(&mut self, stats: &EpochStats) {
+        let before = divergence(self.validation_losses.iter().copied());
+        self.validation_losses.push(stats.validation_loss);
+        if before.is_none()
+            && let Some((_, loss)) = divergence(self.validation_losses.iter().copied())
+        {
+            let (epoch, lr) = (stats.epoch, stats.lr);
+            warn!(
+                "the training diverges: validation loss {loss:.4e} after epoch {epoch}; a lower lr than {lr:.3e} may help"
+            );
+        }
     }
 
     /// The training has ended well.

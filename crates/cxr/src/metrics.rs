@@ -5,6 +5,7 @@
 //! - [`calibration`]: Brier score, expected calibration error, reliability curve, temperature scaling;
 //! - [`bootstrap`]: intervals of all of these, by drawing patients;
 //! - [`delong`]: the variance of an AUROC's difference in closed form;
+//! - [`divergence`]: whether a training went wrong, by its learning curve;
 //! - [`known`]: the images that a metric is measured on, where labels may be unknown;
 //! - [`cell`]: the names of all reported numbers.
 //!
@@ -30,11 +31,13 @@ pub mod calibration;
 pub mod cell;
 pub mod decision;
 pub mod delong;
+pub mod divergence;
 pub mod known;
 pub mod ranking;
 
 pub use bootstrap::{Bootstrap, Estimate, Resamples, Sampled};
 pub use cell::{AgeBand, Cell, Decision, Metric, Overlap, Pair, Scope, Series, Subset};
+pub use divergence::divergence;
 pub use known::Known;
 pub use ranking::{Mean, Ranking, Scores, auroc, average_precision, mean_auroc};
 

@@ -163,6 +163,34 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+/// How many rounds of disturbance a test goes through: `usual`, or what `AGCNN_ROUNDS` says, as `just torture` does.
+///
+/// # Panics
+/// Where `AGCNN_ROUNDS` is no number.
+pub fn rounds(usual: usize) -> usize {
+    std::env::var("AGCNN_ROUNDS").map_or(usual, |text| text.parse().expect("AGCNN_ROUNDS is a number"))
+}
+
+/// SplitMix64 (Steele et al., OOPSLA 2014): the same disturbances in every run of a test.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number in 0..1.
+    #[expect(clippy::should_implement_trait, reason = "it has no end")]
+    pub fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number in `0..end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        ((self.next() * end as f64) as usize).min(end.saturating_sub(1))
+    }
+}
+
 /// Overwrites a file, as a user does who makes it writable first.
 ///
 /// # Panics

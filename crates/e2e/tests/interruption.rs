@@ -1,7 +1,7 @@
 //! Stages killed and interrupted at random moments, all of them, again and again: they end with the same bytes, and
 //! nothing that was published is ever missing in between.
 //!
-//! `AGCNN_ROUNDS=200 cargo test --release -p e2e --test interruption` does more rounds than the usual few.
+//! `just torture` does more rounds than the usual few.
 
 #![allow(clippy::print_stdout)] // `--nocapture` shows the figures
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Pipeline, STAGES, contents};
+use e2e::{Pipeline, Random, STAGES, contents, rounds};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Long enough that most of the time is training.
@@ -20,25 +20,6 @@ const LONG: [&str; 6] =
     ["--set", "global.epochs=12", "--set", "local.epochs=12", "--set", "global.checkpoint_minutes=0"];
 /// The second half of a life: a change after everything was published.
 const CHANGED: [&str; 2] = ["--set", "attend.threshold=0.5"];
-
-/// How many times processes are killed or interrupted.
-fn rounds(usual: usize) -> usize {
-    std::env::var("AGCNN_ROUNDS").map_or(usual, |text| text.parse().expect("AGCNN_ROUNDS is a number"))
-}
-
-/// SplitMix64 (Steele et al., OOPSLA 2014): the same moments in every run of the test.
-struct Random(u64);
-
-impl Random {
-    /// In 0..1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// Reads all links of a folder over and over: what was there once must stay there, whole.
 struct Reader {

@@ -33,6 +33,7 @@ fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &T
         force: true,
         verify: false,
         dry_run: false,
+        check: false,
         print_config: false,
         tensorboard: None,
         verbose: 0,

@@ -3,5 +3,12 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    branch::main(&global::SPEC, branch::Source { stage: "prep", prefix: "images/", load: branch::images })
+    let source = branch::Source {
+        stage: "prep",
+        prefix: "images/",
+        size_px: branch::images_px,
+        size_settings: &["prep.size"],
+        load: branch::images,
+    };
+    branch::main(&global::SPEC, source)
 }

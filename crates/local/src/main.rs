@@ -3,5 +3,12 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    branch::main(&local::SPEC, branch::Source { stage: "attend", prefix: "regions-", load: branch::regions })
+    let source = branch::Source {
+        stage: "attend",
+        prefix: "regions-",
+        size_px: branch::regions_px,
+        size_settings: &["attend.size", "prep.size"],
+        load: branch::regions,
+    };
+    branch::main(&local::SPEC, source)
 }

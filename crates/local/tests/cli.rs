@@ -33,7 +33,7 @@ fn values_out_of_range_are_usage_errors() {
 #[test]
 fn without_its_upstream_it_names_the_recipe() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, _, message) = local(&["--artifacts-dir", folder.path().to_str().unwrap()]);
+    let (code, _, message) = local(&["--artifacts-dir", folder.path().to_str().unwrap(), "--set", "local.init=random"]);
     assert_eq!(code, Some(3));
     assert!(message.contains("hint: run just attend first"), "{message}");
 }

@@ -106,6 +106,16 @@ pub enum Error {
         /// The first problems, and how many there are.
         problems: String,
     },
+    /// Something else in the place of weights.
+    #[error("{}: no weights: {what}", path.display())]
+    NotWeights {
+        /// The file.
+        path: PathBuf,
+        /// What it is, e.g. `an HTML page`.
+        what: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// A file that is not what its name says, cut short or damaged.
     #[error("{}: {reason}", path.display())]
     Malformed {
@@ -133,6 +143,7 @@ impl Error {
             | Error::ForeignCheckpoint { .. }
             | Error::Mismatch { .. }
             | Error::Keys { .. }
+            | Error::NotWeights { .. }
             | Error::Malformed { .. } => ErrorKind::InvalidData,
             Error::Interrupted { .. } | Error::Stopped => ErrorKind::Interrupted,
             Error::Shape { .. } | Error::Diverged { .. } | Error::Io(_) | Error::Tensor(_) => ErrorKind::Other,
@@ -146,6 +157,7 @@ impl Error {
                 "--device cpu computes without a GPU; for one, its driver must be there and the stages built by \
                  `just device=cuda build`"
             }
+            Error::NotWeights { advice, .. } => advice,
             Error::Empty => "prep's log says how the images were split",
             Error::Diverged { .. } => "a lower learning rate or some warm-up epochs usually help",
             Error::Interrupted { .. } | Error::Stopped => "run the same command again to continue",

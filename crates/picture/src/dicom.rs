@@ -1,5 +1,6 @@
 //! DICOM: from a file to grey values and the attributes around them.
 
+mod codestream;
 mod frame;
 mod grey;
 mod layout;
@@ -15,7 +16,7 @@ use crate::about::{Dicom, Format};
 use crate::colour::{Colours, rgb_of_ycbcr};
 use crate::error::{Error, checked_size};
 use crate::grey::Grey;
-use crate::limits::MAX_BYTES;
+use crate::limits::{Demand, MAX_BYTES};
 use frame::{Problem, Samples};
 use layout::Layout;
 use set::{DataSet, Encoding};
@@ -82,6 +83,37 @@ pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32, 
     Ok((Grey { width: layout.width, height: layout.height, pixels }, colours.mean(), about))
 }
 
+/// What decoding a file takes. Deflated files are inflated, and nothing of them is kept: their pixels are no more than that.
+pub(crate) fn demand(name: &str, bytes: &[u8]) -> Result<Demand, Error> {
+    let damaged = |problem| Error::Damaged { name: name.to_owned(), format: Format::Dicom, problem };
+    let (_, deflated) = File::parts(bytes).map_err(damaged)?;
+    if let Some(deflated) = deflated {
+        let inflated = std::io::copy(&mut inflater(deflated), &mut std::io::sink());
+        let inflated = inflated.map_err(|error| damaged(format!("the deflated data set: {error}")))?;
+        return Ok(Demand { width: 0, height: 0, per_pixel: 0, more: 5 * inflated });
+    }
+    let file = File::open(bytes).map_err(damaged)?;
+    let (set, transfer_syntax) = file.data_set().map_err(damaged)?;
+    let layout = Layout::read(&set).map_err(damaged)?;
+    let (grey, samples) = (layout.samples == 1, u64::from(layout.samples.min(4)));
+    // A word and a grey value a pixel; colour, its bytes in two orders.
+    let samples_and_grey = if grey { 4 } else { 7 };
+    let per_pixel = samples_and_grey
+        + match uid::coding(transfer_syntax) {
+            None | Some(Coding::Native | Coding::JpegLs) => 0,
+            Some(Coding::Rle) => 6,
+            Some(Coding::Jpeg) => 6 * samples,
+            // Components, coefficients and two stages of the transform in f32, code-blocks of 16 px and more.
+            Some(Coding::Jpeg2000) => 4 * (samples + 4) + codestream::RECORDS_PER_PIXEL * samples,
+        };
+    Ok(Demand { width: layout.width, height: layout.height, per_pixel, more: 0 })
+}
+
+/// Inflates a data set, at most a byte more than may be.
+fn inflater(deflated: &[u8]) -> impl Read {
+    flate2::read::DeflateDecoder::new(deflated).take(MAX_BYTES + 1)
+}
+
 /// A file's meta information, and the data set behind it.
 struct File<'a> {
     meta: DataSet<'a>,
@@ -90,21 +122,27 @@ struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    fn open(bytes: &'a [u8]) -> Result<File<'a>, String> {
+    /// Without the body; and the body, where it is deflated.
+    fn parts(bytes: &'a [u8]) -> Result<(File<'a>, Option<&'a [u8]>), String> {
         let start = if is_part_10(bytes) { MAGIC.0 + MAGIC.1.len() } else { 0 };
         let (meta, body) = DataSet::read_meta(&bytes[start..])?;
         let transfer_syntax = meta.text(tag::TRANSFER_SYNTAX);
-        let mut body = Cow::Borrowed(body);
-        if transfer_syntax.as_deref() == Some(uid::DEFLATED) {
+        let deflated = (transfer_syntax.as_deref() == Some(uid::DEFLATED)).then_some(body);
+        Ok((File { meta, transfer_syntax, body: Cow::Borrowed(body) }, deflated))
+    }
+
+    fn open(bytes: &'a [u8]) -> Result<File<'a>, String> {
+        let (mut file, deflated) = File::parts(bytes)?;
+        if let Some(deflated) = deflated {
             let mut inflated = Vec::new();
-            let deflated = flate2::read::DeflateDecoder::new(&*body).take(MAX_BYTES + 1).read_to_end(&mut inflated);
-            deflated.map_err(|error| format!("the deflated data set: {error}"))?;
+            let done = inflater(deflated).read_to_end(&mut inflated);
+            done.map_err(|error| format!("the deflated data set: {error}"))?;
             if inflated.len() as u64 > MAX_BYTES {
                 return Err(format!("a data set that inflates to more than {MAX_BYTES} bytes"));
             }
-            body = Cow::Owned(inflated);
+            file.body = Cow::Owned(inflated);
         }
-        Ok(File { meta, transfer_syntax, body })
+        Ok(file)
     }
 
     /// The data set and its transfer syntax, which is guessed where the file does not say it.

@@ -84,6 +84,16 @@ pub enum Error {
         /// The most pixels.
         most: u64,
     },
+    /// Decoding it would take more memory than there is for it.
+    #[error("{name}: decoding it takes {} MB, expected at most {}", needed.div_ceil(1 << 20), most >> 20)]
+    TooMuchMemory {
+        /// The file.
+        name: String,
+        /// Bytes that [`crate::needs`] says.
+        needed: u64,
+        /// Bytes that there are for it.
+        most: u64,
+    },
     /// The file is larger than the largest image that is decoded.
     #[error("{}: {bytes} bytes, expected at most {MAX_BYTES}", path.display())]
     TooManyBytes {

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
@@ -39,10 +41,14 @@ impl Grey {
         // Only the pixels that the part touches: the resizer would look beyond it.
         let (first_x, first_y) = (left.floor() as usize, top.floor() as usize);
         let (end_x, end_y) = (right.ceil() as usize, bottom.ceil() as usize);
-        let rows = self.pixels.chunks_exact(self.width as usize).skip(first_y).take(end_y - first_y);
-        let touched: Vec<U8> = rows.flat_map(|row| &row[first_x..end_x]).map(|&value| U8::new(value)).collect();
+        let touched: Cow<'_, [u8]> = if whole {
+            Cow::Borrowed(&self.pixels)
+        } else {
+            let rows = self.pixels.chunks_exact(self.width as usize).skip(first_y).take(end_y - first_y);
+            rows.flat_map(|row| &row[first_x..end_x]).copied().collect()
+        };
         let (width, height) = ((end_x - first_x) as u32, (end_y - first_y) as u32);
-        let source = TypedImageRef::new(width, height, &touched).expect("one value per pixel");
+        let source = TypedImageRef::<U8>::from_buffer(width, height, &touched).expect("one value per pixel");
         let options = fir::ResizeOptions::new()
             .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
             .crop(left - first_x as f64, top - first_y as f64, right - left, bottom - top);

@@ -8,7 +8,7 @@ use crate::about::Format;
 use crate::colour::Colours;
 use crate::error::{Error, checked_size};
 use crate::grey::Grey;
-use crate::guard::guarded;
+use crate::limits::Demand;
 
 /// The first bytes of every JPEG file.
 pub(crate) const SIGNATURE: &[u8] = &[0xff, 0xd8, 0xff];
@@ -48,6 +48,14 @@ pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32),
     Ok((Grey { width, height, pixels }, colours.mean()))
 }
 
+/// What decoding a file takes: of each component its coefficients, its samples, and those in their order, up to 16 bits each;
+/// then a word and a grey value a pixel.
+pub(crate) fn demand(bytes: &[u8]) -> Result<Demand, String> {
+    let (width, height) = size(bytes)?;
+    let components = u64::from(frame(bytes)?[5]);
+    Ok(Demand { width, height, per_pixel: 6 * components.min(4) + 3, more: 0 })
+}
+
 fn rgb_of_cmyk(ink: &[u8]) -> [u8; 3] {
     let black = 255 - u32::from(ink[3]);
     [0, 1, 2].map(|i| (((255 - u32::from(ink[i])) * black + 127) / 255) as u8)
@@ -60,7 +68,7 @@ pub(crate) fn samples(bytes: &[u8], transform: Option<ColorTransform>) -> Result
     if scans > MAX_SCANS {
         return Err(format!("more than {MAX_SCANS} scans"));
     }
-    guarded(|| {
+    guard::caught(|| {
         let mut decoder = Decoder::new(Cursor::new(bytes));
         if let Some(transform) = transform {
             decoder.set_color_transform(transform);
@@ -84,7 +92,7 @@ pub(crate) fn samples(bytes: &[u8], transform: Option<ColorTransform>) -> Result
 /// Width and height, from the frame's header.
 pub(crate) fn size(bytes: &[u8]) -> Result<(u32, u32), String> {
     match frame(bytes)? {
-        [_, high, low, left, right, ..] => {
+        [_, high, low, left, right, _] => {
             Ok((u32::from(u16::from_be_bytes([left, right])), u32::from(u16::from_be_bytes([high, low]))))
         }
     }
@@ -98,8 +106,8 @@ pub(crate) fn precision(bytes: &[u8]) -> Result<u32, String> {
     }
 }
 
-/// The beginning of the frame's header: bits a sample, height, width.
-fn frame(bytes: &[u8]) -> Result<[u8; 5], String> {
+/// The beginning of the frame's header: bits a sample, height, width, components.
+fn frame(bytes: &[u8]) -> Result<[u8; 6], String> {
     let is_frame = |marker| matches!(marker, 0xc0..=0xcf | 0xf7) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
     let frame = segments(bytes).find(|segment| is_frame(segment.marker)).ok_or("it ends before its size is known")?;
     frame.data.first_chunk().copied().ok_or_else(|| "a frame header without a size".to_owned())

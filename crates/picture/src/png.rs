@@ -8,8 +8,7 @@ use crate::about::Format;
 use crate::colour::Colours;
 use crate::error::{Error, checked_size};
 use crate::grey::Grey;
-use crate::guard::guarded;
-use crate::limits::MAX_PIXELS;
+use crate::limits::{Demand, MAX_PIXELS};
 
 /// The first bytes of every PNG file.
 pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -19,9 +18,15 @@ pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32),
     let mut reader = open(name, bytes, Transformations::EXPAND, most)?;
     let (width, height) = reader.info().size();
     let mut colours = Colours::default();
-    let pixels = guarded(|| pixels(&mut reader, &mut colours));
+    let pixels = guard::caught(|| pixels(&mut reader, &mut colours));
     let pixels = pixels.map_err(|problem| damaged(name, problem))?;
     Ok((Grey { width, height, pixels }, colours.mean()))
+}
+
+/// What decoding a file takes: a grey value a pixel, and rows of up to 8 bytes a pixel as they are inflated.
+pub(crate) fn demand(name: &str, bytes: &[u8]) -> Result<Demand, Error> {
+    let (width, height) = open(name, bytes, Transformations::EXPAND, MAX_PIXELS)?.info().size();
+    Ok(Demand { width, height, per_pixel: 1, more: 8 * 8 * u64::from(width) })
 }
 
 impl Grey {
@@ -38,7 +43,7 @@ impl Grey {
             let got = format!("{width} x {height} px, {:?}, {:?}", info.color_type, info.bit_depth);
             return Err(Error::NotStored { name: name.to_owned(), got });
         }
-        let pixels = guarded(|| pixels(&mut reader, &mut Colours::default()));
+        let pixels = guard::caught(|| pixels(&mut reader, &mut Colours::default()));
         let pixels = pixels.map_err(|problem| damaged(name, problem))?;
         Ok(Grey { width, height, pixels })
     }

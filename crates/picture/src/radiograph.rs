@@ -85,7 +85,7 @@ impl Radiograph {
 }
 
 /// What a file is, by its contents.
-fn format(name: &str, bytes: &[u8]) -> Result<Format, Error> {
+pub(crate) fn format(name: &str, bytes: &[u8]) -> Result<Format, Error> {
     match bytes {
         [] => Err(Error::Empty { name: name.to_owned() }),
         _ if bytes.starts_with(png::SIGNATURE) => Ok(Format::Png),

@@ -10,6 +10,15 @@ use stage::{Progress, info, warn};
 use crate::error::Error;
 use crate::sources::{Source, shown};
 
+/// How much is asked at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Images shown to the networks at a time.
+    pub batch: usize,
+    /// Bytes of memory for files, decoders and decoded images.
+    pub memory: u64,
+}
+
 /// What came of the images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -48,29 +57,32 @@ pub fn ask(
     model: &Model,
     sources: &[Source],
     question: Question,
-    batch: usize,
+    pace: Pace,
     each: &mut dyn FnMut(Answered) -> Result<(), Error>,
 ) -> Result<Tally, Error> {
     let mut asking = Asking {
         model,
         question,
-        batch,
+        pace,
         each,
         tally: Tally::default(),
         progress: stage::progress(sources.len() as u64, "images"),
         waiting: Vec::new(),
     };
-    let mut files: Vec<&Source> = Vec::new();
+    let (mut files, mut bytes): (Vec<&Source>, u64) = (Vec::new(), 0);
     for source in sources {
         if source.is_table() {
             asking.files(&std::mem::take(&mut files))?;
             asking.table(source)?;
             continue;
         }
-        files.push(source);
-        if files.len() == batch {
+        let size = fs_err::metadata(&source.path).map_or(0, |about| about.len().min(picture::MAX_BYTES));
+        if files.len() == pace.batch || bytes + size > pace.memory / 4 {
             asking.files(&std::mem::take(&mut files))?;
+            bytes = 0;
         }
+        files.push(source);
+        bytes += size;
     }
     asking.files(&files)?;
     asking.finish()?;
@@ -81,7 +93,7 @@ pub fn ask(
 struct Asking<'a> {
     model: &'a Model,
     question: Question,
-    batch: usize,
+    pace: Pace,
     each: &'a mut dyn FnMut(Answered) -> Result<(), Error>,
     tally: Tally,
     progress: Progress,
@@ -96,7 +108,9 @@ impl Asking<'_> {
             named: source.named,
             bytes: picture::read(&source.path),
         };
-        self.decode(files.par_iter().map(load))?;
+        if !files.is_empty() {
+            self.decode(|| files.par_iter().map(load).collect())?;
+        }
         self.progress.inc(files.len() as u64);
         Ok(())
     }
@@ -128,30 +142,33 @@ impl Asking<'_> {
     }
 
     fn rows(&mut self, path: &Path) -> Result<(), Error> {
-        let mut rows: Vec<Loaded> = Vec::new();
+        let (mut rows, mut size): (Vec<Loaded>, u64) = (Vec::new(), 0);
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let batch = self.batch;
+        let pace = self.pace;
         tables::pictures::read(path, &mut |row: tables::pictures::Row| -> Result<(), Error> {
             let bytes = match row.bytes {
                 Some(bytes) => Ok(bytes),
                 None => picture::read(&folder.join(&row.name)),
             };
+            size += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
             rows.push(Loaded { name: row.name, named: true, bytes });
-            if rows.len() == batch { self.decode(std::mem::take(&mut rows).into_par_iter()) } else { Ok(()) }
+            if rows.len() < pace.batch && size < pace.memory / 4 {
+                return Ok(());
+            }
+            size = 0;
+            let rows = std::mem::take(&mut rows);
+            self.decode(|| rows)
         })?;
-        self.decode(rows.into_par_iter())
+        self.decode(|| rows)
     }
 
     /// Decodes images while the model is asked about those before them: a network leaves cores idle between its layers.
-    fn decode(&mut self, loaded: impl IndexedParallelIterator<Item = Loaded>) -> Result<(), Error> {
-        let decode = |Loaded { name, named, bytes }: Loaded| {
-            let decoded = bytes.and_then(|bytes| Radiograph::decode(&name, &bytes));
-            (name, named, decoded)
-        };
-        let ready = if self.waiting.len() < self.batch { Vec::new() } else { self.next() };
-        let (model, question) = (self.model, self.question);
-        let (answers, decoded) =
-            rayon::join(|| answers(model, &ready, question), || loaded.map(decode).collect::<Vec<_>>());
+    fn decode(&mut self, load: impl FnOnce() -> Vec<Loaded> + Send) -> Result<(), Error> {
+        let held: usize = self.waiting.iter().map(|(_, radiograph)| radiograph.image.pixels.len()).sum();
+        let enough = self.waiting.len() >= self.pace.batch || held as u64 > self.pace.memory / 4;
+        let ready = if enough { self.next() } else { Vec::new() };
+        let (model, question, memory) = (self.model, self.question, self.pace.memory);
+        let (answers, decoded) = rayon::join(|| answers(model, &ready, question), || decoded(load(), memory / 2));
         self.say(&ready, &answers?)?;
         for (name, named, decoded) in decoded {
             match decoded {
@@ -175,7 +192,7 @@ impl Asking<'_> {
 
     /// The first of the images that wait, at most a batch.
     fn next(&mut self) -> Vec<(String, Radiograph)> {
-        let count = self.waiting.len().min(self.batch);
+        let count = self.waiting.len().min(self.pace.batch);
         self.waiting.drain(..count).collect()
     }
 
@@ -187,6 +204,34 @@ impl Asking<'_> {
         }
         if stage::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     }
+}
+
+/// Decodes images in their order, as many at a time as `memory` has room for; one that needs more is refused.
+fn decoded(loaded: Vec<Loaded>, memory: u64) -> Vec<(String, bool, Result<Radiograph, picture::Error>)> {
+    // Headers that cannot be read need nothing; decoding says what is wrong with them.
+    let needed = |loaded: &Loaded| {
+        let bytes = loaded.bytes.as_deref().unwrap_or_default();
+        picture::needs(&loaded.name, bytes).unwrap_or(0)
+    };
+    let decode = |(Loaded { name, named, bytes }, needed): (Loaded, u64)| {
+        let decoded = bytes.and_then(|bytes| match needed > memory {
+            true => Err(picture::Error::TooMuchMemory { name: name.clone(), needed, most: memory }),
+            false => Radiograph::decode(&name, &bytes),
+        });
+        (name, named, decoded)
+    };
+    let (mut decoded, mut part, mut sum) = (Vec::new(), Vec::new(), 0);
+    for loaded in loaded {
+        let needed = needed(&loaded);
+        if sum + needed.min(memory) > memory {
+            decoded.par_extend(std::mem::take(&mut part).into_par_iter().map(decode));
+            sum = 0;
+        }
+        sum += needed.min(memory);
+        part.push((loaded, needed));
+    }
+    decoded.par_extend(part.into_par_iter().map(decode));
+    decoded
 }
 
 fn answers(model: &Model, images: &[(String, Radiograph)], question: Question) -> Result<Vec<Answer>, model::Error> {

@@ -9,7 +9,7 @@ use candle_core::Device;
 use model::{Model, Question};
 use stage::{Common, Fail, Outcome, Run, info, warn};
 
-use crate::ask::{Tally, ask as ask_all};
+use crate::ask::{Pace, Tally, ask as ask_all};
 use crate::assemble::model_of;
 use crate::config::{Config, SPEC};
 use crate::error::Error;
@@ -38,6 +38,8 @@ pub struct Asked {
     pub overlay: Option<PathBuf>,
     /// Asks about refused images too.
     pub no_gate: bool,
+    /// Bytes of memory for files, decoders and decoded images.
+    pub memory: u64,
     /// The verdicts' error rate.
     pub error_rate: Option<f64>,
 }
@@ -47,7 +49,7 @@ pub struct Asked {
 /// # Errors
 /// No model, no images, a bad file (after all others were asked about), a full disk.
 pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
-    if !common.print_config && !common.dry_run {
+    if !(common.print_config || common.dry_run || common.check) {
         can_be_answered(asked)?;
     }
     let Some((model, _)) = open(common, asked.model.as_deref())? else { return Ok(Outcome::Nothing) };
@@ -60,7 +62,7 @@ pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
     if asked.no_gate {
         warn!("--no-gate: refused images are asked about; what is said of them means nothing");
     }
-    let mut tally = ask_all(&model, &files, question, BATCH, &mut |answered| {
+    let mut tally = ask_all(&model, &files, question, Pace { batch: BATCH, memory: asked.memory }, &mut |answered| {
         output.add(&answered)?;
         match &mut overlays {
             Some(overlays) => overlays.draw(&answered, &model),

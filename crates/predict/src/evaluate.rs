@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use branch::{Originals, raw_folder};
+use candle_core::Device;
 use cxr::{Branch, CropSource, ImageKey, Labels, OUTPUTS, Split, metrics};
 use model::{Model, Sight, folder};
 use picture::Grey;
@@ -72,8 +73,11 @@ pub fn evaluate(common: &Common, model: Option<&Path>) -> Result<Outcome, Fail> 
                 .hint("an external evaluation needs a run of its own: --run ELSEWHERE"));
         }
     }
-    let prep = run.input("prep", &[IMAGES])?;
     let attention = folder::Config::read(&place).map_err(Error::from)?.attention;
+    if run.dry_run() || run.check() {
+        Model::open(&place, &Device::Cpu).map_err(Error::from)?;
+    }
+    let prep = run.input("prep", &[IMAGES])?;
     let digest = folder::digest(&place.join(folder::names::CONFIG)).map_err(Error::from)?;
     run.outside("model", digest, Some(&place));
     let facts = images::facts(&[prep.first(IMAGES)?]).map_err(Error::from)?;

@@ -43,6 +43,9 @@ struct Args {
     /// Say of each finding whether it is present or absent at this error rate, and abstain otherwise, e.g. 0.1
     #[arg(long, value_name = "RATE", value_parser = rate)]
     abstain: Option<f64>,
+    /// Memory for files and decoded images, MiB, beside that of the networks; an image that needs more is refused
+    #[arg(long, default_value_t = 2048, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
+    memory_mb: u64,
     #[command(flatten)]
     common: Common,
 }
@@ -112,9 +115,12 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     nets::keep_freed_memory();
-    let Args { command, files, model, format, out, overlay, no_gate, abstain, common } = Args::parse();
+    let Args { command, files, model, format, out, overlay, no_gate, abstain, memory_mb, common } = Args::parse();
     stage::exit(|| match command {
-        None => commands::ask(&common, &Asked { files, model, format, out, overlay, no_gate, error_rate: abstain }),
+        None => {
+            let (memory, error_rate) = (memory_mb << 20, abstain);
+            commands::ask(&common, &Asked { files, model, format, out, overlay, no_gate, memory, error_rate })
+        }
         Some(Command::Export { folder, onnx, references, license }) => {
             commands::export(&common, model.as_deref(), &Exported { folder, onnx, references, license })
         }

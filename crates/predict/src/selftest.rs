@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::export::{EXPECTED, REFERENCE};
 use crate::output::value;
 
+/// The most bytes of the expected answers.
+const MAX_EXPECTED: u64 = 1 << 28;
+
 /// The most that instruction sets and devices differ by in a probability.
 const ROUNDING: f64 = 1e-4;
 
@@ -64,7 +67,7 @@ pub fn selftest(folder: &Path, model: &Model) -> Result<Found, Error> {
     let folder = folder.join(REFERENCE);
     let path = folder.join(EXPECTED);
     let bad = |problem: String| Error::Path { path: path.clone(), problem };
-    let text = fs_err::read_to_string(&path)?;
+    let text = guard::read_to_string(&path, MAX_EXPECTED)?;
     let mut found = Found { images: 0, numbers: 0, largest: 0.0, place: "none".to_owned(), other: None };
     let expected: Vec<Value> =
         text.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(|error| bad(error.to_string()))?;

@@ -66,7 +66,7 @@ fn what_is_missing_is_said_with_what_helps() {
         (&["a.png", "--model", "nothing"], "nothing/config.json: no model: there is no such file"),
         (&["a.png", "--model", "."], "./config.json: no model: there is no such file"),
         (&["selftest", "--model", "."], "hint: `just predict export --run RUN MODEL` writes a model"),
-        (&["evaluate", "--model", "."], "hint: run just prep first"),
+        (&["evaluate", "--model", "."], "./config.json: no model: there is no such file"),
     ] {
         let (code, answers, message) = predict(arguments);
         assert_eq!((code, answers.as_str()), (Some(3), ""), "{arguments:?}: {message}");

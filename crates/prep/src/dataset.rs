@@ -288,7 +288,7 @@ impl Dataset {
         for chunk in files.chunks(CHUNK) {
             let hash = |file: &&File| -> Result<blake3::Hash, Error> {
                 let mut hasher = blake3::Hasher::new();
-                hasher.update_reader(fs_err::File::open(self.root.join(&file.path))?)?;
+                hasher.update_reader(guard::open(&self.root.join(&file.path))?)?;
                 Ok(hasher.finalize())
             };
             let hashes = chunk.par_iter().map(hash).collect::<Result<Vec<_>, Error>>()?;

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, nih};
 
+/// The most bytes of a table or a list; NIH's have 8 MB.
+const MAX_TEXT: u64 = 1 << 30;
+
 /// Text files of the folder, hashed as they are read.
 pub(crate) struct Texts<'a> {
     root: &'a Path,
@@ -43,7 +46,7 @@ impl<'a> Texts<'a> {
     }
 
     fn load(&mut self, path: PathBuf) -> Result<(PathBuf, Vec<u8>), Error> {
-        let bytes = fs_err::read(&path)?;
+        let bytes = guard::read(&path, MAX_TEXT)?;
         self.hashes.push((file_name(&path), blake3::hash(&bytes)));
         Ok((path, bytes))
     }

@@ -36,7 +36,7 @@ pub struct Stored {
     pub crop_png: Vec<u8>,
 }
 
-/// Reads the images and crops of the chosen cases, file by file until it has them all.
+/// Reads the images and crops of the chosen cases, and decodes no others.
 ///
 /// # Errors
 /// A table cannot be read, an image is missing or cannot be decoded; [`Error::Interrupted`].
@@ -86,38 +86,22 @@ pub fn stored(
     let ids: BTreeSet<&str> = wanted.iter().map(|attended| attended.image.record.image_id.as_str()).collect();
     let splits: BTreeSet<_> = wanted.iter().map(|attended| attended.image.split).collect();
     let mut stored: BTreeMap<String, Stored> = ids.iter().map(|&id| (id.to_owned(), Stored::default())).collect();
-    let mut left = ids.len();
-    let mut images = Vec::new();
+    let mut files = Vec::new();
     for split in splits {
-        images.extend(prep.files(&format!("images/{split}-"))?);
+        files.extend(prep.files(&format!("images/{split}-"))?);
     }
-    for file in images {
-        check(keep_going)?;
-        if left == 0 {
-            break;
+    images::read_some(&files, &ids, |row| -> Result<(), Error> {
+        if let Some(stored) = stored.get_mut(&row.record.image_id) {
+            stored.image_png = row.png;
         }
-        images::read(&[file], |row| -> Result<(), Error> {
-            if let Some(stored) = stored.get_mut(&row.record.image_id) {
-                stored.image_png = row.png;
-                left -= 1;
-            }
-            check(keep_going)
-        })?;
-    }
-    left = ids.len();
-    for file in attend.files("regions")? {
-        check(keep_going)?;
-        if left == 0 {
-            break;
+        check(keep_going)
+    })?;
+    regions::read_some(&attend.files("regions")?, &ids, |row| -> Result<(), Error> {
+        if let Some(stored) = stored.get_mut(&row.key.image_id) {
+            stored.crop_png = row.crop_png;
         }
-        regions::read(&[file], |row| -> Result<(), Error> {
-            if let Some(stored) = stored.get_mut(&row.key.image_id) {
-                stored.crop_png = row.crop_png;
-                left -= 1;
-            }
-            check(keep_going)
-        })?;
-    }
+        check(keep_going)
+    })?;
     Ok(stored)
 }
 

@@ -38,6 +38,12 @@ impl Settings for Config {
     fn check(&self, section: Section) -> Result<(), Fail> {
         section.within("draws", self.draws, 0..=20_000)?;
         section.within("confidence", self.confidence, (Bound::Excluded(0.0), Bound::Excluded(1.0)))?;
+        // With fewer, no draw lies outside the interval, or the interval is one draw.
+        let least = (2.0 / (1.0 - self.confidence)).ceil().max(20.0);
+        if self.draws > 0 && (self.draws as f64) < least {
+            let expected = format!("0 for no intervals, or at least {least}, so that draws lie on both sides of them");
+            return Err(section.refuse("draws", &self.draws, &expected));
+        }
         section.within("cases", self.cases, 0..=300)?;
         match self.split {
             Split::Train => Err(section.refuse("split", &"\"train\"", "\"test\" or \"validation\"")),

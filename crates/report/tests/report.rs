@@ -266,7 +266,7 @@ fn an_input_that_is_not_right_is_an_error_and_not_a_dash() {
         let before = fs_err::read(published(file)).unwrap();
         fs_err::write(published(file), &before[..before.len() - 1]).unwrap();
         let (code, _, stderr) = report.run(&["show", id]);
-        assert!(code == 3 && stderr.contains("was changed since it was published"), "{stderr}");
+        assert!(code == 4 && stderr.contains("was changed since it was published"), "{stderr}");
         fs_err::write(published(file), before).unwrap();
     }
     assert_eq!(report.run(&["show", id]).0, 0);

@@ -74,6 +74,9 @@ pub struct Common {
     /// Say what would be done and why, and do nothing
     #[arg(global = true, long)]
     pub dry_run: bool,
+    /// Check the configuration and the files that it names, as a whole pipeline does before it starts, and do nothing
+    #[arg(global = true, long)]
+    pub check: bool,
     /// Print this stage's effective configuration as TOML, and do nothing
     #[arg(global = true, long)]
     pub print_config: bool,

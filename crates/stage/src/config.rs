@@ -6,6 +6,19 @@ use toml::{Table, Value};
 
 use crate::{Common, Fail, STAGES, Spec};
 
+/// The defaults of every stage: the sections and keys that there are. Each lies beside the stage that reads it.
+const DEFAULTS: [&str; STAGES.len()] = [
+    include_str!("../../phantom/default.toml"),
+    include_str!("../../prep/default.toml"),
+    include_str!("../../global/default.toml"),
+    include_str!("../../attend/default.toml"),
+    include_str!("../../local/default.toml"),
+    include_str!("../../fusion/default.toml"),
+    include_str!("../../predict/evaluate.toml"),
+    include_str!("../../report/default.toml"),
+    include_str!("../../predict/default.toml"),
+];
+
 /// A value that the user gave, and where.
 #[derive(Debug, Clone)]
 struct Given {
@@ -15,16 +28,41 @@ struct Given {
     origin: String,
 }
 
+/// The most bytes of a configuration file.
+const MOST: u64 = 1 << 24;
+
 /// All layers, merged for one stage.
 #[derive(Debug, Clone)]
 pub(crate) struct Layers {
     stage: &'static str,
     given: Vec<Given>,
     effective: Table,
+    /// The sections of the other stages, as they would have them.
+    others: Table,
+}
+
+impl Given {
+    /// The error of a key that its section, with these keys, does not have.
+    fn unknown(&self, known: &Table) -> Fail {
+        let Given { section, key, value, origin } = self;
+        let keys = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Fail::usage(anyhow::anyhow!("unknown key {section}.{key} = {value} in {origin}, expected one of {keys}"))
+            .hint(format!("{section} --print-config shows every key with its value"))
+    }
+}
+
+/// A stage's section of its defaults.
+fn section(name: &str, text: &str) -> Result<Table, Fail> {
+    let mut table: Table =
+        toml::from_str(text).map_err(|error| Fail::failed(anyhow::anyhow!("embedded defaults of {name}: {error}")))?;
+    match table.remove(name) {
+        Some(Value::Table(section)) => Ok(section),
+        _ => Err(Fail::failed(anyhow::anyhow!("embedded defaults of {name} lack [{name}]"))),
+    }
 }
 
 impl Layers {
-    /// Reads the files and the `--set` flags; checks sections, and the keys of the stage's own section.
+    /// Reads the files and the `--set` flags; checks all sections and their keys, and no value.
     pub(crate) fn read(spec: &Spec, common: &Common) -> Result<Self, Fail> {
         let mut given = Vec::new();
         for path in &common.config {
@@ -33,27 +71,22 @@ impl Layers {
         for text in &common.set {
             given.push(set(text)?);
         }
-        let defaults: Table = toml::from_str(spec.defaults)
-            .map_err(|e| Fail::failed(anyhow::anyhow!("embedded default.toml of {}: {e}", spec.name)))?;
-        let Some(Value::Table(mut effective)) = defaults.get(spec.name).cloned() else {
-            return Err(Fail::failed(anyhow::anyhow!("embedded default.toml lacks [{}]", spec.name)));
-        };
-        for setting in given.iter().filter(|setting| setting.section == spec.name) {
-            if !effective.contains_key(&setting.key) {
-                let keys: Vec<_> = effective.keys().map(String::as_str).collect();
-                return Err(Fail::usage(anyhow::anyhow!(
-                    "unknown key {}.{} = {} in {}, expected one of {}",
-                    spec.name,
-                    setting.key,
-                    setting.value,
-                    setting.origin,
-                    keys.join(", ")
-                ))
-                .hint(format!("{} --print-config shows every key with its value", spec.name)));
-            }
-            effective.insert(setting.key.clone(), setting.value.clone());
+        let mut defaults = section(spec.name, spec.defaults)?;
+        let mut others = Table::new();
+        for (name, text) in STAGES.into_iter().zip(DEFAULTS).filter(|(name, _)| *name != spec.name) {
+            others.insert(name.to_owned(), Value::Table(section(name, text)?));
         }
-        Ok(Layers { stage: spec.name, given, effective })
+        for setting in &given {
+            let known = match others.get_mut(&setting.section) {
+                Some(Value::Table(other)) => other,
+                _ => &mut defaults,
+            };
+            if !known.contains_key(&setting.key) {
+                return Err(setting.unknown(known));
+            }
+            known.insert(setting.key.clone(), setting.value.clone());
+        }
+        Ok(Layers { stage: spec.name, given, effective: defaults, others })
     }
 
     /// The stage's own section.
@@ -80,6 +113,12 @@ impl Layers {
         let (section, key) = dotted.split_once('.')?;
         self.given.iter().rev().find(|s| s.section == section && s.key == key).map(|s| &s.value)
     }
+
+    /// What another stage would have for `stage.key` with this configuration.
+    pub(crate) fn planned(&self, dotted: &str) -> Option<&Value> {
+        let (section, key) = dotted.split_once('.')?;
+        self.others.get(section)?.get(key)
+    }
 }
 
 fn known(section: &str, origin: &str) -> Result<(), Fail> {
@@ -91,7 +130,7 @@ fn known(section: &str, origin: &str) -> Result<(), Fail> {
 }
 
 fn file(path: &Path, given: &mut Vec<Given>) -> Result<(), Fail> {
-    let text = fs_err::read_to_string(path).map_err(Fail::usage)?;
+    let text = guard::read_to_string(path, MOST).map_err(Fail::usage)?;
     let table: Table =
         toml::from_str(&text).map_err(|e| Fail::usage(anyhow::anyhow!("{}: not valid TOML: {e}", path.display())))?;
     let origin = path.display().to_string();

@@ -94,6 +94,18 @@ impl Fail {
         Self::new(ErrorKind::Interrupted, anyhow::anyhow!("interrupted")).hint(CONTINUE)
     }
 
+    pub(crate) fn is_missing(&self) -> bool {
+        self.code == exit_code::MISSING
+    }
+
+    /// The end with exit code 0, and without a word, where an input is missing.
+    pub(crate) fn unless_missing(mut self) -> Self {
+        if self.is_missing() {
+            self.code = exit_code::DONE;
+        }
+        self
+    }
+
     /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,12 +1,12 @@
 //! What the store holds, who links to it, and what nobody does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use rustix::fs::FlockOperation;
 use serde_json::Value;
 
 use crate::Fail;
@@ -76,7 +76,12 @@ pub fn inventory(artifacts: &Path) -> Result<Inventory, Fail> {
             continue;
         }
         for name in entries(&folder)? {
-            items.push(item(&folder.join(&name), &stage, &name, &mut seen)?);
+            match item(&folder.join(&name), &stage, &name, &mut seen) {
+                Ok(item) => items.push(item),
+                // Of a stage that has just finished.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     let runs = store.runs()?;
@@ -94,7 +99,7 @@ pub fn inventory(artifacts: &Path) -> Result<Inventory, Fail> {
     Ok(inventory)
 }
 
-fn item(folder: &Path, stage: &str, name: &str, seen: &mut BTreeSet<(u64, u64)>) -> Result<Item, Fail> {
+fn item(folder: &Path, stage: &str, name: &str, seen: &mut BTreeSet<(u64, u64)>) -> std::io::Result<Item> {
     let (bytes, changed) = measure(folder, seen)?;
     let mut item = Item {
         folder: folder.to_owned(),
@@ -115,7 +120,7 @@ fn item(folder: &Path, stage: &str, name: &str, seen: &mut BTreeSet<(u64, u64)>)
         let about = fs_err::read_to_string(folder.join("about.json")).unwrap_or_default();
         let about: Value = serde_json::from_str(&about).unwrap_or_default();
         (item.run, item.headline) = (text(&about, "run"), "unfinished".to_owned());
-        item.at_work = Lock::take(&folder.join("lock"), FlockOperation::NonBlockingLockExclusive)?.is_none();
+        item.at_work = Lock::is_held(&folder.join("lock"))?;
     } else if name.bytes().all(|c| c.is_ascii_hexdigit()) {
         item.kind = Kind::Result;
         match Manifest::read(folder) {
@@ -128,14 +133,17 @@ fn item(folder: &Path, stage: &str, name: &str, seen: &mut BTreeSet<(u64, u64)>)
 }
 
 /// Bytes below `folder` that are not in `seen`, files with several names once; and the last change.
-fn measure(folder: &Path, seen: &mut BTreeSet<(u64, u64)>) -> Result<(u64, SystemTime), Fail> {
+fn measure(folder: &Path, seen: &mut BTreeSet<(u64, u64)>) -> std::io::Result<(u64, SystemTime)> {
     let about = fs_err::symlink_metadata(folder)?;
     let mut changed = about.modified()?;
     let mut bytes = if seen.insert((about.dev(), about.ino())) { about.blocks() * 512 } else { 0 };
     if about.is_dir() {
         for name in entries(folder)? {
-            let (more, later) = measure(&folder.join(name), seen)?;
-            (bytes, changed) = (bytes + more, changed.max(later));
+            match measure(&folder.join(name), seen) {
+                Ok((more, later)) => (bytes, changed) = (bytes + more, changed.max(later)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok((bytes, changed))
@@ -151,8 +159,13 @@ impl Inventory {
             if std::mem::replace(&mut self.items[at].reached, true) {
                 continue;
             }
-            if let Ok(Some(manifest)) = Manifest::read(&self.items[at].folder) {
-                open.extend(manifest.uses.into_iter().filter_map(|used| index.get(&(used.stage, used.key))));
+            match Manifest::read(&self.items[at].folder) {
+                Ok(manifest) => {
+                    let uses = manifest.into_iter().flat_map(|manifest| manifest.uses);
+                    open.extend(uses.filter_map(|used| index.get(&(used.stage, used.key))));
+                }
+                // Nobody knows what it holds on to: perhaps a training of days.
+                Err(_) => open.extend((0..self.items.len()).filter(|&at| self.items[at].kind == Kind::Result)),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a stage says: log lines and progress to stderr, data to stdout.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
     let filter = tracing_subscriber::filter::Targets::new().with_default(level);
     use tracing_subscriber::prelude::*;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| Lines)
         .with_ansi(colour)
         .with_target(false)
         .without_time()
@@ -29,16 +30,33 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
     let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
 }
 
+/// Stderr for log lines. Their formatter colours them, and has escaped what of that kind was in a message; other control
+/// characters are escaped here.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        std::io::stderr().write_all(escaped(&text, &['\n', '\t', '\x1b']).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
 /// Prints an error's chain of causes, and a hint.
 pub(crate) fn error(error: &anyhow::Error, hint: Option<&str>) {
     let mut text = format!("error: {error}\n");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
-        if cause != last {
+        // Some errors say their cause themselves.
+        if !last.contains(&cause) {
             text += &format!("  caused by: {cause}\n");
+            last = cause;
         }
-        last = cause;
     }
     if let Some(hint) = hint {
         text += &format!("\nhint: {hint}\n");
@@ -50,16 +68,22 @@ pub(crate) fn error(error: &anyhow::Error, hint: Option<&str>) {
 
 /// A text whose control characters, new lines and tabs aside, are escaped: a terminal would obey those of a file's name.
 fn harmless(text: &str) -> String {
-    let obeyed = |c: char| c.is_control() && !['\n', '\t'].contains(&c);
+    escaped(text, &['\n', '\t'])
+}
+
+/// The text with its control characters escaped, but for those in `kept`.
+fn escaped(text: &str, kept: &[char]) -> String {
+    let obeyed = |c: char| c.is_control() && !kept.contains(&c);
     text.chars().flat_map(|c| if obeyed(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Writes data to stdout; everything else goes to stderr.
+/// Writes data to stdout; everything else goes to stderr. A terminal gets no control characters.
 ///
 /// # Errors
 /// The reader went away, which [`crate::main`] takes for success.
 pub fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { Cow::Owned(harmless(text)) } else { Cow::Borrowed(text) };
     out.write_all(text.as_bytes())?;
     out.flush()
 }
@@ -103,7 +127,7 @@ impl Progress {
     /// Says something about the unit at hand, e.g. the loss.
     pub fn message(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{} {text}", self.what));
+            bar.set_message(harmless(&format!("{} {text}", self.what)));
         }
     }
 

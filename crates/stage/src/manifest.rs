@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ pub(crate) const FORMAT: u32 = 3;
 
 /// Name of the manifest in a result's folder.
 pub(crate) const FILE: &str = "manifest.json";
+
+/// The most bytes of a manifest; those of 112,120 images have a few thousand files.
+const MOST: u64 = 1 << 26;
 
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,12 +130,10 @@ impl Manifest {
     /// Exit code 4 for a manifest that is damaged, of another format, or that names files outside its folder.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Fail> {
         let path = folder.join(FILE);
-        let text = match open_regular(&path).and_then(std::io::read_to_string) {
+        let text = match regular(&path).and_then(|()| guard::read_to_string(&path, MOST)) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return Err(Fail::bad_data(anyhow!("{}: not a manifest: no UTF-8 text", path.display())));
-            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Err(Fail::bad_data(error)),
             Err(error) => return Err(Fail::failed(error)),
         };
         #[derive(Deserialize)]
@@ -199,29 +200,28 @@ impl Manifest {
 
 /// Size in bytes and time of the last change in nanoseconds since 1970.
 pub(crate) fn stat(path: &Path) -> std::io::Result<(u64, u64)> {
-    let data = fs_err::symlink_metadata(path)?;
-    if !data.is_file() {
-        return Err(not_regular(path));
-    }
+    regular(path)?;
+    let data = fs_err::metadata(path)?;
     let since = data.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok((data.len(), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// Opens a regular file that no link leads to: a pipe would wait for its other end, a device may have no end.
+/// Opens a regular file that no link leads to.
 pub(crate) fn open_regular(path: &Path) -> std::io::Result<fs_err::File> {
-    if fs_err::symlink_metadata(path)?.is_file() {
-        return fs_err::File::open(path);
-    }
-    Err(not_regular(path))
+    regular(path)?;
+    guard::open(path)
 }
 
-fn not_regular(path: &Path) -> std::io::Error {
-    std::io::Error::other(format!("{} is no regular file", path.display()))
+fn regular(path: &Path) -> std::io::Result<()> {
+    match fs_err::symlink_metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(std::io::Error::other(format!("{} is no regular file", path.display()))),
+    }
 }
 
 /// BLAKE3 of a file's contents, hex.
 pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
-    hash_open(open_regular(path)?)
+    hash_open(guard::open(path)?)
 }
 
 /// BLAKE3 of what is left of an open file, hex.
@@ -257,7 +257,23 @@ pub fn threads() -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
 
-/// A time as RFC 3339, UTC.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+/// A time as RFC 3339, UTC. A clock or a file's date may say anything: what is before 1970 or behind the year 9999 is moved
+/// there.
+pub fn rfc3339(time: SystemTime) -> String {
+    const LAST: u64 = 253_402_300_799;
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(since)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_has_a_text() {
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(rfc3339(at(1_795_824_000)), "2026-11-28T00:00:00Z");
+        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(at(1 << 40)), "9999-12-31T23:59:59Z");
+    }
 }

@@ -66,7 +66,7 @@ impl Run {
         config.check(Section(spec.name))?;
         let settings = serde_json::to_value(&config).map_err(Fail::failed)?;
         let store = Store::new(&common.artifacts_dir);
-        let reads_only = common.print_config || common.dry_run;
+        let reads_only = common.print_config || common.dry_run || common.check;
         let shared = if reads_only { None } else { Some(store.share()?) };
         let run = Run {
             spec: *spec,
@@ -89,6 +89,12 @@ impl Run {
     /// What the user set for `stage.key` of any section; `None` where nothing was said.
     pub fn setting(&self, dotted: &str) -> Option<&toml::Value> {
         self.layers.setting(dotted)
+    }
+
+    /// What another stage would have for `stage.key` with this configuration, said or by default. It is what that stage
+    /// did only where all stages are given the same: in `--check`.
+    pub fn planned(&self, dotted: &str) -> Option<&toml::Value> {
+        self.layers.planned(dotted)
     }
 
     /// The run's name.
@@ -116,27 +122,43 @@ impl Run {
         self.common.dry_run
     }
 
+    /// `--check`: [`Run::begin`] says nothing and stops.
+    pub fn check(&self) -> bool {
+        self.common.check
+    }
+
     /// Answers `--print-config`: prints the effective section as TOML and returns true.
     ///
     /// # Errors
     /// The reader of stdout went away.
     pub fn printed_config(&self) -> Result<bool, Fail> {
-        if self.common.print_config {
+        let asked = self.common.print_config && !self.common.check;
+        if asked {
             let table = toml::Table::from_iter([(
                 self.spec.name.to_owned(),
                 toml::Value::Table(self.layers.effective().clone()),
             )]);
             log::print(&toml::to_string(&table).map_err(Fail::failed)?)?;
         }
-        Ok(self.common.print_config)
+        Ok(asked)
     }
 
     /// The files of `stage` whose names begin with one of `prefixes`, checked against its manifest.
     /// Their contents become part of this stage's key.
     ///
     /// # Errors
-    /// Exit code 3 where the stage has not run in this run, was edited since, or is itself out of date.
+    /// Exit code 3 where the stage has not run in this run, was edited since, or is itself out of date. In `--dry-run` and
+    /// `--check` that is no failure but the end, with exit code 0: the stage would run first.
     pub fn input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Input, Fail> {
+        self.sound_input(stage, prefixes).map_err(|fail| {
+            if self.common.dry_run && fail.is_missing() {
+                tracing::info!("{}: would run after {stage}", self.spec.name);
+            }
+            if self.common.dry_run || self.common.check { fail.unless_missing() } else { fail }
+        })
+    }
+
+    fn sound_input(&mut self, stage: &str, prefixes: &[&str]) -> Result<Input, Fail> {
         let again = |fail: Fail| match fail.hint {
             None => fail.hint(format!("run just {stage} to make it again")),
             Some(_) => fail,
@@ -177,7 +199,9 @@ impl Run {
     /// Makes data from outside part of the key, by a digest of their contents; `place` is recorded.
     pub fn outside(&mut self, label: &str, digest: String, place: Option<&Path>) {
         let files = BTreeMap::from([(label.to_owned(), digest)]);
+        // A manifest is UTF-8.
         let place = place.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let place = place.map(|path| PathBuf::from(path.to_string_lossy().into_owned()));
         self.inputs.push(Source { stage: label.to_owned(), key: None, place, files });
     }
 
@@ -191,7 +215,7 @@ impl Run {
         if let Some(digest) = self.desk.store.note(quick) {
             return Ok(digest);
         }
-        if self.common.dry_run {
+        if self.common.dry_run || self.common.check {
             return Ok(quick.to_owned());
         }
         let digest = compute()?;
@@ -224,6 +248,9 @@ impl Run {
     /// # Errors
     /// Exit code 1 where another process computes the same result, or where results could not be published.
     pub fn begin(&self) -> Result<Begin<'_>, Fail> {
+        if self.common.check {
+            return Ok(Begin::Stop(Outcome::Nothing));
+        }
         let (name, key) = (self.spec.name, self.key());
         // A damaged manifest of an earlier result is in nobody's way.
         let linked = match self.desk.store.linked(&self.common.run, name) {

@@ -255,6 +255,19 @@ impl Lock {
         }
     }
 
+    /// Whether another process holds the lock on a file.
+    pub(crate) fn is_held(path: &Path) -> std::io::Result<bool> {
+        let file = match fs_err::File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether `path` still is the locked file: another process may have removed it between opening and locking.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         use std::os::unix::fs::MetadataExt;

@@ -43,7 +43,7 @@ impl Identity {
 
 impl Verified {
     /// Compares the contents of `files` in `folder` with their digests; those that were compared before are not read
-    /// again.
+    /// again. Where one fails, none of them counts as in use.
     ///
     /// # Errors
     /// Exit code 3 for a file that is missing, 4 for one whose contents are others; 130 after a signal.
@@ -69,15 +69,24 @@ impl Verified {
             Ok(())
         };
         let threads = crate::threads().min(new.len());
-        if threads <= 1 {
-            return work();
-        }
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker.join().unwrap_or_else(|_| Err(Fail::failed(anyhow!("a thread that reads files has panicked"))))
+        let checked = if threads <= 1 {
+            work()
+        } else {
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                let ends = workers.into_iter().map(|worker| {
+                    let panicked = |_| Err(Fail::failed(anyhow!("a thread that reads files has panicked")));
+                    worker.join().unwrap_or_else(panicked)
+                });
+                ends.fold(Ok(()), Result::and)
             })
-        })
+        };
+        if checked.is_err()
+            && let Ok(mut known) = self.0.lock()
+        {
+            known.retain(|path, _| !paths.contains(path));
+        }
+        checked
     }
 
     /// All files that were compared are the files that their paths lead to.

@@ -198,7 +198,7 @@ impl<'run> Work<'run> {
         sync_folder(result.parent().unwrap_or(Path::new(".")))?;
         sync_folder(&self.desk.store.root())?;
         kill_point("after-publish");
-        fs_err::remove_dir_all(&self.partial)?;
+        discard(&self.partial);
         self.lock = None;
         Ok(Input::whole(Found { folder: result, manifest }, &self.desk.verified))
     }
@@ -276,8 +276,18 @@ impl Drop for Work<'_> {
         let _ = fs_err::remove_dir_all(&self.out);
         let left = entries(&self.partial).unwrap_or_default();
         if left.iter().all(|name| [LOCK, ABOUT].contains(&name.as_str())) {
-            let _ = fs_err::remove_dir_all(&self.partial);
+            discard(&self.partial);
         }
+    }
+}
+
+/// Removes a private folder. It goes under another name first: who waits for its lock makes the folder anew. What cannot
+/// be removed now is removed by `store gc`.
+fn discard(partial: &Path) {
+    let name = partial.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let aside = partial.with_file_name(format!(".{name}.{}", std::process::id()));
+    if fs_err::rename(partial, &aside).is_ok() {
+        let _ = fs_err::remove_dir_all(&aside);
     }
 }
 
@@ -286,8 +296,7 @@ pub(crate) fn clear(partial: &Path) {
     if partial.exists()
         && Lock::take(&partial.join(LOCK), FlockOperation::NonBlockingLockExclusive).is_ok_and(|lock| lock.is_some())
     {
-        // What cannot be removed now is removed by `store gc`.
-        let _ = fs_err::remove_dir_all(partial);
+        discard(partial);
     }
 }
 
@@ -345,7 +354,8 @@ fn tree(folder: &Path) -> std::io::Result<(Vec<String>, Vec<PathBuf>)> {
 }
 
 fn command() -> Vec<String> {
-    std::env::args().collect()
+    // Not `args`, which panics where an argument is not UTF-8: a path may be anything.
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
 /// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.

@@ -242,8 +242,9 @@ fn wrong_configuration_names_key_value_and_origin() {
     assert!(refused(&["--run", "store"]).contains("store"));
     let message = refused(&["--set", "attend.threshold=high"]);
     assert!(message.contains("threshold") && message.contains("high"), "{message}");
-    // Sections of other stages are theirs to check.
-    assert_eq!(prep(folder.path(), &["--config", file]).unwrap(), Done);
+    // A key of another stage's section is found out by every stage, before hours of work; its value by that stage.
+    assert!(failure(prep(folder.path(), &["--config", file])).contains("attend.threshhold = 0.5"));
+    assert_eq!(prep(folder.path(), &["--set", "attend.threshold=high"]).unwrap(), Done);
     assert!(failure(prep(folder.path(), &["--set", "prep.size=7"])).contains("prep.size = 7, expected 16 to 2048"));
 }
 
@@ -462,7 +463,7 @@ fn a_manifest_is_believed_only_where_it_can_be() {
         ("edited or damaged", Box::new(|path| edit(path, &flipped(fs_err::read_to_string(path).unwrap())))),
         ("not a manifest", Box::new(|path| edit(path, &cut(fs_err::read_to_string(path).unwrap())))),
         (
-            "no UTF-8 text",
+            "not UTF-8 text",
             Box::new(|path| {
                 fs_err::remove_file(path).unwrap();
                 fs_err::write(path, [0xff, 0xfe]).unwrap();
@@ -524,4 +525,29 @@ fn digests_of_raw_data_are_remembered() {
     assert_eq!(open(&["--dry-run"]).remembered(&quick, never).unwrap(), quick);
     assert_eq!(open(&[]).remembered(&quick, || Ok::<_, Fail>(digest.clone())).unwrap(), digest);
     assert_eq!(open(&[]).remembered(&quick, never).unwrap(), digest);
+}
+
+#[test]
+fn a_check_says_nothing_and_a_plan_goes_on_without_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // Before anything has run: a failure; in a plan, the end with exit code 0.
+    assert!(global(folder, &[]).is_err());
+    for args in [["--dry-run"], ["--check"]] {
+        assert_eq!(prep(folder, &args).unwrap(), Outcome::Nothing);
+        let ended = global(folder, &args).unwrap_err();
+        assert!(format!("{ended:?}").contains("code: 0"), "{ended:?}");
+    }
+    assert!(!folder.join("default").exists());
+    // After it: a check computes nothing either.
+    prep(folder, &[]).unwrap();
+    assert_eq!(global(folder, &["--check"]).unwrap(), Outcome::Nothing);
+    assert!(!folder.join("default/global").exists());
+    // A key of any section, a value of the own one, and what another stage would have.
+    let refused = failure(prep(folder, &["--check", "--set", "report.drawz=1"]));
+    assert!(refused.contains("unknown key report.drawz = 1 in --set report.drawz=1"), "{refused}");
+    assert!(failure(prep(folder, &["--check", "--set", "prep.size=1"])).contains("prep.size = 1"));
+    let (run, _) = Run::open::<Global>(&GLOBAL, &common(folder, &["--set", "attend.size=99"])).unwrap();
+    let planned = |name| run.planned(name).and_then(|value| value.as_integer());
+    assert_eq!((planned("attend.size"), planned("prep.size"), planned("prep.sizes")), (Some(99), Some(256), None));
 }

@@ -1,5 +1,6 @@
 //! One row per image: whose it is, what it shows, and the image itself.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +76,18 @@ pub type Writer = shards::Shards<Row>;
 /// that cannot be.
 pub fn read<E: From<Error>>(files: &[PathBuf], each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
     shards::read(files, each)
+}
+
+/// Reads the rows of some images, in their order; row groups without any of them are not read. What is not there is left out.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_some<E: From<Error>>(
+    files: &[PathBuf],
+    images: &BTreeSet<&str>,
+    each: impl FnMut(Row) -> Result<(), E>,
+) -> Result<(), E> {
+    shards::read_some(files, images, each)
 }
 
 /// Reads all rows without their images, whose bytes are not even read from disk.

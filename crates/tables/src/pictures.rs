@@ -8,6 +8,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use crate::sink::TABLE;
+use crate::source::guarded;
 use crate::{Error, answers};
 
 /// Names of the column, the best first: a struct of `bytes` and `path` as Hugging Face has it, or text, which is a path.
@@ -29,16 +30,10 @@ pub struct Row {
 /// # Errors
 /// What is no regular file, or no Parquet table; a table without such a column; what `each` returns.
 pub fn read<E: From<Error>>(path: &Path, each: &mut dyn FnMut(Row) -> Result<(), E>) -> Result<(), E> {
-    // Asked before it is opened: opening a pipe waits for its other end.
-    if !fs_err::metadata(path).map_err(Error::from)?.is_file() {
-        let problem = format!("{}: no regular file", path.display());
-        return Err(Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, problem)).into());
-    }
-    let (file, _) = fs_err::File::open(path).map_err(Error::from)?.into_parts();
+    let (file, _) = guard::open(path).map_err(Error::from)?.into_parts();
     // Parquet's own types: Arrow's would make large texts, views and dictionaries of the same columns (polars, pandas).
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
-    let builder = builder.map_err(|error| Error::parquet(path, error))?;
+    let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
     // Answers name images as they were named to `predict`, not as seen from the table's folder.
     let metadata = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
     let ours = metadata.filter(|entry| entry.key == TABLE).find_map(|entry| entry.value.clone());
@@ -64,11 +59,9 @@ pub fn read<E: From<Error>>(path: &Path, each: &mut dyn FnMut(Row) -> Result<(),
         }
     })?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), [name]);
-    let reader = builder.with_batch_size(ROWS).with_projection(mask).build();
-    let reader = reader.map_err(|error| Error::parquet(path, error))?;
+    let mut reader = guarded(path, || builder.with_batch_size(ROWS).with_projection(mask).build())?;
     let mut at = 0;
-    for batch in reader {
-        let batch = batch.map_err(|error| Error::parquet(path, error))?;
+    while let Some(batch) = guarded(path, || reader.next().transpose())? {
         let column = batch.column(0);
         let parts = column.as_any().downcast_ref::<StructArray>();
         let part = |name: &str| parts.and_then(|parts| parts.column_by_name(name));

@@ -1,5 +1,6 @@
 //! The one writer and the one reader of tables that are split into several files and hold an image per row.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use arrow::array::ArrayRef;
@@ -209,6 +210,23 @@ pub(crate) fn read<R: Row, E: From<Error>>(
     read_files(files, ROWS_PER_BATCH, None, &mut each)
 }
 
+/// Reads the rows of some images; of the others no image is read from disk.
+pub(crate) fn read_some<R: Row, E: From<Error>>(
+    files: &[PathBuf],
+    images: &BTreeSet<&str>,
+    mut each: impl FnMut(R) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut first = None;
+    for path in files {
+        let rows = Source::open(path, R::TABLE, R::VERSION)?.rows_of(images)?;
+        if !rows.is_empty() {
+            let source = Source::open_indexed(path, R::TABLE, R::VERSION)?.only(&rows);
+            read_source(&mut first, path, source, 1, None, &mut each)?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads all rows without their images, whose bytes are not even read from disk.
 pub(crate) fn read_meta<R: Row>(files: &[PathBuf]) -> Result<Vec<R>, Error> {
     let mut rows = Vec::new();
@@ -242,15 +260,25 @@ fn read_files<R: Row, E: From<Error>>(
 ) -> Result<(), E> {
     let mut first = None;
     for path in files {
-        let source = Source::open(path, R::TABLE, R::VERSION)?;
-        let facts = agree::<R>(&mut first, path, &source)?;
-        let mut batches = source.batches(&R::schema(facts), rows, without)?;
-        while let Some(batch) = batches.next_images()? {
-            for (index, row) in R::from_batch(&batch, facts)?.into_iter().enumerate() {
-                row.check(facts)
-                    .map_err(|Wrong { column, expected, got }| batch.value(column, index, &expected, &got))?;
-                each(row)?;
-            }
+        read_source(&mut first, path, Source::open(path, R::TABLE, R::VERSION)?, rows, without, each)?;
+    }
+    Ok(())
+}
+
+fn read_source<R: Row, E: From<Error>>(
+    first: &mut Option<(PathBuf, R::Facts)>,
+    path: &Path,
+    source: Source,
+    rows: usize,
+    without: Option<&str>,
+    each: &mut impl FnMut(R) -> Result<(), E>,
+) -> Result<(), E> {
+    let facts = agree::<R>(first, path, &source)?;
+    let mut batches = source.batches(&R::schema(facts), rows, without)?;
+    while let Some(batch) = batches.next_images()? {
+        for (index, row) in R::from_batch(&batch, facts)?.into_iter().enumerate() {
+            row.check(facts).map_err(|Wrong { column, expected, got }| batch.value(column, index, &expected, &got))?;
+            each(row)?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The reader under all tables.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -7,8 +8,11 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
 use cxr::{BBox, InvalidBox, Split};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
@@ -24,8 +28,18 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn open(path: &Path, table: &'static str, version: u32) -> Result<Self, Error> {
-        let (file, _) = fs_err::File::open(path)?.into_parts();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::parquet(path, error))?;
+        Source::open_with(path, table, version, PageIndexPolicy::Skip)
+    }
+
+    /// As [`Source::open`], for a few rows: pages without any of them can be passed over.
+    pub(crate) fn open_indexed(path: &Path, table: &'static str, version: u32) -> Result<Self, Error> {
+        Source::open_with(path, table, version, PageIndexPolicy::Optional)
+    }
+
+    fn open_with(path: &Path, table: &'static str, version: u32, index: PageIndexPolicy) -> Result<Self, Error> {
+        let (file, _) = guard::open(path)?.into_parts();
+        let options = ArrowReaderOptions::new().with_page_index_policy(index);
+        let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
         // The reader asserts what a damaged footer may break.
         let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
         for chunk in chunks {
@@ -100,17 +114,38 @@ impl Source {
                 && without.is_none_or(|left_out| path.string() != left_out)
         });
         let mask = ProjectionMask::leaves(parquet, leaves.map(|(index, _)| index));
-        let reader = self.builder.with_batch_size(rows).with_projection(mask).build();
-        let reader = reader.map_err(|error| Error::parquet(&self.path, error))?;
+        let reader = guarded(&self.path, || self.builder.with_batch_size(rows).with_projection(mask).build())?;
+        Ok(Batches { path: self.path, table: self.table, reader, row: 0, last_id: None })
+    }
+
+    /// The rows, counted from 0, of those of the images that are here; reads no other column than `image_id`.
+    pub(crate) fn rows_of(self, images: &BTreeSet<&str>) -> Result<Vec<usize>, Error> {
+        let mut batches = self.column_alone("image_id")?;
+        let mut rows = Vec::new();
+        while let Some(batch) = batches.next_images()? {
+            let ids = batch.column::<StringArray>("image_id")?;
+            rows.extend((0..batch.len()).filter(|&row| images.contains(ids.value(row))).map(|row| batch.first + row));
+        }
+        Ok(rows)
+    }
+
+    /// Only these rows, which ascend: row groups without any are not read. Errors count rows among them.
+    pub(crate) fn only(mut self, rows: &[usize]) -> Source {
+        let ranges = rows.iter().map(|&row| row..row + 1);
+        let total = self.builder.metadata().file_metadata().num_rows().max(0) as usize;
+        self.builder = self.builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total));
+        self
+    }
+
+    fn column_alone(self, column: &str) -> Result<Batches, Error> {
+        let mask = ProjectionMask::columns(self.builder.parquet_schema(), [column]);
+        let reader = guarded(&self.path, || self.builder.with_batch_size(8192).with_projection(mask).build())?;
         Ok(Batches { path: self.path, table: self.table, reader, row: 0, last_id: None })
     }
 
     /// The number of rows of each split; reads no other column.
     pub(crate) fn split_rows(self) -> Result<[usize; 3], Error> {
-        let mask = ProjectionMask::columns(self.builder.parquet_schema(), ["split"]);
-        let reader = self.builder.with_batch_size(8192).with_projection(mask).build();
-        let reader = reader.map_err(|error| Error::parquet(&self.path, error))?;
-        let mut batches = Batches { path: self.path, table: self.table, reader, row: 0, last_id: None };
+        let mut batches = self.column_alone("split")?;
         let mut rows = [0; 3];
         while let Some(batch) = batches.next()? {
             let splits = batch.column::<StringArray>("split")?;
@@ -121,6 +156,12 @@ impl Source {
         }
         Ok(rows)
     }
+}
+
+/// What a reader of Parquet says. Damaged files make it panic here and there, which is an error like others.
+pub(crate) fn guarded<T, E: Into<ParquetError>>(path: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
+    let read = guard::caught(|| Ok(read())).map_err(ParquetError::General).and_then(|read| read.map_err(Into::into));
+    read.map_err(|error| Error::parquet(path, error))
 }
 
 /// The number of rows of each split in all `files` of a table.
@@ -144,7 +185,7 @@ pub(crate) struct Batches {
 
 impl Batches {
     pub(crate) fn next(&mut self) -> Result<Option<Batch>, Error> {
-        let Some(rows) = self.reader.next().transpose().map_err(|error| Error::parquet(&self.path, error))? else {
+        let Some(rows) = guarded(&self.path, || self.reader.next().transpose())? else {
             return Ok(None);
         };
         let batch = Batch { path: self.path.clone(), table: self.table, first: self.row, rows };

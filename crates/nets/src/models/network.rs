@@ -18,7 +18,8 @@ use crate::optimizer::Optimizer;
 use crate::random::random;
 use crate::recipe::{OptimizerKind, Precision};
 use crate::weights::file::{self, Meta};
-use crate::weights::import;
+use crate::weights::import::{self, Wanted};
+use crate::weights::matched;
 use crate::weights::safetensors::Tensors;
 
 /// Sharpness of [`Pool::Lse`] (Wang et al., CVPR 2017: the best of their sweep).
@@ -313,21 +314,27 @@ impl Network {
                 });
             }
         }
-        let tensors = import::matched(path, self.backbone.name(), self.layout(), tensors, |_| false)?;
+        let given: Vec<(&str, &[usize])> =
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())).collect();
+        let of = (path, self.backbone.name());
+        let tensors = matched(of, self.layout(), &given, false, |index| Ok(tensors[index].1.clone()))?;
         self.assign(tensors)?;
         Ok(meta)
     }
 
-    /// Takes the trunk of a torchvision or timm file (`.safetensors`, `.pth`); the head stays as it is.
+    /// Takes the trunk of a torchvision or timm file, safetensors or PyTorch's, whatever its name; the head stays as it is.
+    ///
+    /// The tensors may lie in a checkpoint, and have a prefix in front of their names: the network's own names tell which
+    /// are meant, and the log says what was done. A first convolution of one channel is spread over the three.
     ///
     /// # Errors
-    /// A tensor that is missing, unknown or of another shape, or not finite; a damaged file. The network is then as it
+    /// A file that is no weights file; a tensor that is missing, unknown or of another shape, or not finite; a damaged file. The network is then as it
     /// was.
     pub fn load_imagenet(&mut self, path: &Path) -> Result<()> {
-        let tensors = import::read(path)?;
-        let head = |name: &str| name.starts_with("fc.") || name.starts_with("classifier.");
-        let trunk = self.layout().filter(|(name, _)| !head(name));
-        let taken = import::matched(path, self.backbone.name(), trunk, tensors, head)?;
+        let head: fn(&str) -> bool = |name| name.starts_with("fc.") || name.starts_with("classifier.");
+        let trunk = self.layout().filter(|(name, _)| !head(name)).collect();
+        let wanted = Wanted { backbone: self.backbone.name(), layout: trunk, ignored: head };
+        let taken = import::read(path, &wanted)?;
         let kept = self.params.iter().filter(|(name, _)| head(name));
         let kept = kept.map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
         // the head is last in every network

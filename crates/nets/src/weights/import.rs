@@ -1,118 +1,158 @@
-//! ImageNet weights of torchvision and timm.
+//! Weights of torchvision and timm, as people have them.
 //!
 //! | file | read by |
 //! |---|---|
-//! | `.safetensors` | the crate `safetensors` |
-//! | `.pth`, a zip of a pickle and its storages (PyTorch since 1.6) | `pth.rs` |
-//! | `.pth`, pickles followed by storages (before; torchvision's DenseNet-121 still is) | `pth.rs` |
+//! | safetensors | the crate `safetensors` |
+//! | a zip of a pickle and its storages (PyTorch since 1.6), compressed or not | `pth.rs` |
+//! | pickles followed by storages (before; torchvision's DenseNet-121 still is) | `pth.rs` |
 //!
-//! The first bytes tell the kind, not the name. A pickle is a program; `pickle.rs` runs it on a machine that can make
-//! tensors and nothing else, so a hostile file gets an error, not a shell.
+//! The first bytes tell the kind (`sniff.rs`), not the name. The network's names tell which tensors are meant
+//! (`choose.rs`): a state_dict may lie in a checkpoint, beside an optimiser, and its names may have something in front. A
+//! pickle is a program; `pickle.rs` runs it on a machine that can make tensors and nothing else, so a hostile file gets an
+//! error, not a shell.
 
-use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use safetensors::{Dtype, SafeTensors};
+use tracing::{info, warn};
 
 use crate::error::{Error, Result};
+use crate::weights::choose::{Choice, Table, choices, today};
+use crate::weights::matched;
 use crate::weights::pth;
-use crate::weights::safetensors::{Tensors, read_safetensors};
+use crate::weights::safetensors::{MAX_FILE, floats, own_digest};
+use crate::weights::sniff::{Kind, kind};
+use crate::weights::words::{brief, sample};
 
-/// The number of problems that an error names; it counts the rest.
-const NAMED: usize = 10;
-
-/// Reads an ImageNet file of torchvision or timm: f32 tensors by torchvision's names, OIHW, in the order of the file.
-///
-/// f16, bf16 and f64 become f32. `num_batches_tracked` is left out: nothing here uses it. The `module.` of a model saved
-/// inside `DataParallel` is dropped, and the `norm.1` of DenseNets before 2018 becomes `norm1`, as in torchvision's own
-/// loader.
-///
-/// # Errors
-/// The disk; a file that is neither safetensors nor PyTorch's, cut short or damaged; a pickle that calls for anything
-/// but tensors.
-pub fn read(path: &Path) -> Result<Tensors> {
-    let mut start = Vec::with_capacity(pth::SNIFF);
-    fs_err::File::open(path)?.take(pth::SNIFF as u64).read_to_end(&mut start)?;
-    let tensors = if pth::is_pth(&start) {
-        let bytes = fs_err::read(path)?;
-        pth::read(&bytes).map_err(|reason| Error::malformed(path, reason))?
-    } else if path.extension().is_some_and(|extension| extension == "safetensors") {
-        read_safetensors(path, &Device::Cpu)?.0
-    } else {
-        return Err(Error::malformed(path, "neither a PyTorch file nor named .safetensors"));
-    };
-    let parallel = !tensors.is_empty() && tensors.iter().all(|(name, _)| name.starts_with("module."));
-    let tensors = tensors.into_iter().filter_map(|(name, tensor)| {
-        let name = if parallel { &name["module.".len()..] } else { &name };
-        (!name.ends_with(".num_batches_tracked")).then(|| (today(name), tensor))
-    });
-    Ok(tensors.collect())
+/// A network that weights are wanted for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// Its name, for messages.
+    pub(crate) backbone: &'a str,
+    /// Names and shapes as torchvision has them, OIHW.
+    pub(crate) layout: Vec<(&'a str, Vec<usize>)>,
+    /// Names of the head, which may be there or not.
+    pub(crate) ignored: fn(&str) -> bool,
 }
 
-/// The name that a tensor of an old DenseNet file has today: `…denselayer1.norm.1.weight` is `…denselayer1.norm1.weight`.
-fn today(name: &str) -> String {
-    if let Some((layer, field)) = name.split_once(".denselayer") {
-        for (old, new) in [(".norm.", ".norm"), (".conv.", ".conv")] {
-            if let Some((number, rest)) = field.split_once(old) {
-                return format!("{layer}.denselayer{number}{new}{rest}");
+/// Reads the wanted tensors, f32, in the order of the layout.
+///
+/// f16, bf16 and f64 become f32. `num_batches_tracked` is left out: nothing here uses it. What is in front of every name
+/// (`module.`, `model.`, `_orig_mod.`, …) is dropped, tensors without it are left, and the `norm.1` of DenseNets before
+/// 2018 becomes `norm1`, as in torchvision's own loader; the log says so.
+///
+/// # Errors
+/// The disk; a file that is no weights file, cut short or damaged; tensors that are missing, unknown, of another shape or
+/// not finite.
+pub(crate) fn read(path: &Path, wanted: &Wanted) -> Result<Vec<Tensor>> {
+    let kind = kind(path)?;
+    let bytes = guard::read(path, MAX_FILE)?;
+    let malformed = |reason: String| Error::malformed(path, reason);
+    match kind {
+        Kind::Safetensors => {
+            own_digest(path, &bytes)?;
+            let file = SafeTensors::deserialize(&bytes)
+                .map_err(|error| malformed(format!("no whole safetensors file: {error}")))?;
+            let views = file.tensors();
+            let floats_only = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64);
+            let views: Vec<_> = views.iter().filter(|(_, view)| floats_only(view.dtype())).collect();
+            let tensors = views.iter().map(|(name, view)| (Cow::Borrowed(name.as_str()), view.shape().to_vec()));
+            let table = Table { place: String::new(), tensors: tensors.collect() };
+            take(path, wanted, &[table], &[], |_, index| {
+                let (name, view) = views[index];
+                let values = floats(view.data(), &format!("{:?}", view.dtype()));
+                let values = values.map_err(|reason| malformed(format!("{name}: {reason}")))?.unwrap_or_default();
+                Ok(Tensor::from_vec(values, view.shape(), &Device::Cpu)?)
+            })
+        }
+        Kind::Zip | Kind::Legacy(_) | Kind::Pickle => {
+            let mut taken = None;
+            let read = pth::open(&bytes, kind, |tables, foreign, load| {
+                let load = |table, index| load(table, index).map_err(malformed);
+                taken = Some(take(path, wanted, tables, foreign, load));
+            });
+            match (read, taken) {
+                (Ok(()), Some(taken)) => taken,
+                (Err(reason), _) => Err(malformed(reason)),
+                (Ok(()), None) => Err(malformed("no tensors".to_owned())),
             }
         }
     }
-    name.to_owned()
 }
 
-/// The tensors of a file in the order of `layout`, names and shapes as on disk, every one checked.
-///
-/// Tensors whose name is `ignored` may be there or not.
-///
-/// # Errors
-/// [`Error::Keys`] with the first ten problems and their number: tensors that are missing, unknown, there twice, of
-/// another shape, not finite, or a negative variance.
-pub(crate) fn matched<'a>(
+/// The wanted tensors out of all that a file has; `foreign` are some of the classes that it names.
+fn take(
     path: &Path,
-    backbone: &str,
-    layout: impl Iterator<Item = (&'a str, Vec<usize>)>,
-    tensors: Tensors,
-    ignored: impl Fn(&str) -> bool,
+    wanted: &Wanted,
+    tables: &[Table],
+    foreign: &[String],
+    mut load: impl FnMut(usize, usize) -> Result<Tensor>,
 ) -> Result<Vec<Tensor>> {
-    let mut problems = Vec::new();
-    let mut given = HashMap::new();
-    let mut order = Vec::new();
-    for (name, tensor) in tensors.into_iter().filter(|(name, _)| !ignored(name)) {
-        if given.insert(name.clone(), tensor).is_some() {
-            problems.push(format!("{name} is there twice"));
+    let expected: HashSet<&str> = wanted.layout.iter().map(|(name, _)| *name).collect();
+    let choices = choices(tables, &expected);
+    let Some(choice) = choices.first() else {
+        return Err(nothing(path, wanted, tables, foreign));
+    };
+    say(path, tables, choice, &choices[1..]);
+    let table = &tables[choice.table];
+    let mut given = Vec::new();
+    let mut beside = Vec::new();
+    for (index, (name, shape)) in table.tensors.iter().enumerate() {
+        match name.strip_prefix(&*choice.prefix) {
+            None => beside.push(&**name),
+            Some(name) if name.ends_with("num_batches_tracked") || (wanted.ignored)(name) => {}
+            Some(name) => given.push((today(name), shape.as_slice(), index)),
         }
-        order.push(name);
     }
-    let mut taken = Vec::new();
-    for (name, shape) in layout {
-        let Some(tensor) = given.remove(name) else {
-            problems.push(format!("{name} is missing"));
-            continue;
-        };
-        if tensor.dims() != shape {
-            problems.push(format!("{name} is {:?}, expected {shape:?}", tensor.dims()));
-            continue;
+    if !beside.is_empty() {
+        let names = sample(beside.iter().copied());
+        info!("{}: {} tensors without that prefix are not taken: {names}", path.display(), beside.len());
+    }
+    let names: Vec<(&str, &[usize])> = given.iter().map(|(name, shape, _)| (&**name, *shape)).collect();
+    let layout = wanted.layout.iter().cloned();
+    matched((path, wanted.backbone), layout, &names, true, |at| load(choice.table, given[at].2))
+}
+
+/// Says which tensors of a file were taken, where it is not simply all of them.
+fn say(path: &Path, tables: &[Table], choice: &Choice, others: &[Choice]) {
+    let path = path.display();
+    let place = |choice: &Choice| match (&*tables[choice.table].place, &*choice.prefix) {
+        ("", prefix) => format!("the names that begin with {:?}", brief(prefix)),
+        (place, "") => format!("{place:?}"),
+        (place, prefix) => format!("the names in {place:?} that begin with {:?}", brief(prefix)),
+    };
+    if !choice.prefix.is_empty() {
+        info!("{path}: the prefix {:?} of its tensors' names is dropped", brief(&choice.prefix));
+    }
+    if !tables[choice.table].place.is_empty() {
+        let average = if choice.averages { ", averages of weights (EMA)" } else { "" };
+        info!("{path}: the tensors in {:?} are taken{average}", tables[choice.table].place);
+    }
+    for other in others.iter().filter(|other| other.count == choice.count) {
+        match (other.averages, choice.averages) {
+            (true, false) => info!("{path}: {} are averages of weights (EMA), which are not taken", place(other)),
+            _ => warn!("{path}: {} would fit as well; the first in the file are taken", place(other)),
         }
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        let bad = values.iter().filter(|value| !value.is_finite()).count();
-        if bad > 0 {
-            problems.push(format!("{name} has {bad} of {} values that are not finite", values.len()));
-        } else if name.ends_with(".running_var") && values.iter().any(|&value| value < 0.0) {
-            problems.push(format!("{name} has a negative variance"));
-        }
-        taken.push(tensor);
     }
-    let mut seen = HashSet::new();
-    let unknown = order.into_iter().filter(|name| given.contains_key(name) && seen.insert(name.clone()));
-    problems.extend(unknown.map(|name| format!("{name} is unknown")));
-    if problems.is_empty() {
-        return Ok(taken);
-    }
-    let mut text = problems[..problems.len().min(NAMED)].join("; ");
-    if problems.len() > NAMED {
-        text += &format!("; … ({} problems)", problems.len());
-    }
-    Err(Error::Keys { path: path.to_owned(), backbone: backbone.to_owned(), problems: text })
+}
+
+/// The error of a file without any tensor of the network's.
+fn nothing(path: &Path, wanted: &Wanted, tables: &[Table], foreign: &[String]) -> Error {
+    let names = || tables.iter().flat_map(|table| table.tensors.iter().map(|(name, _)| &**name));
+    let expected = sample(wanted.layout.iter().map(|(name, _)| *name));
+    let classes = match foreign {
+        [] => String::new(),
+        names => format!("; it names {}, which is not run", names.join(", ")),
+    };
+    let problems = match names().count() {
+        0 => format!("there is no dict of tensors by name in it{classes}; expected {expected}"),
+        count => format!(
+            "none of its {count} tensors has a name of that network; the file has {}; expected {expected}",
+            sample(names())
+        ),
+    };
+    Error::Keys { path: path.to_owned(), backbone: wanted.backbone.to_owned(), problems }
 }

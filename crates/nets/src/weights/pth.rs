@@ -6,50 +6,58 @@ use std::io::{Cursor, Read};
 use candle_core::{Device, Tensor};
 use zip::ZipArchive;
 
-use crate::weights::pickle::{Storage, Unpickled, Value, View, unpickle};
-use crate::weights::safetensors::{Tensors, floats};
+use crate::weights::choose::Table;
+use crate::weights::pickle::{Found, Storage, Unpickled, Value, View, found, unpickle};
+use crate::weights::safetensors::floats;
+use crate::weights::sniff::Kind;
+use crate::weights::words::sample;
 
-/// The number of first bytes that tell the kind.
-pub(crate) const SNIFF: usize = 16;
+/// What is inflated of a compressed file, for each of its bytes: floats are compressed to 0.9 of their size, f64 that were
+/// f32 to a half.
+const INFLATION: usize = 4;
 
-/// Since PyTorch 1.6.
-const ZIP: &[u8] = b"PK\x03\x04";
+/// A compressed file of any size may have so many bytes.
+const SMALL: usize = 1 << 20;
 
-/// Before: the pickle of the number 0x1950a86a20f9469cfc6c.
-const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// Reads a tensor, by the indices of its table and of itself.
+pub(crate) type Load<'l> = dyn FnMut(usize, usize) -> Result<Tensor, String> + 'l;
 
-/// Keys under which a checkpoint that is more than a state_dict has its state_dict.
-const WRAPPERS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
-
-/// Whether a file that starts so is for [`read`].
-pub(crate) fn is_pth(start: &[u8]) -> bool {
-    start.starts_with(ZIP) || start.starts_with(LEGACY)
-}
-
-/// The tensors of floats in the order of the file.
-pub(crate) fn read(bytes: &[u8]) -> Result<Tensors, String> {
-    match bytes.strip_prefix(LEGACY) {
-        Some(rest) => read_legacy(rest),
-        None => read_zip(bytes),
+/// Hands what a file has to `take`: its tensors of floats, not read yet, some of the classes that it names, and what reads
+/// a tensor.
+///
+/// # Errors
+/// A file that is cut short, damaged or not PyTorch's.
+pub(crate) fn open(bytes: &[u8], kind: Kind, take: impl FnOnce(&[Table], &[String], &mut Load)) -> Result<(), String> {
+    match kind {
+        Kind::Legacy(start) => open_legacy(bytes.get(start..).unwrap_or_default(), take),
+        Kind::Pickle => Err("a Python pickle that torch.save did not write; \
+                             torch.save(model.state_dict(), PATH) writes one that is read"
+            .to_owned()),
+        _ => open_zip(bytes, take),
     }
 }
 
-/// `NAME/data.pkl`, `NAME/byteorder`, `NAME/data/KEY` per storage; nothing is compressed.
-fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
+/// `NAME/data.pkl`, `NAME/byteorder`, `NAME/data/KEY` per storage. PyTorch compresses nothing; who unpacks it and zips it
+/// again does.
+fn open_zip(bytes: &[u8], take: impl FnOnce(&[Table], &[String], &mut Load)) -> Result<(), String> {
     let damaged = |error| format!("no whole PyTorch file: {error}");
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     let names = zip.file_names().map(|name| name.map(|name| name.into_owned()));
     let names = names.collect::<Result<Vec<String>, _>>().map_err(damaged)?;
-    let root = names.iter().find_map(|name| name.strip_suffix("data.pkl"));
-    let root = root.ok_or("a zip file without data.pkl: not PyTorch's")?;
+    let root = names.iter().find_map(|name| name.strip_suffix("data.pkl")).ok_or_else(|| {
+        let has = sample(names.iter().map(String::as_str));
+        format!("a zip file without data.pkl, so not PyTorch's; it has {has}: unpack it, if the weights are in it")
+    })?;
 
-    let mut left = bytes.len(); // entries do not overlap, so together they are no larger than the file
+    let mut left = bytes.len().saturating_mul(INFLATION).saturating_add(SMALL);
     let mut entry = |name: &str| -> Result<Vec<u8>, String> {
         let named = |error: &dyn std::fmt::Display| format!("{name}: {error}");
         let entry = zip.by_name(name).map_err(|error| named(&error))?;
         let mut data = Vec::new();
         entry.take(left as u64 + 1).read_to_end(&mut data).map_err(|error| named(&error))?;
-        left = left.checked_sub(data.len()).ok_or_else(|| named(&"larger than the file"))?;
+        left = left.checked_sub(data.len()).ok_or_else(|| {
+            named(&format_args!("the file inflates to more than {INFLATION} times its size, as no weights do"))
+        })?;
         Ok(data)
     };
     let order = format!("{root}byteorder");
@@ -58,15 +66,16 @@ fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
     }
     let pickle = entry(&format!("{root}data.pkl"))?;
     let (pickle, _) = unpickle(&pickle)?;
-    tensors(&pickle, bytes.len(), |storage| {
+    tensors(&pickle, take, |storage| {
         let data = entry(&format!("{root}data/{}", storage.key))?;
         decode(storage, &data)
-    })
+    });
+    Ok(())
 }
 
 /// Pickles of the version, of the machine, of the tensors, of the storages' keys; then each storage's number of elements
 /// and its elements.
-fn read_legacy(bytes: &[u8]) -> Result<Tensors, String> {
+fn open_legacy(bytes: &[u8], take: impl FnOnce(&[Table], &[String], &mut Load)) -> Result<(), String> {
     let (version, rest) = unpickle(bytes)?;
     if !matches!(version.root(), Value::Int(1001)) {
         return Err("another version of PyTorch's old format than 1001".to_owned());
@@ -94,10 +103,11 @@ fn read_legacy(bytes: &[u8]) -> Result<Tensors, String> {
         found.insert(storage.key, data);
         rest = behind;
     }
-    tensors(&pickle, bytes.len(), |storage| {
+    tensors(&pickle, take, |storage| {
         let data = found.get(storage.key).ok_or_else(|| format!("storage {}: missing", storage.key))?;
         decode(storage, data)
-    })
+    });
+    Ok(())
 }
 
 /// The elements of a storage; `None` for integers.
@@ -109,49 +119,34 @@ fn decode(storage: &Storage, data: &[u8]) -> Result<Option<Vec<f32>>, String> {
     floats(data, storage.dtype)
 }
 
-/// Every tensor of the state_dict, together at most `left` elements; `load` gives a storage's and is asked once for each.
-///
-/// Tied weights share a storage, so there may be more elements than are stored, but no file needs one for every byte.
+/// Hands all tensors of floats to `take`; `read` gives a storage's elements and is asked once for each.
 fn tensors<'a>(
     pickle: &Unpickled<'a>,
-    mut left: usize,
-    mut load: impl FnMut(&Storage<'a>) -> Result<Option<Vec<f32>>, String>,
-) -> Result<Tensors, String> {
-    let Value::Dict(entries) = state_dict(pickle)? else {
-        return Err("no state_dict: a dict of tensors by name".to_owned());
+    take: impl FnOnce(&[Table], &[String], &mut Load),
+    mut read: impl FnMut(&Storage<'a>) -> Result<Option<Vec<f32>>, String>,
+) {
+    let mut found = found(pickle);
+    for Found { tensors, .. } in &mut found {
+        tensors.retain(|(_, view)| matches!(view.storage.dtype, "F32" | "F16" | "BF16" | "F64"));
+    }
+    let table = |found: &Found<'_, 'a>| Table {
+        place: found.place.clone(),
+        tensors: found.tensors.iter().map(|(name, view)| (name.clone(), view.shape.clone())).collect(),
     };
+    let tables: Vec<Table> = found.iter().map(table).collect();
     let mut loaded: HashMap<&str, Option<Vec<f32>>> = HashMap::new();
-    let mut tensors = Vec::with_capacity(entries.len());
-    for &(name, tensor) in entries {
-        let (Value::Text(name), Value::Tensor(view)) = (pickle.get(name), pickle.get(tensor)) else {
-            continue; // a number, a text: no weight
-        };
+    take(&tables, &pickle.foreign(), &mut |table, index| {
+        let (name, view) = &found[table].tensors[index];
         let storage = &view.storage;
         if !loaded.contains_key(storage.key) {
-            let values = load(storage).map_err(|reason| format!("{name}: {reason}"))?;
+            let values = read(storage).map_err(|reason| format!("{name}: {reason}"))?;
             loaded.insert(storage.key, values);
         }
-        let Some(Some(values)) = loaded.get(storage.key) else { continue };
-        left = left.checked_sub(view.elements()).ok_or("tensors with more elements than the file has bytes")?;
-        let values = gather(values, view).ok_or_else(|| format!("{name}: not within its storage"))?;
-        let tensor =
-            Tensor::from_vec(values, view.shape.as_slice(), &Device::Cpu).map_err(|error| error.to_string())?;
-        tensors.push(((*name).to_owned(), tensor));
-    }
-    Ok(tensors)
-}
-
-/// The dict of tensors by name, itself or inside a checkpoint.
-fn state_dict<'u, 'a>(pickle: &'u Unpickled<'a>) -> Result<&'u Value<'a>, String> {
-    let root = pickle.root();
-    let Value::Dict(entries) = root else {
-        return Err("no state_dict: a dict of tensors by name".to_owned());
-    };
-    if entries.iter().any(|(_, value)| matches!(pickle.get(*value), Value::Tensor(_))) {
-        return Ok(root);
-    }
-    let inner = WRAPPERS.iter().find_map(|key| pickle.entry(root, key));
-    inner.ok_or_else(|| format!("a checkpoint without any of {}", WRAPPERS.join(", ")))
+        let values = loaded.get(storage.key).and_then(Option::as_ref);
+        let values = values.and_then(|values| gather(values, view));
+        let values = values.ok_or_else(|| format!("{name}: not within its storage"))?;
+        Tensor::from_vec(values, view.shape.as_slice(), &Device::Cpu).map_err(|error| error.to_string())
+    });
 }
 
 /// The elements of a view in row-major order; `None` if one is outside.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use serde_json::json;
 
 use crate::canonical::canonical;
@@ -19,6 +20,9 @@ pub type Tensors = Vec<(String, Tensor)>;
 
 /// The largest header that is read, in bytes: the limit of the crate `safetensors`.
 const MAX_HEADER: u64 = 100_000_000;
+
+/// The most bytes of a file of weights; those of the largest backbone have 0.1 GB.
+pub(crate) const MAX_FILE: u64 = 1 << 32;
 
 /// Metadata key of a file's own digest.
 pub(crate) const DIGEST: &str = "agcnn.blake3";
@@ -79,10 +83,19 @@ fn place_of_digest(header: &[u8]) -> Option<usize> {
     (found.next().is_none() && whole).then_some(digits)
 }
 
-/// Whether a file is what its own digest says; of a file without one nothing is known.
+/// The header of a file that is what its own digest says; of a file without one nothing is known.
 ///
 /// # Errors
-/// What differs.
+/// A damaged header; the digest is another one.
+pub(crate) fn own_digest(path: &Path, bytes: &[u8]) -> Result<Metadata> {
+    let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
+    let (length, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    if let Some(metadata) = header.metadata() {
+        verify(bytes, 8..8 + length, metadata).map_err(|reason| Error::malformed(path, reason))?;
+    }
+    Ok(header)
+}
+
 fn verify(
     bytes: &[u8],
     header: std::ops::Range<usize>,
@@ -106,7 +119,7 @@ fn verify(
 /// The disk; a file whose header is damaged, or that does not hold the data that its header lists.
 pub(crate) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
     let damaged = |error: &dyn std::fmt::Display| Error::malformed(path, format!("no whole safetensors file: {error}"));
-    let mut file = fs_err::File::open(path)?;
+    let mut file = guard::open(path)?;
     let size = file.metadata()?.len();
     let mut length = [0; 8];
     let mut header = Vec::new();
@@ -133,11 +146,10 @@ fn parse_header(header: &[u8]) -> serde_json::Result<(u64, HashMap<String, Strin
 
 /// Reads a safetensors file: tensors as f32 in the order of their data, metadata.
 pub(crate) fn read_safetensors(path: &Path, device: &Device) -> Result<(Tensors, HashMap<String, String>)> {
-    let bytes = fs_err::read(path)?;
+    let bytes = guard::read(path, MAX_FILE)?;
     let damaged = |error| Error::malformed(path, format!("no whole safetensors file: {error}"));
-    let (length, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let header = own_digest(path, &bytes)?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    verify(&bytes, 8..8 + length, &metadata).map_err(|reason| Error::malformed(path, reason))?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     let mut tensors = Vec::with_capacity(file.len());
     for name in header.offset_keys() {

@@ -3,12 +3,12 @@
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 use jpeg_decoder::ColorTransform;
 
+use crate::dicom::codestream;
 use crate::dicom::layout::Layout;
 use crate::dicom::rle;
 use crate::dicom::set::{DataSet, Value};
 use crate::dicom::tag;
 use crate::dicom::uid::Coding;
-use crate::guard::guarded;
 use crate::{jpeg, jpegls};
 
 /// Samples as they are stored, row by row.
@@ -149,7 +149,8 @@ fn jpeg_ls(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
 }
 
 fn jpeg_2000(frame: &[u8], layout: &Layout) -> Result<Samples, Problem> {
-    let values = guarded(|| {
+    codestream::check(frame, layout.samples as usize)?;
+    let values = guard::caught(|| {
         let settings = DecodeSettings { strict: true, ..Default::default() };
         let image = Image::new(frame, &settings).map_err(|error| error.to_string())?;
         same_size((image.width(), image.height()), layout)?;

@@ -15,6 +15,9 @@ use crate::serve::upload::Upload;
 /// What stands in every answer.
 pub(super) const NOTICE: &str = "not for clinical use";
 
+/// Decoders may take so many bytes for each pixel that an image may have.
+const BYTES_PER_PIXEL: u64 = 16;
+
 /// Decodes an image and asks the model about it: `predict --format json`'s object, with the model's digest, its findings in
 /// their order, its thresholds, and pictures where they are wanted. An image has at most `pixels` pixels.
 pub(super) fn answer(
@@ -24,6 +27,11 @@ pub(super) fn answer(
     question: Question,
     pictures: bool,
 ) -> Result<Value, Failure> {
+    // A header that cannot be read needs nothing; decoding says what is wrong with it.
+    let (needed, most) = (picture::needs(&upload.label, &upload.bytes).unwrap_or(0), BYTES_PER_PIXEL * pixels);
+    if needed > most {
+        return Err(picture::Error::TooMuchMemory { name: upload.label.clone(), needed, most }.into());
+    }
     let radiograph = Radiograph::decode_within(&upload.label, &upload.bytes, pixels)?;
     let answers = model.answer(&[&radiograph], question).map_err(|error| Failure::internal(&error))?;
     let answer = answers.first().ok_or_else(|| Failure::internal(&"no answer for one image"))?;

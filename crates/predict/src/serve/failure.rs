@@ -52,7 +52,9 @@ impl From<picture::Error> for Failure {
         let (status, reason) = match &error {
             E::Empty { .. } => (StatusCode::BAD_REQUEST, "empty"),
             E::Unknown { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_format"),
-            E::TooLarge { .. } | E::TooManyBytes { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            E::TooLarge { .. } | E::TooManyBytes { .. } | E::TooMuchMemory { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+            }
             E::NoPixels { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no_pixels"),
             E::TransferSyntax { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "transfer_syntax"),
             E::Pixels { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "pixels"),

@@ -15,7 +15,7 @@ pub(super) fn overlaps(results: &Results, split: Split) -> Drawing {
     let (top, bottom, panel) = (40.0, 250.0, 300.0);
     let mut drawing = Drawing::new(760, 300);
     let along = Axis::new(0.1, 0.7, None);
-    let up = Axis { low: 0.0, high: 1.0, step: 0.2 };
+    let up = Axis::shares();
     for ((metric, name), left) in Metric::SHARES.into_iter().zip([50.0, 430.0]) {
         drawing.bold((left, 14.0), format!("Share of boxes with {name} > T"), 13.0, Anchor::Left, INK);
         let across = (left, panel);

@@ -26,13 +26,14 @@ pub(super) fn training(stages: &[Vec<epochs::Row>; 3]) -> Drawing {
         let losses = [of(|row| Some(row.train_loss)), of(|row| row.validation_loss)];
         let aurocs = [of(|row| row.validation_auroc)];
         let dashes: [&[f64]; 2] = [&[5.0, 3.0], &[]];
-        for ((top, bottom), (series, names, dashes)) in panels.into_iter().zip([
-            (&losses[..], "loss: training - - , validation", &dashes[..]),
-            (&aurocs[..], "validation mean AUROC", &dashes[1..]),
+        let axes: [fn(&[f64]) -> Axis; 2] =
+            [|values| Axis::of_losses(values.iter().copied()), |values| Axis::over_values(values.iter().copied())];
+        for ((top, bottom), (series, names, dashes, axis)) in panels.into_iter().zip([
+            (&losses[..], "loss: training - - , validation", &dashes[..], axes[0]),
+            (&aurocs[..], "validation mean AUROC", &dashes[1..], axes[1]),
         ]) {
-            let values = series.iter().flatten().map(|point| point.1);
-            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-            let up = Axis::new(low, high, None);
+            let values: Vec<f64> = series.iter().flatten().map(|point| point.1).collect();
+            let up = axis(&values);
             let y_of = |value: f64| up.place(value, (bottom, top - bottom));
             drawing.text((across.0, top - 16.0), names, 11.0, Anchor::Left, GREY);
             for (tick, text) in up.ticks() {

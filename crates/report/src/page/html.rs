@@ -95,6 +95,7 @@ impl Page<'_> {
             "tables": self.tables()?,
             "figures": figures,
             "trained": self.model.is_none(),
+            "diverged": self.diverged(),
             "sweep": !self.sweep.is_empty(),
             "refusal": self.refusal,
             "area": region(Metric::AttentionArea),

@@ -1,6 +1,6 @@
 //! The result in sentences, and the short table on stdout.
 
-use cxr::metrics::{Metric, Pair, Scope, Series};
+use cxr::metrics::{Metric, Pair, Scope, Series, divergence};
 use cxr::{Branch, Finding};
 use tables::metrics::Row;
 
@@ -28,6 +28,19 @@ impl Page<'_> {
         }
         sentences.extend(self.external());
         sentences
+    }
+
+    /// Of every training that went wrong, where.
+    pub(super) fn diverged(&self) -> Vec<String> {
+        let said = Branch::ALL.into_iter().zip(self.epochs).filter_map(|(branch, epochs)| {
+            let (index, loss) = divergence(epochs.iter().map(|row| row.validation_loss))?;
+            let (epoch, lr) = (epochs[index].epoch, epochs[index].lr);
+            Some(format!(
+                "the validation loss of {branch} was {loss:.4e} after epoch {epoch}, at a learning rate of {lr:.3e}; \
+                 another training with a lower {branch}.lr may be better."
+            ))
+        });
+        said.collect()
     }
 
     /// Where the model comes from, if not from this run.

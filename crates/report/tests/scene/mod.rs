@@ -28,13 +28,24 @@ pub struct Scene {
     pub regions: Vec<regions::Row>,
     /// global, local, fusion
     pub predictions: [Vec<predictions::Row>; 3],
+    /// Of the same three.
+    pub epochs: [Vec<epochs::Row>; 3],
 }
 
 impl Scene {
     /// `n` images, three per patient, the last third test; the first `findings` findings occur.
     pub fn new(n: usize, findings: usize) -> Scene {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let mut scene = Scene { images: Vec::new(), regions: Vec::new(), predictions: Default::default() };
+        let epoch = |epoch: u32| epochs::Row {
+            epoch,
+            lr: 0.01,
+            train_loss: 0.5 / f64::from(epoch),
+            validation_loss: Some(0.6 / f64::from(epoch)),
+            validation_auroc: Some(1.0 - 0.4 / f64::from(epoch)),
+            best: epoch == 3,
+        };
+        let epochs = std::array::from_fn(|_| [1, 2, 3, 4].map(epoch).into());
+        let mut scene = Scene { images: Vec::new(), regions: Vec::new(), predictions: Default::default(), epochs };
         for i in 0..n {
             let patient_id = 1 + (i / 3) as u32;
             let image_id = format!("{patient_id:08}_{:03}.png", i % 3);
@@ -153,18 +164,11 @@ impl Scene {
             }
             writer.finish().unwrap();
         });
-        for (name, rows) in ["global", "local", "fusion"].into_iter().zip(&self.predictions) {
+        let branches = ["global", "local", "fusion"].into_iter().zip(&self.predictions).zip(&self.epochs);
+        for ((name, rows), epochs) in branches {
             stage(name, format!("[{name}]\ncrop = 56\nnote = \"<b>\"\n"), &|out, stage| {
                 predictions::write(&out.join("predictions.parquet"), rows, stage).unwrap();
-                let epoch = |epoch: u32| epochs::Row {
-                    epoch,
-                    lr: 0.01,
-                    train_loss: 0.5 / f64::from(epoch),
-                    validation_loss: Some(0.6 / f64::from(epoch)),
-                    validation_auroc: Some(1.0 - 0.4 / f64::from(epoch)),
-                    best: epoch == 3,
-                };
-                epochs::write(&out.join("epochs.parquet"), &[1, 2, 3, 4].map(epoch), stage).unwrap();
+                epochs::write(&out.join("epochs.parquet"), epochs, stage).unwrap();
             });
         }
     }

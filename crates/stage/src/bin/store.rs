@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn date(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', "")
+    stage::rfc3339(time).replace('T', " ").replace('Z', "")
 }
 
 fn line(text: &mut String, run: &str, item: &Item) {
