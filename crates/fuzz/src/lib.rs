@@ -55,8 +55,26 @@ pub const TARGETS: [Target; 19] = [
 /// # Panics
 /// Where there is no target of that name; and where the target panics, which is a finding.
 pub fn run(name: &str, bytes: &[u8]) {
-    let target = TARGETS.iter().find(|target| target.name == name);
-    (target.unwrap_or_else(|| panic!("{name} is no target")).read)(bytes);
+    (target(name).read)(bytes);
+}
+
+/// Writes what a target begins with, its seeds and what broke it once, into the folder that the variable `AGCNN_CORPUS`
+/// names.
+///
+/// # Panics
+/// Where there is no target of that name, or the folder cannot be written.
+pub fn plant(name: &str) {
+    let Some(folder) = std::env::var_os("AGCNN_CORPUS") else { return };
+    for (index, seed) in (target(name).seeds)().iter().enumerate() {
+        put(Path::new(&folder), &format!("seed-{index:03}"), seed);
+    }
+    for (name, bytes) in regressions(name) {
+        put(Path::new(&folder), &name, &bytes);
+    }
+}
+
+fn target(name: &str) -> Target {
+    TARGETS.into_iter().find(|target| target.name == name).unwrap_or_else(|| panic!("{name} is no target"))
 }
 
 /// Inputs that broke a target once, by name.
