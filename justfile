@@ -192,10 +192,10 @@ test:
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
 
-# Long: stages killed, interrupted and raced at random moments, bits flipped in everything that they published; CI does a dozen rounds of each
+# Long: stages killed, interrupted, raced and out of disk at random moments, bits flipped in everything that they published; CI does a dozen rounds of each
 [group('check')]
 torture rounds="200":
-    AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot -- --nocapture
+    AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot --test disk_full -- --nocapture
 
 # Tests on NIH's own tables and 1,187 of its images; AGCNN_NIH names their folder
 [group('check')]

@@ -22,6 +22,12 @@ fn main() -> ExitCode {
 }
 
 fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
+    if run.check() {
+        let planned = run.planned("prep.size").and_then(|size| usize::try_from(size.as_integer()?).ok());
+        if let Some(size) = planned.filter(|&size| config.crop > size) {
+            return Err(Error::Crop { crop: config.crop, size }.into());
+        }
+    }
     let prep = run.input("prep", &[IMAGES])?;
     let global = run.input("global", &[WEIGHTS])?;
     let root = root(&mut run, &prep, &config)?;

@@ -33,6 +33,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A file behind a prepared image that lies in an archive, where single files are not read.
+    #[error("the file of image {image_id} lies in the archive {}", archive.display())]
+    Packed {
+        /// The image.
+        image_id: String,
+        /// The archive.
+        archive: PathBuf,
+    },
     /// An image in one table but not in another.
     #[error("image {image_id} is in {present}, but not in {absent}")]
     Unmatched {
@@ -115,6 +123,7 @@ impl Problem for Error {
             | Error::Replaced { .. }
             | Error::Unmatched { .. }
             | Error::Empty => ErrorKind::InvalidData,
+            Error::Packed { .. } => ErrorKind::NotFound,
             Error::Original(error) => error.kind(),
             Error::NoOriginals { .. } => ErrorKind::NotFound,
             Error::Crop { .. } => ErrorKind::InvalidInput,
@@ -139,6 +148,11 @@ impl Problem for Error {
             ),
             Error::Original(error) => error.hint(),
             Error::Replaced { .. } => Some("run the same command again".to_owned()),
+            Error::Packed { .. } => Some(
+                "unpack the archives into prep.root and run just prep again; attend.source = \"prepared\" needs only \
+                 prep's images"
+                    .to_owned(),
+            ),
             Error::Changed { .. } => Some("run just prep again, and what follows it".to_owned()),
             Error::Memory { .. } => {
                 Some("a smaller memory_mb, or 0, keeps the images in a file instead; nothing else changes".to_owned())

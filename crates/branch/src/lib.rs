@@ -26,7 +26,7 @@ pub use error::Error;
 pub use init::{Init, WeightsFile};
 pub use load::{Images, Room, images, images_px, regions, regions_px};
 pub use originals::{Originals, raw_folder};
-pub use program::{Source, main};
+pub use program::{Load, Source, main};
 pub use score::{Scores, frame, score};
 pub use train::{identity, train};
 pub use training::{TRAINED, training};

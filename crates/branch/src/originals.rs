@@ -32,6 +32,7 @@ pub struct Originals {
     root: PathBuf,
     /// What prep did to every image.
     contrast: f32,
+    depth: u32,
     /// By `image_id`.
     files: HashMap<String, Original>,
 }
@@ -54,10 +55,10 @@ impl Originals {
         if !root.as_os_str().is_empty() && !root.is_dir() {
             return Err(Error::NoOriginals { folder: root });
         }
-        let contrast = images::facts(files)?.contrast;
+        let images::Facts { contrast, depth, .. } = images::facts(files)?;
         let rows = images::read_meta(files)?.into_iter();
         let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });
-        Ok(Originals { root, contrast, files: rows.map(original).collect() })
+        Ok(Originals { root, contrast, depth, files: rows.map(original).collect() })
     }
 
     /// The image's path below the root.
@@ -75,7 +76,11 @@ impl Originals {
     pub fn bytes(&self, image_id: &str) -> Result<Vec<u8>, Error> {
         let Original { path, blake3 } = self.of(image_id)?;
         let path = self.root.join(path);
-        let bytes = picture::read(&path).map_err(Error::Original)?;
+        let bytes =
+            picture::read(&path).map_err(|error| match path.ancestors().skip(1).find(|part| part.is_file()) {
+                Some(archive) => Error::Packed { image_id: image_id.to_owned(), archive: archive.to_owned() },
+                None => Error::Original(error),
+            })?;
         match blake3::hash(&bytes).to_hex().as_str() == blake3 {
             true => Ok(bytes),
             false => Err(Error::Changed { image_id: image_id.to_owned(), path }),
@@ -88,7 +93,7 @@ impl Originals {
     /// As [`Originals::bytes`]; a damaged file.
     pub fn source(&self, image_id: &str) -> Result<Grey, Error> {
         let path = self.root.join(&self.of(image_id)?.path);
-        let decoded = Radiograph::decode(&path.display().to_string(), &self.bytes(image_id)?);
+        let decoded = Radiograph::decode_deep(&path.display().to_string(), &self.bytes(image_id)?, self.depth);
         Ok(decoded.map_err(Error::Original)?.image)
     }
 

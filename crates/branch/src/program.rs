@@ -16,6 +16,9 @@ use crate::train::{identity, train};
 use crate::training::{TRAINED, training};
 use crate::write::{headline, write_scores, write_training};
 
+/// Reads images, at most so many per split, into a room.
+pub type Load = fn(&[PathBuf], Option<usize>, Room) -> Result<Images, Error>;
+
 /// Where a branch's images come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
@@ -28,7 +31,7 @@ pub struct Source {
     /// The settings that decide it; 0 leaves it to the next.
     pub size_settings: &'static [&'static str],
     /// Reads them, at most so many per split, into that room.
-    pub load: fn(&[PathBuf], Option<usize>, Room) -> Result<Images, Error>,
+    pub load: Load,
 }
 
 /// Trains a branch on `source`, or takes the training from the store, and scores every image.
@@ -39,7 +42,7 @@ pub fn main(spec: &Spec, source: Source) -> ExitCode {
 
 fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<Outcome, Fail> {
     let init = Init::find(spec.name, config)?;
-    if run.dry_run() || run.check() {
+    if (run.dry_run() || run.check()) && init != Init::Random {
         init.network(config, run.seed(), &Device::Cpu)?;
     }
     if run.check() {

@@ -14,6 +14,7 @@ fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
     let facts = Facts {
         size_px: SIDE,
         contrast: 1.0,
+        depth: 16,
         split: SplitKind::Official,
         label_table: "Data_Entry_2017_v2020.csv".to_owned(),
         dataset: cxr::DatasetKind::Nih,

@@ -108,7 +108,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::UnknownImages { .. } => {
-                "lists and label table must be of the same dataset; `--set prep.split=random` needs no lists"
+                "`--set prep.missing=skip` leaves them out and counts them, where the label table lost rows; otherwise \
+                 lists and table are of different datasets: `--set prep.split=random` needs no lists"
             }
             Error::Strangers { .. } => {
                 "with prep.split = \"official\", prep.validation_list is cut from the train_val list; \

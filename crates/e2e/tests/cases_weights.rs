@@ -312,6 +312,7 @@ fn every_section_is_checked_before_the_work() {
         ("report.draws=-1", "report", 2, "draws"),
         ("global.crop=200", "global", 2, "crop = 200, expected at most 48"),
         ("prep.size=36", "local", 2, "crop = 40, expected at most 36"),
+        ("attend.crop=49", "attend", 2, "crop = 49, expected at most 48"),
         ("attend.size=39", "local", 2, "crop = 40, expected at most 39"),
         ("local.init=imagenet", "local", 3, "local.init = \"imagenet\" needs data/pretrained/mini.safetensors"),
         ("local.init=imagenet:no.pth", "local", 3, "no.pth"),

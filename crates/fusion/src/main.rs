@@ -20,6 +20,18 @@ fn main() -> ExitCode {
     stage::main(&SPEC, story)
 }
 
+/// All features are held at once: as they were read, as they are trained on, and, for a moment, twice as they grow.
+fn enough_memory(branches: [&Input; 2]) -> Result<(), Fail> {
+    let mut bytes = 0;
+    let mut images = 0;
+    for branch in branches {
+        let [rows, dim] = tables::features::shape(&branch.file(FEATURES)?).map_err(Error::from)?;
+        images = rows;
+        bytes += (rows as u64).saturating_mul(4 * dim as u64);
+    }
+    stage::ask_memory(bytes.saturating_mul(3), &format!("the features of {images} images"))
+}
+
 fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let global = run.input("global", &[FEATURES, PREDICTIONS, WEIGHTS])?;
     let local = run.input("local", &[FEATURES, PREDICTIONS, WEIGHTS])?;
@@ -27,6 +39,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Work(work) => work,
         Begin::Stop(outcome) => return Ok(outcome),
     };
+    enough_memory([&global, &local])?;
     let device = nets::device(run.device()).map_err(Error::from)?;
     let computed = Computed { device: nets::describe(&device), ..Computed::default() };
     let read = |branch: &Input| -> Result<Branch, Fail> {

@@ -212,7 +212,10 @@ mod tests {
     fn radiograph(dicom: Option<Dicom>) -> Radiograph {
         let pixels = (0..64 * 64).map(|i| (i % 64 * 4) as u8).collect();
         let format = if dicom.is_some() { Format::Dicom } else { Format::Png };
-        Radiograph { image: Grey { width: 64, height: 64, pixels }, about: About { format, colour: 0.0, dicom } }
+        Radiograph {
+            image: Grey { width: 64, height: 64, pixels },
+            about: About { format, colour: 0.0, bits: None, dicom },
+        }
     }
 
     fn said(radiograph: &Radiograph) -> String {

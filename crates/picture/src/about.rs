@@ -31,6 +31,9 @@ pub struct About {
     /// Mean of max(R, G, B) - min(R, G, B) over the pixels, in grey levels: 0 for a grey file, and for a file of colours
     /// that are all grey.
     pub colour: f32,
+    /// Of a PNG file with 16 bits a sample, how many of them its greatest value needs: 12 where a detector's values were
+    /// stored without scaling.
+    pub bits: Option<u32>,
     /// The header, of a DICOM file.
     pub dicom: Option<Dicom>,
 }

@@ -24,4 +24,4 @@ pub use error::Error;
 pub use grey::Grey;
 pub use limits::{MAX_BYTES, MAX_PIXELS, MAX_SIDE};
 pub use needs::needs;
-pub use radiograph::{Radiograph, read};
+pub use radiograph::{Opened, Radiograph, open, read};

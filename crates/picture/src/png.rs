@@ -13,14 +13,48 @@ use crate::limits::{Demand, MAX_PIXELS};
 /// The first bytes of every PNG file.
 pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Decodes a PNG file of any colour type and depth, row by row; also says how colourful it is.
-pub(crate) fn decode(name: &str, bytes: &[u8], most: u64) -> Result<(Grey, f32), Error> {
-    let mut reader = open(name, bytes, Transformations::EXPAND, most)?;
-    let (width, height) = reader.info().size();
-    let mut colours = Colours::default();
-    let pixels = guard::caught(|| pixels(&mut reader, &mut colours));
-    let pixels = pixels.map_err(|problem| damaged(name, problem))?;
-    Ok((Grey { width, height, pixels }, colours.mean()))
+/// Values of 16 bits: which of them is white, and the greatest that occurs.
+struct Deep {
+    white: u16,
+    greatest: u16,
+}
+
+impl Deep {
+    /// As PNG defines it: all bits are used.
+    const WHOLE: Deep = Deep { white: u16::MAX, greatest: 0 };
+
+    /// The value in 8 bits, rounded.
+    fn grey(&mut self, value: u16) -> u8 {
+        self.greatest = self.greatest.max(value);
+        let white = u32::from(self.white);
+        ((u32::from(value) * 255 + white / 2) / white).min(255) as u8
+    }
+
+    /// How many bits the greatest value needs.
+    fn bits(&self) -> u32 {
+        u16::BITS - self.greatest.leading_zeros()
+    }
+}
+
+/// Decodes a PNG file of any colour type and depth, row by row; also says how colourful it is, and how many bits of 16 its
+/// greatest value needs. Where they are no more than `depth`, that many are stretched to 0..255.
+pub(crate) fn decode(name: &str, bytes: &[u8], most: u64, depth: u32) -> Result<(Grey, f32, Option<u32>), Error> {
+    let once = |deep: &mut Deep| {
+        let mut reader = open(name, bytes, Transformations::EXPAND, most)?;
+        let (width, height) = reader.info().size();
+        let is_deep = reader.output_color_type().1 == BitDepth::Sixteen;
+        let mut colours = Colours::default();
+        let pixels = guard::caught(|| pixels(&mut reader, &mut colours, deep));
+        let pixels = pixels.map_err(|problem| damaged(name, problem))?;
+        let bits = is_deep.then(|| deep.bits());
+        Ok((Grey { width, height, pixels }, colours.mean(), bits))
+    };
+    let whole = once(&mut { Deep::WHOLE })?;
+    match whole.2 {
+        // A second time, since what is white is known only behind the last row, and rows are not kept.
+        Some(bits) if bits <= depth && depth < u16::BITS => once(&mut Deep { white: (1 << depth) - 1, greatest: 0 }),
+        _ => Ok(whole),
+    }
 }
 
 /// What decoding a file takes: a grey value a pixel, and rows of up to 8 bytes a pixel as they are inflated.
@@ -43,7 +77,7 @@ impl Grey {
             let got = format!("{width} x {height} px, {:?}, {:?}", info.color_type, info.bit_depth);
             return Err(Error::NotStored { name: name.to_owned(), got });
         }
-        let pixels = guard::caught(|| pixels(&mut reader, &mut Colours::default()));
+        let pixels = guard::caught(|| pixels(&mut reader, &mut Colours::default(), &mut { Deep::WHOLE }));
         let pixels = pixels.map_err(|problem| damaged(name, problem))?;
         Ok(Grey { width, height, pixels })
     }
@@ -75,7 +109,7 @@ fn open<'a>(name: &str, bytes: &'a [u8], transformations: Transformations, most:
 }
 
 /// The grey values of all pixels. Only a row of samples is held.
-fn pixels(reader: &mut Reader<'_>, colours: &mut Colours) -> Result<Vec<u8>, String> {
+fn pixels(reader: &mut Reader<'_>, colours: &mut Colours, deep: &mut Deep) -> Result<Vec<u8>, String> {
     let said = |error: png::DecodingError| error.to_string();
     let (width, height) = reader.info().size();
     let (width, height) = (width as usize, height as usize);
@@ -96,11 +130,11 @@ fn pixels(reader: &mut Reader<'_>, colours: &mut Colours) -> Result<Vec<u8>, Str
         match row.interlace() {
             InterlaceInfo::Null(_) => {
                 if len == width && done + len <= pixels.len() {
-                    to_grey(row.data(), colour, depth, colours, &mut pixels[done..done + len]);
+                    to_grey(row.data(), (colour, depth), colours, deep, &mut pixels[done..done + len]);
                 }
             }
             InterlaceInfo::Adam7(pass) => {
-                to_grey(row.data(), colour, depth, colours, &mut part[..len]);
+                to_grey(row.data(), (colour, depth), colours, deep, &mut part[..len]);
                 png::expand_interlaced_row(&mut pixels, width, &part[..len], pass, 8);
             }
         }
@@ -110,11 +144,17 @@ fn pixels(reader: &mut Reader<'_>, colours: &mut Colours) -> Result<Vec<u8>, Str
     Ok(pixels)
 }
 
-/// 16-bit values are divided by 257 and rounded, alpha is ignored.
-fn to_grey(row: &[u8], colour: ColorType, depth: BitDepth, colours: &mut Colours, grey: &mut [u8]) {
+/// 16-bit values become 8-bit ones, alpha is ignored.
+fn to_grey(
+    row: &[u8],
+    (colour, depth): (ColorType, BitDepth),
+    colours: &mut Colours,
+    deep: &mut Deep,
+    grey: &mut [u8],
+) {
     let samples = colour.samples();
     if depth == BitDepth::Sixteen {
-        let value = |pixel: &[u8], i: usize| to_8_bit(u16::from_be_bytes([pixel[2 * i], pixel[2 * i + 1]]));
+        let mut value = |pixel: &[u8], i: usize| deep.grey(u16::from_be_bytes([pixel[2 * i], pixel[2 * i + 1]]));
         for (pixel, grey) in row.chunks_exact(2 * samples).zip(grey) {
             *grey = if samples < 3 { value(pixel, 0) } else { colours.grey([0, 1, 2].map(|i| value(pixel, i))) };
         }
@@ -129,10 +169,6 @@ fn to_grey(row: &[u8], colour: ColorType, depth: BitDepth, colours: &mut Colours
             }
         }
     }
-}
-
-fn to_8_bit(value: u16) -> u8 {
-    ((u32::from(value) + 128) / 257) as u8
 }
 
 #[cfg(test)]
@@ -154,7 +190,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Result<Grey, Error> {
-        super::decode("raw/images/a.png", bytes, MAX_PIXELS).map(|(grey, _)| grey)
+        super::decode("raw/images/a.png", bytes, MAX_PIXELS, 16).map(|(grey, ..)| grey)
     }
 
     #[test]
@@ -180,7 +216,7 @@ mod tests {
             assert_eq!(grey.pixels, expected, "{color:?} {depth:?}");
         }
         for value in 0..=255 {
-            assert_eq!(to_8_bit(u16::from(value) * 257), value);
+            assert_eq!(Deep { white: u16::MAX, greatest: 0 }.grey(u16::from(value) * 257), value);
         }
     }
 
@@ -220,13 +256,31 @@ mod tests {
             for (width, height) in [(13, 11), (3, 9), (1, 1)] {
                 let len = width * height * color.samples() * (depth as usize / 8);
                 let data: Vec<u8> = (0..len).map(|i| (i * 37 % 251) as u8).collect();
-                let plain =
-                    super::decode("a", &file(width as u32, height as u32, color, depth, &data), MAX_PIXELS).unwrap();
-                let passes = super::decode("a", &interlaced(width, height, color, depth, &data), MAX_PIXELS).unwrap();
+                let plain = super::decode("a", &file(width as u32, height as u32, color, depth, &data), MAX_PIXELS, 16)
+                    .unwrap();
+                let passes =
+                    super::decode("a", &interlaced(width, height, color, depth, &data), MAX_PIXELS, 16).unwrap();
                 assert_eq!(plain.0, passes.0, "{color:?} {depth:?}");
                 assert!((plain.1 - passes.1).abs() < 1e-3);
             }
         }
+    }
+
+    #[test]
+    fn values_of_12_bits_in_16_are_stretched_where_that_is_asked_for() {
+        let values = [0_u16, 1000, 2048, 4095];
+        let of = |values: &[u16], depth| {
+            let data: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+            let bytes = file(values.len() as u32, 1, ColorType::Grayscale, BitDepth::Sixteen, &data);
+            let (grey, _, bits) = super::decode("a", &bytes, MAX_PIXELS, depth).unwrap();
+            (grey.pixels, bits)
+        };
+        assert_eq!(of(&values, 16), (vec![0, 4, 8, 16], Some(12)));
+        assert_eq!(of(&values, 12), (vec![0, 62, 128, 255], Some(12)));
+        assert_eq!(of(&values, 10), of(&values, 16));
+        assert_eq!(of(&[0, 65535], 12), (vec![0, 255], Some(16)));
+        let eight = file(2, 1, ColorType::Grayscale, BitDepth::Eight, &[1, 2]);
+        assert_eq!(super::decode("a", &eight, MAX_PIXELS, 8).unwrap().2, None);
     }
 
     #[test]

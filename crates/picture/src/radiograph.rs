@@ -18,11 +18,20 @@ pub struct Radiograph {
     pub about: About,
 }
 
-/// The bytes of an image's file, for [`Radiograph::decode`].
+/// An image's file, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file, from its beginning.
+    pub file: std::fs::File,
+    /// Its size, at most [`MAX_BYTES`].
+    pub bytes: u64,
+}
+
+/// Opens an image's file, for [`read`] or for reading it in parts.
 ///
 /// # Errors
-/// The file cannot be read, is no regular file, or has more than [`MAX_BYTES`].
-pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// The file cannot be opened, is no regular file, or has more than [`MAX_BYTES`].
+pub fn open(path: &Path) -> Result<Opened, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     // Asked before it is opened: opening a pipe waits for its other end.
     #[expect(clippy::disallowed_methods, reason = "the error names the path")]
@@ -32,11 +41,24 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     }
     #[expect(clippy::disallowed_methods, reason = "the error names the path")]
     let file = std::fs::File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    let mut bytes = Vec::with_capacity(size.min(MAX_BYTES) as usize);
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    if bytes > MAX_BYTES {
+        return Err(Error::TooManyBytes { path: path.to_owned(), bytes });
+    }
+    Ok(Opened { file, bytes })
+}
+
+/// The bytes of an image's file, for [`Radiograph::decode`].
+///
+/// # Errors
+/// As [`open`]; the file cannot be read, or grows beyond [`MAX_BYTES`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let Opened { file, bytes: size } = open(path)?;
+    let mut bytes = Vec::with_capacity(size as usize);
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::TooManyBytes { path: path.to_owned(), bytes: size });
+        return Err(Error::TooManyBytes { path: path.to_owned(), bytes: bytes.len() as u64 });
     }
     Ok(bytes)
 }
@@ -66,21 +88,36 @@ impl Radiograph {
         Radiograph::decode_within(name, bytes, MAX_PIXELS)
     }
 
+    /// As [`Radiograph::decode`], but that a 16-bit PNG whose values all fit into `depth` bits is stretched from those to
+    /// 0..255: a detector's 12 bits that were stored without scaling are nearly black otherwise. 16 stretches nothing.
+    ///
+    /// # Errors
+    /// [`Error`], with the name.
+    pub fn decode_deep(name: &str, bytes: &[u8], depth: u32) -> Result<Radiograph, Error> {
+        Radiograph::decode_as(name, bytes, MAX_PIXELS, depth)
+    }
+
     /// As [`Radiograph::decode`], of at most `most` pixels, which are no more than [`MAX_PIXELS`].
     ///
     /// # Errors
     /// [`Error`], with the name.
     pub fn decode_within(name: &str, bytes: &[u8], most: u64) -> Result<Radiograph, Error> {
-        let most = most.min(MAX_PIXELS);
-        let (format, (image, colour), dicom) = match format(name, bytes)? {
-            Format::Png => (Format::Png, png::decode(name, bytes, most)?, None),
-            Format::Jpeg => (Format::Jpeg, jpeg::decode(name, bytes, most)?, None),
+        Radiograph::decode_as(name, bytes, most.min(MAX_PIXELS), u16::BITS)
+    }
+
+    fn decode_as(name: &str, bytes: &[u8], most: u64, depth: u32) -> Result<Radiograph, Error> {
+        let format = format(name, bytes)?;
+        let mut about = About { format, colour: 0.0, bits: None, dicom: None };
+        let image;
+        match format {
+            Format::Png => (image, about.colour, about.bits) = png::decode(name, bytes, most, depth)?,
+            Format::Jpeg => (image, about.colour) = jpeg::decode(name, bytes, most)?,
             Format::Dicom => {
-                let (image, colour, about) = dicom::decode(name, bytes, most)?;
-                (Format::Dicom, (image, colour), Some(about))
+                let (grey, colour, dicom) = dicom::decode(name, bytes, most)?;
+                (image, about.colour, about.dicom) = (grey, colour, Some(dicom));
             }
-        };
-        Ok(Radiograph { image, about: About { format, colour, dicom } })
+        }
+        Ok(Radiograph { image, about })
     }
 }
 
@@ -108,7 +145,7 @@ mod tests {
         let decoded = Radiograph::decode("a.dcm", &grey.encode()).unwrap();
         assert_eq!(decoded.image, grey);
         assert_eq!(decoded.image.levels(), 2);
-        assert_eq!(decoded.about, About { format: Format::Png, colour: 0.0, dicom: None });
+        assert_eq!(decoded.about, About { format: Format::Png, colour: 0.0, bits: None, dicom: None });
         let rgb = crate::encode_rgb(&[10, 10, 10, 255, 0, 55], 2, 1);
         assert_eq!(Radiograph::decode("a", &rgb).unwrap().about.colour, 255.0 / 2.0);
         for (bytes, message) in [

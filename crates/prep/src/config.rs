@@ -7,7 +7,7 @@ use cxr::SplitKind;
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, Spec};
 
-use crate::folder::is_name;
+use crate::rows::is_name;
 
 /// What this stage is.
 pub const SPEC: Spec = Spec {
@@ -52,6 +52,14 @@ pub struct Config {
     pub size: u32,
     /// Contrast factor, 1 = off.
     pub contrast: f32,
+    /// Bits that the values of unscaled 16-bit PNG files use; 16 stretches none.
+    pub depth: u32,
+    /// Memory for images that are decoded at a time, MB.
+    pub memory_mb: u32,
+    /// What other names of findings mean: theirs to ours.
+    pub rename: BTreeMap<String, String>,
+    /// Which views are taken.
+    pub views: Views,
     /// Column with the images' paths or names; this and all below are of [`Form::Folder`].
     pub image_column: String,
     /// Column with the patients; empty: each image is a patient.
@@ -60,8 +68,6 @@ pub struct Config {
     pub findings_column: String,
     /// Characters between the findings of a list.
     pub separators: String,
-    /// What other names mean: theirs to ours.
-    pub rename: BTreeMap<String, String>,
     /// What -1 means.
     pub uncertain: Uncertain,
     /// What an empty cell means.
@@ -74,8 +80,6 @@ pub struct Config {
     pub sex_column: String,
     /// Column with the view.
     pub view_column: String,
-    /// Which views are taken.
-    pub views: Views,
 }
 
 /// Whose form a dataset has.
@@ -153,19 +157,13 @@ impl Config {
             let expected = format!("\"random\", \"paper\" or \"test\", or a prep.split_column, {because}");
             return Err(section.refuse("split", &self.split, &expected));
         }
-        match self.rename.iter().find(|(_, ours)| !is_name(ours)) {
-            Some((theirs, ours)) => {
-                let expected = format!("one of the 14 findings, \"No Finding\" or \"\" for {theirs:?}");
-                Err(section.refuse("rename", &format!("{ours:?}"), &expected))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
 impl Settings for Config {
     // The contents of the raw data are an input of their own, wherever they lie.
-    const EXECUTION: &'static [&'static str] = &["root"];
+    const EXECUTION: &'static [&'static str] = &["memory_mb", "root"];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
         section.within("size", self.size, 16..=2048)?;
@@ -175,6 +173,12 @@ impl Settings for Config {
             self.validation_fraction,
             (Bound::Excluded(0.0), Bound::Included(0.5)),
         )?;
+        section.within("depth", self.depth, 8..=16)?;
+        section.within("memory_mb", self.memory_mb, 16..=1 << 20)?;
+        if let Some((theirs, ours)) = self.rename.iter().find(|(_, ours)| !is_name(ours)) {
+            let expected = format!("one of the 14 findings, \"No Finding\" or \"\" for {theirs:?}");
+            return Err(section.refuse("rename", &format!("{ours:?}"), &expected));
+        }
         let lists = [
             ("train_list", &self.train_list),
             ("validation_list", &self.validation_list),

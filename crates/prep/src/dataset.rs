@@ -1,20 +1,22 @@
 //! Everything that is known before an image is opened: rows, boxes, splits, and which files are there.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cxr::{DatasetKind, FindingBox, ImageRecord, Split, SplitKind};
 use rayon::prelude::*;
 use tables::images;
 
+use crate::by_name::{ByName, only};
 use crate::config::{Config, Form, OnProblem};
 use crate::division::{Division, divide, given};
 use crate::folder::{self, Tree};
-use crate::scan::{File, scan};
+use crate::names::known_by;
+use crate::scan::{File, Scan, scan};
 use crate::summary::{Counts, Summary, known_as};
 use crate::texts::{Texts, file_name};
-use crate::{Error, nih};
+use crate::{Error, archive, nih, table};
 
 /// Names under which the label table is looked for, the best first.
 const LABELS: [&str; 3] = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv"];
@@ -22,8 +24,6 @@ const BOXES: &str = "BBox_List_2017.csv";
 
 /// How many names an error message lists.
 const FIRST: usize = 10;
-/// Files hashed between two questions whether to go on: some 30 MB.
-const CHUNK: usize = 64;
 
 /// One image that the split wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,10 @@ pub struct Item {
     pub file: Option<File>,
 }
 
-/// What a folder's texts say, and its files.
+/// Remembers a text that takes long to compute, by a name that stands for what it is computed from.
+pub type Remember<'a> = &'a (dyn Fn(&str, &mut dyn FnMut() -> Result<String, Error>) -> Result<String, Error> + Sync);
+
+/// What a folder's texts say.
 struct Raw {
     label_table: String,
     records: Vec<ImageRecord>,
@@ -46,63 +49,44 @@ struct Raw {
     box_list: Option<String>,
     boxes: Vec<(String, FindingBox)>,
     division: Division,
-    files: Files,
     notes: Vec<String>,
-}
-
-/// The files of a folder, by `image_id`.
-enum Files {
-    Names(HashMap<String, File>),
-    Tree(Tree),
-}
-
-impl Files {
-    fn take(&mut self, image_id: &str) -> Option<File> {
-        match self {
-            Files::Names(names) => names.remove(image_id),
-            Files::Tree(tree) => tree.take(image_id),
-        }
-    }
 }
 
 impl Raw {
     /// NIH's table, boxes and lists.
     fn of_nih(texts: &mut Texts<'_>, root: &Path, config: &Config) -> Result<Raw, Error> {
         let (labels, bytes) = match config.labels.as_str() {
-            "auto" => texts
-                .first(&LABELS)?
-                .ok_or_else(|| Error::NoTable { root: root.to_owned(), tried: LABELS.join(", ") })?,
-            name => texts.named(name)?,
+            "auto" => texts.first(&LABELS)?.ok_or_else(|| no_table(root))?,
+            name => texts.named("labels", name)?,
         };
-        let entries = nih::entries(&labels, &bytes)?;
+        texts.look_beside(&labels);
+        let entries = nih::entries(&labels, &bytes, config)?;
         let box_list = match config.boxes.as_str() {
             "none" => None,
             "auto" => texts.first(&[BOXES])?,
-            name => Some(texts.named(name)?),
+            name => Some(texts.named("boxes", name)?),
         };
         let boxes = box_list.as_ref().map_or(Ok(Vec::new()), |(path, bytes)| nih::boxes(path, bytes))?;
         Ok(Raw {
             label_table: file_name(&labels),
-            division: divide(texts, &entries.records, config)?,
+            division: divide(texts, &entries.records, &entries.left_out, config)?,
             records: entries.records,
             impossible_ages: entries.impossible_ages,
             box_list: box_list.map(|(path, _)| file_name(path)),
             boxes,
-            files: Files::Names(scan(root)?),
-            notes: Vec::new(),
+            notes: entries.notes,
         })
     }
 
     /// One table with a row per image.
-    fn of_folder(texts: &mut Texts<'_>, root: &Path, config: &Config) -> Result<Raw, Error> {
+    fn of_folder(texts: &mut Texts<'_>, root: &Path, tree: &Tree, config: &Config) -> Result<Raw, Error> {
         let (path, bytes) = match config.labels.as_str() {
-            "auto" => texts.named(&only_table(root)?)?,
-            name => texts.named(name)?,
+            "auto" => texts.named("labels", &only_table(root)?)?,
+            name => texts.named("labels", name)?,
         };
-        let tree = Tree::scan(root)?;
-        let rows = folder::read(&path, &bytes, &tree, config)?;
+        let rows = folder::read(&path, &bytes, tree, config)?;
         let division = match config.split_column.is_empty() {
-            true => divide(texts, &rows.records, config)?,
+            true => divide(texts, &rows.records, &HashSet::new(), config)?,
             false => given(&rows.records, &rows.splits)?,
         };
         Ok(Raw {
@@ -112,10 +96,21 @@ impl Raw {
             box_list: None,
             boxes: Vec::new(),
             division,
-            files: Files::Tree(tree),
             notes: rows.notes,
         })
     }
+}
+
+/// The error of a folder without NIH's table; says where one lies near it.
+fn no_table(root: &Path) -> Error {
+    let is_table =
+        |path: &str| LABELS.iter().any(|name| path.rsplit('/').next().is_some_and(|last| last.starts_with(name)));
+    let below = scan(root).map(|found| found.tables).unwrap_or_default();
+    let parent = |path: &Path| path.parent().map(Path::to_owned).filter(|folder| !folder.as_os_str().is_empty());
+    let below = below.iter().filter(|path| is_table(path)).find_map(|path| parent(&root.join(path)));
+    let above = fs_err::canonicalize(root).ok().as_deref().and_then(parent);
+    let above = above.filter(|folder| LABELS.iter().any(|name| folder.join(name).is_file()));
+    Error::NoTable { root: root.to_owned(), tried: LABELS.join(", "), near: below.or(above) }
 }
 
 /// The name of the one table that a folder has.
@@ -131,8 +126,47 @@ fn only_table(root: &Path) -> Result<String, Error> {
     tables.sort();
     match <[String; 1]>::try_from(tables) {
         Ok([name]) => Ok(name),
-        Err(got) => Err(folder::Error::Tables { root: root.to_owned(), got }.into()),
+        Err(got) => Err(table::Error::Tables { root: root.to_owned(), got }.into()),
     }
+}
+
+/// The wanted images of NIH's form with their files: those of their own first, then those in archives.
+fn files_by_name(
+    root: &Path,
+    found: &mut Scan,
+    wanted: &[&str],
+    remember: Remember<'_>,
+) -> Result<Vec<Option<File>>, Error> {
+    let mut by_name = ByName::new(std::mem::take(&mut found.images));
+    let candidates: Vec<(&str, Vec<File>)> = wanted.iter().map(|id| (*id, by_name.take(id))).collect();
+    let chosen = candidates.into_par_iter().map(|(image_id, files)| only(root, image_id, files));
+    let mut files = chosen.collect::<Result<Vec<_>, Error>>()?;
+    found.images = by_name.into_files();
+    if files.iter().all(Option::is_some) || found.archives.is_empty() {
+        return Ok(files);
+    }
+    let mut packed = ByName::new(packed(root, &found.archives, remember)?);
+    for (file, image_id) in files.iter_mut().zip(wanted).filter(|(file, _)| file.is_none()) {
+        *file = only(root, image_id, packed.take(image_id))?;
+    }
+    found.packed = packed.into_files();
+    Ok(files)
+}
+
+/// The images in archives, each of which is looked through once: what is in it is remembered by its name, size and date.
+fn packed(root: &Path, archives: &[File], remember: Remember<'_>) -> Result<Vec<File>, Error> {
+    let megabytes = archives.iter().map(|archive| archive.bytes >> 20).sum();
+    let progress = Mutex::new(stage::progress(megabytes, "MB of archives read"));
+    let index = |archive: &File| {
+        let File { path, bytes, modified_ns, .. } = archive;
+        let name = blake3::hash(format!("archive 1\n{path}\n{bytes}\n{modified_ns}").as_bytes()).to_hex().to_string();
+        let read = |megabytes| progress.lock().unwrap_or_else(PoisonError::into_inner).inc(megabytes);
+        let index = remember(&name, &mut || archive::index(root, archive, &read))?;
+        Ok(archive::files(archive, &index))
+    };
+    let files: Vec<Vec<File>> = archives.par_iter().map(index).collect::<Result<_, Error>>()?;
+    progress.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    Ok(files.concat())
 }
 
 /// A dataset on disk, its images still closed.
@@ -144,31 +178,39 @@ pub struct Dataset {
     pub items: Vec<Item>,
     /// What was found.
     pub summary: Summary,
+    /// What else lies in the folder, for messages.
+    census: String,
     /// File name and hash of each text file that was read.
-    texts: Vec<(String, blake3::Hash)>,
+    pub(crate) texts: Vec<(String, blake3::Hash)>,
 }
 
 impl Dataset {
-    /// Reads table, boxes and lists of the folder `root`, divides the images, and looks which are there. Opens no image.
+    /// Reads table, boxes and lists of the folder `root`, divides the images, and looks which are there. Opens no image,
+    /// but of those that lie in archives; what is in an archive is remembered by `remember`.
     ///
     /// # Errors
-    /// A folder, table or list that is not there; a text file that is not as it should be; a bad division; one image
-    /// in two places. That images are absent is no error here: see [`Dataset::take`].
-    pub fn read(root: &Path, config: &Config) -> Result<Dataset, Error> {
+    /// A folder, table or list that is not there; a text file that is not as it should be; a bad division; two images
+    /// of one name; an archive that cannot be read. That images are absent is no error here: see [`Dataset::take`].
+    pub fn read(root: &Path, config: &Config, remember: Remember<'_>) -> Result<Dataset, Error> {
         if !root.is_dir() {
             return Err(Error::NoFolder { path: root.to_owned() });
         }
         let mut texts = Texts::new(root);
-        let raw = match config.dataset {
-            Form::Nih => Raw::of_nih(&mut texts, root, config)?,
-            Form::Folder => Raw::of_folder(&mut texts, root, config)?,
+        let (raw, mut found, mut tree) = match config.dataset {
+            Form::Nih => (Raw::of_nih(&mut texts, root, config)?, scan(root)?, None),
+            Form::Folder => {
+                let mut found = scan(root)?;
+                let tree = Tree::new(root, std::mem::take(&mut found.images));
+                (Raw::of_folder(&mut texts, root, &tree, config)?, found, Some(tree))
+            }
         };
-        let Raw { label_table, records, impossible_ages, box_list, boxes, division, mut files, notes } = raw;
-        let Division { plan, kind, relabelled } = division;
+        let Raw { label_table, records, impossible_ages, box_list, boxes, division, mut notes } = raw;
+        let Division { plan, kind, relabelled, unknown } = division;
+        notes.extend(found.notes());
 
         let mut of_image: HashMap<String, Vec<FindingBox>> = HashMap::new();
-        for (image_id, found) in boxes {
-            of_image.entry(image_id).or_default().push(found);
+        for (image_id, drawn) in boxes {
+            of_image.entry(known_by(&image_id).to_owned()).or_default().push(drawn);
         }
         let all_boxes: usize = of_image.values().map(Vec::len).sum();
         let mut summary = Summary {
@@ -183,6 +225,7 @@ impl Dataset {
             kind,
             known_as: None,
             unlisted: plan.splits.iter().filter(|split| split.is_none()).count(),
+            unknown,
             relabelled,
             shared_patients: plan.shared.len(),
             splits: [Counts::default(); 3],
@@ -190,22 +233,28 @@ impl Dataset {
         };
         let mut items = Vec::with_capacity(records.len());
         for (record, split) in records.into_iter().zip(plan.splits) {
-            let boxes = of_image.remove(&record.image_id).unwrap_or_default();
+            let boxes = of_image.remove(known_by(&record.image_id)).unwrap_or_default();
             summary.boxes += boxes.len();
             summary.boxed_images += usize::from(!boxes.is_empty());
             if let Some(split) = split {
-                let file = files.take(&record.image_id);
+                let file = tree.as_mut().and_then(|tree| tree.take(&record.image_id));
                 items.push(Item { record, split, boxes, file });
             }
         }
         summary.foreign_boxes = all_boxes - summary.boxes;
         items.sort_unstable_by(|a, b| a.record.image_id.cmp(&b.record.image_id));
+        if tree.is_none() {
+            let wanted: Vec<&str> = items.iter().map(|item| item.record.image_id.as_str()).collect();
+            let files = files_by_name(root, &mut found, &wanted, remember)?;
+            items.iter_mut().zip(files).for_each(|(item, file)| item.file = file);
+        }
+        found.images.extend(tree.into_iter().flat_map(Tree::into_files));
         summary.splits = Split::ALL.map(|split| {
             let images = items.iter().filter(|item| item.split == split);
             Counts::of(images.map(|item| (&item.record, item.file.is_some())))
         });
         summary.known_as = known_as(config, summary.splits.map(|counts| counts.images));
-        Ok(Dataset { root: root.to_owned(), items, summary, texts: texts.into_hashes() })
+        Ok(Dataset { root: root.to_owned(), items, summary, census: found.census(), texts: texts.into_hashes() })
     }
 
     /// The images to prepare, sorted by `image_id`: those that are there, and of them at most `limit` per split,
@@ -216,7 +265,12 @@ impl Dataset {
     pub fn take(&self, missing: OnProblem, limit: Option<usize>) -> Result<Vec<&Item>, Error> {
         let absent: Vec<&Item> = self.items.iter().filter(|item| item.file.is_none()).collect();
         if absent.len() == self.items.len() {
-            return Err(Error::NoImages { root: self.root.clone(), wanted: self.items.len() });
+            return Err(Error::NoImages {
+                root: self.root.clone(),
+                wanted: self.items.len(),
+                first: self.items.first().map(|item| item.record.image_id.clone()).unwrap_or_default(),
+                there: self.census.clone(),
+            });
         }
         if missing == OnProblem::Error && !absent.is_empty() {
             return Err(Error::Absent {
@@ -235,7 +289,8 @@ impl Dataset {
                 continue;
             }
             if there.is_empty() {
-                return Err(Error::EmptySplit { split, wanted });
+                let random = matches!(self.summary.kind, SplitKind::Random | SplitKind::Paper);
+                return Err(Error::EmptySplit { split, wanted, random });
             }
             let kept = limit.unwrap_or(there.len()).min(there.len());
             taken.extend((0..kept).map(|i| there[i * there.len() / kept]));
@@ -249,6 +304,7 @@ impl Dataset {
         images::Facts {
             size_px: config.size,
             contrast: config.contrast,
+            depth: config.depth,
             split: self.summary.kind,
             label_table: self.summary.label_table.clone(),
             dataset: match config.dataset {
@@ -257,56 +313,5 @@ impl Dataset {
                 Form::Nih => DatasetKind::Nih,
             },
         }
-    }
-
-    /// A cheap fingerprint of the raw data: BLAKE3 over the text files' contents, and path, size and time of last change
-    /// of the `taken` files. Equal for equal contents unless files were touched or copied.
-    ///
-    /// Neither fingerprint depends on where the folder is or what it is called.
-    pub fn quick_fingerprint(&self, taken: &[&Item]) -> String {
-        let mut hasher = self.texts_hasher();
-        for File { path, bytes, modified_ns } in taken.iter().filter_map(|item| item.file.as_ref()) {
-            hasher.update(path.as_bytes()).update(&[0]);
-            hasher.update(&bytes.to_le_bytes()).update(&modified_ns.to_le_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-
-    /// The fingerprint of the raw data: BLAKE3 over the text files' contents, and path and contents of the `taken` files.
-    ///
-    /// Reads all of them, in parallel. `watch` hears the number of files read since it was last called, and may stop.
-    ///
-    /// # Errors
-    /// A file cannot be read; [`Error::Interrupted`].
-    pub fn contents_fingerprint(
-        &self,
-        taken: &[&Item],
-        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<String, Error> {
-        let mut hasher = self.texts_hasher();
-        let files: Vec<&File> = taken.iter().filter_map(|item| item.file.as_ref()).collect();
-        for chunk in files.chunks(CHUNK) {
-            let hash = |file: &&File| -> Result<blake3::Hash, Error> {
-                let mut hasher = blake3::Hasher::new();
-                hasher.update_reader(guard::open(&self.root.join(&file.path))?)?;
-                Ok(hasher.finalize())
-            };
-            let hashes = chunk.par_iter().map(hash).collect::<Result<Vec<_>, Error>>()?;
-            for (file, hash) in chunk.iter().zip(hashes) {
-                hasher.update(file.path.as_bytes()).update(&[0]).update(hash.as_bytes());
-            }
-            if watch(chunk.len()).is_break() {
-                return Err(Error::Interrupted);
-            }
-        }
-        Ok(hasher.finalize().to_hex().to_string())
-    }
-
-    fn texts_hasher(&self) -> blake3::Hasher {
-        let mut hasher = blake3::Hasher::new();
-        for (name, hash) in &self.texts {
-            hasher.update(name.as_bytes()).update(&[0]).update(hash.as_bytes());
-        }
-        hasher
     }
 }

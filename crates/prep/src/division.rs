@@ -1,55 +1,86 @@
 //! Which images are for training, validation and test, as the configuration says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cxr::split::{Plan, Rule, ValidationSplit, plan};
 use cxr::{ImageRecord, Labels, Split, SplitKind};
 
+use crate::config::OnProblem;
+use crate::names::known_by;
 use crate::texts::Texts;
 use crate::{Config, Error, nih};
 
 const TRAIN_VAL: &str = "train_val_list.txt";
 const TEST: &str = "test_list.txt";
 
-/// A division, and in how many images the lists that made it label otherwise than the label table.
+/// A division, and what of the lists that made it does not agree with the label table.
 pub(crate) struct Division {
     pub(crate) plan: Plan,
     pub(crate) kind: SplitKind,
+    /// Images that the lists label otherwise.
     pub(crate) relabelled: usize,
+    /// Images that the table does not have, which are left out.
+    pub(crate) unknown: usize,
 }
 
-/// Reads the lists that the division needs, and divides.
-pub(crate) fn divide(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Config) -> Result<Division, Error> {
+/// Reads the lists that the division needs, and divides; `left_out` are images of the table that the settings leave out.
+pub(crate) fn divide(
+    texts: &mut Texts<'_>,
+    records: &[ImageRecord],
+    left_out: &HashSet<String>,
+    config: &Config,
+) -> Result<Division, Error> {
     let seed = config.split_seed;
-    let divided = |rule: Rule<'_>, lists: &[&nih::Listed]| -> Result<Division, Error> {
-        Ok(Division { plan: plan(records, rule)?, kind: config.split, relabelled: relabelled(records, lists) })
+    let called: HashMap<&str, &str> = records.iter().map(|r| (known_by(&r.image_id), r.image_id.as_str())).collect();
+    let left_out: HashSet<&str> = left_out.iter().map(|name| known_by(name)).collect();
+    let mut unknown: HashSet<String> = HashSet::new();
+    let mut list = |key: &'static str, name: &str, usual: &str| -> Result<nih::Listed, Error> {
+        let mut listed = texts.list(key, name, usual)?;
+        listed.rename(|name| match called.get(known_by(name)) {
+            Some(image_id) => Some((*image_id).to_owned()),
+            None if left_out.contains(known_by(name)) => None,
+            None if config.missing == OnProblem::Skip => {
+                unknown.insert(name.to_owned());
+                None
+            }
+            None => Some(name.to_owned()),
+        });
+        Ok(listed)
     };
-    let mut list = |name: &str, usual: &str| texts.list(if name.is_empty() { usual } else { name });
-    match config.split {
+    let divided = |rule: Rule<'_>, lists: &[&nih::Listed]| -> Result<Division, Error> {
+        let relabelled = relabelled(records, lists);
+        Ok(Division { plan: plan(records, rule)?, kind: config.split, relabelled, unknown: 0 })
+    };
+    let division = match config.split {
         SplitKind::Random => divided(Rule::Random { seed }, &[]),
         SplitKind::Paper => divided(Rule::Paper { seed }, &[]),
         SplitKind::Test => divided(Rule::Test, &[]),
         SplitKind::Official => {
-            let (train_val, test) = (list(&config.train_list, TRAIN_VAL)?, list(&config.test_list, TEST)?);
+            let train_val = list("train_list", &config.train_list, TRAIN_VAL)?;
+            let test = list("test_list", &config.test_list, TEST)?;
             let official = |validation| Rule::Official { train_val: &train_val.list, test: &test.list, validation };
             if config.validation_list.is_empty() {
                 let cut = ValidationSplit::Cut { fraction: config.validation_fraction, seed };
-                return divided(official(cut), &[&train_val, &test]);
+                divided(official(cut), &[&train_val, &test])
+            } else {
+                let validation = list("validation_list", &config.validation_list, "")?;
+                divided(official(ValidationSplit::List(&validation.list)), &[&train_val, &test, &validation])
             }
-            let validation = list(&config.validation_list, "")?;
-            divided(official(ValidationSplit::List(&validation.list)), &[&train_val, &test, &validation])
         }
         SplitKind::Files => {
-            let [train, validation, test] = [&config.train_list, &config.validation_list, &config.test_list];
-            let (train, validation, test) = (list(train, "")?, list(validation, "")?, list(test, "")?);
+            let train = list("train_list", &config.train_list, "")?;
+            let validation = list("validation_list", &config.validation_list, "")?;
+            let test = list("test_list", &config.test_list, "")?;
             divided(Rule::Files([&train.list, &validation.list, &test.list]), &[&train, &validation, &test])
         }
-    }
+    };
+    Ok(Division { unknown: unknown.len(), ..division? })
 }
 
 /// The division that a column of the table gives.
 pub(crate) fn given(records: &[ImageRecord], splits: &[Option<Split>]) -> Result<Division, Error> {
-    Ok(Division { plan: plan(records, Rule::Given(splits))?, kind: SplitKind::Files, relabelled: 0 })
+    let plan = plan(records, Rule::Given(splits))?;
+    Ok(Division { plan, kind: SplitKind::Files, relabelled: 0, unknown: 0 })
 }
 
 /// Images for which a list carries other labels than the table.

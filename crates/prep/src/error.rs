@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use cxr::Split;
 use stage::Problem;
 
-use crate::{folder, nih};
+use crate::table;
 
 const DOWNLOAD: &str = "data/README.md says where to download NIH's files and how to read your own; `--set prep.root=FOLDER` names the folder";
+
+const NAMES: &str = "an image is found by its name in the table, whatever its ending, in any folder below prep.root and in .tar.gz archives there; other archives must be unpacked";
 
 /// A dataset that cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -20,26 +22,36 @@ pub enum Error {
         path: PathBuf,
     },
     /// The folder has no label table.
-    #[error("{}: no label table, expected one of {tried}", root.display())]
+    #[error("{}: no label table, expected one of {tried}{}", root.display(), near.as_ref().map_or(String::new(), |near| format!("; one lies in {}", near.display())))]
     NoTable {
         /// The folder.
         root: PathBuf,
         /// The names looked for.
         tried: String,
+        /// A folder below or above that has one.
+        near: Option<PathBuf>,
     },
     /// A table or list is not there.
     #[error("{}: no such file", path.display())]
     NoFile {
         /// The file.
         path: PathBuf,
+        /// The setting that names it.
+        key: &'static str,
+        /// Other texts that are there.
+        others: Vec<String>,
     },
     /// None of the images is there.
-    #[error("{}: none of the {wanted} images is there", root.display())]
+    #[error("{}: none of the {wanted} images is there, the first: {first}; what is there: {there}", root.display())]
     NoImages {
         /// The folder.
         root: PathBuf,
         /// How many the split wants.
         wanted: usize,
+        /// The first of them.
+        first: String,
+        /// What the folder has instead.
+        there: String,
     },
     /// Some of the images are not there.
     #[error("{}: {count} of the {wanted} images are not there, the first: {}", root.display(), first.join(", "))]
@@ -60,9 +72,11 @@ pub enum Error {
         split: Split,
         /// How many images it wants.
         wanted: usize,
+        /// Whether patients are divided by chance.
+        random: bool,
     },
     /// Two files claim to be the same image.
-    #[error("{}: {image_id} is there twice, {first} and {second}", root.display())]
+    #[error("{}: {image_id} is there twice, {first} and {second}, with different contents", root.display())]
     TwoFiles {
         /// The folder.
         root: PathBuf,
@@ -79,14 +93,31 @@ pub enum Error {
         /// The split.
         split: Split,
         /// The last image's error.
-        last: picture::Error,
+        last: String,
     },
-    /// A table or list is not as it should be.
+    /// An archive cannot be read.
+    #[error("{}: cannot be read after {images} images: {problem}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// How many images were read before.
+        images: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An image that takes more memory than there is for images.
+    #[error("{name}: decoding it takes {} MB, prep.memory_mb = {}", needs.div_ceil(1 << 20), total >> 20)]
+    Memory {
+        /// The image.
+        name: String,
+        /// What it takes, bytes.
+        needs: u64,
+        /// What there is, bytes.
+        total: u64,
+    },
+    /// A table or list cannot be used.
     #[error(transparent)]
-    Text(#[from] nih::Error),
-    /// A folder's table of labels cannot be used.
-    #[error(transparent)]
-    Folder(#[from] folder::Error),
+    Text(#[from] table::Error),
     /// The division cannot be used.
     #[error(transparent)]
     Split(#[from] cxr::split::Error),
@@ -111,13 +142,15 @@ impl Problem for Error {
             | Error::NoTable { .. }
             | Error::NoFile { .. }
             | Error::NoImages { .. }
-            | Error::Folder(folder::Error::Tables { .. })
+            | Error::Text(table::Error::Tables { .. })
             | Error::Absent { .. } => ErrorKind::NotFound,
             Error::EmptySplit { .. }
             | Error::TwoFiles { .. }
             | Error::AllCorrupt { .. }
-            | Error::Text(_)
-            | Error::Folder(_) => ErrorKind::InvalidData,
+            | Error::Archive { .. }
+            | Error::Text(_) => ErrorKind::InvalidData,
+            // The file may be good: the settings give it too little.
+            Error::Memory { .. } => ErrorKind::InvalidInput,
             Error::Split(error) => error.kind(),
             Error::Picture(error) => error.kind(),
             // What prep itself writes is not missing.
@@ -128,18 +161,39 @@ impl Problem for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoImages { .. } => DOWNLOAD,
-            Error::NoFile { .. } => {
-                "`--set prep.split=random` needs no lists; data/README.md says what the folder should hold"
+            Error::NoTable { near: Some(near), .. } => return Some(format!("`--set prep.root={}`", near.display())),
+            Error::NoFolder { .. } | Error::NoTable { .. } => DOWNLOAD,
+            Error::NoImages { .. } => return Some(format!("{NAMES}; {DOWNLOAD}")),
+            Error::NoFile { key, others, .. } => {
+                let there =
+                    if others.is_empty() { String::new() } else { format!(" (there are {})", others.join(", ")) };
+                return Some(format!(
+                    "`--set prep.{key}=FILE` names it{there}; `--set prep.split=random` needs no lists; data/README.md \
+                     says what the folder should hold"
+                ));
+            }
+            Error::TwoFiles { .. } => {
+                "equal files are one image, these differ: move one away, or let prep.root be the folder of the others"
+            }
+            Error::Archive { .. } => {
+                "download it again, or move it away: `--set prep.missing=skip` takes what is there"
+            }
+            Error::Memory { .. } => {
+                "a larger prep.memory_mb takes it; `--set prep.corrupt=skip` does not, since the file is not damaged"
+            }
+            Error::Picture(picture::Error::Unknown { start, .. }) if start.starts_with("version https:/") => {
+                "it is a Git LFS pointer and not the image itself: `git lfs pull` fetches the images"
             }
             Error::Absent { .. } => "`--set prep.missing=skip` takes what is there",
+            Error::EmptySplit { random: true, .. } => {
+                "train, validation and test need three patients at least; `--set prep.split=test` only evaluates"
+            }
             Error::EmptySplit { .. } => "`--set prep.split=random` divides by patient whatever archives are there",
             Error::Picture(picture) if picture.hint().is_some() => return picture.hint(),
             Error::Picture(picture) if picture.is_corrupt() => {
                 "download it again, or leave such images out: `--set prep.corrupt=skip`"
             }
             Error::Text(error) => return error.hint(),
-            Error::Folder(error) => return error.hint(),
             Error::Split(error) => return error.hint(),
             _ => return None,
         };

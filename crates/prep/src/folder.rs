@@ -2,20 +2,12 @@
 //!
 //! Pure but for the tree, which looks which files are there: the table's bytes in, rows out.
 
-mod columns;
-mod error;
-mod findings;
-mod names;
 mod rows;
-mod table;
-mod text;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::Error;
-pub(crate) use names::is_name;
 pub use rows::Rows;
 pub(crate) use rows::read;
 pub(crate) use tree::Tree;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use prep::{Config, Dataset, Item, SPEC, Written};
+use prep::{Config, Dataset, Item, Place, SPEC, Written};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Outcome, Run, info, warn};
 
@@ -15,7 +15,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let synthetic = config.root == Config::PHANTOM;
     let phantom = synthetic.then(|| run.input("phantom", &[""])).transpose()?;
     let root = phantom.as_ref().map_or_else(|| config.root.clone().into(), |phantom| phantom.folder().to_owned());
-    let dataset = Dataset::read(&root, &config)?;
+    let dataset = Dataset::read(&root, &config, &|name, compute| run.kept(name, compute))?;
     if run.dry_run() {
         stage::print(&dataset.summary.to_string())?;
     }
@@ -42,9 +42,9 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     }
     dataset.summary.sentences().iter().for_each(|line| info!("{line}"));
     dataset.summary.warning().iter().for_each(|line| warn!("{line}"));
-    let written = watched("images", &taken, |watch| {
-        prep::write(&dataset, &taken, &config, SPEC.name, &work.out().join("images"), watch)
-    })?;
+    let (scratch, out) = (work.scratch().join("images"), work.out().join("images"));
+    let place = Place { stage: SPEC.name, scratch: &scratch, out: &out };
+    let written = watched("images", &taken, |watch| prep::write(&dataset, &taken, &config, place, watch))?;
     for shard in &written.shards {
         work.rows(&format!("images/{}", shard.name), shard.rows);
     }
@@ -68,11 +68,22 @@ fn watched<T, E>(what: &str, taken: &[&Item], work: impl FnOnce(Watch) -> Result
 
 /// Says what was written, and what was left out.
 fn report(written: &Written) {
-    for error in written.corrupt.iter().take(10) {
-        warn!("left out: {error}");
+    let found = &written.found;
+    if written.taken_over > 0 {
+        info!("{} images were prepared before an interruption, and taken over", written.taken_over);
     }
-    if !written.corrupt.is_empty() {
-        warn!("{} damaged images were left out", written.corrupt.len());
+    for problem in &found.first_corrupt {
+        warn!("left out: {problem}");
+    }
+    if found.corrupt > 0 {
+        warn!("{} damaged images were left out", found.corrupt);
+    }
+    if let Some((name, levels)) = &found.example {
+        let (count, bits) = (found.shallow, found.most_bits);
+        warn!(
+            "{count} images are nearly black: their files have 16 bits, their values at most {bits}; {name} has {levels} \
+             grey levels of 256. `--set prep.depth={bits}` stretches them"
+        );
     }
     let [train, validation, test] = written.images;
     info!("wrote {train} train, {validation} validation and {test} test images");
@@ -91,7 +102,8 @@ fn metrics(dataset: &Dataset, written: &Written) -> serde_json::Value {
         "validation_images": validation,
         "test_images": test,
         "missing_images": summary.images() - summary.present(),
-        "corrupt_images": written.corrupt.len(),
+        "corrupt_images": written.found.corrupt,
+        "nearly_black_images": written.found.shallow,
         "impossible_ages": summary.impossible_ages,
         "boxes": summary.boxes,
         "boxed_images": summary.boxed_images,

@@ -5,7 +5,8 @@ use std::fmt;
 
 use cxr::{ImageRecord, OUTPUTS, SplitKind, output_names};
 
-use crate::{Config, nih};
+use crate::config::Config;
+use crate::rows::MAX_AGE_YEARS;
 
 /// Images in NIH's `train_val_list.txt` and `test_list.txt`.
 const OFFICIAL: [usize; 2] = [86_524, 25_596];
@@ -23,7 +24,7 @@ pub struct Summary {
     pub rows: usize,
     /// Patients in it.
     pub patients: usize,
-    /// Ages above [`nih::MAX_AGE_YEARS`] that were dropped.
+    /// Ages above [`crate::MAX_AGE_YEARS`] that were dropped.
     pub impossible_ages: usize,
     /// The box list's file name.
     pub box_list: Option<String>,
@@ -39,6 +40,8 @@ pub struct Summary {
     pub known_as: Option<&'static str>,
     /// Images of the table that no list names.
     pub unlisted: usize,
+    /// Images of the lists that the table does not have, which are left out.
+    pub unknown: usize,
     /// Images for which a list carries other labels than the table, whose labels are used.
     pub relabelled: usize,
     /// Patients in more than one split (`paper` only; an error otherwise).
@@ -138,7 +141,7 @@ impl Summary {
             lines.push(format!(
                 "ages: {} above {} years are not believed and left empty",
                 n(self.impossible_ages),
-                nih::MAX_AGE_YEARS
+                MAX_AGE_YEARS
             ));
         }
         lines.push(match &self.box_list {
@@ -158,6 +161,13 @@ impl Summary {
         ));
         if self.unlisted > 0 {
             lines.push(format!("split: {} images of the label table are in none", n(self.unlisted)));
+        }
+        if self.unknown > 0 {
+            lines.push(format!(
+                "split: {} images of the lists are not in {} and left out (prep.missing = \"skip\")",
+                n(self.unknown),
+                self.label_table
+            ));
         }
         if self.relabelled > 0 {
             lines.push(format!(

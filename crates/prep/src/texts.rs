@@ -10,12 +10,19 @@ const MAX_TEXT: u64 = 1 << 30;
 /// Text files of the folder, hashed as they are read.
 pub(crate) struct Texts<'a> {
     root: &'a Path,
+    /// The folder of the label table, where its lists may lie too.
+    beside: Option<PathBuf>,
     hashes: Vec<(String, blake3::Hash)>,
 }
 
 impl<'a> Texts<'a> {
     pub(crate) fn new(root: &'a Path) -> Self {
-        Texts { root, hashes: Vec::new() }
+        Texts { root, beside: None, hashes: Vec::new() }
+    }
+
+    /// From now on texts are looked for beside this one, too.
+    pub(crate) fn look_beside(&mut self, table: &Path) {
+        self.beside = table.parent().map(Path::to_owned);
     }
 
     /// File name and BLAKE3 of each file that was read, in the order of reading.
@@ -23,26 +30,41 @@ impl<'a> Texts<'a> {
         self.hashes
     }
 
-    /// A file named by the configuration: in the root, or else from the current folder.
-    pub(crate) fn named(&mut self, name: &str) -> Result<(PathBuf, Vec<u8>), Error> {
-        let inside = self.root.join(name);
-        let path = if inside.is_file() { inside } else { PathBuf::from(name) };
-        if !path.is_file() {
-            return Err(Error::NoFile { path: self.root.join(name) });
+    /// A file named by the setting `key`: in the root, or else from the current folder, or else beside the label table.
+    pub(crate) fn named(&mut self, key: &'static str, name: &str) -> Result<(PathBuf, Vec<u8>), Error> {
+        let here = Some(Path::new(""));
+        let folders = [Some(self.root), here, self.beside.as_deref()];
+        let path = folders.into_iter().flatten().find_map(|folder| existing(&folder.join(name)));
+        match path {
+            Some(path) => self.load(path),
+            None => Err(Error::NoFile { path: self.root.join(name), key, others: self.others() }),
         }
-        self.load(path)
     }
 
-    /// The first of these that the root has.
+    /// The first of these that lies in the root, or else beside the label table.
     pub(crate) fn first(&mut self, names: &[&str]) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
-        let path = names.iter().map(|name| self.root.join(name)).find(|path| path.is_file());
+        let folders = [Some(self.root), self.beside.as_deref()];
+        let paths = folders.into_iter().flatten().flat_map(|folder| names.iter().map(|name| folder.join(name)));
+        let path = paths.into_iter().find_map(|path| existing(&path));
         path.map(|path| self.load(path)).transpose()
     }
 
-    /// A list of images, named by the configuration.
-    pub(crate) fn list(&mut self, name: &str) -> Result<nih::Listed, Error> {
-        let (path, bytes) = self.named(name)?;
+    /// A list of images, named by the setting `key`, or else by its usual name.
+    pub(crate) fn list(&mut self, key: &'static str, name: &str, usual: &str) -> Result<nih::Listed, Error> {
+        let (path, bytes) = self.named(key, if name.is_empty() { usual } else { name })?;
         Ok(nih::list(&path, &bytes)?)
+    }
+
+    /// Names of other texts in the folders that were looked in.
+    fn others(&self) -> Vec<String> {
+        let folders = [Some(self.root), self.beside.as_deref()].into_iter().flatten();
+        let entries = folders.filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.to_ascii_lowercase().ends_with(".txt")).collect();
+        names.sort();
+        names.dedup();
+        names.truncate(5);
+        names
     }
 
     fn load(&mut self, path: PathBuf) -> Result<(PathBuf, Vec<u8>), Error> {
@@ -50,6 +72,13 @@ impl<'a> Texts<'a> {
         self.hashes.push((file_name(&path), blake3::hash(&bytes)));
         Ok((path, bytes))
     }
+}
+
+/// A file of that name, or the same compressed.
+fn existing(path: &Path) -> Option<PathBuf> {
+    let mut packed = path.as_os_str().to_owned();
+    packed.push(".gz");
+    [path.to_owned(), PathBuf::from(packed)].into_iter().find(|path| path.is_file())
 }
 
 /// The last part of a path.

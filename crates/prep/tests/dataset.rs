@@ -5,16 +5,15 @@ mod common;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use common::{config, nih_folder, small};
+use common::{config, dataset, nih_folder, small};
 use cxr::SplitKind;
 use fs_err as fs;
 use prep::config::OnProblem;
-use prep::{Config, Dataset, Error, nih};
+use prep::{Config, Error, nih};
 use stage::Problem;
 
 fn said(root: &Path, config: &Config) -> String {
-    let dataset = Dataset::read(root, config);
-    let error = dataset.and_then(|dataset| dataset.take(config.missing, None).map(drop)).unwrap_err();
+    let error = dataset(root, config).and_then(|dataset| dataset.take(config.missing, None).map(drop)).unwrap_err();
     error.to_string().replace(&root.display().to_string(), "ROOT")
 }
 
@@ -22,7 +21,7 @@ fn said(root: &Path, config: &Config) -> String {
 #[ignore = "needs NIH's files: just test-nih"]
 fn nihs_complete_tables() {
     let root = nih_folder();
-    let dataset = Dataset::read(&root, &config(SplitKind::Official)).unwrap();
+    let dataset = dataset(&root, &config(SplitKind::Official)).unwrap();
     let summary = &dataset.summary;
     assert_eq!((summary.rows, summary.patients, summary.impossible_ages), (112_120, 30_805, 0));
     assert_eq!((summary.boxes, summary.boxed_images, summary.foreign_boxes), (984, 880, 0));
@@ -59,10 +58,10 @@ fn nihs_complete_tables() {
 #[ignore = "needs NIH's files: just test-nih"]
 fn nihs_table_in_the_other_splits() {
     let root = nih_folder();
-    let random = Dataset::read(&root, &config(SplitKind::Random)).unwrap();
+    let random = dataset(&root, &config(SplitKind::Random)).unwrap();
     let [train, validation, test] = random.summary.splits;
     assert_eq!([train.patients, validation.patients, test.patients], [21_563, 3_081, 6_161]);
-    let paper = Dataset::read(&root, &config(SplitKind::Paper)).unwrap();
+    let paper = dataset(&root, &config(SplitKind::Paper)).unwrap();
     assert_eq!(paper.summary.splits.map(|counts| counts.images), [78_484, 11_212, 22_424]);
     assert_eq!(paper.summary.shared_patients, 9_674);
 }
@@ -71,7 +70,12 @@ fn nihs_table_in_the_other_splits() {
 #[ignore = "needs NIH's files: just test-nih"]
 fn variants_found_in_the_wild() {
     let root = nih_folder();
-    let full = nih::entries(Path::new("v2020"), &fs::read(root.join("Data_Entry_2017_v2020.csv")).unwrap()).unwrap();
+    let full = nih::entries(
+        Path::new("v2020"),
+        &fs::read(root.join("Data_Entry_2017_v2020.csv")).unwrap(),
+        &config(SplitKind::Official),
+    )
+    .unwrap();
     let boxes = nih::boxes(Path::new("boxes"), &fs::read(root.join("BBox_List_2017.csv")).unwrap()).unwrap();
     let (mut tables, mut lists) = (0, 0);
     for entry in fs::read_dir(root.join("variants")).unwrap() {
@@ -88,7 +92,7 @@ fn variants_found_in_the_wild() {
             }
         } else {
             tables += 1;
-            let variant = nih::entries(&path, &bytes).unwrap();
+            let variant = nih::entries(&path, &bytes, &config(SplitKind::Official)).unwrap();
             for record in &variant.records {
                 let ours = full.records.iter().find(|ours| ours.image_id == record.image_id).unwrap();
                 assert_eq!(
@@ -106,7 +110,7 @@ fn variants_found_in_the_wild() {
 fn a_small_folder_in_every_split() {
     let folder = small();
     for kind in [SplitKind::Official, SplitKind::Random, SplitKind::Paper] {
-        let dataset = Dataset::read(folder.path(), &config(kind)).unwrap();
+        let dataset = dataset(folder.path(), &config(kind)).unwrap();
         let summary = &dataset.summary;
         assert_eq!((summary.images(), summary.present()), (20, 20));
         assert_eq!((summary.boxes, summary.foreign_boxes), (1, 1));
@@ -123,7 +127,7 @@ fn a_small_folder_in_every_split() {
             let entry = entry.unwrap();
             fs::rename(entry.path(), place.join(entry.file_name())).unwrap();
         }
-        let dataset = Dataset::read(folder.path(), &config(SplitKind::Official)).unwrap();
+        let dataset = dataset(folder.path(), &config(SplitKind::Official)).unwrap();
         assert_eq!(dataset.summary.present(), 20, "{}", place.display());
     }
 }
@@ -131,7 +135,7 @@ fn a_small_folder_in_every_split() {
 /// The quick and the thorough fingerprint of what `prep` would take from a folder.
 fn fingerprints(root: &Path) -> (String, String) {
     let config = config(SplitKind::Official);
-    let dataset = Dataset::read(root, &config).unwrap();
+    let dataset = dataset(root, &config).unwrap();
     let taken = dataset.take(config.missing, None).unwrap();
     let mut read = 0;
     let contents = dataset.contents_fingerprint(&taken, &mut |files| {
@@ -187,7 +191,7 @@ fn fingerprints_see_contents_and_not_places() {
     let other = fingerprints(root);
     assert!(other.0 != after.0 && other.1 != contents);
 
-    let dataset = Dataset::read(root, &config(SplitKind::Official)).unwrap();
+    let dataset = dataset(root, &config(SplitKind::Official)).unwrap();
     let taken = dataset.take(OnProblem::Error, None).unwrap();
     let stopped = dataset.contents_fingerprint(&taken, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
@@ -198,7 +202,7 @@ fn the_split_has_a_seed_of_its_own() {
     let folder = small();
     let splits = |split_seed| {
         let config = Config { split_seed, ..config(SplitKind::Random) };
-        Dataset::read(folder.path(), &config).unwrap().items.into_iter().map(|item| item.split).collect::<Vec<_>>()
+        dataset(folder.path(), &config).unwrap().items.into_iter().map(|item| item.split).collect::<Vec<_>>()
     };
     assert_eq!(splits(1), splits(1));
     assert!((2..5).any(|seed| splits(seed) != splits(1)));
@@ -209,7 +213,7 @@ fn a_validation_list_is_a_part_of_train_val() {
     let folder = small();
     fs::write(folder.path().join("va.txt"), "00000002_000.png\n00000006_000.png\n").unwrap();
     let config = Config { validation_list: "va.txt".into(), ..config(SplitKind::Official) };
-    let error = Dataset::read(folder.path(), &config).unwrap_err();
+    let error = dataset(folder.path(), &config).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert!(error.to_string().contains("1 of the 2 images in"), "{error}");
     assert!(error.to_string().ends_with("the first: 00000006_000.png"), "{error}");
@@ -230,13 +234,13 @@ fn lists_with_labels_and_an_exact_validation_list() {
         test_list: "te.txt".into(),
         ..config(SplitKind::Files)
     };
-    let summary = Dataset::read(root, &lists).unwrap().summary;
+    let summary = dataset(root, &lists).unwrap().summary;
     assert_eq!(summary.splits.map(|counts| counts.images), [2, 1, 1]);
     assert_eq!((summary.unlisted, summary.relabelled), (16, 1));
 
     fs::write(root.join("va.txt"), "00000002_000.png\n00000002_001.png\n").unwrap();
     let exact = Config { validation_list: "va.txt".into(), ..config(SplitKind::Official) };
-    let summary = Dataset::read(root, &exact).unwrap().summary;
+    let summary = dataset(root, &exact).unwrap().summary;
     assert_eq!(summary.splits.map(|counts| counts.images), [8, 2, 10]);
 }
 
@@ -260,7 +264,7 @@ fn what_is_wrong_is_named() {
         &|root| {
             fs::create_dir_all(root.join("images_002/images")).unwrap();
             let name = "00000002_001.png";
-            fs::copy(root.join(images).join(name), root.join("images_002/images").join(name)).unwrap();
+            fs::copy(root.join(images).join("00000002_000.png"), root.join("images_002/images").join(name)).unwrap();
         },
         &official,
     );

@@ -5,23 +5,24 @@ mod common;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use common::{config, nih_folder, small};
+use common::{config, dataset, nih_folder, small};
 use cxr::{BBox, Split, SplitKind};
 use fs_err as fs;
 use picture::{Grey, Radiograph};
 use prep::config::OnProblem;
-use prep::{Config, Dataset, Error, Written};
+use prep::{Config, Error, Place, Written};
 use tables::images;
 
 const ALL: Option<usize> = None;
 
 /// Prepares the folder `root`, and hands back what was said and the rows read from the shards.
 fn prepared(root: &Path, config: &Config, limit: Option<usize>) -> Result<(Written, Vec<images::Row>), Error> {
-    let out = tempfile::tempdir().unwrap();
-    let dataset = Dataset::read(root, config)?;
+    let (out, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dataset = dataset(root, config)?;
     let taken = dataset.take(config.missing, limit)?;
     let mut done = 0;
-    let written = prep::write(&dataset, &taken, config, "prep", out.path(), &mut |n| {
+    let place = Place { stage: "prep", scratch: scratch.path(), out: out.path() };
+    let written = prep::write(&dataset, &taken, config, place, &mut |n| {
         done += n;
         ControlFlow::Continue(())
     })?;
@@ -69,7 +70,7 @@ fn damaged_images_stop_or_are_counted() {
         let error = prepared(folder.path(), &stop, ALL).unwrap_err().to_string();
         assert!(error.contains("00000002_001.png"), "{error}");
         let (written, rows) = prepared(folder.path(), &skip, ALL).unwrap();
-        assert_eq!((written.images.iter().sum::<u64>(), written.corrupt.len(), rows.len()), (19, 1, 19));
+        assert_eq!((written.images.iter().sum::<u64>(), written.found.corrupt, rows.len()), (19, 1, 19));
     }
     for patient in 6..=10 {
         for i in 0..2 {
@@ -84,10 +85,12 @@ fn damaged_images_stop_or_are_counted() {
 fn stops_when_told() {
     let folder = small();
     let config = Config { size: 16, ..config(SplitKind::Official) };
-    let dataset = Dataset::read(folder.path(), &config).unwrap();
+    let dataset = dataset(folder.path(), &config).unwrap();
     let taken = dataset.take(OnProblem::Error, ALL).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let stopped = prep::write(&dataset, &taken, &config, "prep", out.path(), &mut |_| ControlFlow::Break(()));
+    let (scratch, out) = (&out.path().join("scratch"), &out.path().join("out"));
+    let place = Place { stage: "prep", scratch, out };
+    let stopped = prep::write(&dataset, &taken, &config, place, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }
 
@@ -98,7 +101,7 @@ fn nihs_grey_and_rgba_files() {
     let config = Config { missing: OnProblem::Skip, size: 64, ..config(SplitKind::Random) };
     let (written, rows) = prepared(&root, &config, Some(60)).unwrap();
     assert_eq!(written.images, [60, 60, 60]);
-    assert!(written.corrupt.is_empty());
+    assert!(written.found.corrupt == 0);
     assert!(rows.iter().any(|row| row.source_width_px == 256));
     for row in rows {
         let grey = Grey::decode_stored("x", &row.png).unwrap();

@@ -141,7 +141,7 @@ fn file(path: &Path, given: &mut Vec<Given>) -> Result<(), Fail> {
             return Err(Fail::usage(message));
         };
         for (key, value) in values {
-            given.push(Given { section: section.clone(), key, value, origin: origin.clone() });
+            given.push(Given { section: section.clone(), key, value: at_home(value), origin: origin.clone() });
         }
     }
     Ok(())
@@ -159,5 +159,16 @@ fn set(text: &str) -> Result<Given, Fail> {
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(value.to_owned()));
-    Ok(Given { section: section.to_owned(), key: key.to_owned(), value, origin })
+    Ok(Given { section: section.to_owned(), key: key.to_owned(), value: at_home(value), origin })
+}
+
+/// A value in which `~/` in front, which a shell would have replaced, is the user's home: only paths begin so.
+fn at_home(value: Value) -> Value {
+    let home = std::env::var("HOME").unwrap_or_default();
+    match &value {
+        Value::String(text) if !home.is_empty() && (text == "~" || text.starts_with("~/")) => {
+            Value::String(format!("{home}{}", &text[1..]))
+        }
+        _ => value,
+    }
 }

@@ -31,7 +31,7 @@ pub use fail::{Fail, Outcome, Problem, exit_code};
 pub use input::Input;
 pub use log::{Progress, print, progress};
 pub use manifest::{Computed, Manifest, build, rfc3339, threads};
-pub use memory::memory;
+pub use memory::{ask_memory, memory};
 pub use program::{exit, main, start_log};
 pub use run::{Begin, Run, Step};
 pub use scalars::Scalars;

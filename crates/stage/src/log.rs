@@ -99,12 +99,13 @@ pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
-/// Begins to show progress over `total` units of `what`, e.g. `images`.
+/// Begins to show progress over `total` units of `what`, e.g. `images`; 0 where it is not known how many there are.
 pub fn progress(total: u64, what: &str) -> Progress {
     let terminal = std::io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
     let bar = terminal.then(|| {
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {per_sec} {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let known = total > 0;
+        let template = if known { "{wide_bar} {pos}/{len} {msg} {per_sec} {eta}" } else { "{pos} {msg} {per_sec}" };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(total).with_style(style).with_message(what.to_owned())
     });
     let now = Instant::now();
@@ -120,7 +121,8 @@ impl Progress {
         } else if self.said.elapsed() >= LINE_EVERY {
             self.said = Instant::now();
             let rate = self.done as f64 / self.started.elapsed().as_secs_f64();
-            tracing::info!("{}/{} {} ({rate:.1}/s)", self.done, self.total, self.what);
+            let of = if self.total > 0 { format!("/{}", self.total) } else { String::new() };
+            tracing::info!("{}{of} {} ({rate:.1}/s)", self.done, self.what);
         }
     }
 

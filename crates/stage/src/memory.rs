@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use rustix::process::{Resource, getrlimit};
+
+use crate::Fail;
 
 /// Bytes that this process can still take without swapping or being ended for it: the least of what the machine has free,
 /// what its control groups (of a container or of a batch system, v2 or v1) leave it, and what `ulimit -v` does. `None` where
@@ -13,6 +16,34 @@ pub fn memory() -> Option<u64> {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let groups = groups.lines().flat_map(folders).filter_map(|group| group.left(&read));
     machine.into_iter().chain(groups).chain(address_space()).min()
+}
+
+/// Says how many bytes `what` takes, and refuses where there are fewer.
+///
+/// # Errors
+/// Exit code 1, with both numbers.
+pub fn ask_memory(needed: u64, what: &str) -> Result<(), Fail> {
+    compared(needed, memory(), what)
+}
+
+fn compared(needed: u64, free: Option<u64>, what: &str) -> Result<(), Fail> {
+    match free {
+        Some(free) if free < needed => {
+            Err(Fail::failed(anyhow!("{what} take {} of memory, {} are free", amount(needed), amount(free)))
+                .hint("end other programs, let the container or the job have more, or take fewer images (--limit)"))
+        }
+        free => {
+            let free = free.map_or("an unknown amount".to_owned(), amount);
+            tracing::debug!("{what} take {} of memory, {free} is free", amount(needed));
+            Ok(())
+        }
+    }
+}
+
+/// `7.3 GB`, or `12 MB`.
+fn amount(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    if bytes < 1e9 { format!("{:.0} MB", bytes / 1e6) } else { format!("{:.1} GB", bytes / 1e9) }
 }
 
 /// What the limit on address space leaves.
@@ -72,6 +103,15 @@ mod tests {
         let some = memory();
         assert_eq!(some.is_some(), cfg!(target_os = "linux"));
         assert!(some.is_none_or(|bytes| bytes > 1 << 20));
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused_with_both_numbers() {
+        let asked =
+            |needed, free| compared(needed, free, "features of 112,120 images").map_err(|fail| fail.to_string());
+        assert!(asked(1, Some(1)).is_ok() && asked(u64::MAX, None).is_ok());
+        let refused = "features of 112,120 images take 5.5 GB of memory, 300 MB are free";
+        assert_eq!(asked(5_500_000_000, Some(300_000_000)).unwrap_err(), refused);
     }
 
     #[test]

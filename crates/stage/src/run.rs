@@ -223,6 +223,22 @@ impl Run {
         Ok(digest)
     }
 
+    /// The text that `compute` gives, which is kept under `name`, 64 hex digits that stand for what it is computed from. A
+    /// dry run keeps nothing.
+    ///
+    /// # Errors
+    /// Those of `compute`.
+    pub fn kept<E>(&self, name: &str, compute: &mut dyn FnMut() -> Result<String, E>) -> Result<String, E> {
+        if let Some(text) = self.desk.store.kept(name) {
+            return Ok(text);
+        }
+        let text = compute()?;
+        if !self.common.dry_run {
+            self.desk.store.keep(name, &text);
+        }
+        Ok(text)
+    }
+
     /// A result of `stage`, of whatever run, whose part `part` has that digest, with its files whose names begin with
     /// `prefix`, their contents verified: for work that can be taken over. Damaged ones are passed over with a warning.
     pub fn reusable(&self, stage: &str, part: &str, digest: &str, prefix: &str) -> Option<Input> {

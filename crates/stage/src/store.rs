@@ -183,6 +183,26 @@ impl Store {
         }
     }
 
+    /// A text that is kept under `name`; a damaged one is as good as none.
+    pub(crate) fn kept(&self, name: &str) -> Option<String> {
+        let text = fs_err::read_to_string(self.root().join("raw").join(format!("{name}.txt"))).ok()?;
+        let (digest, text) = text.split_once('\n')?;
+        (digest == blake3::hash(text.as_bytes()).to_hex().as_str()).then(|| text.to_owned())
+    }
+
+    /// Keeps a text under `name`; it can be computed again, so failing is a warning.
+    pub(crate) fn keep(&self, name: &str, text: &str) {
+        let folder = self.root().join("raw");
+        let written = fs_err::create_dir_all(&folder).and_then(|()| {
+            let part = folder.join(format!(".{name}.{}", std::process::id()));
+            fs_err::write(&part, format!("{}\n{text}", blake3::hash(text.as_bytes()).to_hex()))?;
+            fs_err::rename(&part, folder.join(format!("{name}.txt")))
+        });
+        if let Err(error) = written {
+            tracing::warn!("what is in the raw data is not kept, and will be looked for again: {error}");
+        }
+    }
+
     /// Runs by name: the stages that they link to, and the keys.
     pub(crate) fn runs(&self) -> Result<BTreeMap<String, Run>, Fail> {
         let mut runs = BTreeMap::new();

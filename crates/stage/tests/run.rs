@@ -459,7 +459,8 @@ fn a_manifest_is_believed_only_where_it_can_be() {
     let cut = |text: String| text[..text.len() / 2].to_owned();
     let named =
         |name: &'static str| move |path: &Path| forge(path, |manifest| manifest["outputs"][0]["name"] = json!(name));
-    let edits: [(&str, Box<dyn Fn(&Path)>); 9] = [
+    type Edit<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>);
+    let edits: [Edit; 9] = [
         ("edited or damaged", Box::new(|path| edit(path, &flipped(fs_err::read_to_string(path).unwrap())))),
         ("not a manifest", Box::new(|path| edit(path, &cut(fs_err::read_to_string(path).unwrap())))),
         (

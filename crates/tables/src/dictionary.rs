@@ -9,7 +9,8 @@ use crate::{answers, epochs, features, images, metrics, predictions, regions};
 const FACTS: [(&str, &str); 2] = [
     (
         "images",
-        "`size_px` (side of the stored images), `contrast` (factor that prep applied; 1 is none), `split` (official, \
+        "`size_px` (side of the stored images), `contrast` (factor that prep applied; 1 is none), `depth` (bits from \
+         which 16-bit PNG files were stretched that fit into so many; absent where none were), `split` (official, \
          random, paper or files), `label_table` (its file name), `dataset` (whose images they are: nih, phantom or folder)",
     ),
     (

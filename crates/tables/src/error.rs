@@ -129,7 +129,16 @@ impl Error {
         }
     }
 
+    /// What the Parquet library says; where that is an error of the file system that names the file, that error itself.
     pub(crate) fn parquet(path: &Path, source: impl Into<ParquetError>) -> Self {
-        Error::Parquet { path: path.to_owned(), source: source.into() }
+        let source = match source.into() {
+            ParquetError::External(error) => match error.downcast::<std::io::Error>() {
+                Ok(error) if error.to_string().contains(&path.display().to_string()) => return Error::Io(*error),
+                Ok(error) => ParquetError::External(error),
+                Err(error) => ParquetError::External(error),
+            },
+            other => other,
+        };
+        Error::Parquet { path: path.to_owned(), source }
     }
 }

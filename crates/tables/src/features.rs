@@ -31,6 +31,15 @@ impl Features {
     }
 }
 
+/// N and K of a table, from its footer.
+///
+/// # Errors
+/// The file is no `features` table.
+pub fn shape(path: &Path) -> Result<[usize; 2], Error> {
+    let source = Source::open(path, TABLE, VERSION)?;
+    Ok([source.rows(), source.list_len("pool")?])
+}
+
 /// Writes the table.
 ///
 /// # Errors

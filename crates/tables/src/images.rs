@@ -25,12 +25,26 @@ pub struct Facts {
     pub size_px: u32,
     /// Factor on every grey value's distance from the image's mean that prep applied; 1 is none.
     pub contrast: f32,
+    /// From how many bits the values of 16-bit PNG files were stretched that fit into so many; 16 is none.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub depth: u32,
     /// How the images were divided.
     pub split: SplitKind,
     /// File name of the label table.
     pub label_table: String,
     /// Whose images they are.
     pub dataset: DatasetKind,
+}
+
+/// All bits of 16.
+const WHOLE: u32 = 16;
+
+fn whole() -> u32 {
+    WHOLE
+}
+
+fn is_whole(depth: &u32) -> bool {
+    *depth == WHOLE
 }
 
 /// One image.
@@ -130,8 +144,11 @@ impl shards::Row for Row {
     }
 
     fn check_facts(facts: &Facts) -> Result<(), String> {
-        let size = facts.size_px;
-        if size > 0 { Ok(()) } else { Err(format!("`size_px` = {size}, expected at least 1")) }
+        let (size, depth) = (facts.size_px, facts.depth);
+        if size == 0 {
+            return Err(format!("`size_px` = {size}, expected at least 1"));
+        }
+        if (8..=WHOLE).contains(&depth) { Ok(()) } else { Err(format!("`depth` = {depth}, expected 8 to {WHOLE}")) }
     }
 
     /// Boxes lie inside the image to the last bit: prep clips NIH's, whose edges may be a pixel outside.

@@ -43,6 +43,7 @@ pub mod regions;
 
 mod columns;
 mod error;
+mod pages;
 mod schema;
 mod shards;
 mod sink;

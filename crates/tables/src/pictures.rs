@@ -5,8 +5,9 @@ use std::path::Path;
 use arrow::array::{Array, BinaryArray, StringArray, StructArray};
 use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
 
+use crate::pages::Pages;
 use crate::sink::TABLE;
 use crate::source::guarded;
 use crate::{Error, answers};
@@ -33,7 +34,7 @@ pub fn read<E: From<Error>>(path: &Path, each: &mut dyn FnMut(Row) -> Result<(),
     let (file, _) = guard::open(path).map_err(Error::from)?.into_parts();
     // Parquet's own types: Arrow's would make large texts, views and dictionaries of the same columns (polars, pandas).
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
+    let builder = guarded(path, || Pages::open(file, options))?;
     // Answers name images as they were named to `predict`, not as seen from the table's folder.
     let metadata = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
     let ours = metadata.filter(|entry| entry.key == TABLE).find_map(|entry| entry.value.clone());

@@ -164,17 +164,56 @@ impl<R: Row> Shards<R> {
         Ok(self.done)
     }
 
+    /// The file that begins with the next row, by its name, and how many of the announced rows are its; `None` where all
+    /// rows were seen. To be asked between two files.
+    pub fn next_file(&self) -> Option<(String, usize)> {
+        let rows = self.start(self.done.len() + 1) - self.seen;
+        (rows > 0).then(|| (self.name(), rows))
+    }
+
+    /// Completes and syncs the file of the last row.
+    ///
+    /// # Errors
+    /// The disk is full.
+    ///
+    /// # Panics
+    /// Where no row was seen since the last file.
+    pub fn end_file(&mut self) -> Result<Shard, Error> {
+        assert!(self.open.is_some(), "a file is open");
+        self.close()?;
+        Ok(self.done.last().cloned().expect("the file that was closed"))
+    }
+
+    /// The file that begins with the next row is there already, with `rows` rows: it is left as it is.
+    pub fn keep(&mut self, rows: u64) {
+        let name = self.name();
+        self.seen = self.start(self.done.len() + 1);
+        self.done.push(Shard { name, rows });
+    }
+
+    fn files(&self) -> usize {
+        self.total.div_ceil(ROWS_PER_FILE)
+    }
+
+    /// How many of the announced rows lie before a file.
+    fn start(&self, file: usize) -> usize {
+        if self.total == 0 { 0 } else { file.min(self.files()) * self.total / self.files() }
+    }
+
+    /// The name of the file after those that are done.
+    fn name(&self) -> String {
+        format!("{}-{:05}-of-{:05}.parquet", self.prefix, self.done.len(), self.files())
+    }
+
     /// Opens the file of the next row, if it begins one.
     fn advance(&mut self) -> Result<(), Error> {
         assert!(self.seen < self.total, "more than the {} rows of {} that were announced", self.total, R::TABLE);
-        let files = self.total.div_ceil(ROWS_PER_FILE);
-        let start = |file: usize| file * self.total / files;
-        if self.open.is_some() && self.seen == start(self.done.len() + 1) {
+        if self.open.is_some() && self.seen == self.start(self.done.len() + 1) {
             self.close()?;
         }
         self.seen += 1;
         if self.open.is_none() {
-            let name = format!("{}-{:05}-of-{files:05}.parquet", self.prefix, self.done.len());
+            let name = self.name();
             let facts = serde_json::to_string(&self.facts).expect("facts are plain data");
             let sink = Sink::create(&self.folder.join(&name), R::schema(&self.facts), &self.stage, Some(facts))?;
             self.open = Some(Open { name, sink, rows: Vec::new(), bytes: 0 });

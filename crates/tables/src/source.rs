@@ -16,6 +16,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
+use crate::pages::Pages;
 use crate::schema::Schema;
 use crate::sink::{FACTS, TABLE, ascending};
 
@@ -23,7 +24,7 @@ use crate::sink::{FACTS, TABLE, ascending};
 pub(crate) struct Source {
     path: PathBuf,
     table: &'static str,
-    builder: ParquetRecordBatchReaderBuilder<std::fs::File>,
+    builder: ParquetRecordBatchReaderBuilder<Pages>,
 }
 
 impl Source {
@@ -39,7 +40,7 @@ impl Source {
     fn open_with(path: &Path, table: &'static str, version: u32, index: PageIndexPolicy) -> Result<Self, Error> {
         let (file, _) = guard::open(path)?.into_parts();
         let options = ArrowReaderOptions::new().with_page_index_policy(index);
-        let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
+        let builder = guarded(path, || Pages::open(file, options))?;
         // The reader asserts what a damaged footer may break.
         let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
         for chunk in chunks {
@@ -67,6 +68,11 @@ impl Source {
         let error = |got: String| Error::Facts { path: self.path.clone(), table: self.table, got };
         let text = self.builder.schema().metadata().get(FACTS).ok_or_else(|| error("none".to_owned()))?;
         serde_json::from_str(text).map_err(|problem| error(format!("{text}: {problem}")))
+    }
+
+    /// Rows of the file.
+    pub(crate) fn rows(&self) -> usize {
+        self.builder.metadata().file_metadata().num_rows().max(0) as usize
     }
 
     /// Length of the f32 lists of a column, which only the file knows.
@@ -132,7 +138,7 @@ impl Source {
     /// Only these rows, which ascend: row groups without any are not read. Errors count rows among them.
     pub(crate) fn only(mut self, rows: &[usize]) -> Source {
         let ranges = rows.iter().map(|&row| row..row + 1);
-        let total = self.builder.metadata().file_metadata().num_rows().max(0) as usize;
+        let total = self.rows();
         self.builder = self.builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total));
         self
     }

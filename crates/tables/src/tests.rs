@@ -23,7 +23,14 @@ const STAGE: &str = "test";
 
 fn image_facts() -> images::Facts {
     let label_table = "Data_Entry_2017.csv".to_owned();
-    images::Facts { size_px: 8, contrast: 1.25, split: SplitKind::Official, label_table, dataset: DatasetKind::Nih }
+    images::Facts {
+        size_px: 8,
+        contrast: 1.25,
+        depth: 16,
+        split: SplitKind::Official,
+        label_table,
+        dataset: DatasetKind::Nih,
+    }
 }
 
 fn region_facts() -> regions::Facts {
@@ -457,6 +464,23 @@ fn edit(from: &Path, to: &Path, changes: &[(&str, &str)], rows: impl Fn(RecordBa
     let mut writer = ArrowWriter::try_new(target, batches[0].schema(), Some(properties)).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();
+}
+
+#[test]
+fn some_images_are_read_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    // Three row groups.
+    let files = [write_images(folder.path(), 1200)];
+    let all = read_images(&files[0]).unwrap();
+    let wanted = [3, 4, 600, 1199].map(|index: usize| all[index].clone());
+    let ids = wanted.iter().map(|row| row.record.image_id.as_str()).chain(["none.png"]).collect();
+    let mut some = Vec::new();
+    images::read_some(&files, &ids, |row| -> Result<(), Error> {
+        some.push(row);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(some, wanted);
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn png(side: u32) -> Vec<u8> {
 
 fn write_images(folder: &Path) {
     let facts = images::Facts {
+        depth: 16,
         size_px: 8,
         contrast: 1.0,
         split: SplitKind::Official,

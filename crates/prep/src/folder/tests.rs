@@ -5,8 +5,10 @@ use std::path::Path;
 use cxr::{Finding, Labels, Sex, Split, ViewPosition};
 use fs_err as fs;
 
-use super::{Error, Rows, Tree, read};
+use super::{Rows, Tree, read};
 use crate::config::{Blank, Config, Uncertain, Views};
+use crate::scan::scan;
+use crate::table::Error;
 
 /// The embedded defaults for a folder.
 fn config() -> Config {
@@ -16,15 +18,15 @@ fn config() -> Config {
     config
 }
 
-/// A folder of empty files.
+/// A folder of files that hold their own names.
 fn folder(files: &[&str]) -> (tempfile::TempDir, Tree) {
     let folder = tempfile::tempdir().unwrap();
     for file in files {
         let path = folder.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, b"").unwrap();
+        fs::write(path, file).unwrap();
     }
-    let tree = Tree::scan(folder.path()).unwrap();
+    let tree = Tree::new(folder.path(), scan(folder.path()).unwrap().images);
     (folder, tree)
 }
 

@@ -1,11 +1,13 @@
 //! The list of boxes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use cxr::{BBox, Finding, FindingBox};
 
-use super::error::Error;
-use super::table::{Table, png_name};
+use crate::names::image_name;
+use crate::rows::{Name, Names};
+use crate::table::{Column, Error, Table, cell};
 
 /// Side of the square frame, in pixels, in which NIH gives boxes, whatever the size of the file (Wang et al., CVPR
 /// 2017: all images were released at 1024 x 1024).
@@ -19,24 +21,30 @@ pub const BOX_FRAME_PX: f32 = 1024.0;
 /// # Errors
 /// A missing column; a finding outside the 14; anything but four numbers; a box without area or outside the frame.
 pub fn boxes(path: &Path, bytes: &[u8]) -> Result<Vec<(String, FindingBox)>, Error> {
-    let mut table = Table::new(path, bytes)?;
-    let image = table.column(&["Image Index"])?;
-    let finding = table.column(&["Finding Label"])?;
-    let corner = table.column(&["Bbox [x", "Bbox [x,y,w,h]", "x"])?;
+    let table = match Table::read(path, bytes) {
+        // A list of no boxes.
+        Err(Error::NoRows { .. }) if !bytes.is_empty() => return Ok(Vec::new()),
+        table => table?,
+    };
+    let image = table.needed(&["Image Index"])?;
+    let finding = table.needed(&["Finding Label"])?;
+    let corner = table.needed(&["Bbox [x", "Bbox [x,y,w,h]", "x"])?;
+    let names = Names::new(&BTreeMap::new());
     let mut boxes = Vec::new();
-    while table.next()? {
-        let image_id = table.parse(image, "the name of a PNG file", png_name)?.to_owned();
-        let name = table.cell(finding);
-        let finding: Finding = name.parse().map_err(|_| {
+    for (line, record) in &table.rows {
+        let of = |column: &Column| cell(record, Some(column));
+        let bad = |column: &Column, value: &str, expected: &str| table.bad(*line, column, value, expected);
+        let image_id = image_name(of(&image)).ok_or_else(|| bad(&image, of(&image), "the name of an image's file"))?;
+        let Some(Name::Finding(finding)) = names.get(of(&finding)) else {
             let names: Vec<&str> = Finding::ALL.into_iter().map(Finding::name).collect();
-            table.bad(finding, name, format!("one of {}", names.join(", ")))
-        })?;
-        let cells: Vec<&str> = table.record.iter().skip(corner.index).collect();
+            return Err(bad(&finding, of(&finding), &format!("one of {}", names.join(", "))));
+        };
+        let cells: Vec<&str> = record.iter().skip(corner.index).collect();
         let cells = cells.join(",");
         let cells = cells.trim_end_matches([',', ' ']);
         let bbox = frame_box(cells).ok_or_else(|| {
             let expected = format!("x,y,w,h in pixels of a {BOX_FRAME_PX} px square frame, w and h above 0");
-            table.bad(corner, cells, expected)
+            bad(&corner, cells, &expected)
         })?;
         boxes.push((image_id, FindingBox { finding, bbox }));
     }

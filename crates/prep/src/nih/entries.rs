@@ -1,91 +1,66 @@
 //! The label table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::str::FromStr;
 
-use cxr::{Finding, ImageRecord, Labels};
+use cxr::ImageRecord;
 
-use super::error::Error;
-use super::table::{Table, png_name};
+use crate::config::Config;
+use crate::names::{image_name, known_by};
+use crate::rows::{Columns, Counts, Findings, Names, Reader};
+use crate::table::{Error, Table, blank, cell};
 
-/// The oldest age in years that is believed; NIH's first table has ages up to 414.
-pub const MAX_AGE_YEARS: u32 = 120;
+/// What a list of findings must be.
+const FINDINGS: &str = "No Finding alone, or one or more, joined by |, of the 14 findings";
 
 /// The label table: `Data_Entry_2017_v2020.csv`, `Data_Entry_2017.csv`, or `sample_labels.csv` of Kaggle's sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entries {
     /// One per image, in the file's order.
     pub records: Vec<ImageRecord>,
-    /// How many ages above [`MAX_AGE_YEARS`] became `None`.
+    /// Images that the settings leave out, for their view.
+    pub left_out: HashSet<String>,
+    /// How many ages above [`crate::MAX_AGE_YEARS`] became `None`.
     pub impossible_ages: usize,
+    /// What was left out or made, one sentence each.
+    pub notes: Vec<String>,
 }
 
-/// Reads a label table.
+/// Reads a label table. Image, findings and patient are needed; all other columns and cells may be absent.
 ///
-/// Ages are years (`58`, `058Y`), months (`013M`) or days (`001D`), the latter two rounded down to years. Empty ages,
-/// sexes and view positions are `None`.
+/// An image is called as the table calls it, without folders before its name.
 ///
 /// # Errors
 /// A missing column; a cell that cannot be read; a finding outside the 14; an image on two lines; no rows.
-pub fn entries(path: &Path, bytes: &[u8]) -> Result<Entries, Error> {
-    let mut table = Table::new(path, bytes)?;
-    let image = table.column(&["Image Index"])?;
-    let findings = table.column(&["Finding Labels"])?;
-    let follow_up = table.column(&["Follow-up #"])?;
-    let patient = table.column(&["Patient ID"])?;
-    let age = table.column(&["Patient Age"])?;
-    let sex = table.column(&["Patient Gender", "Patient Sex"])?;
-    let view_position = table.column(&["View Position"])?;
-
-    let mut entries = Entries { records: Vec::new(), impossible_ages: 0 };
+pub fn entries(path: &Path, bytes: &[u8], config: &Config) -> Result<Entries, Error> {
+    let table = Table::read(path, bytes)?;
+    let columns = Columns::of_nih(&table)?;
+    let names = Names::new(&config.rename);
+    let reader = Reader { table: &table, columns: &columns, names: &names, config };
+    let (mut rows, mut counts, mut left_out) = (Vec::new(), Counts::default(), HashSet::new());
     let mut lines: HashMap<String, u64> = HashMap::new();
-    while table.next()? {
-        let image_id = table.parse(image, "the name of a PNG file", png_name)?.to_owned();
-        if let Some(first) = lines.insert(image_id.clone(), table.line) {
-            return Err(Error::Duplicate { path: path.to_owned(), line: table.line, first, image_id });
+    for (line, record) in &table.rows {
+        let text = cell(record, Some(&columns.image));
+        let image_id =
+            image_name(text).ok_or_else(|| table.bad(*line, &columns.image, text, "the name of an image's file"))?;
+        if let Some(first) = lines.insert(known_by(&image_id).to_owned(), *line) {
+            return Err(Error::Duplicate { path: path.to_owned(), line: *line, first, image_id });
         }
-        let age = table.parse(age, "an age such as 58, 058Y, 013M or 001D", age_years)?;
-        let age_years = age.filter(|&years| years <= MAX_AGE_YEARS).map(|years| years as u16);
-        entries.impossible_ages += usize::from(age.is_some() && age_years.is_none());
-        let labels = table.cell(findings);
-        let labels = Labels::parse(labels).map_err(|_| table.bad(findings, labels, expected_findings()))?;
-        entries.records.push(ImageRecord {
-            image_id,
-            patient_id: table.parse(patient, "a patient number", |text| text.parse().ok())?,
-            follow_up: Some(table.parse(follow_up, "a whole number", |text| text.parse().ok())?),
-            age_years,
-            sex: table.parse(sex, "F, M or nothing", optional)?,
-            view_position: table.parse(view_position, "AP, PA or nothing", optional)?,
-            labels,
-        });
+        if let Findings::List(column) = &columns.findings
+            && blank(cell(record, Some(column)))
+        {
+            return Err(table.bad(*line, column, cell(record, Some(column)), FINDINGS));
+        }
+        match reader.row(*line, record, &mut counts)? {
+            Some(row) => rows.push((image_id, row)),
+            None => {
+                left_out.insert(image_id);
+            }
+        }
     }
-    if entries.records.is_empty() {
+    if rows.is_empty() {
         return Err(Error::NoRows { path: path.to_owned() });
     }
-    Ok(entries)
-}
-
-/// A value, or nothing; the outer `None` where the text is neither.
-fn optional<T: FromStr>(text: &str) -> Option<Option<T>> {
-    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
-}
-
-/// An age in whole years; the outer `None` where the text is no age.
-pub(crate) fn age_years(text: &str) -> Option<Option<u32>> {
-    if text.is_empty() {
-        return Some(None);
-    }
-    let (number, per_year) = match text.as_bytes()[text.len() - 1] {
-        b'Y' => (&text[..text.len() - 1], 1),
-        b'M' => (&text[..text.len() - 1], 12),
-        b'D' => (&text[..text.len() - 1], 365),
-        _ => (text, 1),
-    };
-    Some(Some(number.parse::<u32>().ok()? / per_year))
-}
-
-fn expected_findings() -> String {
-    let names: Vec<&str> = Finding::ALL.into_iter().map(Finding::name).collect();
-    format!("No Finding alone, or one or more, joined by |, of {}", names.join(", "))
+    let (records, notes) = reader.records(rows, &counts);
+    Ok(Entries { records, left_out, impossible_ages: counts.impossible_ages, notes })
 }

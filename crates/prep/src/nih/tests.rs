@@ -2,18 +2,27 @@
 
 use proptest::prelude::*;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use cxr::{BBox, Finding, FindingBox, ImageRecord, Labels, Sex, ViewPosition};
 
-use super::entries::age_years;
 use super::*;
+use crate::config::Config;
+use crate::rows::age_years;
+use crate::table::Error;
 
 const HEADER: &str = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\
     OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]";
 
+/// The embedded defaults.
+fn config() -> Config {
+    let defaults: toml::Table = include_str!("../../default.toml").parse().unwrap();
+    defaults["prep"].clone().try_into().unwrap()
+}
+
 fn read(text: &str) -> Result<Entries, Error> {
-    entries(Path::new("raw/Data_Entry.csv"), text.as_bytes())
+    entries(Path::new("raw/Data_Entry.csv"), text.as_bytes(), &config())
 }
 
 fn one(row: &str) -> Result<ImageRecord, Error> {
@@ -46,7 +55,9 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
             view_position: Some(ViewPosition::Pa),
             labels: [Finding::Cardiomegaly, Finding::Emphysema].into_iter().collect(),
         }],
+        left_out: HashSet::new(),
         impossible_ages: 0,
+        notes: Vec::new(),
     };
     for text in [v2020, v2017, sex, kaggle, shuffled] {
         assert_eq!(read(text).unwrap(), expected, "{text}");
@@ -55,11 +66,21 @@ M,58,1,1,PA,\"Cardiomegaly|Emphysema\",00000001_001.png";
 
 #[test]
 fn ages() {
-    for (text, years) in [("58", 58), ("058Y", 58), ("013M", 1), ("11M", 0), ("001D", 0), ("730D", 2), ("120", 120)] {
+    for (text, years) in [
+        ("58", 58),
+        ("058Y", 58),
+        ("013M", 1),
+        ("11M", 0),
+        ("001D", 0),
+        ("730D", 2),
+        ("120", 120),
+        ("58.0", 58),
+        ("5.5", 5),
+    ] {
         assert_eq!(age_years(text), Some(Some(years)), "{text}");
     }
     assert_eq!(age_years(""), Some(None));
-    for text in ["Y", "old", "-1", "5.5", "58X", "99999999999Y", "é"] {
+    for text in ["Y", "old", "-1", "58X", "99999999999Y", "é", "inf"] {
         assert_eq!(age_years(text), None, "{text}");
     }
     let table = read(&format!("{HEADER}\na.png,Mass,0,1,411Y,M,PA\nb.png,Mass,0,1,,,\n")).unwrap();
@@ -79,14 +100,17 @@ fn bad_tables_are_named_by_path_line_and_column() {
         said(&HEADER.replace("Patient ID", "Patient")),
         row("a.png,Covid,0,1,58,M,PA"),
         row("a.png,No Finding|Mass,0,1,58,M,PA"),
-        row("a.png,Mass,0,one,58,M,PA"),
+        row("a.png,Mass,0,,58,M,PA"),
+        row("a.png,Mass,x,1,58,M,PA"),
         row("a.png,Mass,0,1,58 years,M,PA"),
-        row("a.png,Mass,0,1,58,X,PA"),
-        row("a.png,Mass,0,1,58,M,lateral"),
-        row("../../a.png,Mass,0,1,58,M,PA"),
+        row("images/,Mass,0,1,58,M,PA"),
         row("a.png,Mass"),
-        said(&format!("{HEADER}\r\na.png,Mass,0,1,58,M,PA\r\nb.png,Mass,0,1,58,M,PA\r\na.png,Mass,0,1,58,M,PA\r\n")),
-        entries(Path::new("raw/x.csv"), b"Image Index\n\xff\xfe\n").unwrap_err().to_string(),
+        row("a.png,,0,1,58,M,PA"),
+        row("a.png,Mass,0,1,58,M,lateral"),
+        said(&format!("{HEADER}\r\na.png,Mass,0,1,58,M,PA\r\nb.png,Mass,0,1,58,M,PA\r\na.jpg,Mass,0,1,58,M,PA\r\n")),
+        said("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"),
+        said("<!DOCTYPE html>\n<html>"),
+        entries(Path::new("raw/x.csv"), b"Image Index\n\xff\xfe\n", &config()).unwrap_err().to_string(),
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }
@@ -138,12 +162,23 @@ fn lists_bare_and_labelled() {
     assert_eq!(names("a_0.png\nb_1.png"), expected);
     assert_eq!(names("\u{feff}a_0.png\r\n\r\n  b_1.png  \r\n"), expected);
     assert_eq!(names("images_001/images/a_0.png\nb_1.png\n"), expected);
+    assert_eq!(names("images\\a_0.png\rC:\\x\\b_1.png\r"), expected);
+    assert_eq!(names("Image Index\n\"a_0.png\"\n\"images/b_1.png\"\n"), expected);
+    assert_eq!(names("./a_0.png \n/data/b_1.png\n"), expected);
+    assert_eq!(names("a b 1.png\nc d\ne.JPG\nu\u{308}.png"), ["a b 1.png", "c d", "e.JPG", "\u{fc}.png"]);
+    let utf16: Vec<u8> = "\u{feff}a_0.png\r\nb_1.png".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(list(Path::new("l"), &utf16).unwrap().list.image_ids, expected);
+    let flags = "1 0 0 0 0 0 0 0 0 0 0 0 0 0";
+    for name in ["a b.png", "a b", "\"a b.png\""] {
+        let read = read(&format!("{name} {flags}")).unwrap();
+        assert_eq!((read.list.image_ids[0].trim_end_matches(".png"), read.labels.len()), ("a b", 1), "{name}");
+    }
     let labelled = read("a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\nb_1.png 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1\n").unwrap();
     assert_eq!(labelled.list.image_ids, expected);
     assert_eq!(labelled.labels, [Labels::parse("Effusion|Mass").unwrap(), Labels::default()]);
     let messages: Vec<String> = [
         "",
-        "a_0.png\nb_1.jpg",
+        "a_0.png\nimages/",
         "a_0.png\nb_1.png\n\na_0.png",
         "a_0.png 0 1",
         "a_0.png 0 0 1 0 1 0 0 0 0 0 0 0 0 2",
@@ -155,6 +190,62 @@ fn lists_bare_and_labelled() {
     insta::assert_snapshot!(messages.join("\n"));
 }
 
+#[test]
+fn mutated_texts_end_in_an_answer() {
+    let table = format!(
+        "{HEADER}\r\n{}",
+        (0..40)
+            .map(|i| format!(
+                "0000000{}_{i:03}.png,Mass|Effusion,{i},{i},0{i:02}Y,M,PA,2894,2729,0.143,0.143\r\n",
+                i % 9
+            ))
+            .collect::<String>()
+    );
+    let boxes_text =
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00013118_008.png,Infiltrate,225.5,547.25,86.75,79.5\n".repeat(5);
+    let names =
+        (0..40).map(|i| format!("images_001\\{i:08}_000.png 0 0 1 0 1 0 0 0 0 0 0 0 0 0\n")).collect::<String>();
+    let words: [&[u8]; 12] = [
+        b"\"",
+        b",",
+        b"\r",
+        b"|",
+        b"\0",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\x1f\x8b\x08\0",
+        b"../..",
+        b"nan",
+        b"1e999",
+        b"\n\n",
+    ];
+    let mut state = 16_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (path, config, mut read) = (Path::new("x"), config(), 0);
+    for round in 0..3000 {
+        let mut bytes = [&table, &boxes_text, &names][round % 3].clone().into_bytes();
+        for _ in 0..1 + random(8) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => drop(bytes.splice(at..at, words[random(words.len())].iter().copied())),
+                2 => drop(bytes.splice(at..(at + random(60)).min(bytes.len()), [])),
+                _ => bytes.truncate(at.max(bytes.len() / 2).max(1)),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let whole = [entries(path, &bytes, &config).is_ok(), boxes(path, &bytes).is_ok(), list(path, &bytes).is_ok()];
+        read += usize::from(whole[round % 3]);
+    }
+    // Not all is refused, and not all is believed.
+    assert!((300..2700).contains(&read), "{read}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(
@@ -164,6 +255,6 @@ proptest! {
             bytes.splice(..0, format!("{HEADER},Finding Label,x,y,w,h\n{row}").into_bytes());
         }
         let path = Path::new("x");
-        let _ = (entries(path, &bytes), boxes(path, &bytes), list(path, &bytes));
+        let _ = (entries(path, &bytes, &config()), boxes(path, &bytes), list(path, &bytes));
     }
 }

@@ -2,12 +2,12 @@
 
 #![allow(dead_code, unreachable_pub)] // each test uses a part
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cxr::SplitKind;
 use fs_err as fs;
 use picture::Grey;
-use prep::Config;
+use prep::{Config, Dataset, Error};
 
 /// The embedded defaults with another split.
 pub fn config(split: SplitKind) -> Config {
@@ -50,4 +50,9 @@ pub fn small() -> tempfile::TempDir {
     let boxes = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000009_001.png,Infiltrate,64,128,256,512\n00000099_001.png,Mass,1,1,2,2\n";
     fs::write(root.join("BBox_List_2017.csv"), boxes).unwrap();
     folder
+}
+
+/// Reads a folder; nothing about archives is remembered.
+pub fn dataset(root: &Path, config: &Config) -> Result<Dataset, Error> {
+    Dataset::read(root, config, &|_, compute| compute())
 }

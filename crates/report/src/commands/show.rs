@@ -28,6 +28,7 @@ pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Ou
     let images = images::read_meta(&prep.files("images/")?).map_err(fail)?;
     let regions = regions::read_meta(&attend.files("regions")?).map_err(fail)?;
     let attended = find(&images, &regions, image_id).map_err(fail)?;
+    let image_id = attended.image.record.image_id.as_str();
 
     let mut rows: [Option<predictions::Row>; 3] = Default::default();
     for branch in Branch::ALL {
@@ -55,12 +56,17 @@ pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Ou
 }
 
 fn find<'a>(images: &'a [images::Row], regions: &'a [regions::Row], image_id: &str) -> Result<Attended<'a>, Error> {
-    let image = images.iter().find(|image| image.record.image_id == image_id).ok_or_else(|| Error::NoImage {
+    // A path is taken for the file's name, and a name without ending for a PNG's.
+    let name = Path::new(image_id).file_name().map_or(image_id.into(), |name| name.to_string_lossy());
+    let names = [image_id.to_owned(), name.to_string(), format!("{name}.png")];
+    let named = |name: &String| images.iter().find(|image| image.record.image_id == *name);
+    let image = names.iter().find_map(named).ok_or_else(|| Error::NoImage {
         image_id: image_id.to_owned(),
         images: images.len(),
         first: images.first().map_or(String::new(), |image| image.record.image_id.clone()),
     })?;
-    let region = regions.iter().find(|region| region.key.image_id == image_id);
+    let image_id = &image.record.image_id;
+    let region = regions.iter().find(|region| region.key.image_id == *image_id);
     Ok(Attended { image, region: region.ok_or_else(|| Error::NoRegion { image_id: image_id.to_owned() })? })
 }
 

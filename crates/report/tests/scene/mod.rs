@@ -136,6 +136,7 @@ impl Scene {
                 let facts = images::Facts {
                     size_px: SIZE,
                     contrast: 1.0,
+                    depth: 16,
                     split: SplitKind::Official,
                     label_table: "Data_Entry_2017_v2020.csv".into(),
                     dataset: cxr::DatasetKind::Nih,

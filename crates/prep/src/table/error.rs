@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// A table of labels that cannot be used.
+/// A table or list that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `prep.labels = "auto"`, and the folder has no table or several.
@@ -11,7 +11,7 @@ pub enum Error {
         /// The tables that it has.
         got: Vec<String>,
     },
-    /// The table cannot be decompressed, or becomes too large.
+    /// The file cannot be decompressed, becomes too large, or is no text.
     #[error("{}: {problem}", path.display())]
     Unreadable {
         /// The table.
@@ -30,6 +30,28 @@ pub enum Error {
         column: String,
         /// The columns there are.
         got: String,
+    },
+    /// A column that NIH's tables have.
+    #[error("{}: line 1: no column {column:?}, got {got:?}", path.display())]
+    Lacks {
+        /// The table.
+        path: PathBuf,
+        /// The column's usual name.
+        column: &'static str,
+        /// The header as it is, cut to 200 characters.
+        got: String,
+    },
+    /// One image on two lines.
+    #[error("{}: line {line}: image {image_id} was on line {first} already", path.display())]
+    Duplicate {
+        /// The table or list.
+        path: PathBuf,
+        /// The later line, from 1.
+        line: u64,
+        /// The earlier line, from 1.
+        first: u64,
+        /// The image.
+        image_id: String,
     },
     /// Two columns mean the same finding.
     #[error("{}: the columns {first:?} and {second:?} both mean {finding}", path.display())]
@@ -104,6 +126,10 @@ impl Error {
             Error::Tables { .. } => "`--set prep.labels=NAME.csv` names the table",
             Error::NoColumn { .. } => {
                 "column names are those of the table's first line; case, spaces and _ do not matter"
+            }
+            Error::Lacks { .. } => {
+                "columns are found by NIH's names; case, spaces and _ do not matter; a table of another form is read \
+                 with `--set prep.dataset=folder`"
             }
             Error::NoFindings { .. } => {
                 "prep.findings_column names one column that lists findings; prep.rename = { \"Your Name\" = \"Mass\" } \

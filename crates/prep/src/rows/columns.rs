@@ -1,14 +1,13 @@
 //! Which column is what.
 
-use super::error::Error;
 use super::findings::Meaning;
 use super::names::{Name, Names};
-use super::table::{Column, Table};
 use crate::config::Config;
+use crate::table::{Column, Error, Table};
 
 /// How the table holds findings.
 #[derive(Debug)]
-pub(super) enum Findings {
+pub(crate) enum Findings {
     /// One column with names.
     List(Column),
     /// A column for each.
@@ -17,20 +16,37 @@ pub(super) enum Findings {
 
 /// The columns of a table.
 #[derive(Debug)]
-pub(super) struct Columns {
-    pub(super) image: Column,
-    pub(super) patient: Option<Column>,
-    pub(super) split: Option<Column>,
-    pub(super) age: Option<Column>,
-    pub(super) sex: Option<Column>,
-    pub(super) view: Option<Column>,
-    pub(super) findings: Findings,
+pub(crate) struct Columns {
+    pub(crate) image: Column,
+    pub(crate) patient: Option<Column>,
+    pub(crate) follow_up: Option<Column>,
+    pub(crate) split: Option<Column>,
+    pub(crate) age: Option<Column>,
+    pub(crate) sex: Option<Column>,
+    pub(crate) view: Option<Column>,
+    pub(crate) findings: Findings,
     /// Columns that nothing reads.
-    pub(super) ignored: Vec<String>,
+    pub(crate) ignored: Vec<String>,
 }
 
 impl Columns {
-    pub(super) fn of(table: &Table, names: &Names, config: &Config) -> Result<Columns, Error> {
+    /// As NIH calls them; image, findings and patient are all that is needed.
+    pub(crate) fn of_nih(table: &Table) -> Result<Columns, Error> {
+        Ok(Columns {
+            image: table.needed(&["Image Index"])?,
+            findings: Findings::List(table.needed(&["Finding Labels"])?),
+            patient: Some(table.needed(&["Patient ID"])?),
+            follow_up: table.find(&["Follow-up #", "Follow-up"]),
+            split: None,
+            age: table.find(&["Patient Age"]),
+            sex: table.find(&["Patient Gender", "Patient Sex"]),
+            view: table.find(&["View Position"]),
+            ignored: Vec::new(),
+        })
+    }
+
+    /// As the settings call them.
+    pub(crate) fn of_settings(table: &Table, names: &Names, config: &Config) -> Result<Columns, Error> {
         let image = table.named("image_column", &config.image_column)?;
         // An empty name is refused with the settings.
         let image = image.unwrap_or(Column { index: 0, name: table.header[0].clone() });
@@ -56,7 +72,7 @@ impl Columns {
             }
         };
         let ignored = ignored.into_iter().filter(|name: &String| !name.is_empty()).collect();
-        Ok(Columns { image, patient, split, age, sex, view, findings, ignored })
+        Ok(Columns { image, patient, follow_up: None, split, age, sex, view, findings, ignored })
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use cxr::Finding;
 
-use super::table::alike;
+use crate::table::alike;
 
 /// What a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name {
+pub(crate) enum Name {
     /// One of the 14.
     Finding(Finding),
     /// None of the 14.
@@ -19,10 +19,10 @@ pub(super) enum Name {
 
 /// What the names of findings mean: NIH's spelling however it is written, `Pleural Effusion`, and `prep.rename`.
 #[derive(Debug)]
-pub(super) struct Names(BTreeMap<String, Name>);
+pub(crate) struct Names(BTreeMap<String, Name>);
 
 impl Names {
-    pub(super) fn new(rename: &BTreeMap<String, String>) -> Names {
+    pub(crate) fn new(rename: &BTreeMap<String, String>) -> Names {
         let mut names: BTreeMap<String, Name> =
             Finding::ALL.into_iter().map(|finding| (alike(finding.name()), Name::Finding(finding))).collect();
         names.insert(alike("Infiltrate"), Name::Finding(Finding::Infiltration));
@@ -35,7 +35,7 @@ impl Names {
         Names(names)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Name> {
+    pub(crate) fn get(&self, name: &str) -> Option<Name> {
         self.0.get(&alike(name)).copied()
     }
 }

@@ -1,29 +1,32 @@
-//! Rows of cells, whatever separates them.
+//! Tables as texts: rows of cells, whatever encodes and separates them.
+
+mod error;
+mod text;
 
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
-use super::text::decode;
+pub use error::Error;
+pub(crate) use text::decode;
 
 /// A table in memory.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     /// The first line.
-    pub(super) header: Vec<String>,
+    pub(crate) header: Vec<String>,
     /// Line of each row, from 1, and its cells.
-    pub(super) rows: Vec<(u64, csv::StringRecord)>,
+    pub(crate) rows: Vec<(u64, csv::StringRecord)>,
 }
 
 /// A column: its place and its name in the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Column {
-    pub(super) index: usize,
-    pub(super) name: String,
+pub(crate) struct Column {
+    pub(crate) index: usize,
+    pub(crate) name: String,
 }
 
 impl Table {
-    pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Table, Error> {
+    pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Table, Error> {
         let text = decode(path, bytes)?;
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
@@ -56,7 +59,7 @@ impl Table {
     }
 
     /// The column that the setting `key` names; `None` where it names none.
-    pub(super) fn named(&self, key: &'static str, name: &str) -> Result<Option<Column>, Error> {
+    pub(crate) fn named(&self, key: &'static str, name: &str) -> Result<Option<Column>, Error> {
         if name.is_empty() {
             return Ok(None);
         }
@@ -70,12 +73,27 @@ impl Table {
         })
     }
 
+    /// The column with one of these names.
+    pub(crate) fn find(&self, names: &[&str]) -> Option<Column> {
+        let index = self.header.iter().position(|cell| names.iter().any(|name| alike(cell) == alike(name)))?;
+        Some(Column { index, name: self.header[index].clone() })
+    }
+
+    /// As [`Table::find`]; the first name is the usual one.
+    pub(crate) fn needed(&self, names: &[&'static str]) -> Result<Column, Error> {
+        self.find(names).ok_or_else(|| Error::Lacks {
+            path: self.path.clone(),
+            column: names[0],
+            got: short(&self.header.join(",")),
+        })
+    }
+
     /// The names of all columns, for messages.
-    pub(super) fn columns(&self) -> String {
+    pub(crate) fn columns(&self) -> String {
         short(&self.header.join(", "))
     }
 
-    pub(super) fn bad(&self, line: u64, column: &Column, value: &str, expected: &str) -> Error {
+    pub(crate) fn bad(&self, line: u64, column: &Column, value: &str, expected: &str) -> Error {
         Error::Value {
             path: self.path.clone(),
             line,
@@ -85,23 +103,23 @@ impl Table {
         }
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.path.clone()
     }
 }
 
 /// A row's text in a column; empty where there is no such column or the row ends before it.
-pub(super) fn cell<'r>(record: &'r csv::StringRecord, column: Option<&Column>) -> &'r str {
+pub(crate) fn cell<'r>(record: &'r csv::StringRecord, column: Option<&Column>) -> &'r str {
     column.and_then(|column| record.get(column.index)).unwrap_or("")
 }
 
 /// Names without what people write differently: case, spaces, `_` and `-`.
-pub(super) fn alike(name: &str) -> String {
+pub(crate) fn alike(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
 /// Whether a cell says that there is nothing: empty, or as pandas, R and spreadsheets write a missing value.
-pub(super) fn blank(cell: &str) -> bool {
+pub(crate) fn blank(cell: &str) -> bool {
     cell.is_empty() || ["nan", "na", "n/a", "none", "null", "<na>"].iter().any(|word| cell.eq_ignore_ascii_case(word))
 }
 
@@ -121,6 +139,6 @@ fn separator(text: &str) -> u8 {
 }
 
 /// The beginning of a text, for messages.
-pub(super) fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     text.chars().take(200).collect()
 }

@@ -3,12 +3,12 @@
 use cxr::{Finding, Labels};
 
 use super::names::{Name, Names};
-use super::table::{Column, blank};
 use crate::config::{Blank, Config, Uncertain};
+use crate::table::{Column, blank};
 
 /// What a column says of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// Whether it shows a finding.
     Finding(Finding),
     /// Whether it shows none.
@@ -16,13 +16,13 @@ pub(super) enum Meaning {
 }
 
 /// What to expect of a cell about one finding.
-pub(super) const CELL: &str = "1, 0, -1 (uncertain), True, False or nothing";
+pub(crate) const CELL: &str = "1, 0, -1 (uncertain), True, False or nothing";
 
 /// What to expect of a list of findings.
-pub(super) const LIST: &str = "names of the 14 findings, or No Finding alone; prep.rename says what other names mean";
+pub(crate) const LIST: &str = "names of the 14 findings, or No Finding alone; prep.rename says what other names mean";
 
 /// A cell about one finding, by the policies for uncertain and empty ones; the outer `None` where it is none.
-pub(super) fn cell(text: &str, config: &Config) -> Option<Option<bool>> {
+pub(crate) fn cell(text: &str, config: &Config) -> Option<Option<bool>> {
     if blank(text) {
         return Some(match config.blank {
             Blank::Unknown => None,
@@ -48,7 +48,7 @@ pub(super) fn cell(text: &str, config: &Config) -> Option<Option<bool>> {
 }
 
 /// The labels of a row with one column per finding; else the column whose cell cannot be read, and that cell.
-pub(super) fn by_column<'r>(
+pub(crate) fn by_column<'r>(
     columns: &'r [(Column, Meaning)],
     record: &'r csv::StringRecord,
     config: &Config,
@@ -56,7 +56,7 @@ pub(super) fn by_column<'r>(
     let mut labels = Labels::UNKNOWN;
     let mut none = false;
     for (column, meaning) in columns {
-        let text = super::table::cell(record, Some(column));
+        let text = crate::table::cell(record, Some(column));
         let shown = cell(text, config).ok_or((column, text))?;
         match meaning {
             Meaning::Finding(finding) => labels.set(*finding, shown),
@@ -67,7 +67,7 @@ pub(super) fn by_column<'r>(
     if none {
         for (column, meaning) in columns {
             if let Meaning::Finding(finding) = meaning
-                && blank(super::table::cell(record, Some(column)))
+                && blank(crate::table::cell(record, Some(column)))
             {
                 labels.set(*finding, Some(false));
             }
@@ -77,7 +77,7 @@ pub(super) fn by_column<'r>(
 }
 
 /// The labels of a list of findings; `None` where it names what is no finding.
-pub(super) fn by_list(text: &str, names: &Names, config: &Config) -> Option<Labels> {
+pub(crate) fn by_list(text: &str, names: &Names, config: &Config) -> Option<Labels> {
     if blank(text) {
         return Some(match config.blank {
             Blank::Unknown => Labels::UNKNOWN,

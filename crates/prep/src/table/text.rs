@@ -10,11 +10,22 @@ use super::error::Error;
 /// The largest table that is believed, bytes of text: some ten million rows.
 const MOST: u64 = 1 << 30;
 
-/// The table's text with line ends `\n` and without a byte order mark.
+/// What a file begins with that stands in the place of a text and is none.
+const STRANGERS: [(&str, &str); 4] = [
+    ("version https://git-lfs", "a Git LFS pointer and not the file itself: `git lfs pull` fetches it"),
+    ("<!doctype", "a web page and not a text file: the download failed"),
+    ("<html", "a web page and not a text file: the download failed"),
+    ("PK\u{3}\u{4}", "a ZIP or Excel file: unpack it, or save the table as CSV"),
+];
+
+/// The text with line ends `\n` and without a byte order mark.
 ///
 /// UTF-8; UTF-16 with a byte order mark or recognised by its zero bytes; else Windows-1252, which every byte is a
 /// character of. A gzip file is unpacked first.
-pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<String, Error> {
+///
+/// # Errors
+/// No whole gzip file, or one that becomes too large; what is no text.
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<String, Error> {
     let unpacked;
     let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
         unpacked = unpack(path, bytes)?;
@@ -26,6 +37,11 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<String, Error> {
         Some((encoding, mark)) => encoding.decode_without_bom_handling(&bytes[mark..]).0,
         None => encoding(bytes).decode_without_bom_handling(bytes).0,
     };
+    let start: String = text.chars().take(40).collect::<String>().to_ascii_lowercase();
+    let stranger = STRANGERS.iter().find(|(begin, _)| start.starts_with(&begin.to_ascii_lowercase()));
+    if let Some((_, problem)) = stranger {
+        return Err(Error::Unreadable { path: path.to_owned(), problem: (*problem).to_owned() });
+    }
     Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text.into_owned() })
 }
 
