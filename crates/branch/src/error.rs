@@ -3,8 +3,6 @@ use std::path::PathBuf;
 
 use stage::Problem;
 
-use crate::load::gigabytes;
-
 /// Why a branch was not trained.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -111,6 +109,11 @@ pub enum Error {
     /// A tensor operation.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+/// `7.3 GB`.
+pub(crate) fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 impl Problem for Error {

@@ -6,7 +6,7 @@ use cxr::{ImageKey, Split};
 use picture::Grey;
 use rayon::prelude::*;
 
-use crate::error::Error;
+use crate::error::{Error, gigabytes};
 
 /// Images decoded at a time, in parallel.
 const CHUNK: usize = 256;
@@ -197,9 +197,4 @@ fn place(size: usize, most: [usize; 3], room: Room) -> Result<[nets::Images; 3],
     let disk = |error: std::io::Error| Error::Disk { folder: room.folder.to_owned(), bytes, error };
     let file = || tempfile::tempfile_in(room.folder).map_err(disk);
     Ok([file()?, file()?, file()?].map(|file| nets::Images::on_disk(size, file)))
-}
-
-/// `7.3 GB`.
-pub(crate) fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
 }

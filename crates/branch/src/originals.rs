@@ -1,6 +1,6 @@
 //! The files behind the prepared images.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use cxr::DatasetKind;
@@ -50,7 +50,7 @@ impl Originals {
     /// Takes paths, hashes and contrast from the files of `prep/images`; paths start from `root`, see [`raw_folder`].
     ///
     /// # Errors
-    /// A folder that is not there; a file that is no `images` table.
+    /// A folder that is not there; images inside an archive; a file that is no `images` table.
     pub fn new(root: PathBuf, files: &[PathBuf]) -> Result<Originals, Error> {
         if !root.as_os_str().is_empty() && !root.is_dir() {
             return Err(Error::NoOriginals { folder: root });
@@ -58,7 +58,17 @@ impl Originals {
         let images::Facts { contrast, depth, .. } = images::facts(files)?;
         let rows = images::read_meta(files)?.into_iter();
         let original = |row: images::Row| (row.record.image_id, Original { path: row.path, blake3: row.source_blake3 });
-        Ok(Originals { root, contrast, depth, files: rows.map(original).collect() })
+        let files: HashMap<String, Original> = rows.map(original).collect();
+        let mut folders = HashSet::new();
+        for (image_id, Original { path, .. }) in files.iter().filter(|_| !root.as_os_str().is_empty()) {
+            let folder = Path::new(path).parent();
+            if let Some(archive) =
+                folder.filter(|folder| folders.insert(*folder)).and_then(|folder| file_in(&root, folder))
+            {
+                return Err(Error::Packed { image_id: image_id.clone(), archive });
+            }
+        }
+        Ok(Originals { root, contrast, depth, files })
     }
 
     /// The image's path below the root.
@@ -76,11 +86,7 @@ impl Originals {
     pub fn bytes(&self, image_id: &str) -> Result<Vec<u8>, Error> {
         let Original { path, blake3 } = self.of(image_id)?;
         let path = self.root.join(path);
-        let bytes =
-            picture::read(&path).map_err(|error| match path.ancestors().skip(1).find(|part| part.is_file()) {
-                Some(archive) => Error::Packed { image_id: image_id.to_owned(), archive: archive.to_owned() },
-                None => Error::Original(error),
-            })?;
+        let bytes = picture::read(&path).map_err(Error::Original)?;
         match blake3::hash(&bytes).to_hex().as_str() == blake3 {
             true => Ok(bytes),
             false => Err(Error::Changed { image_id: image_id.to_owned(), path }),
@@ -114,4 +120,9 @@ impl Originals {
             absent: "prep/images",
         })
     }
+}
+
+/// A file where a path below `root` expects a folder: an archive.
+fn file_in(root: &Path, path: &Path) -> Option<PathBuf> {
+    path.ancestors().map(|part| root.join(part)).find(|part| part.is_file())
 }

@@ -263,7 +263,10 @@ fn pipes_devices_and_folders_are_no_input() {
     for bad in ["pipe", "/dev/zero", "raw"] {
         let init = format!("global.init=imagenet:{bad}");
         let ran = pipeline.stage("global", &["--set", "global.backbone=resnet18", "--set", &init]);
-        assert!(ran.code > 0 && ran.code < 5 && ran.stderr.contains("expected a regular file"), "{ran}");
+        assert!(
+            ran.code > 0 && ran.code < 5 && (ran.stderr.contains("regular file") || ran.stderr.contains("a folder")),
+            "{ran}"
+        );
         let list = format!("prep.test_list={}", at(bad).display());
         let ran = pipeline.stage("prep", &["--set", "prep.root=raw", "--set", &list]);
         assert!(ran.code > 0 && ran.code < 5, "{ran}");

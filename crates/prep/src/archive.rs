@@ -60,11 +60,11 @@ impl Read for Counted {
 type Opened = Archive<Bounded<Box<dyn Read + Send>>>;
 
 fn open(path: &Path, read: Arc<AtomicU64>) -> std::io::Result<Opened> {
-    let mut file = Disk::open(path)?;
+    let mut file = guard::open(path)?;
     let mut magic = [0; 2];
     let packed = file.by_ref().take(2).read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
     let bytes = file.metadata()?.len();
-    let counted = Counted { inner: BufReader::with_capacity(BUFFER, Disk::open(path)?), read };
+    let counted = Counted { inner: BufReader::with_capacity(BUFFER, guard::open(path)?), read };
     let inner: Box<dyn Read + Send> =
         if packed { Box::new(flate2::read::MultiGzDecoder::new(counted)) } else { Box::new(counted) };
     Ok(Archive::new(Bounded { inner, left: bytes.saturating_mul(MOST_TIMES).max(LEAST) }))
