@@ -120,8 +120,14 @@ fn image(index: u32) -> images::Row {
 
 fn images_table(folder: &Path) -> PathBuf {
     let label_table = "Data_Entry_2017.csv".to_owned();
-    let facts =
-        images::Facts { size_px: 8, contrast: 1.0, split: SplitKind::Official, label_table, dataset: DatasetKind::Nih };
+    let facts = images::Facts {
+        size_px: 8,
+        contrast: 1.0,
+        depth: 16,
+        split: SplitKind::Official,
+        label_table,
+        dataset: DatasetKind::Nih,
+    };
     let mut writer = images::Writer::new(folder, "train", 3, STAGE, facts);
     (0..3).for_each(|index| writer.write(image(index)).expect("a row"));
     folder.join(&writer.finish().expect("a table")[0].name)

@@ -1,8 +1,10 @@
-//! Tables, lists and boxes of a dataset, in a folder.
+//! What a dataset's folder holds beside images: tables, lists, boxes, archives.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 
+use prep::config::OnProblem;
 use prep::{Config, Dataset};
 
 use crate::{put, scratch};
@@ -20,16 +22,22 @@ const TRAIN_VAL: &str = "00000001_000.png\n00000001_001.png\n00000002_000.png\n0
 
 const TEST: &str = "00000004_000.png\n00000005_000.png";
 
+/// The images that are there.
+const IMAGES: [&str; 3] = ["00000001_000.png", "00000002_000.png", "00000005_000.png"];
+
 /// Reads the folder `root` with the default configuration and these keys of it.
 fn read(root: &Path, keys: &str) {
     let mut config: toml::Table = prep::SPEC.defaults.parse().expect("defaults are TOML");
     let mut config = config.remove("prep").and_then(|prep| prep.try_into::<toml::Table>().ok()).expect("a section");
     config.extend(keys.parse::<toml::Table>().expect("keys are TOML"));
     let config: Config = config.try_into().expect("a configuration");
-    if let Ok(dataset) = Dataset::read(root, &config) {
+    if let Ok(dataset) = Dataset::read(root, &config, &|_, compute| compute()) {
         let names: Vec<&str> = dataset.items.iter().map(|item| item.record.image_id.as_str()).collect();
         assert!(names.is_sorted());
-        let _ = dataset.take(prep::config::OnProblem::Skip, None).map(|taken| dataset.quick_fingerprint(&taken));
+        if let Ok(taken) = dataset.take(OnProblem::Skip, None) {
+            let _ = dataset.quick_fingerprint(&taken);
+            let _ = dataset.contents_fingerprint(&taken, &mut |_| ControlFlow::Continue(()));
+        }
     }
 }
 
@@ -39,7 +47,7 @@ fn nih(name: &str, bytes: &[u8]) -> tempfile::TempDir {
     for (text, whole) in [("Data_Entry_2017.csv", TABLE), ("train_val_list.txt", TRAIN_VAL), ("test_list.txt", TEST)] {
         put(folder.path(), text, whole.as_bytes());
     }
-    for image in ["00000001_000.png", "00000002_000.png", "00000005_000.png"] {
+    for image in IMAGES {
         put(folder.path(), image, &[]);
     }
     put(folder.path(), name, bytes);
@@ -62,6 +70,17 @@ pub(crate) fn lists(bytes: &[u8]) {
         folder.path(),
         "split = 'files'\ntrain_list = 'train_val_list.txt'\nvalidation_list = 'validation.txt'\ntest_list = 'test_list.txt'",
     );
+}
+
+/// An archive of images, as it is and compressed: a checksum of gzip would hide what is inside.
+pub(crate) fn archive(bytes: &[u8]) {
+    for (name, bytes) in [("images_001.tar.gz", gzipped(bytes)), ("images_001.tar", bytes.to_vec())] {
+        let folder = nih(name, &bytes);
+        for image in IMAGES {
+            fs_err::remove_file(folder.path().join(image)).expect("a temporary file can be removed");
+        }
+        read(folder.path(), "split = 'random'");
+    }
 }
 
 /// NIH's boxes.
@@ -99,7 +118,7 @@ pub(crate) fn labels_seeds() -> Vec<Vec<u8>> {
         &TABLE.replace("Cardiomegaly|Emphysema", "\"Cardiomegaly|Emphysema|\""),
     ]);
     seeds.push(utf16(TABLE));
-    seeds.push(gzipped(TABLE));
+    seeds.push(gzipped(TABLE.as_bytes()));
     seeds
 }
 
@@ -117,6 +136,22 @@ pub(crate) fn lists_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
+pub(crate) fn archive_seeds() -> Vec<Vec<u8>> {
+    let long = format!("{}/00000005_000.png", "images/".repeat(30));
+    let packed = |names: &[&str]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (index, name) in names.iter().enumerate() {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(index as u64 * 7);
+            header.set_mode(0o644);
+            header.set_cksum();
+            builder.append_data(&mut header, name, &vec![index as u8; index * 7][..]).expect("memory");
+        }
+        builder.into_inner().expect("memory")
+    };
+    vec![packed(&["images/00000001_000.png", "images/00000002_000.png"]), packed(&[&long, "images/._00000001_000.png"])]
+}
+
 pub(crate) fn boxes_seeds() -> Vec<Vec<u8>> {
     let rows = "00000001_000.png,Cardiomegaly,225.084745762712,547.019216763771,86.7796610169491,79.1864406779661";
     texts(&[
@@ -131,7 +166,7 @@ pub(crate) fn folder_table_seeds() -> Vec<Vec<u8>> {
     let columns = "Path,age,sex,view,split,Mass,Pleural Effusion,Lung Lesion,No Finding\n\
                    a.png,50,F,Frontal,train,1.0,0,,\nb.jpg,,M,Lateral,validate,-1.0,1,0,0\nc.dcm,7.5,Male,PA,test,,,,1\n";
     let mut seeds = texts(&[list, columns, &list.replace(',', ";"), &columns.replace(',', "\t")]);
-    seeds.extend([utf16(list), gzipped(columns)]);
+    seeds.extend([utf16(list), gzipped(columns.as_bytes())]);
     seeds
 }
 
@@ -140,8 +175,8 @@ fn utf16(text: &str) -> Vec<u8> {
     [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect()
 }
 
-fn gzipped(text: &str) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(text.as_bytes()).expect("memory");
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
     encoder.finish().expect("memory")
 }
