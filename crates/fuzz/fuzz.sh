@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh SECONDS [TARGET...]: runs targets (all of them) so many seconds each, as many at a time as there are CPUs.
+# fuzz.sh SECONDS [TARGET...]: runs targets (all of them) so many seconds each, as many at a time as there are CPUs, or FUZZ_JOBS.
 # Ends with 1 where something was found, and says which input it was: see README.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,4 +37,4 @@ one() {
     fi
 }
 export -f one
-printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'one "$1"' _ {} || exit 1
+printf '%s\n' "$@" | xargs -P "${FUZZ_JOBS:-$(nproc)}" -I{} bash -c 'one "$1"' _ {} || exit 1

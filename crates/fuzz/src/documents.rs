@@ -35,7 +35,7 @@ fn common() -> Common {
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// The manifest of a result, whose own digest and place are made right; another stage reads it.
-pub(crate) fn manifest(bytes: &[u8]) {
+pub(crate) fn manifest(bytes: &[u8]) -> bool {
     let mut text = bytes.to_vec();
     if let Ok(Value::Object(mut manifest)) = serde_json::from_slice(bytes) {
         manifest.remove("blake3");
@@ -58,37 +58,40 @@ pub(crate) fn manifest(bytes: &[u8]) {
     }
     let common = Common { artifacts_dir: folder.path().to_owned(), ..common() };
     let (mut run, _) = Run::open::<branch::Config>(&global::SPEC, &common).expect("defaults are right");
-    if let Ok(input) = run.input("prep", &["table", "images/"]) {
+    let input = run.input("prep", &["table", "images/"]);
+    if let Ok(input) = &input {
         let _ = input.verify("");
         let _ = input.digest("");
         let _ = (input.manifest().made_by(), input.manifest().place("raw"));
         assert_eq!(run.key().len(), KEY.len());
     }
+    input.is_ok()
 }
 
 /// A configuration file, read by every stage.
-pub(crate) fn config(bytes: &[u8]) {
-    fn open<C: Settings>(spec: &Spec, common: &Common) {
-        if let Ok((run, _)) = Run::open::<C>(spec, common) {
-            let _ = run.key();
-        }
+pub(crate) fn config(bytes: &[u8]) -> bool {
+    fn open<C: Settings>(spec: &Spec, common: &Common) -> bool {
+        Run::open::<C>(spec, common).map(|(run, _)| run.key()).is_ok()
     }
     let folder = scratch();
     let path = put(folder.path(), "input.toml", bytes);
     let common = Common { artifacts_dir: folder.path().to_owned(), config: vec![path], print_config: true, ..common() };
-    open::<phantom::Config>(&phantom::SPEC, &common);
-    open::<prep::Config>(&prep::SPEC, &common);
-    open::<branch::Config>(&global::SPEC, &common);
-    open::<attend::Config>(&attend::SPEC, &common);
-    open::<branch::Config>(&local::SPEC, &common);
-    open::<fusion::Config>(&fusion::SPEC, &common);
-    open::<report::Config>(&report::SPEC, &common);
-    open::<predict::Config>(&predict::SPEC, &common);
+    let opened = [
+        open::<phantom::Config>(&phantom::SPEC, &common),
+        open::<prep::Config>(&prep::SPEC, &common),
+        open::<branch::Config>(&global::SPEC, &common),
+        open::<attend::Config>(&attend::SPEC, &common),
+        open::<branch::Config>(&local::SPEC, &common),
+        open::<fusion::Config>(&fusion::SPEC, &common),
+        open::<report::Config>(&report::SPEC, &common),
+        open::<predict::Config>(&predict::SPEC, &common),
+    ];
+    opened == [true; 8]
 }
 
 /// `config.json` and `preprocessor_config.json` of a model, a zero byte between them, whose digests are made right; the
 /// model is asked about an image.
-pub(crate) fn model(bytes: &[u8]) {
+pub(crate) fn model(bytes: &[u8]) -> bool {
     static TINY: OnceLock<TempDir> = OnceLock::new();
     let tiny = TINY.get_or_init(tiny_model).path();
     let (config, preprocessor) = bytes.split_at(bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()));
@@ -113,11 +116,11 @@ pub(crate) fn model(bytes: &[u8]) {
         let digest = model::folder::digest(&path.join(names::CONFIG)).expect("a file has a digest");
         put(path, names::CONFIG, text.replacen(&own, &digest, 1).as_bytes());
     }
-    if let Ok(model) = Model::open(path, &Device::Cpu) {
+    Model::open(path, &Device::Cpu).is_ok_and(|model| {
         static IMAGE: OnceLock<Radiograph> = OnceLock::new();
         let image = IMAGE.get_or_init(|| Radiograph::decode("seed", &png_seeds()[4]).expect("a seed is right"));
-        let _ = model.answer(&[image], Question { no_gate: true, error_rate: Some(0.1) });
-    }
+        model.answer(&[image], Question { no_gate: true, error_rate: Some(0.1) }).is_ok()
+    })
 }
 
 pub(crate) fn manifest_seeds() -> Vec<Vec<u8>> {

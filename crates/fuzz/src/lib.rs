@@ -1,7 +1,6 @@
 //! Tests only: every reader of files and requests of others, given anything.
 //!
-//! A [`Target`] is a function of bytes that must return: no panic, no more than 1 GB, within 10 seconds. What it returns
-//! does not matter. Three things call it: libFuzzer (`just fuzz SECONDS`, programs in `fuzz_targets`), the test `corpus`
+//! A [`Target`] is a function of bytes that must return: no panic, no more than 1 GB, within 10 seconds. Three things call it: libFuzzer (`just fuzz SECONDS`, programs in `fuzz_targets`), the test `corpus`
 //! with what a target begins with and with every input that once broke it (`regressions/<target>`), and the test `mutated`
 //! with a thousand damaged ones.
 //!
@@ -21,8 +20,8 @@ use std::path::Path;
 pub struct Target {
     /// Its name: of the program, of its folder of inputs.
     pub name: &'static str,
-    /// Reads.
-    pub read: fn(&[u8]),
+    /// Reads, and says whether it was right, as seeds are.
+    pub read: fn(&[u8]) -> bool,
     /// Right inputs, from which wrong ones are made.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }

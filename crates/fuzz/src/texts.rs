@@ -25,20 +25,20 @@ const TEST: &str = "00000004_000.png\n00000005_000.png";
 /// The images that are there.
 const IMAGES: [&str; 3] = ["00000001_000.png", "00000002_000.png", "00000005_000.png"];
 
-/// Reads the folder `root` with the default configuration and these keys of it.
-fn read(root: &Path, keys: &str) {
+/// Reads the folder `root` with the default configuration and these keys of it; says whether it is right.
+fn read(root: &Path, keys: &str) -> bool {
     let mut config: toml::Table = prep::SPEC.defaults.parse().expect("defaults are TOML");
     let mut config = config.remove("prep").and_then(|prep| prep.try_into::<toml::Table>().ok()).expect("a section");
     config.extend(keys.parse::<toml::Table>().expect("keys are TOML"));
     let config: Config = config.try_into().expect("a configuration");
-    if let Ok(dataset) = Dataset::read(root, &config, &|_, compute| compute()) {
-        let names: Vec<&str> = dataset.items.iter().map(|item| item.record.image_id.as_str()).collect();
-        assert!(names.is_sorted());
-        if let Ok(taken) = dataset.take(OnProblem::Skip, None) {
-            let _ = dataset.quick_fingerprint(&taken);
-            let _ = dataset.contents_fingerprint(&taken, &mut |_| ControlFlow::Continue(()));
-        }
+    let Ok(dataset) = Dataset::read(root, &config, &|_, compute| compute()) else { return false };
+    let names: Vec<&str> = dataset.items.iter().map(|item| item.record.image_id.as_str()).collect();
+    assert!(names.is_sorted());
+    if let Ok(taken) = dataset.take(OnProblem::Skip, None) {
+        let _ = dataset.quick_fingerprint(&taken);
+        let _ = dataset.contents_fingerprint(&taken, &mut |_| ControlFlow::Continue(()));
     }
+    true
 }
 
 /// A folder with all texts of NIH and some of the images, one of which `name` and `bytes` replace.
@@ -55,41 +55,42 @@ fn nih(name: &str, bytes: &[u8]) -> tempfile::TempDir {
 }
 
 /// NIH's table of labels.
-pub(crate) fn labels(bytes: &[u8]) {
+pub(crate) fn labels(bytes: &[u8]) -> bool {
     let folder = nih("Data_Entry_2017.csv", bytes);
-    read(folder.path(), "split = 'random'");
-    read(folder.path(), "split = 'official'");
+    read(folder.path(), "split = 'random'") & read(folder.path(), "split = 'official'")
 }
 
 /// Lists of images: as one of NIH's, and as one of three.
-pub(crate) fn lists(bytes: &[u8]) {
+pub(crate) fn lists(bytes: &[u8]) -> bool {
     let folder = nih("train_val_list.txt", bytes);
-    read(folder.path(), "split = 'official'");
+    let official = read(folder.path(), "split = 'official'");
     put(folder.path(), "validation.txt", b"00000003_000.png 0 0 0 0 0 0 0 0 0 0 0 0 0 1\n");
-    read(
-        folder.path(),
-        "split = 'files'\ntrain_list = 'train_val_list.txt'\nvalidation_list = 'validation.txt'\ntest_list = 'test_list.txt'",
-    );
+    official
+        | read(
+            folder.path(),
+            "split = 'files'\ntrain_list = 'train_val_list.txt'\nvalidation_list = 'validation.txt'\ntest_list = 'test_list.txt'",
+        )
 }
 
 /// An archive of images, as it is and compressed: a checksum of gzip would hide what is inside.
-pub(crate) fn archive(bytes: &[u8]) {
-    for (name, bytes) in [("images_001.tar.gz", gzipped(bytes)), ("images_001.tar", bytes.to_vec())] {
+pub(crate) fn archive(bytes: &[u8]) -> bool {
+    let read_as = |(name, bytes): (&str, Vec<u8>)| {
         let folder = nih(name, &bytes);
         for image in IMAGES {
             fs_err::remove_file(folder.path().join(image)).expect("a temporary file can be removed");
         }
-        read(folder.path(), "split = 'random'");
-    }
+        read(folder.path(), "split = 'random'")
+    };
+    [("images_001.tar.gz", gzipped(bytes)), ("images_001.tar", bytes.to_vec())].map(read_as) == [true; 2]
 }
 
 /// NIH's boxes.
-pub(crate) fn boxes(bytes: &[u8]) {
-    read(nih("BBox_List_2017.csv", bytes).path(), "split = 'random'");
+pub(crate) fn boxes(bytes: &[u8]) -> bool {
+    read(nih("BBox_List_2017.csv", bytes).path(), "split = 'random'")
 }
 
 /// The table of any other folder, whose findings are a list, and whose findings are columns.
-pub(crate) fn folder_table(bytes: &[u8]) {
+pub(crate) fn folder_table(bytes: &[u8]) -> bool {
     let folder = scratch();
     for image in ["a.png", "b.jpg", "c.dcm"] {
         put(folder.path(), image, &[]);
@@ -98,11 +99,9 @@ pub(crate) fn folder_table(bytes: &[u8]) {
     put(folder.path(), name, bytes);
     let common = "dataset = 'folder'\nroot = '.'\nboxes = 'none'\nimage_column = 'Path'\nsplit = 'random'\n\
                   rename = { 'Pleural Effusion' = 'Effusion', 'Lung Lesion' = '' }\n";
-    read(folder.path(), &format!("{common}findings_column = 'labels'\npatient_column = 'patient'"));
-    read(
-        folder.path(),
-        &format!("{common}age_column = 'age'\nsex_column = 'sex'\nview_column = 'view'\nsplit_column = 'split'"),
-    );
+    let list = format!("{common}findings_column = 'labels'\npatient_column = 'patient'");
+    let columns = "age_column = 'age'\nsex_column = 'sex'\nview_column = 'view'\nsplit_column = 'split'";
+    read(folder.path(), &list) | read(folder.path(), &format!("{common}{columns}"))
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {

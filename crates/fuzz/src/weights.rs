@@ -14,10 +14,11 @@ use zip::write::SimpleFileOptions;
 use crate::{files, put, scratch};
 
 /// A file of ours, whose own digest is made right.
-pub(crate) fn ours(bytes: &[u8]) {
+pub(crate) fn ours(bytes: &[u8]) -> bool {
     let folder = scratch();
     let path = put(folder.path(), "weights.safetensors", &mended(bytes));
-    if let Ok((tensors, _)) = weights::read(&path, &Device::Cpu) {
+    let whole = weights::read(&path, &Device::Cpu);
+    if let Ok((tensors, _)) = &whole {
         let elements: usize = tensors.iter().map(|(_, tensor)| tensor.elem_count()).sum();
         assert!(elements <= bytes.len(), "{elements} elements of {} bytes", bytes.len());
         assert!(weights::meta(&path).is_ok());
@@ -25,6 +26,7 @@ pub(crate) fn ours(bytes: &[u8]) {
     let _ = Validation::open(&path);
     let _ = Novelty::open(&path, 2);
     let _ = Network::open(&path, &Device::Cpu);
+    whole.is_ok()
 }
 
 /// The file with the digest that it should have, where it has one.
@@ -48,16 +50,17 @@ thread_local! {
         RefCell::new(Network::new(Backbone::Mini, Pool::Max, 1, &Device::Cpu).expect("a network"));
 }
 
-/// Weights of torchvision or timm, in any of their formats.
-pub(crate) fn imported(bytes: &[u8]) {
+/// Weights of torchvision or timm, in any of their formats; right where nothing is wrong but that they are another network's.
+pub(crate) fn imported(bytes: &[u8]) -> bool {
     let folder = scratch();
     let path = put(folder.path(), "weights.safetensors", bytes);
-    let _ = NETWORK.with_borrow_mut(|network| network.load_imagenet(&path));
+    let loaded = NETWORK.with_borrow_mut(|network| network.load_imagenet(&path));
+    loaded.is_ok() || matches!(loaded, Err(nets::Error::Keys { .. }))
 }
 
 /// The pickle of a file as `torch.save` writes it; checksums of zip would hide it.
-pub(crate) fn pickle(bytes: &[u8]) {
-    imported(&zipped(bytes));
+pub(crate) fn pickle(bytes: &[u8]) -> bool {
+    imported(&zipped(bytes))
 }
 
 fn zipped(pickle: &[u8]) -> Vec<u8> {

@@ -6,16 +6,16 @@ use std::path::Path;
 use fuzz::{TARGETS, regressions};
 
 #[test]
-fn seeds_are_read() {
+fn seeds_are_right_and_nothing_is_not() {
     for target in TARGETS {
         let seeds = (target.seeds)();
         assert!(!seeds.is_empty(), "{}", target.name);
         for (index, seed) in seeds.iter().enumerate() {
             assert!(seed.len() < 1 << 16, "{}: seed {index} has {} bytes", target.name, seed.len());
-            (target.read)(seed);
+            assert!((target.read)(seed), "{}: seed {index} is not right", target.name);
         }
         for bytes in [&b""[..], b"\0", b"\xff\xff\xff\xff\xff\xff\xff\xff"] {
-            (target.read)(bytes);
+            assert!(!(target.read)(bytes), "{}: {bytes:?}", target.name);
         }
     }
 }
