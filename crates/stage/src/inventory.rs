@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use serde_json::Value;
 
 use crate::Fail;
-use crate::manifest::{Manifest, hash};
+use crate::manifest::{Manifest, hash_open};
 use crate::store::{Lock, PARTIAL, Store, entries};
 
 /// What a folder of the store is.
@@ -181,7 +181,7 @@ impl Inventory {
     /// # Errors
     /// The file cannot be read.
     pub fn find(&self, file: &Path) -> Result<Vec<(&Item, String)>, Fail> {
-        let wanted = hash(file).map_err(Fail::missing)?;
+        let wanted = guard::open(file).and_then(hash_open).map_err(Fail::missing)?;
         let mut found = Vec::new();
         for item in self.items.iter().filter(|item| item.kind == Kind::Result) {
             if let Ok(Some(manifest)) = Manifest::read(&item.folder) {

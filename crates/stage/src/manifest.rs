@@ -219,9 +219,9 @@ fn regular(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// BLAKE3 of a file's contents, hex.
+/// BLAKE3 of the contents of a file of the store, hex.
 pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
-    hash_open(guard::open(path)?)
+    hash_open(open_regular(path)?)
 }
 
 /// BLAKE3 of what is left of an open file, hex.
