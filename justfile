@@ -309,10 +309,22 @@ cuda-kernels: _cxx _ensurepip
         echo "kernels: $architecture, $(stat -c %s "$out") bytes"
     done
 
-# The operators' tests under AddressSanitizer, which the stable compiler has behind a switch
+# Damaged files and requests for every reader of them, so many seconds each: `just fuzz 60`, `just fuzz 600 png`; by libFuzzer, on the stable compiler
+[group('check')]
+fuzz seconds="60" *targets="": _cxx
+    @command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --quiet
+    crates/fuzz/fuzz.sh "$@"
+
+# The tests of the operators, for each instruction set of this CPU, and of the image codec under AddressSanitizer, which the stable compiler has behind a switch
 [group('check')]
 sanitize:
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test -p ops --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/sanitize
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address"
+    under() { cargo test --quiet --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/sanitize "$@"; }
+    under -p ops -p picture
+    AGCNN_ISA=avx2 under -p ops --test values --test gradients --test fused --test properties
+    AGCNN_ISA=portable under -p ops --test values --test gradients --test fused --test properties
 
 # The README's pictures, made anew from the report of a run
 [group('check')]

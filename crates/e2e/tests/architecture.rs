@@ -12,6 +12,10 @@ use serde_json::Value;
 mod circles;
 #[path = "architecture/functions.rs"]
 mod functions;
+#[path = "architecture/unsafety.rs"]
+mod unsafety;
+
+use unsafety::Unsafety;
 
 /// Which of our crates each of ours may use. A crate that is not here has no place yet.
 const MAY_USE: [(&str, &[&str]); 17] = [
@@ -54,6 +58,9 @@ const ONLY_IN: [(&str, &[&str]); 2] = [
     ("ops", &["unsafe "]),
 ];
 
+/// Crates that are tests only, and may use anything.
+const TESTS: [&str; 2] = [env!("CARGO_PKG_NAME"), "fuzz"];
+
 /// The root of the workspace.
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -68,7 +75,7 @@ struct Uses {
     tested: BTreeSet<String>,
 }
 
-/// All crates of the workspace but this one.
+/// All crates of the workspace but [`TESTS`].
 fn crates() -> BTreeMap<String, Uses> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
@@ -87,7 +94,9 @@ fn crates() -> BTreeMap<String, Uses> {
         }
         crates.insert(name(package), uses);
     }
-    crates.remove(env!("CARGO_PKG_NAME")).expect("this crate is one of them");
+    for name in TESTS {
+        crates.remove(name).expect("a crate of the workspace");
+    }
     crates
 }
 
@@ -127,7 +136,9 @@ fn the_table_of_crates_says_the_same() {
         let [_, names, _, uses, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
         said.extend(quoted(names).into_iter().map(|name| (name, quoted(uses))));
     }
-    assert_eq!(said.remove(env!("CARGO_PKG_NAME")), Some(Vec::new()));
+    for name in TESTS {
+        assert_eq!(said.remove(name), Some(Vec::new()), "{name}");
+    }
     let uses = MAY_USE.map(|(name, uses)| (name.to_owned(), uses.iter().map(|&name| name.to_owned()).collect()));
     assert_eq!(said, BTreeMap::from(uses));
 }
@@ -196,16 +207,38 @@ fn functions_are_shorter_than_100_lines() {
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
+#[test]
+fn unsafe_stands_in_one_crate_only_and_says_why() {
+    let mut files = 0;
+    for path in all_sources(&root().join("crates")) {
+        let found = Unsafety::of(&path);
+        let path = path.strip_prefix(root().join("crates")).unwrap();
+        if found.blocks + found.functions + found.others > 0 {
+            assert!(path.starts_with("ops/src"), "{}: {found:?}", path.display());
+            assert_eq!(found.reasons, found.blocks + found.others, "{}: {found:?}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files > 10, "{files} files");
+}
+
 /// All Rust files below `folder` but modules of tests.
 fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = all_sources(folder);
+    files.retain(|path| {
+        let mut below = path.strip_prefix(folder).unwrap().iter();
+        !below.any(|part| part == "tests" || part == "tests.rs")
+    });
+    files
+}
+
+/// All Rust files below `folder`.
+fn all_sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_stem().is_some_and(|stem| stem == "tests") {
-            continue;
-        }
         if path.is_dir() {
-            files.extend(sources(&path));
+            files.extend(all_sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }

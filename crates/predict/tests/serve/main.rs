@@ -9,3 +9,4 @@ mod routes;
 mod schema;
 mod server;
 mod stop;
+mod tiny;
