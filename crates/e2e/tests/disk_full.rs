@@ -21,7 +21,7 @@ fn a_full_disk_loses_nothing() {
     pipeline.all(&[]);
     let expected = STAGES.map(|stage| contents(&pipeline.published("default", stage)));
     let mut random = Random(28);
-    for round in 0..rounds(12) {
+    for round in 0..rounds(8) {
         let index = random.below(STAGES.len());
         let largest = expected[index].values().map(|bytes| bytes.len() / 1024 + 2).max().unwrap_or(1);
         let ran = pipeline.run(limited(&pipeline, random.below(largest + largest / 4), STAGES[index]));

@@ -32,7 +32,7 @@ fn stages_that_run_side_by_side_never_publish_anything_else() {
         STAGES.map(|stage| contents(&pipeline.published(run, stage)))
     });
     let done = AtomicBool::new(false);
-    let count = rounds(12);
+    let count = rounds(8);
     let outcomes = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|worker| {

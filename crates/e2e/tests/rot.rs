@@ -71,7 +71,7 @@ fn no_flipped_bit_changes_a_result_in_silence() {
     let good = Good::of(&pipeline);
     let mut random = Random(42);
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
-    for round in 0..rounds(12) {
+    for round in 0..rounds(8) {
         let (stage, folder, files) = &good.stages[random.below(good.stages.len())];
         let name = &files[random.below(files.len())];
         let dated = random.below(2) == 0;
