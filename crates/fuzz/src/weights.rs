@@ -1,7 +1,7 @@
 //! Weights: ours, ImageNet's, and the pickle inside.
 
 use std::cell::RefCell;
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -9,9 +9,12 @@ use cxr::{EvalCrop, EvalFrame, Labels, OUTPUTS};
 use model::{Novelty, Validation};
 use nets::weights::{self, Meta};
 use nets::{Backbone, Network, Pool};
-use zip::write::SimpleFileOptions;
 
 use crate::{files, put, scratch};
+
+#[path = "../../nets/tests/import/pickled.rs"]
+#[allow(dead_code, reason = "this crate uses a part of what tests share")]
+mod pickled;
 
 /// A file of ours, whose own digest is made right.
 pub(crate) fn ours(bytes: &[u8]) -> bool {
@@ -53,7 +56,7 @@ thread_local! {
 /// Weights of torchvision or timm, in any of their formats; right where nothing is wrong but that they are another network's.
 pub(crate) fn imported(bytes: &[u8]) -> bool {
     let folder = scratch();
-    let path = put(folder.path(), "weights.safetensors", bytes);
+    let path = put(folder.path(), "weights.safetensors", &mended(bytes));
     let loaded = NETWORK.with_borrow_mut(|network| network.load_imagenet(&path));
     loaded.is_ok() || matches!(loaded, Err(nets::Error::Keys { .. }))
 }
@@ -64,20 +67,26 @@ pub(crate) fn pickle(bytes: &[u8]) -> bool {
 }
 
 fn zipped(pickle: &[u8]) -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    let storage: Vec<u8> = (0..64_u8).collect();
-    for (name, data) in [("data.pkl", pickle), ("byteorder", b"little"), ("data/0", &storage), ("data/1", &storage)] {
-        zip.start_file(format!("archive/{name}"), stored).expect("memory");
-        zip.write_all(data).expect("memory");
-    }
-    zip.finish().expect("memory").into_inner()
+    let storage: Vec<u8> = (0..32_u8).flat_map(|value| f32::from(value).to_le_bytes()).collect();
+    let entries = [("data.pkl", pickle), ("byteorder", b"little"), ("data/0", &storage), ("data/1", &storage)];
+    pickled::zipped(entries.into_iter().map(|(name, data)| (name.to_owned(), data)), false)
+}
+
+/// Two tensors of the network that imports are meant for, and two things that are none.
+fn state() -> pickled::Py {
+    let tensor = || pickled::Py::Tensor(vec![32], vec![0.5; 32]);
+    let state = pickled::dict([("module.bn1.weight", tensor()), ("module.bn1.running_var", tensor())]);
+    pickled::dict([
+        ("epoch", pickled::Py::Int(3)),
+        ("state_dict", state),
+        ("name", pickled::Py::Text("mini".to_owned())),
+    ])
 }
 
 /// The fixtures of imports.
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let mut fixtures = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../nets/tests/import"));
-    fixtures.retain(|(name, _)| !name.ends_with(".py"));
+    fixtures.retain(|(name, _)| name.ends_with(".pth") || name.ends_with(".safetensors"));
     fixtures
 }
 
@@ -109,13 +118,20 @@ pub(crate) fn ours_seeds() -> Vec<Vec<u8>> {
 
 pub(crate) fn imported_seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = fixtures().into_iter().map(|(_, bytes)| bytes).collect();
+    seeds.extend([pickled::saved(&state(), false), pickled::saved(&state(), true)]);
+    let folder = scratch();
+    let meta = Meta { backbone: "mini".to_owned(), pool: String::new(), frame: None };
+    let tensor = Tensor::ones(32, candle_core::DType::F32, &Device::Cpu).expect("a tensor");
+    weights::write(&folder.path().join("ours"), &[("bn1.weight".to_owned(), tensor)], &meta).expect("a file");
+    seeds.push(fs_err::read(folder.path().join("ours")).expect("a file"));
     seeds.extend(pickle_seeds().iter().map(|pickle| zipped(pickle)));
     seeds
 }
 
 pub(crate) fn pickle_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for (_, bytes) in fixtures().into_iter().filter(|(_, bytes)| bytes.starts_with(b"PK")) {
+    let saved = fixtures().into_iter().map(|(_, bytes)| bytes).chain([pickled::saved(&state(), false)]);
+    for bytes in saved.filter(|bytes| bytes.starts_with(b"PK")) {
         let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).expect("a fixture is a zip file");
         let name = zip
             .file_names()

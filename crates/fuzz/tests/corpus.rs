@@ -6,7 +6,7 @@ use std::path::Path;
 use fuzz::{TARGETS, regressions};
 
 #[test]
-fn seeds_are_right_and_nothing_is_not() {
+fn seeds_are_right_and_nonsense_is_not() {
     for target in TARGETS {
         let seeds = (target.seeds)();
         assert!(!seeds.is_empty(), "{}", target.name);
@@ -14,9 +14,9 @@ fn seeds_are_right_and_nothing_is_not() {
             assert!(seed.len() < 1 << 16, "{}: seed {index} has {} bytes", target.name, seed.len());
             assert!((target.read)(seed), "{}: seed {index} is not right", target.name);
         }
-        for bytes in [&b""[..], b"\0", b"\xff\xff\xff\xff\xff\xff\xff\xff"] {
-            assert!(!(target.read)(bytes), "{}: {bytes:?}", target.name);
-        }
+        assert!(!(target.read)(&[0xff; 8]), "{}", target.name);
+        // Of which a configuration may be.
+        (target.read)(&[]);
     }
 }
 

@@ -26,7 +26,14 @@ pub(crate) struct Column {
 }
 
 impl Table {
+    /// Reads a table that has a row.
     pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Table, Error> {
+        let table = Table::read_empty(path, bytes)?;
+        if table.rows.is_empty() { Err(Error::NoRows { path: table.path }) } else { Ok(table) }
+    }
+
+    /// Reads a table that may have a header alone.
+    pub(crate) fn read_empty(path: &Path, bytes: &[u8]) -> Result<Table, Error> {
         let text = decode(path, bytes)?;
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
@@ -51,7 +58,7 @@ impl Table {
                 rows.push((line, record));
             }
         }
-        if rows.len() < 2 {
+        if rows.is_empty() {
             return Err(Error::NoRows { path: path.to_owned() });
         }
         let header = rows.remove(0).1.iter().map(str::to_owned).collect();

@@ -21,11 +21,7 @@ pub const BOX_FRAME_PX: f32 = 1024.0;
 /// # Errors
 /// A missing column; a finding outside the 14; anything but four numbers; a box without area or outside the frame.
 pub fn boxes(path: &Path, bytes: &[u8]) -> Result<Vec<(String, FindingBox)>, Error> {
-    let table = match Table::read(path, bytes) {
-        // A list of no boxes.
-        Err(Error::NoRows { .. }) if !bytes.is_empty() => return Ok(Vec::new()),
-        table => table?,
-    };
+    let table = Table::read_empty(path, bytes)?;
     let image = table.needed(&["Image Index"])?;
     let finding = table.needed(&["Finding Label"])?;
     let corner = table.needed(&["Bbox [x", "Bbox [x,y,w,h]", "x"])?;

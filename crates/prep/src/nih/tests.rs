@@ -155,6 +155,16 @@ fn bad_boxes_are_named() {
 }
 
 #[test]
+fn a_list_of_no_boxes_has_a_header() {
+    let read = |text: &str| boxes(Path::new("raw/BBox.csv"), text.as_bytes());
+    assert_eq!(read("Image Index,Finding Label,Bbox [x,y,w,h],,,\n").unwrap(), []);
+    for text in ["", "\n\n", "\0", "Image Ind", "404: Not Found\n"] {
+        let error = read(text).expect_err(text);
+        assert!(matches!(error, Error::NoRows { .. } | Error::Lacks { .. }), "{text:?}: {error}");
+    }
+}
+
+#[test]
 fn lists_bare_and_labelled() {
     let read = |text: &str| list(Path::new("raw/list.txt"), text.as_bytes());
     let names = |text: &str| read(text).unwrap().list.image_ids;
