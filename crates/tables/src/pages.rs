@@ -1,7 +1,7 @@
 //! The pages of a Parquet file, whose headers are looked at before memory is taken for what they claim.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -37,7 +37,7 @@ impl ChunkReader for Pages {
     type T = Header;
 
     fn get_read(&self, start: u64) -> Result<Header> {
-        Ok(Header { read: self.file.get_read(start)?, checked: false })
+        Ok(Header { read: self.file.get_read(start)?, checked: false, behind: 0 })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -49,10 +49,15 @@ impl ChunkReader for Pages {
     }
 }
 
+/// How often a header may be read behind the end of the file. The library passes over fields that it does not know, and
+/// takes nothing for an answer: a list of 2^31 texts that are not there would take a minute.
+const BEHIND: u32 = 64;
+
 /// Reads a page's header. The library asks for one too where it knows the header already, and then reads nothing.
 pub(crate) struct Header {
     read: BufReader<File>,
     checked: bool,
+    behind: u32,
 }
 
 impl Read for Header {
@@ -61,7 +66,14 @@ impl Read for Header {
             check(self.read.fill_buf()?).map_err(std::io::Error::other)?;
             self.checked = true;
         }
-        self.read.read(into)
+        let count = self.read.read(into)?;
+        self.behind += u32::from(count == 0 && !into.is_empty());
+        match self.behind > BEHIND {
+            true => {
+                Err(std::io::Error::new(ErrorKind::UnexpectedEof, "a page's header goes on behind the end of the file"))
+            }
+            false => Ok(count),
+        }
     }
 }
 
