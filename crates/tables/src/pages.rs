@@ -108,7 +108,9 @@ fn check(mut header: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use std::io::Write;
+
+    use super::*;
 
     #[test]
     fn headers_claim_no_more_than_they_may() {
@@ -124,5 +126,25 @@ mod tests {
         // What is stored as it is takes what the file has.
         let stored = [&[0x15, 0, 0x15][..], &more, &[0x15], &more].concat();
         assert!(check(&stored).is_ok());
+    }
+
+    #[test]
+    fn headers_end_with_their_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        // Type, sizes, and a field that nobody knows: a list of 2^31 texts, of which none is there.
+        file.write_all(&[0x15, 0, 0x15, 20, 0x15, 20, 0x19, 0xf8, 0xff, 0xff, 0xff, 0xff, 7]).unwrap();
+        let pages = Pages { file, indexed: false };
+        let mut header = pages.get_read(0).unwrap();
+        let mut byte = [0];
+        for _ in 0..13 {
+            assert_eq!(header.read(&mut byte).unwrap(), 1);
+        }
+        // The library may ask for a little more than there is, as readers do, and not for ever.
+        for _ in 0..BEHIND {
+            assert_eq!(header.read(&mut byte).unwrap(), 0);
+        }
+        let error = header.read(&mut byte).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), "a page's header goes on behind the end of the file");
     }
 }
