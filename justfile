@@ -121,6 +121,40 @@ sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
     "{{bin}}/report" {{flag}} "$@" --run "$run" sweep "${runs[@]}"
     "{{bin}}/report" {{flag}} "$@" --run "$run"
 
+# The same run with several seeds, and their mean with intervals over patients and seeds: `just seeds "1 2 3 4 5" demo --config profiles/demo.toml`; prep is computed once
+[group('pipeline')]
+seeds seeds="1 2 3" run="default" *args="": build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    seeds=$1 run=$2
+    shift 2
+    for seed in $seeds; do
+        for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" --run "$run-seed-$seed" --seed "$seed" --check; done
+    done
+    runs=()
+    for seed in $seeds; do
+        runs+=("$run-seed-$seed")
+        for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" --run "$run-seed-$seed" --seed "$seed"; done
+    done
+    "{{bin}}/report" {{flag}} "$@" --run "$run" seeds "${runs[@]}"
+
+# Does attention help, and why: the arms of [study] with the same seeds, compared: `just study study-demo --config profiles/study-demo.toml`; what arms have in common is computed once
+[group('pipeline')]
+study run="study" *args="": build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    run=$1
+    shift
+    plan=$("{{bin}}/report" {{flag}} "$@" --run "$run" study --plan)
+    stages="phantom prep global attend local fusion"
+    while IFS=$'\t' read -r -a flags; do
+        for stage in $stages; do "{{bin}}/$stage" {{flag}} "$@" "${flags[@]}" --check; done
+    done <<<"$plan"
+    while IFS=$'\t' read -r -a flags; do
+        for stage in $stages; do "{{bin}}/$stage" {{flag}} "$@" "${flags[@]}" </dev/null; done
+    done <<<"$plan"
+    "{{bin}}/report" {{flag}} "$@" --run "$run" study
+
 # Runs with their stages, headlines, dates and sizes; what is unfinished; what no run links to
 [group('pipeline')]
 runs *args: build

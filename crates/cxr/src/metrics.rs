@@ -5,7 +5,8 @@
 //! - [`calibration`]: Brier score, expected calibration error, reliability curve, temperature scaling;
 //! - [`bootstrap`]: intervals of all of these, by drawing patients;
 //! - [`delong`]: the variance of an AUROC's difference in closed form;
-//! - [`divergence`]: whether a training went wrong, by its learning curve;
+//! - [`mod@divergence`]: whether a training went wrong, by its learning curve;
+//! - [`seeds`]: intervals over patients and seeds, where one recipe was trained several times;
 //! - [`known`]: the images that a metric is measured on, where labels may be unknown;
 //! - [`cell`]: the names of all reported numbers.
 //!
@@ -34,12 +35,14 @@ pub mod delong;
 pub mod divergence;
 pub mod known;
 pub mod ranking;
+pub mod seeds;
 
 pub use bootstrap::{Bootstrap, Estimate, Resamples, Sampled};
 pub use cell::{AgeBand, Cell, Decision, Metric, Overlap, Pair, Scope, Series, Subset};
 pub use divergence::divergence;
 pub use known::Known;
 pub use ranking::{Mean, Ranking, Scores, auroc, average_precision, mean_auroc};
+pub use seeds::{OverSeeds, SeedDraws};
 
 #[cfg(test)]
 mod tests;

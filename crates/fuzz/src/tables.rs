@@ -202,6 +202,7 @@ pub(crate) fn ours_seeds() -> Vec<Vec<u8>> {
         n_unknown: 2,
         undefined_draws: 5,
         reason: None,
+        seeds: None,
     };
     metrics::write(&path("metrics"), &[row], STAGE).expect("a table");
     let written = ["features", "predictions", "epochs", "metrics"].map(path);

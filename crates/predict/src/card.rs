@@ -192,8 +192,7 @@ fn subgroups(card: &Card, text: &mut String) {
     let mut subsets: Vec<&Subset> = Vec::new();
     for row in &card.rows {
         let subset = &row.cell.subset;
-        let is_group = !matches!(subset, Subset::All | Subset::Threshold(_));
-        if row.cell.split == card.split && is_group && !subsets.contains(&subset) {
+        if row.cell.split == card.split && subset.is_group() && !subsets.contains(&subset) {
             subsets.push(subset);
         }
     }

@@ -2,6 +2,7 @@
 
 mod compare;
 mod ending;
+mod group;
 mod inputs;
 mod report;
 mod show;
@@ -9,6 +10,7 @@ mod sweep;
 mod swept;
 
 pub use compare::compare;
+pub use group::{seeds, study};
 pub use report::report;
 pub use show::show;
 pub use sweep::sweep;

@@ -95,6 +95,25 @@ pub enum Error {
         /// The run.
         run: String,
     },
+    /// Trainings that are compared seed by seed are not about the same images.
+    #[error("the runs {} and {} do not have the same {what} in {split}", .runs[0], .runs[1])]
+    Group {
+        /// The first run, and the first that differs.
+        runs: [String; 2],
+        /// `images`, `labels` or `patients`.
+        what: &'static str,
+        /// The split that is reported.
+        split: Split,
+    },
+    /// Two runs of a group are the same training.
+    #[error("the fusions of the runs {} and {} are the same result", .runs[0], .runs[1])]
+    SameTraining {
+        /// The runs.
+        runs: [String; 2],
+    },
+    /// A study has no arms, or one that cannot be.
+    #[error("study.arms: {0}")]
+    Arms(String),
     /// A table of metrics says the same thing twice.
     #[error("two rows for {cell}")]
     Duplicate {
@@ -163,7 +182,10 @@ impl Error {
     /// What kind of failure it is: wrong usage, bad data, interrupted, or another one.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::SameThreshold { .. } | Error::SweepOfItself { .. } => ErrorKind::InvalidInput,
+            Error::SameThreshold { .. } | Error::SweepOfItself { .. } | Error::SameTraining { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Error::Arms(_) => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Drawing(_) | Error::Page(_) | Error::Published(_) => ErrorKind::Other,
             Error::Table(error) => error.kind(),
@@ -178,6 +200,10 @@ impl Error {
             Error::NoImage { images, first, .. } => Some(format!("the first of this run's {images} images is {first}")),
             Error::SweepOfItself { .. } => Some("name another run with --run".to_owned()),
             Error::SameThreshold { .. } => Some("name one of them".to_owned()),
+            Error::SameTraining { .. } => Some("name one of them, or train the other with another --seed".to_owned()),
+            Error::Group { .. } => {
+                Some("trainings of one group share prep: same prep settings, same --limit".to_owned())
+            }
             Error::Interrupted => Some("run the same command again to continue".to_owned()),
             _ => None,
         }

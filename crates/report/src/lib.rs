@@ -6,7 +6,8 @@
 //! - `index.html`: the report, one file without external parts;
 //! - `figures/*.svg`, `figures/*.png`; `overlays/*.png`.
 //!
-//! `report sweep` reads the `metrics.parquet` of several runs, and draws mean AUROC against `attend.threshold`.
+//! `report seeds` and `report study` measure several trainings beside each other ([`group`]), and publish a table, a page and
+//! figures of their own. `report sweep` reads the `metrics.parquet` of several runs, and draws mean AUROC against `attend.threshold`.
 //! `report show` and `report compare` print to the terminal and publish nothing.
 
 pub mod cases;
@@ -19,6 +20,7 @@ mod error;
 pub mod facts;
 pub mod figures;
 pub mod gallery;
+pub mod group;
 pub mod localisation;
 pub mod measure;
 pub mod overlay;
@@ -28,6 +30,7 @@ pub mod provenance;
 pub mod published;
 pub mod results;
 pub mod show;
+pub mod study;
 pub mod sweep;
 
 pub use config::{Config, SPEC};

@@ -134,6 +134,7 @@ pub fn measure(
             n_unknown: 0,
             undefined_draws: estimate.undefined as u64,
             reason: reason.or(agree).map(str::to_owned),
+            seeds: None,
         });
     };
     let boxes: Vec<(&Attended, Finding, BBox)> = attended

@@ -50,6 +50,23 @@ enum Command {
         #[arg(long, default_value = "fusion", value_parser = branches())]
         branch: Branch,
     },
+    /// Mean over runs that differ in their seed: spread, intervals over patients and seeds, the ensemble
+    ///
+    /// Goes to <ARTIFACTS_DIR>/<RUN>/seeds/; `just seeds` trains the runs first.
+    Seeds {
+        /// The runs, each with its own --seed
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+    },
+    /// Compare the arms of the study that the section [study] of the configuration describes
+    ///
+    /// Goes to <ARTIFACTS_DIR>/<RUN>/study/; `just study` trains the runs first, which are named
+    /// <RUN>-<ARM>-seed-<SEED>.
+    Study {
+        /// Print the flags of every training, one line each, separated by tabs, and measure nothing
+        #[arg(long)]
+        plan: bool,
+    },
     /// Draw mean AUROC against attend.threshold over the reports of several runs
     ///
     /// Goes to <ARTIFACTS_DIR>/<RUN>/sweep/; the report of that run shows it from then on.
@@ -71,6 +88,8 @@ fn main() -> ExitCode {
         None => commands::report(&common),
         Some(Command::Show { image_id, output }) => commands::show(&common, &image_id, output.as_deref()),
         Some(Command::Compare { run_a, run_b, branch }) => commands::compare(&common, [&run_a, &run_b], branch),
+        Some(Command::Seeds { runs }) => commands::seeds(&common, &runs),
+        Some(Command::Study { plan }) => commands::study(&common, plan),
         Some(Command::Sweep { runs }) => commands::sweep(&common, &runs),
     })
 }

@@ -281,6 +281,7 @@ mod tests {
             n_unknown: 0,
             undefined_draws: 0,
             reason: None,
+            seeds: None,
         };
         let results = Results::new(Branch::ALL.map(row).into()).unwrap();
         let places = |kind, dataset: &Dataset| -> Vec<usize> {

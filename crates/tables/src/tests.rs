@@ -205,6 +205,7 @@ fn other_tables_round_trip() {
         n_unknown: 2,
         undefined_draws: 5,
         reason: value.is_none().then(|| "no positives".into()),
+        seeds: None,
     };
     let rows = [row(Some(0.8)), row(None)];
     metrics::write(&path, &rows, STAGE).unwrap();
@@ -522,6 +523,7 @@ fn unknown_metrics_are_refused() {
         n_unknown: 0,
         undefined_draws: 0,
         reason: None,
+        seeds: None,
     };
     metrics::write(&path, &[row], "report").unwrap();
     edit(&path, &edited, &[], |rows| {

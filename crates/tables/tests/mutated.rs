@@ -122,6 +122,7 @@ fn write_metrics(path: &Path) {
         n_unknown: 0,
         undefined_draws: 0,
         reason: None,
+        seeds: None,
     };
     metrics::write(path, &Scope::outputs().into_iter().map(row).collect::<Vec<_>>(), MADE_BY).unwrap();
 }

@@ -254,6 +254,11 @@ impl Sampled {
         Sampled { value, ..Sampled::default() }
     }
 
+    /// A number with its draws.
+    pub(crate) fn of_draws(value: Option<f64>, draws: Vec<f64>) -> Sampled {
+        Sampled { value, undefined: count_nan(&draws), draws, repeated: Vec::new() }
+    }
+
     /// The mean of those that are defined on the images as they are, over the same of them on every draw; repeated
     /// draws replace those that left one undefined. A draw in which one is undefined nevertheless has no mean.
     ///

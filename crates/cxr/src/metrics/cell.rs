@@ -55,24 +55,35 @@ pub enum Series {
     Branch(Branch),
     /// A difference of two branches: `fusion-global` or `fusion-local`.
     Pair(Pair),
+    /// The mean probability of several seeds' fusions: `ensemble`.
+    Ensemble,
+    /// Its gain over the mean of those fusions' own numbers: `ensemble-fusion`.
+    EnsembleGain,
     /// A number about attended regions: `attend`.
     Attention,
 }
 
 impl Series {
     /// All series, in the order of tables.
-    pub const ALL: [Series; 6] = [
+    pub const ALL: [Series; 8] = [
         Series::Branch(Branch::Global),
         Series::Branch(Branch::Local),
         Series::Branch(Branch::Fusion),
         Series::Pair(Pair::FusionGlobal),
         Series::Pair(Pair::FusionLocal),
+        Series::Ensemble,
+        Series::EnsembleGain,
         Series::Attention,
     ];
 
-    /// The branches and their differences: all that scores images.
+    /// The branches of one training and their differences.
     pub fn scored() -> impl Iterator<Item = Series> + Clone {
-        Series::ALL.into_iter().filter(|series| *series != Series::Attention)
+        Series::ALL.into_iter().filter(|series| matches!(series, Series::Branch(_) | Series::Pair(_)))
+    }
+
+    /// Whether it is a difference, whose sign means something.
+    pub fn is_difference(self) -> bool {
+        matches!(self, Series::Pair(_) | Series::EnsembleGain)
     }
 
     /// The name in `metrics.parquet`.
@@ -80,6 +91,8 @@ impl Series {
         match self {
             Series::Branch(branch) => branch.name(),
             Series::Pair(pair) => pair.into(),
+            Series::Ensemble => "ensemble",
+            Series::EnsembleGain => "ensemble-fusion",
             Series::Attention => "attend",
         }
     }
@@ -334,10 +347,18 @@ pub enum Subset {
     ViewPosition(ViewPosition),
     /// `attend.threshold=0.5`: all images, in the run of a sweep whose `attend.threshold` is that number or method.
     Threshold(String),
+    /// `arm=random`: all images, by the trainings of that arm of a study.
+    Arm(String),
+    /// `arm=attended-versus-random`: the difference of two arms on all images.
+    Versus(String, String),
 }
 
 /// What the text of a [`Subset::Threshold`] begins with.
 const THRESHOLD: &str = "attend.threshold=";
+/// What the text of a [`Subset::Arm`] begins with.
+const ARM: &str = "arm=";
+/// What stands between the arms of a [`Subset::Versus`].
+const VERSUS: &str = "-versus-";
 
 impl Subset {
     /// The groups of images that are measured on their own, in the order of tables.
@@ -347,10 +368,15 @@ impl Subset {
         sexes.into_iter().chain(AgeBand::ALL.map(Subset::Age)).chain(positions).collect()
     }
 
+    /// Whether it is one of [`Subset::groups`]: some of the images.
+    pub fn is_group(&self) -> bool {
+        matches!(self, Subset::Sex(_) | Subset::Age(_) | Subset::ViewPosition(_))
+    }
+
     /// Whether the image belongs to it; an image about which the table says nothing belongs to no group.
     pub fn contains(&self, image: &ImageRecord) -> bool {
         match self {
-            Subset::All | Subset::Threshold(_) => true,
+            Subset::All | Subset::Threshold(_) | Subset::Arm(_) | Subset::Versus(..) => true,
             Subset::Sex(sex) => image.sex == Some(*sex),
             Subset::Age(band) => image.age_years.map(AgeBand::of) == Some(*band),
             Subset::ViewPosition(position) => image.view_position == Some(*position),
@@ -366,6 +392,8 @@ impl Display for Subset {
             Subset::Age(band) => write!(f, "age={band}"),
             Subset::ViewPosition(position) => write!(f, "view={}", position.name()),
             Subset::Threshold(threshold) => write!(f, "{THRESHOLD}{threshold}"),
+            Subset::Arm(arm) => write!(f, "{ARM}{arm}"),
+            Subset::Versus(first, second) => write!(f, "{ARM}{first}{VERSUS}{second}"),
         }
     }
 }
@@ -374,16 +402,19 @@ impl FromStr for Subset {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        match text.strip_prefix(THRESHOLD) {
-            Some(threshold) if !threshold.is_empty() => Ok(Subset::Threshold(threshold.to_owned())),
-            _ => {
-                let mut all = vec![Subset::All];
-                all.extend(Subset::groups());
-                let threshold = format!(", {THRESHOLD}<threshold>");
-                parse("subset", text, &all)
-                    .map_err(|error| UnknownName { allowed: error.allowed + &threshold, ..error })
-            }
+        if let Some(threshold) = text.strip_prefix(THRESHOLD).filter(|threshold| !threshold.is_empty()) {
+            return Ok(Subset::Threshold(threshold.to_owned()));
         }
+        if let Some(arm) = text.strip_prefix(ARM).filter(|arm| !arm.is_empty()) {
+            return Ok(match arm.split_once(VERSUS) {
+                Some((first, second)) => Subset::Versus(first.to_owned(), second.to_owned()),
+                None => Subset::Arm(arm.to_owned()),
+            });
+        }
+        let mut all = vec![Subset::All];
+        all.extend(Subset::groups());
+        let others = format!(", {THRESHOLD}<threshold>, {ARM}<arm>, {ARM}<arm>{VERSUS}<arm>");
+        parse("subset", text, &all).map_err(|error| UnknownName { allowed: error.allowed + &others, ..error })
     }
 }
 
@@ -430,7 +461,10 @@ mod tests {
              attention_area fallback_rate"
         );
         let series = Series::ALL.map(Series::name);
-        assert_eq!(series, ["global", "local", "fusion", "fusion-global", "fusion-local", "attend"]);
+        assert_eq!(
+            series,
+            ["global", "local", "fusion", "fusion-global", "fusion-local", "ensemble", "ensemble-fusion", "attend"]
+        );
         assert_eq!(Scope::outputs().map(Scope::name), output_names());
         assert_eq!([Scope::Mean, Scope::All].map(Scope::name), ["mean", "all"]);
         let subsets: Vec<String> = Subset::groups().iter().map(Subset::to_string).collect();
@@ -449,14 +483,20 @@ mod tests {
         for scope in Scope::outputs().into_iter().chain([Scope::Mean, Scope::All]) {
             assert_eq!(scope.name().parse(), Ok(scope));
         }
-        for subset in Subset::groups().into_iter().chain([Subset::All, Subset::Threshold("0.70".into())]) {
+        let named = [
+            Subset::All,
+            Subset::Threshold("0.70".into()),
+            Subset::Arm("random".into()),
+            Subset::Versus("attended".into(), "random".into()),
+        ];
+        for subset in Subset::groups().into_iter().chain(named) {
             assert_eq!(subset.to_string().parse(), Ok(subset));
         }
         assert!("iou_at_0.8".parse::<Metric>().is_err() && "attend.threshold=".parse::<Subset>().is_err());
         let error = "fusion-attend".parse::<Series>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown branch \"fusion-attend\", expected one of global, local, fusion, fusion-global, fusion-local, attend"
+            "unknown branch \"fusion-attend\", expected one of global, local, fusion, fusion-global, fusion-local, ensemble, ensemble-fusion, attend"
         );
     }
 }

@@ -66,7 +66,7 @@ impl Page<'_> {
     /// A drawing or the template fails, a bug.
     pub fn html(&self) -> Result<String, Error> {
         let mut environment = Environment::new();
-        environment.add_template("page.html", include_str!("page.html"))?;
+        environment.add_template("page.html", concat!(include_str!("macros.html"), include_str!("page.html")))?;
         let mut figures = BTreeMap::new();
         for figure in self.figures {
             figures.insert(figure.name, figure.drawing.inline_svg(figure.alt)?);

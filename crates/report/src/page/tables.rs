@@ -16,38 +16,38 @@ use crate::results::{interval, known, p_value, series_title, signed, signed_inte
 /// A table as the template draws it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Table {
-    title: &'static str,
-    head: Vec<Column>,
-    rows: Vec<Line>,
+    pub(super) title: &'static str,
+    pub(super) head: Vec<Column>,
+    pub(super) rows: Vec<Line>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Column {
+pub(super) struct Column {
     name: String,
     /// Whether its cells are text, which begins at the left.
     text: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Line {
-    name: String,
-    class: &'static str,
-    cells: Vec<Cell>,
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) class: &'static str,
+    pub(super) cells: Vec<Cell>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
-struct Cell {
-    text: String,
-    small: String,
-    class: &'static str,
+pub(super) struct Cell {
+    pub(super) text: String,
+    pub(super) small: String,
+    pub(super) class: &'static str,
 }
 
 impl Cell {
-    fn plain(text: impl ToString) -> Cell {
+    pub(super) fn plain(text: impl ToString) -> Cell {
         Cell { text: text.to_string(), ..Cell::default() }
     }
 
-    fn text(text: &str, wide: bool) -> Cell {
+    pub(super) fn text(text: &str, wide: bool) -> Cell {
         Cell { text: text.to_owned(), class: if wide { "text wide" } else { "text" }, ..Cell::default() }
     }
 
@@ -57,7 +57,7 @@ impl Cell {
     }
 
     /// A value with its interval.
-    fn of(row: &Row) -> Cell {
+    pub(super) fn of(row: &Row) -> Cell {
         Cell {
             text: value(row),
             small: interval(row).unwrap_or_default(),
@@ -66,7 +66,7 @@ impl Cell {
     }
 
     /// A difference with its interval, bold where that excludes 0.
-    fn signed(row: &Row) -> Cell {
+    pub(super) fn signed(row: &Row) -> Cell {
         let clear = matches!((row.ci_low, row.ci_high), (Some(low), Some(high)) if low > 0.0 || high < 0.0);
         Cell {
             text: if row.value.is_some() { signed(row) } else { "undefined".to_owned() },
@@ -80,7 +80,7 @@ impl Cell {
     }
 }
 
-fn class(scope: Scope) -> &'static str {
+pub(super) fn class(scope: Scope) -> &'static str {
     match scope {
         Scope::Mean | Scope::All => "mean",
         Scope::NoFinding => "aside",
@@ -88,8 +88,8 @@ fn class(scope: Scope) -> &'static str {
     }
 }
 
-fn columns(names: &[&str]) -> Vec<Column> {
-    let text = |name: &str| ["input px", "split", "source", "run"].contains(&name);
+pub(super) fn columns(names: &[&str]) -> Vec<Column> {
+    let text = |name: &str| ["input px", "split", "source", "run", "what it is"].contains(&name);
     names.iter().map(|&name| Column { name: name.to_owned(), text: text(name) }).collect()
 }
 
