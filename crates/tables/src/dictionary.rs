@@ -37,7 +37,7 @@ pub fn markdown() -> String {
         ("image", "`attend/regions-NNNNN-of-NNNNN.parquet`", regions::schema([7, 7])),
         (
             "branch, finding, metric, subset and split",
-            "`report/metrics.parquet`, `sweep/sweep.parquet`",
+            "`report/metrics.parquet`, `sweep/sweep.parquet`, `seeds/metrics.parquet`, `study/metrics.parquet`",
             metrics::schema(),
         ),
         ("image", "`predict --format parquet --out FILE`", answers::schema(true)),
