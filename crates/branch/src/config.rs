@@ -15,6 +15,7 @@ pub struct Config {
     pub backbone: Backbone,
     pub pool: Pool,
     pub init: String,
+    pub stream: u64,
     pub crop: usize,
     #[serde(default = "centre")]
     pub view: EvalCrop,
@@ -153,9 +154,15 @@ impl Config {
         }
     }
 
-    /// What the training loop needs to know.
+    /// The seed of the branch in a run with `seed`: the same, or of another stream. The step between streams is that of
+    /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that no stream of a small seed is another small seed's.
+    pub fn seed(&self, seed: u64) -> u64 {
+        seed.wrapping_add(self.stream.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    /// What the training loop needs to know, in a run with `seed`.
     pub fn recipe(&self, seed: u64) -> Recipe {
-        self.training().recipe(seed)
+        self.training().recipe(self.seed(seed))
     }
 
     /// Refuses an input larger than the images, of side `size_px`, that it is cut from.

@@ -84,12 +84,12 @@ impl Init {
         }
     }
 
-    /// A network with these weights.
+    /// A network with these weights, in a run with `seed`.
     ///
     /// # Errors
     /// A file that is damaged, has the weights of another network, or has changed since it was found.
     pub fn network(&self, config: &Config, seed: u64, device: &Device) -> Result<Network, Error> {
-        let mut network = Network::new(config.backbone, config.pool, seed, device)?;
+        let mut network = Network::new(config.backbone, config.pool, config.seed(seed), device)?;
         let file = match self {
             Init::Random => return Ok(network),
             Init::ImageNet(file) => {

@@ -17,7 +17,7 @@ pub mod split;
 pub use bbox::{BBox, InvalidBox};
 pub use branch::Branch;
 pub use finding::{Finding, Labels, OUTPUTS, output_names};
-pub use frame::{CropSource, EvalCrop, EvalFrame};
+pub use frame::{CropSource, EvalCrop, EvalFrame, Placement};
 pub use names::UnknownName;
 pub use record::{DatasetKind, FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
 pub use split::SplitKind;

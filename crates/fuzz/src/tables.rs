@@ -146,6 +146,8 @@ fn regions_table(folder: &Path) -> PathBuf {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        region: cxr::Placement::Attended,
+        region_seed: None,
         source: CropSource::Original,
         contrast: 1.0,
         size_px: 4,

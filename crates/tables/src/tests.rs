@@ -39,6 +39,8 @@ fn region_facts() -> regions::Facts {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        region: cxr::Placement::Attended,
+        region_seed: None,
         source: CropSource::Original,
         contrast: 1.0,
         size_px: 4,

@@ -79,6 +79,8 @@ fn write_regions(folder: &Path) {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        region: cxr::Placement::Attended,
+        region_seed: None,
         source: CropSource::Prepared,
         contrast: 1.0,
         size_px: 4,

@@ -1,10 +1,10 @@
 //! `report`: the numbers, the figures and the page.
 
 use cxr::metrics::{Bootstrap, Metric, Scope};
-use cxr::{Branch, EvalFrame, Split};
+use cxr::{Branch, Split};
 use serde_json::json;
 use stage::{Begin, Common, Computed, Fail, Outcome, Run, Work};
-use tables::metrics;
+use tables::{metrics, regions};
 
 use super::ending::{fail, keep_going};
 use super::inputs::{Data, Inputs};
@@ -41,6 +41,7 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
     let frame = data.region_facts.frame;
     let attended = localisation::join(&data.images, &data.regions, split).map_err(fail)?;
     let refusal = localisation::refusal(&data.images);
+    let control = localisation::control(&data.region_facts);
 
     let bootstrap = Bootstrap { draws: config.draws, seed: run.seed() };
     let plan = Plan { bootstrap, confidence: config.confidence, keep_going: &keep_going };
@@ -58,7 +59,7 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
     }
     let chosen = gallery::choose(cohort, config.cases, run.seed());
     let cases = cases::read(&inputs.prep, inputs.source.regions(), cohort, &attended, &chosen, &keep_going)?;
-    draw_overlays(&work, &cases, &frame)?;
+    draw_overlays(&work, &cases, &data.region_facts)?;
 
     let mut provenance: Vec<Provenance> = inputs.stages().map(Provenance::of).collect();
     provenance.push(Provenance::of_report(&run, &config));
@@ -80,6 +81,7 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
         model: inputs.source.model(),
         epochs: &data.epochs,
         refusal: refusal.as_deref(),
+        control: control.as_deref(),
         sweep: &data.swept,
         figures: &figures,
         cases: &cases,
@@ -89,12 +91,15 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
     let mean = |branch: Branch| results.get(branch, Scope::Mean, Metric::Auroc, split).value;
     let means = Branch::ALL.map(|branch| (branch.name().to_owned(), json!(mean(branch))));
     let fusion = mean(Branch::Fusion).map_or("undefined".to_owned(), |value| format!("{value:.4}"));
+    let region = data.region_facts.region;
+    let controlled = if region.is_control() { format!(", {region} regions") } else { String::new() };
     work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
     let outcome = work.publish(json!({
-        "headline": format!("fusion: mean AUROC {fusion} on {split}"),
+        "headline": format!("fusion: mean AUROC {fusion} on {split}{controlled}"),
         "split": split.name(),
         "mean_auroc": serde_json::Map::from_iter(means),
         "attend_threshold": data.region_facts.threshold,
+        "attend_region": data.region_facts.region,
     }))?;
     stage::print(&page.text())?;
     Ok(outcome)
@@ -118,7 +123,7 @@ fn numbers(
 }
 
 /// Writes the overlay of every case.
-fn draw_overlays(work: &Work, cases: &[Case], frame: &EvalFrame) -> Result<(), Fail> {
+fn draw_overlays(work: &Work, cases: &[Case], facts: &regions::Facts) -> Result<(), Fail> {
     let folder = work.out().join("overlays");
     fs_err::create_dir(&folder)?;
     for case in cases {
@@ -126,7 +131,7 @@ fn draw_overlays(work: &Work, cases: &[Case], frame: &EvalFrame) -> Result<(), F
         let id = &case.attended.image.record.image_id;
         let decode = |png: &[u8]| overlay::decode(id, png).map_err(fail);
         let (image, crop) = (decode(&case.stored.image_png)?, decode(&case.stored.crop_png)?);
-        let png = overlay::draw(&image, &crop, &case.attended, frame).map_err(fail)?;
+        let png = overlay::draw(&image, &crop, &case.attended, facts).map_err(fail)?;
         fs_err::write(folder.join(file_name(id, ".png")), png)?;
     }
     Ok(())

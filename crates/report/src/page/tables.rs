@@ -389,7 +389,7 @@ impl Page<'_> {
                 None => "this report; one region per image, not per finding".to_owned(),
             };
             let cells = vec![of(Overlap::THREE_TENTHS), of(Overlap::HALF), Cell::text(&source, true)];
-            rows.push(Line { name: "this run: attended region".to_owned(), class: "ours", cells });
+            rows.push(Line { name: format!("this run: {}", self.region()), class: "ours", cells });
         }
         let head = ["model", "IoU > 0.3", "IoU > 0.5", "source"];
         Table { title: "Published localisation", head: columns(&head), rows }

@@ -154,6 +154,8 @@ impl Scene {
                 threshold: threshold.to_string(),
                 statistic: Statistic::Max,
                 normalise: Normalise::Minmax,
+                region: cxr::Placement::Attended,
+                region_seed: None,
                 source: CropSource::Prepared,
                 contrast: 1.0,
                 size_px: SIZE,
