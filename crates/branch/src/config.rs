@@ -1,5 +1,6 @@
 use std::ops::Bound;
 
+use candle_core::Device;
 use cxr::EvalCrop;
 use nets::{Backbone, ImageRecipe, OptimizerKind, Pool, Precision, Recipe, Schedule};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,7 @@ impl Settings for Config {
         section.within("eval_batch", self.eval_batch, 1..=4096)?;
         section.within("memory_mb", self.memory_mb, 0..=1 << 24)?;
         section.within("crop", self.crop, self.backbone.min_side()..=2048)?;
+        self.check_trunk(section)?;
         section.within("rotate_deg", self.rotate_deg, 0.0..=180.0)?;
         section.within("scale_min", self.scale_min, above_zero(1.0))?;
         section.within("brightness", self.brightness, 0.0..1.0)?;
@@ -139,6 +141,44 @@ impl Settings for Config {
 }
 
 impl Config {
+    /// What a frozen trunk cannot do, or only it can.
+    fn check_trunk(&self, section: Section) -> Result<(), Fail> {
+        let (backbone, patch) = (self.backbone, self.backbone.patch_px());
+        if !self.crop.is_multiple_of(patch) {
+            let expected = format!("a multiple of {patch}, the side of a patch of {backbone}");
+            return Err(section.refuse("crop", &self.crop, &expected));
+        }
+        if self.pool == Pool::Class && !backbone.has_class_token() {
+            return Err(section.refuse(
+                "pool",
+                &"\"class\"",
+                &format!("max, avg or lse: {backbone} has no class token"),
+            ));
+        }
+        if !backbone.is_frozen() {
+            return Ok(());
+        }
+        if self.init == "random" {
+            let expected = format!("pretrained weights: {backbone} is frozen, and would stay random");
+            return Err(section
+                .refuse("init", &"\"random\"", &expected)
+                .hint("docs/foundation.md says where to get them"));
+        }
+        if matches!(self.precision, Precision::Bf16 | Precision::Tf32) {
+            return Err(section.refuse(
+                "precision",
+                &self.precision,
+                &format!("f32 or auto: {backbone} computes in f32"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// In what numbers the network computes on a device.
+    pub(crate) fn precision_on(&self, device: &Device) -> Precision {
+        if self.backbone.is_frozen() { Precision::F32 } else { self.precision.on(device) }
+    }
+
     fn training(&self) -> TrainingSettings<'_> {
         TrainingSettings {
             epochs: self.epochs,

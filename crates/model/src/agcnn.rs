@@ -118,7 +118,8 @@ impl AgCnn {
                 foreign(path, "evaluation frame", "the part of an image that is shown".to_owned(), "none".to_owned())
             })?;
             let sides = network.backbone().min_side()..=MAX_SIDE;
-            if frame.image_px != image_px || !frame.fits() || !sides.contains(&frame.input_px) {
+            let whole = frame.input_px.is_multiple_of(network.backbone().patch_px());
+            if frame.image_px != image_px || !frame.fits() || !sides.contains(&frame.input_px) || !whole {
                 let (expected, got) = (format!("a part of an image of {image_px} px"), format!("{frame:?}"));
                 return Err(foreign(path, "evaluation frame", expected, got));
             }

@@ -47,9 +47,24 @@ pub fn evaluate<E: From<Error>>(
     batch: usize,
     each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
+    evaluate_from(network, images, 0, frame, batch, each)
+}
+
+/// As [`evaluate()`], from the image with index `start` on.
+///
+/// # Errors
+/// As [`evaluate()`].
+pub fn evaluate_from<E: From<Error>>(
+    network: &Network,
+    images: &Images,
+    start: usize,
+    frame: EvalFrame,
+    batch: usize,
+    each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok([evaluated.pool, evaluated.logits]);
-    run(network, &loader, frame, batch, &take, &mut |first, [pool, logits]| {
+    run(network, &loader, start, frame, batch, &take, &mut |first, [pool, logits]| {
         each(Scores { first, pool, logits: logits.as_chunks().0.to_vec() })
     })
 }
@@ -68,7 +83,7 @@ pub fn evaluate_with<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok(take(evaluated)?);
-    run(network, &loader, frame, batch, &take, &mut |first, values| each(Taken { first, values }))
+    run(network, &loader, 0, frame, batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
 /// The logits of all images of a loader; `go_on` gets the number of images after every batch.
@@ -81,7 +96,7 @@ pub(crate) fn logits(
 ) -> Result<Vec<[f32; OUTPUTS]>> {
     let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(loader.images().len());
     let take = |evaluated: Evaluated| Ok([evaluated.logits]);
-    run(network, loader, frame, batch, &take, &mut |_, [logits]| -> Result<_> {
+    run(network, loader, 0, frame, batch, &take, &mut |_, [logits]| -> Result<_> {
         all.extend(logits.as_chunks().0);
         Ok(go_on(all.len()))
     })?;
@@ -102,10 +117,11 @@ pub fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> Option<f64> {
     (known > 0).then(|| sum / f64::from(known))
 }
 
-/// `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and their values.
+/// Runs from the image `start` on. `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and their values.
 fn run<const K: usize, E: From<Error>>(
     network: &Network,
     loader: &Loader,
+    start: usize,
     frame: EvalFrame,
     batch: usize,
     take: &dyn Fn(Evaluated) -> Result<[Tensor; K]>,
@@ -113,7 +129,7 @@ fn run<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let images = loader.images();
     check(images, frame)?;
-    let params: Vec<AugmentParams> = (0..images.len()).map(|index| evaluation(index, frame)).collect();
+    let params: Vec<AugmentParams> = (start..images.len()).map(|index| evaluation(index, frame)).collect();
     let mut failed = None;
     let mut arrived = |first, values| match each(first, values) {
         Ok(ControlFlow::Continue(())) => Ok(()),
@@ -124,7 +140,7 @@ fn run<const K: usize, E: From<Error>>(
         }
     };
     let mut answers = DeferredReadback::new(network.device());
-    let mut first = 0;
+    let mut first = start;
     let input_px = frame.input_px;
     let ran = loader.each(&params, input_px, batch.max(1), network.activations(), &mut |_, x, _| {
         answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;

@@ -4,6 +4,9 @@
 //! [`OUTPUTS`](cxr::OUTPUTS) logits. [`fit_network`] trains it on [`Images`], [`evaluate()`] runs it over images.
 //! [`fit`] trains anything that is [`Trainable`].
 //!
+//! The trunk of a foundation model is frozen ([`Backbone::is_frozen`]): [`evaluate_from`] computes features once, [`fit_head`]
+//! trains the linear layer on them, [`score_features`] applies it.
+//!
 //! | question | module |
 //! |---|---|
 //! | what a layer computes, and its gradient | `layers` |
@@ -11,12 +14,12 @@
 //! | a weights file of ours, or of torchvision or timm | [`weights`] |
 //! | images in memory; how they become batches of inputs | `data`, `augment`, `loader` |
 //! | learning rates and other settings | [`recipe`] |
-//! | the training loop; what it trains | [`train`], `train_network` |
+//! | the training loop; what it trains | [`train`], `train_network`, `train_head` |
 //! | when two trainings are the same, or one continues another | [`identity`], `checkpoint` |
 //! | outputs of a network for many images | [`mod@evaluate`] |
 //! | a network as a file that other programs run | [`onnx`] |
 //!
-//! Files import from those below them only, in this order: `onnx`, `train_network`, `train`, `checkpoint`, `identity`,
+//! Files import from those below them only, in this order: `onnx`, `train_network`, `train_head`, `train`, `checkpoint`, `identity`,
 //! `evaluate`, `loader`, `augment`, `data`, `models`, `optimizer`, `weights`, `layers`, `recipe`, and what has no layer
 //! of its own.
 //!
@@ -47,6 +50,7 @@ mod loader;
 mod optimizer;
 mod progress;
 mod random;
+mod train_head;
 mod train_network;
 
 pub use augment::normalisation;
@@ -54,7 +58,7 @@ pub use checkpoint::NAME as CHECKPOINT;
 pub use data::Images;
 pub use device::{describe, device};
 pub use error::{Error, Result};
-pub use evaluate::{Scores, Taken, evaluate, evaluate_with};
+pub use evaluate::{Scores, Taken, evaluate, evaluate_from, evaluate_with};
 pub use identity::Identity;
 pub use layers::params::Params;
 pub use models::backbone::{Backbone, Pool};
@@ -65,4 +69,5 @@ pub use optimizer::Optimizer;
 pub use progress::EpochStats;
 pub use recipe::{ImageRecipe, OptimizerKind, Precision, Recipe, Schedule};
 pub use train::{Checkpoints, Event, Examples, Fit, Trainable, Validation, fit};
+pub use train_head::{FeatureRows, fit_head, score_features};
 pub use train_network::fit_network;

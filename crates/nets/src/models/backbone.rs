@@ -7,7 +7,8 @@ use strum::VariantArray;
 
 use crate::error::Error;
 
-/// A convolutional trunk, as torchvision has it (ResNet v1.5: the stride of a bottleneck is in its 3x3).
+/// A trunk: a convolutional one as torchvision has it (ResNet v1.5: the stride of a bottleneck is in its 3x3), which is
+/// trained; or a foundation model, which stays as it is ([`Backbone::is_frozen`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +26,22 @@ pub enum Backbone {
     Densenet121,
     /// Ours, for laptops, demos and tests: one basic block per stage, widths 32 to 256, output stride 16.
     Mini,
+    /// DINOv2's ViT-S/14 (Oquab et al., TMLR 2024), frozen.
+    #[serde(rename = "dinov2-vits14")]
+    #[strum(serialize = "dinov2-vits14")]
+    DinoV2Vits14,
+    /// DINOv2's ViT-B/14, frozen.
+    #[serde(rename = "dinov2-vitb14")]
+    #[strum(serialize = "dinov2-vitb14")]
+    DinoV2Vitb14,
+    /// RAD-DINO (Perez-Garcia et al., Nature Machine Intelligence 2025): a DINOv2 ViT-B/14 of chest radiographs, frozen.
+    #[serde(rename = "rad-dino")]
+    #[strum(serialize = "rad-dino")]
+    RadDino,
+    /// A DINOv2 of 2 layers for tests, frozen; nobody has trained one.
+    #[serde(rename = "dinov2-tiny")]
+    #[strum(serialize = "dinov2-tiny")]
+    DinoV2Tiny,
 }
 
 impl Backbone {
@@ -35,7 +52,29 @@ impl Backbone {
             Backbone::Resnet50 | Backbone::Resnet101 => 2048,
             Backbone::Densenet121 => 1024,
             Backbone::Mini => 256,
+            Backbone::DinoV2Vits14 => 384,
+            Backbone::DinoV2Vitb14 | Backbone::RadDino => 768,
+            Backbone::DinoV2Tiny => 32,
         }
+    }
+
+    /// Whether its weights stay as they are, and only the linear layer behind it is trained.
+    pub fn is_frozen(self) -> bool {
+        self.patch_px() > 1
+    }
+
+    /// What the side of an input must be a multiple of, px: the side of a transformer's patches, 1 for a convolutional
+    /// trunk.
+    pub fn patch_px(self) -> usize {
+        match self {
+            Backbone::DinoV2Vits14 | Backbone::DinoV2Vitb14 | Backbone::RadDino | Backbone::DinoV2Tiny => 14,
+            _ => 1,
+        }
+    }
+
+    /// Whether it has a class token, which [`Pool::Class`] takes.
+    pub fn has_class_token(self) -> bool {
+        self.is_frozen()
     }
 
     /// The name in configurations and files.
@@ -49,6 +88,7 @@ impl Backbone {
         match self {
             Backbone::Densenet121 => halved(halved(side)) / 2 / 2 / 2, // transitions pool 2x2, dropping a remainder
             Backbone::Mini => halved(halved(halved(halved(side)))),
+            _ if self.patch_px() > 1 => side / self.patch_px(),
             _ => halved(halved(halved(halved(halved(side))))),
         }
     }
@@ -71,6 +111,8 @@ pub enum Pool {
     Avg,
     /// Log-sum-exp, a soft maximum, with `r = 10` (Wang et al., CVPR 2017, equation 1).
     Lse,
+    /// No pool of the map but a transformer's class token.
+    Class,
 }
 
 impl Pool {
@@ -105,16 +147,20 @@ mod tests {
         assert_eq!(
             "resnet".parse::<Backbone>().unwrap_err().to_string(),
             "unknown backbone \"resnet\", expected one of \
-             resnet18, resnet34, resnet50, resnet101, densenet121, mini"
+             resnet18, resnet34, resnet50, resnet101, densenet121, mini, \
+             dinov2-vits14, dinov2-vitb14, rad-dino, dinov2-tiny"
         );
         assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
     }
 
     #[test]
     fn map_sides() {
-        for (backbone, at_224, smallest) in
-            [(Backbone::Resnet50, 7, 33), (Backbone::Densenet121, 7, 61), (Backbone::Mini, 14, 17)]
-        {
+        for (backbone, at_224, smallest) in [
+            (Backbone::Resnet50, 7, 33),
+            (Backbone::Densenet121, 7, 61),
+            (Backbone::Mini, 14, 17),
+            (Backbone::RadDino, 16, 28),
+        ] {
             assert_eq!(backbone.map_side(224), at_224);
             assert_eq!(backbone.min_side(), smallest);
         }

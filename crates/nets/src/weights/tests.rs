@@ -44,7 +44,9 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 
 /// Reads tensors of these names and shapes.
 fn take(path: &Path, layout: &[(&str, Vec<usize>)]) -> Result<Vec<Tensor>> {
-    read(path, &Wanted { backbone: "mini", layout: layout.to_vec(), ignored: |name| name.starts_with("fc.") })
+    let layout = layout.iter().map(|(name, shape)| ((*name).to_owned(), shape.clone())).collect();
+    let wanted = Wanted { backbone: "mini", layouts: vec![layout], ignored: |name| name.starts_with("fc.") };
+    read(path, &wanted).map(|(_, tensors)| tensors)
 }
 
 /// Reads `w`, of four elements, of `bytes` under a name.
