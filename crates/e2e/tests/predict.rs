@@ -50,6 +50,41 @@ fn unnamed(answers: &[Answer]) -> Vec<Answer> {
     answers.iter().map(|answer| Answer { image: String::new(), ..answer.clone() }).collect()
 }
 
+/// A foundation model's answers are those of the features that were computed once; and a model's folder holds all of it.
+#[test]
+fn a_foundation_models_answers_are_the_predictions() {
+    const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nets/tests/parity/dinov2/model.safetensors");
+    let [of_global, of_local] = ["global", "local"].map(|branch| format!("{branch}.init=pretrained:{WEIGHTS}"));
+    let values = [
+        &*of_global,
+        "global.backbone=dinov2-tiny",
+        "global.pool=class",
+        "global.crop=42",
+        "global.view=whole",
+        &*of_local,
+        "local.backbone=dinov2-tiny",
+        "local.pool=avg",
+        "local.crop=28",
+    ];
+    let settings: Vec<&str> = values.into_iter().flat_map(|value| ["--set", value]).collect();
+    let pipeline = exported(&settings);
+    let published = published(&pipeline);
+    let files: Vec<PathBuf> = published.values().map(|published| published.path.clone()).collect();
+    let asked = ["--no-gate", "--format", "json", "--model", "model"];
+    let json = of_json(&predict(&pipeline, &asked, &files).expect(0).stdout);
+    assert_eq!(json.len(), files.len());
+    for (answer, published) in json.iter().zip(published.values()) {
+        assert_eq!(
+            (&answer.probabilities, &answer.box_px),
+            (&published.probabilities, &published.box_px),
+            "{answer:?}"
+        );
+    }
+    let onnx = pipeline.stage("predict", &[&settings[..], &["export", "--onnx", "other"]].concat()).expect(2);
+    assert!(onnx.stderr.contains("foundation models are not written as ONNX"), "{onnx}");
+    assert!(!pipeline.path().join("other").exists(), "{onnx}");
+}
+
 #[test]
 fn answers_are_the_predictions_bit_for_bit() {
     let pipeline = trained(&[]);

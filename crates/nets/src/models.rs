@@ -1,9 +1,11 @@
 //! Backbones, and networks made of them.
 
 pub mod backbone;
+pub(crate) mod convnext;
 pub(crate) mod densenet;
+mod frozen;
 mod gelu;
-pub(crate) mod hugging_face;
+pub(crate) mod names;
 pub mod network;
 mod positions;
 pub(crate) mod resnet;

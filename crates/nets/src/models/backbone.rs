@@ -38,10 +38,22 @@ pub enum Backbone {
     #[serde(rename = "rad-dino")]
     #[strum(serialize = "rad-dino")]
     RadDino,
+    /// ConvNeXt-T (Liu et al., CVPR 2022), frozen.
+    #[serde(rename = "convnext-tiny")]
+    #[strum(serialize = "convnext-tiny")]
+    ConvnextTiny,
+    /// ConvNeXt-B, frozen.
+    #[serde(rename = "convnext-base")]
+    #[strum(serialize = "convnext-base")]
+    ConvnextBase,
     /// A DINOv2 of 2 layers for tests, frozen; nobody has trained one.
     #[serde(rename = "dinov2-tiny")]
     #[strum(serialize = "dinov2-tiny")]
     DinoV2Tiny,
+    /// A ConvNeXt of 5 blocks for tests, frozen; nobody has trained one.
+    #[serde(rename = "convnext-test")]
+    #[strum(serialize = "convnext-test")]
+    ConvnextTest,
 }
 
 impl Backbone {
@@ -54,7 +66,9 @@ impl Backbone {
             Backbone::Mini => 256,
             Backbone::DinoV2Vits14 => 384,
             Backbone::DinoV2Vitb14 | Backbone::RadDino => 768,
-            Backbone::DinoV2Tiny => 32,
+            Backbone::ConvnextTiny => 768,
+            Backbone::ConvnextBase => 1024,
+            Backbone::DinoV2Tiny | Backbone::ConvnextTest => 32,
         }
     }
 
@@ -63,18 +77,19 @@ impl Backbone {
         self.patch_px() > 1
     }
 
-    /// What the side of an input must be a multiple of, px: the side of a transformer's patches, 1 for a convolutional
-    /// trunk.
+    /// What the side of an input must be a multiple of, px: the side of the patches that a frozen trunk cuts it into; 1 for
+    /// the others.
     pub fn patch_px(self) -> usize {
         match self {
             Backbone::DinoV2Vits14 | Backbone::DinoV2Vitb14 | Backbone::RadDino | Backbone::DinoV2Tiny => 14,
+            Backbone::ConvnextTiny | Backbone::ConvnextBase | Backbone::ConvnextTest => 32,
             _ => 1,
         }
     }
 
     /// Whether it has a class token, which [`Pool::Class`] takes.
     pub fn has_class_token(self) -> bool {
-        self.is_frozen()
+        self.patch_px() == 14
     }
 
     /// The name in configurations and files.
@@ -148,7 +163,7 @@ mod tests {
             "resnet".parse::<Backbone>().unwrap_err().to_string(),
             "unknown backbone \"resnet\", expected one of \
              resnet18, resnet34, resnet50, resnet101, densenet121, mini, \
-             dinov2-vits14, dinov2-vitb14, rad-dino, dinov2-tiny"
+             dinov2-vits14, dinov2-vitb14, rad-dino, convnext-tiny, convnext-base, dinov2-tiny, convnext-test"
         );
         assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
     }

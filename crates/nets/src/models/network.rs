@@ -12,8 +12,9 @@ use crate::layers::builder::{Builder, Init};
 use crate::layers::gradients::Gradients;
 use crate::layers::params::{ParamId, Params};
 use crate::models::backbone::{Backbone, Pool};
+use crate::models::convnext::Convnext;
 use crate::models::densenet::{self, Densenet, FoldedDensenet};
-use crate::models::hugging_face;
+use crate::models::names;
 use crate::models::resnet::{self, FoldedResnet, Resnet};
 use crate::models::vit::Vit;
 use crate::optimizer::Optimizer;
@@ -79,6 +80,7 @@ pub(crate) enum Trunk {
     Resnet(Resnet),
     Densenet(Densenet),
     Vit(Vit),
+    Convnext(Convnext),
 }
 
 enum Tape {
@@ -91,7 +93,7 @@ enum Folded {
     Resnet(FoldedResnet),
     Densenet(FoldedDensenet),
     /// Nothing to fold.
-    Vit,
+    Frozen,
 }
 
 impl Network {
@@ -116,7 +118,9 @@ impl Network {
             let expected = format!("max, avg or lse: {backbone} has no class token");
             return Err(Error::Setting { key: "pool", got: pool.to_string(), expected });
         }
-        let (trunk, name) = if backbone.is_frozen() {
+        let (trunk, name) = if backbone.is_frozen() && !backbone.has_class_token() {
+            (Trunk::Convnext(Convnext::new(backbone, &mut build)?), "fc")
+        } else if backbone.is_frozen() {
             (Trunk::Vit(Vit::new(backbone, &mut build)?), "fc")
         } else if dense {
             (Trunk::Densenet(Densenet::new(&mut build)?), "classifier")
@@ -201,9 +205,10 @@ impl Network {
                 let (map, class) = trunk.forward(&self.params, x)?;
                 (map, Some(class))
             }
+            (_, Trunk::Convnext(trunk)) => (trunk.forward(&self.params, x)?, None),
             (Folded::Resnet(folded), _) => (folded.forward(x)?, None),
             (Folded::Densenet(folded), _) => (folded.forward(x)?, None),
-            (Folded::Vit, _) => unreachable!("a trunk of another kind is folded"),
+            (Folded::Frozen, _) => unreachable!("a trunk of another kind is folded"),
         };
         let map = map.to_dtype(DType::F32)?;
         let pool = match (self.pool_of_ops(), class) {
@@ -270,7 +275,7 @@ impl Network {
     /// Another shape, or a side below [`Backbone::min_side`].
     pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(Tensor, Grads)> {
         self.check_input(x)?;
-        if let Trunk::Vit(_) = self.trunk {
+        if self.backbone.is_frozen() {
             return Err(Error::Setting {
                 key: "backbone",
                 got: self.backbone.to_string(),
@@ -289,7 +294,7 @@ impl Network {
                 let (map, tape) = trunk.forward(&self.params, x)?;
                 (map, Tape::Densenet(tape))
             }
-            Trunk::Vit(_) => unreachable!("refused above"),
+            Trunk::Vit(_) | Trunk::Convnext(_) => unreachable!("refused above"),
         };
 
         let pool_of_ops = self.pool_of_ops().unwrap_or(ops::Pool::Max); // a class token is refused with a convolution
@@ -395,14 +400,14 @@ impl Network {
         let mut layouts = vec![trunk.clone()];
         let mut ignored = head;
         if self.backbone.is_frozen() {
-            layouts.extend(hugging_face::KINDS.map(|names| names.layout(&trunk)));
+            layouts.extend(names::kinds(self.backbone).iter().map(|&parts| names::layout(parts, &trunk)));
             ignored =
                 |name| ["fc.", "head.", "classifier."].iter().any(|head| name.starts_with(head)) || mask_token(name);
         }
         let (which, taken) = import::read(path, &Wanted { backbone: self.backbone.name(), layouts, ignored })?;
         let taken = match which {
             0 => taken,
-            theirs => hugging_face::KINDS[theirs - 1].joined(&trunk, taken)?,
+            theirs => names::joined(names::kinds(self.backbone)[theirs - 1], &trunk, taken)?,
         };
         let kept = self.params.iter().filter(|(name, _)| head(name));
         let kept = kept.map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
@@ -477,7 +482,7 @@ impl Network {
         Ok(match &self.trunk {
             Trunk::Resnet(trunk) => Folded::Resnet(trunk.fold(&self.params, dtype)?),
             Trunk::Densenet(trunk) => Folded::Densenet(trunk.fold(&self.params, dtype)?),
-            Trunk::Vit(_) => Folded::Vit,
+            Trunk::Vit(_) | Trunk::Convnext(_) => Folded::Frozen,
         })
     }
 

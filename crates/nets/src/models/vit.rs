@@ -5,19 +5,17 @@
 //! it wants the weights of a classifier. Its fields are private, so the network is written here, on candle's tensors.
 
 use candle_core::{D, Device, Tensor};
-use candle_nn::ops::{layer_norm, layer_norm_slow, softmax, softmax_last_dim};
-use rayon::prelude::*;
+use candle_nn::ops::{softmax, softmax_last_dim};
 
 use crate::augment::COLOURS;
 use crate::error::Result;
 use crate::layers::builder::Builder;
 use crate::layers::params::{ParamId, Params};
 use crate::models::backbone::Backbone;
+use crate::models::frozen::{Affine, affine, each_image, linear, normed, patches};
 use crate::models::gelu::gelu;
 use crate::models::positions::bicubic;
 
-/// What a layer norm adds to the variance (`layer_norm_eps` of the published configurations).
-const EPS: f32 = 1e-6;
 /// Width of the MLP's hidden layer, in widths of the tokens.
 const HIDDEN: usize = 4;
 
@@ -49,9 +47,6 @@ impl Shape {
     }
 }
 
-/// Weight and bias.
-type Affine = (ParamId, ParamId);
-
 /// The layers up to the normalised tokens.
 #[derive(Debug)]
 pub(crate) struct Vit {
@@ -80,28 +75,21 @@ impl Vit {
     pub(crate) fn new(backbone: Backbone, build: &mut Builder) -> Result<Vit> {
         let shape = Shape::of(backbone);
         let width = shape.width;
-        let mut affine = |name: &str, dims: &[usize]| -> Result<Affine> {
-            Ok((build.frozen(&format!("{name}.weight"), dims)?, build.frozen(&format!("{name}.bias"), &dims[..1])?))
-        };
-        let patches = affine("patch_embed.proj", &[width, shape.patch, shape.patch, 3])?;
-        let norm = affine("norm", &[width])?;
+        let patches = affine(build, "patch_embed.proj", &[width, shape.patch, shape.patch, 3])?;
+        let norm = affine(build, "norm", &[width])?;
         let mut blocks = Vec::with_capacity(shape.depth);
         for index in 0..shape.depth {
-            let mut affine = |name: &str, dims: &[usize]| -> Result<Affine> {
-                let name = format!("blocks.{index}.{name}");
-                Ok((build.frozen(&format!("{name}.weight"), dims)?, build.frozen(&format!("{name}.bias"), &dims[..1])?))
-            };
-            let [norm1, qkv, proj, norm2, fc1, fc2] = [
-                affine("norm1", &[width])?,
-                affine("attn.qkv", &[3 * width, width])?,
-                affine("attn.proj", &[width, width])?,
-                affine("norm2", &[width])?,
-                affine("mlp.fc1", &[HIDDEN * width, width])?,
-                affine("mlp.fc2", &[width, HIDDEN * width])?,
-            ];
-            let mut scale = |name: &str| build.frozen(&format!("blocks.{index}.{name}.gamma"), &[width]);
-            let (scale1, scale2) = (scale("ls1")?, scale("ls2")?);
-            blocks.push(Block { norm1, qkv, proj, scale1, norm2, fc1, fc2, scale2 });
+            let layer = |name: &str| format!("blocks.{index}.{name}");
+            blocks.push(Block {
+                norm1: affine(build, &layer("norm1"), &[width])?,
+                qkv: affine(build, &layer("attn.qkv"), &[3 * width, width])?,
+                proj: affine(build, &layer("attn.proj"), &[width, width])?,
+                norm2: affine(build, &layer("norm2"), &[width])?,
+                fc1: affine(build, &layer("mlp.fc1"), &[HIDDEN * width, width])?,
+                fc2: affine(build, &layer("mlp.fc2"), &[width, HIDDEN * width])?,
+                scale1: build.frozen(&layer("ls1.gamma"), &[width])?,
+                scale2: build.frozen(&layer("ls2.gamma"), &[width])?,
+            });
         }
         let class = build.frozen("cls_token", &[1, 1, width])?;
         let positions = build.frozen("pos_embed", &[1, shape.grid * shape.grid + 1, width])?;
@@ -110,25 +98,11 @@ impl Vit {
 
     /// `x [N, S, S, 3]`, normalised by ImageNet's colours, to the map of patch tokens `[N, h, w, K]` and the class tokens
     /// `[N, K]`, both behind the last layer norm.
-    ///
-    /// On a CPU each image is computed by itself, several at a time: a matrix product adds up in an order that depends on
-    /// its number of rows, and an image's tokens must not depend on its batch.
     pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let (n, height, width, _) = x.dims4()?;
         let (rows, columns) = (height / self.shape.patch, width / self.shape.patch);
         let positions = self.positions(params, (rows, columns))?;
-        let tokens = if x.device().is_cpu() {
-            let mut tokens = Vec::with_capacity(n);
-            // As many at a time as there are threads, which bounds memory.
-            for first in (0..n).step_by(rayon::current_num_threads()) {
-                let images = first..n.min(first + rayon::current_num_threads());
-                let one = |index| self.tokens(params, &x.narrow(0, index, 1)?, &positions);
-                tokens.extend(images.into_par_iter().with_max_len(1).map(one).collect::<Result<Vec<_>>>()?);
-            }
-            Tensor::cat(&tokens, 0)?
-        } else {
-            self.tokens(params, x, &positions)?
-        };
+        let tokens = each_image(x, &|x| self.tokens(params, x, &positions))?;
         let class = tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
         let map = tokens.narrow(1, 1, rows * columns)?.reshape((n, rows, columns, self.shape.width))?;
         Ok((map.contiguous()?, class))
@@ -149,14 +123,9 @@ impl Vit {
 
     /// `[n, S, S, 3]` to `[n, 1 + h w, K]`.
     fn tokens(&self, params: &Params, x: &Tensor, positions: &Tensor) -> Result<Tensor> {
-        let (n, height, width, _) = x.dims4()?;
-        let (patch, dim) = (self.shape.patch, self.shape.width);
-        let (rows, columns) = (height / patch, width / patch);
-        let x = self.recoloured(x)?;
-        let patches = x.reshape((n, rows, patch, columns, patch * 3))?.transpose(2, 3)?;
-        let patches = patches.reshape((n, rows * columns, patch * patch * 3))?;
-        let weight = params.get(self.patches.0).reshape((dim, patch * patch * 3))?;
-        let embedded = product(&patches, &weight)?.broadcast_add(params.get(self.patches.1))?;
+        let (n, dim) = (x.dim(0)?, self.shape.width);
+        let embedded = patches(params, self.patches, &self.recoloured(x)?, self.shape.patch)?;
+        let embedded = embedded.flatten(1, 2)?;
         let class = params.get(self.class).broadcast_as((n, 1, dim))?;
         let mut x = Tensor::cat(&[&class, &embedded], 1)?.broadcast_add(positions)?;
         for block in &self.blocks {
@@ -197,23 +166,4 @@ impl Block {
         let mixed = shares.matmul(&part(2)?)?.transpose(1, 2)?.reshape((n, tokens, width))?;
         linear(params, self.proj, &mixed)
     }
-}
-
-fn linear(params: &Params, (weight, bias): Affine, x: &Tensor) -> Result<Tensor> {
-    Ok(product(x, params.get(weight))?.broadcast_add(params.get(bias))?)
-}
-
-/// `x [n, T, in]` times the transpose of `weight [out, in]`.
-fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (n, tokens, input) = x.dims3()?;
-    let product = x.reshape((n * tokens, input))?.matmul(&weight.t()?)?;
-    Ok(product.reshape((n, tokens, weight.dim(0)?))?)
-}
-
-fn normed(params: &Params, (weight, bias): Affine, x: &Tensor) -> Result<Tensor> {
-    let (weight, bias) = (params.get(weight), params.get(bias));
-    Ok(match x.device().is_cpu() {
-        true => layer_norm(&x.contiguous()?, weight, bias, EPS)?,
-        false => layer_norm_slow(x, weight, bias, EPS)?,
-    })
 }

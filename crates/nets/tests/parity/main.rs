@@ -12,6 +12,7 @@ use nets::{Backbone, Network, OptimizerKind, Pool, weights};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
+mod convnext;
 mod dinov2;
 mod export;
 mod oracle;
