@@ -229,7 +229,7 @@ fn the_frame_is_kept_and_old_files_have_none() {
     let frame = cxr::EvalFrame { crop: cxr::EvalCrop::Centre, image_px: 256, input_px: 224 };
     let tensors = [("fc.bias".to_owned(), Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap())];
     for frame in [Some(frame), None] {
-        let meta = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame };
+        let meta = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame, tta: cxr::Tta::None };
         file::write(&path, &tensors, &meta).unwrap();
         assert_eq!(file::read(&path, &Device::Cpu).unwrap().1, meta);
     }
@@ -260,7 +260,12 @@ fn no_flipped_bit_is_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
     let tensors = [("fc.bias".to_owned(), Tensor::new(&[1f32, -2.5, 3e-9], &Device::Cpu).unwrap())];
-    file::write(&path, &tensors, &Meta { backbone: "mini".into(), pool: "max".into(), frame: None }).unwrap();
+    file::write(
+        &path,
+        &tensors,
+        &Meta { backbone: "mini".into(), pool: "max".into(), frame: None, tta: cxr::Tta::None },
+    )
+    .unwrap();
     let mut bytes = fs_err::read(&path).unwrap();
     assert_eq!(values(&file::read(&path, &Device::Cpu).unwrap().0[0].1), [1.0, -2.5, 3e-9]);
     for bit in 0..bytes.len() * 8 {
