@@ -1,4 +1,5 @@
-pub(crate) mod options;
+pub(crate) mod defaults;
+mod options;
 
 use std::ops::Bound;
 
@@ -7,7 +8,7 @@ use nets::{Backbone, ImageRecipe, Loss, OptimizerKind, Pool, Precision, Recipe, 
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, above_zero};
 
-use self::options::LossName;
+use self::defaults::LossName;
 use crate::error::Error;
 
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
@@ -40,33 +41,33 @@ pub struct Config {
     pub eval_batch: usize,
     pub checkpoint_minutes: f64,
     pub memory_mb: usize,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub loss: LossName,
-    #[serde(default = "options::focal_alpha", skip_serializing_if = "options::is_focal_alpha")]
+    #[serde(default = "defaults::focal_alpha", skip_serializing_if = "defaults::is_focal_alpha")]
     pub focal_alpha: f64,
-    #[serde(default = "options::focal_gamma", skip_serializing_if = "options::is_focal_gamma")]
+    #[serde(default = "defaults::focal_gamma", skip_serializing_if = "defaults::is_focal_gamma")]
     pub focal_gamma: f64,
-    #[serde(default = "options::gamma_positive", skip_serializing_if = "options::is_gamma_positive")]
+    #[serde(default = "defaults::gamma_positive", skip_serializing_if = "defaults::is_gamma_positive")]
     pub gamma_positive: f64,
-    #[serde(default = "options::gamma_negative", skip_serializing_if = "options::is_gamma_negative")]
+    #[serde(default = "defaults::gamma_negative", skip_serializing_if = "defaults::is_gamma_negative")]
     pub gamma_negative: f64,
-    #[serde(default = "options::probability_clip", skip_serializing_if = "options::is_probability_clip")]
+    #[serde(default = "defaults::probability_clip", skip_serializing_if = "defaults::is_probability_clip")]
     pub probability_clip: f64,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub label_smoothing: f64,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub clip_norm: f64,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub ema_decay: f64,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub ema_warmup: bool,
-    #[serde(default = "options::lr_patience", skip_serializing_if = "options::is_lr_patience")]
+    #[serde(default = "defaults::lr_patience", skip_serializing_if = "defaults::is_lr_patience")]
     pub lr_patience: usize,
-    #[serde(default = "options::ratio_max", skip_serializing_if = "options::is_ratio_max")]
+    #[serde(default = "defaults::ratio_max", skip_serializing_if = "defaults::is_ratio_max")]
     pub ratio_max: f64,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub crop_schedule: Vec<(usize, usize)>,
-    #[serde(default, skip_serializing_if = "options::off")]
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub tta: Tta,
 }
 

@@ -1,10 +1,11 @@
 //! How to train: the recipe, its learning rates, and how images become inputs.
 
-use candle_core::Device;
-use cxr::EvalCrop;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+mod images;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::images::{ImageRecipe, MOST_RATIO, Precision, ratio_max};
+use crate::canonical::is_default;
 use crate::ema::Ema;
 use crate::error::{Error, Result};
 use crate::losses::{Loss, Objective};
@@ -45,11 +46,6 @@ pub struct Recipe {
     /// The average that is validated and published in place of the weights; `None` is off.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ema: Option<Ema>,
-}
-
-/// Whether a value is what it is where nobody says anything.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// The update rule.
@@ -127,12 +123,12 @@ impl Recipe {
         at_least_one("epochs", self.epochs)?;
         at_least_one("batch", self.batch)?;
         if self.warmup_epochs > self.epochs {
-            return setting("warmup_epochs", self.warmup_epochs, "at most the epochs");
+            return Error::setting("warmup_epochs", self.warmup_epochs, "at most the epochs");
         }
         self.check_options()?;
         match &self.schedule {
             Schedule::Step { milestones, .. } if !milestones.is_sorted_by(|a, b| a < b) => {
-                setting("lr_milestones", format!("{milestones:?}"), "ascending numbers of epochs")
+                Error::setting("lr_milestones", format!("{milestones:?}"), "ascending numbers of epochs")
             }
             _ => Ok(()),
         }
@@ -141,9 +137,11 @@ impl Recipe {
     /// Refuses a plateau where there is no validation loss to watch.
     pub(crate) fn check_validated(&self, validated: bool) -> Result<()> {
         match self.schedule {
-            Schedule::Plateau { .. } if !validated => {
-                setting("schedule", "plateau", "step or cosine: there is no validation loss that could stop falling")
-            }
+            Schedule::Plateau { .. } if !validated => Error::setting(
+                "schedule",
+                "plateau",
+                "step or cosine: there is no validation loss that could stop falling",
+            ),
             _ => Ok(()),
         }
     }
@@ -151,18 +149,18 @@ impl Recipe {
     fn check_options(&self) -> Result<()> {
         let below_one = |key, value: f64| match (0.0..1.0).contains(&value) {
             true => Ok(()),
-            false => setting(key, value, "at least 0, below 1"),
+            false => Error::setting(key, value, "at least 0, below 1"),
         };
         let exponent = |key, value: f64| match (0.0..=MOST_GAMMA).contains(&value) {
             true => Ok(()),
-            false => setting(key, value, &format!("0 to {MOST_GAMMA}")),
+            false => Error::setting(key, value, &format!("0 to {MOST_GAMMA}")),
         };
         below_one("label_smoothing", self.label_smoothing)?;
         match self.loss {
             Loss::Bce | Loss::Weighted => {}
             Loss::Focal { alpha, gamma } => {
                 if !(alpha > 0.0 && alpha < 1.0) {
-                    return setting("focal_alpha", alpha, "above 0, below 1");
+                    return Error::setting("focal_alpha", alpha, "above 0, below 1");
                 }
                 exponent("focal_gamma", gamma)?;
             }
@@ -173,139 +171,22 @@ impl Recipe {
             }
         }
         if let Some(most) = self.clip_norm.filter(|most| !(*most > 0.0 && most.is_finite())) {
-            return setting("clip_norm", most, "above 0");
+            return Error::setting("clip_norm", most, "above 0");
         }
         match self.ema {
-            Some(Ema { decay, .. }) if !(decay > 0.0 && decay < 1.0) => setting("ema_decay", decay, "above 0, below 1"),
+            Some(Ema { decay, .. }) if !(decay > 0.0 && decay < 1.0) => {
+                Error::setting("ema_decay", decay, "above 0, below 1")
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// The largest exponent of a focal or asymmetric loss (their papers try 0 to 5, and 0 to 10).
+/// The largest exponent of a focal or asymmetric loss (the focal loss's paper tries 0 to 5).
 pub const MOST_GAMMA: f64 = 10.0;
 
-/// How a network is shown images in training and validation, and in what numbers it computes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageRecipe {
-    /// Side of the network's input in px.
-    pub input_px: usize,
-    /// How an evaluation input is cut from an image.
-    pub crop: EvalCrop,
-    /// Sides of the network's input in training, px: each from its epoch, counted from 0, on. Empty where all are
-    /// `input_px`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub crop_schedule: Vec<(usize, usize)>,
-    /// Smallest area of a random resized crop, as a share of the image; 1 turns cropping off.
-    pub scale_min: f64,
-    /// Largest aspect ratio of a random resized crop; the smallest is one over it.
-    #[serde(default = "ratio_max", skip_serializing_if = "is_ratio_max")]
-    pub ratio_max: f64,
-    /// Whether half the inputs are mirrored.
-    pub flip: bool,
-    /// Largest rotation in degrees, to both sides.
-    pub rotate_deg: f64,
-    /// Largest change of brightness: the factor is in `1 - b ..= 1 + b`.
-    pub brightness: f64,
-    /// Largest change of contrast: the factor is in `1 - c ..= 1 + c`.
-    pub contrast: f64,
-    /// In what numbers a training step computes.
-    pub precision: Precision,
-}
-
-impl ImageRecipe {
-    /// Describes the training of a network for its [`Identity`](crate::Identity): all that decides its weights beside
-    /// the [`Recipe`], the data and the initial weights.
-    pub fn model(&self, backbone: &str, pool: &str) -> Value {
-        json!({ "backbone": backbone, "pool": pool, "images": self })
-    }
-
-    /// Side of the network's input in an epoch of training, counted from 0, px.
-    pub fn side(&self, epoch: usize) -> usize {
-        let begun = self.crop_schedule.iter().take_while(|(from, _)| *from <= epoch);
-        begun.last().map_or(self.input_px, |&(_, side)| side)
-    }
-
-    /// # Errors
-    /// [`Error::Setting`] of the first number that cannot be for a backbone whose inputs have at least `min_side` px.
-    pub(crate) fn check(&self, min_side: usize) -> Result<()> {
-        if !(self.scale_min > 0.0 && self.scale_min <= 1.0) {
-            return setting("scale_min", self.scale_min, "above 0, at most 1");
-        }
-        if self.input_px < min_side {
-            return setting("crop", self.input_px, &format!("at least {min_side}, what the backbone needs"));
-        }
-        if !(1.0..=MOST_RATIO).contains(&self.ratio_max) {
-            return setting("ratio_max", self.ratio_max, &format!("1 to {MOST_RATIO}"));
-        }
-        let schedule = &self.crop_schedule;
-        let ascending = schedule.is_sorted_by(|(a, _), (b, _)| a < b);
-        let inside = schedule.iter().all(|(_, side)| (min_side..=self.input_px).contains(side));
-        if !ascending || !inside || schedule.first().is_some_and(|(epoch, _)| *epoch != 0) {
-            let expected = format!(
-                "[epoch, px] with ascending epochs from 0, and {min_side} (what the backbone needs) to {} px (the crop)",
-                self.input_px
-            );
-            return setting("crop_schedule", format!("{schedule:?}"), &expected);
-        }
-        Ok(())
-    }
-}
-
-/// Largest aspect ratio of a random resized crop (torchvision's `RandomResizedCrop`; Szegedy et al., CVPR 2015).
-pub fn ratio_max() -> f64 {
-    4.0 / 3.0
-}
-
-fn is_ratio_max(value: &f64) -> bool {
-    *value == ratio_max()
-}
-
-/// The largest `ratio_max`: beyond it a crop has nothing of a chest.
-pub const MOST_RATIO: f64 = 4.0;
-
-/// In what numbers a training step stores activations and their gradients, and multiplies. Weights, statistics and sums
-/// are `f32`. Evaluation computes in `f32` on a CPU, and in the same numbers as training on CUDA.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Precision {
-    /// `f32`.
-    #[default]
-    F32,
-    /// `f32`, with factors rounded to three digits by the tensor cores of a CUDA device; `F32` on a CPU.
-    Tf32,
-    /// bf16, with three digits: half the memory, and faster on CUDA and on a CPU that has instructions for it
-    /// (AVX512-BF16), slower on other CPUs.
-    Bf16,
-    /// `Bf16` where it is fast: on CUDA, and on a CPU that has instructions for it; `F32` elsewhere.
-    Auto,
-}
-
-impl Precision {
-    /// The precision that is used on a device: never `Auto`.
-    pub fn on(self, device: &Device) -> Precision {
-        match self {
-            Precision::Auto if device.is_cuda() || ops::has_bf16() => Precision::Bf16,
-            Precision::Auto => Precision::F32,
-            Precision::Tf32 if !device.is_cuda() => Precision::F32,
-            chosen => chosen,
-        }
-    }
-
-    /// The name in configurations.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 fn at_least_one(key: &'static str, value: usize) -> Result<()> {
-    if value == 0 { setting(key, value, "at least 1") } else { Ok(()) }
-}
-
-fn setting(key: &'static str, got: impl ToString, expected: &str) -> Result<()> {
-    Err(Error::Setting { key, got: got.to_string(), expected: expected.to_owned() })
+    if value == 0 { Error::setting(key, value, "at least 1") } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -381,8 +262,8 @@ mod tests {
         let losses = [0.5, 0.6, 0.7, 0.4, 0.4, 0.4, 0.4].map(Some);
         let rates = |recipe: &Recipe| (0..8).map(|epoch| recipe.rate(epoch, 2, 3, &losses)).collect::<Vec<_>>();
         assert_eq!(rates(&plateau(1, 0)), [0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.0025, 0.0025]);
-        // The warm-up's first epoch is not looked at; its last step has the full rate.
-        assert_eq!(rates(&plateau(1, 1)), [0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.0025]);
+        // The loss of the warm-up's one epoch is not looked at; the last step has the full rate.
+        assert_eq!(rates(&plateau(1, 1)), [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005]);
         // Another patience is the same training up to where it differs.
         assert!(plateau(1, 0).same_rates(&plateau(2, 0), 9, 3, &losses));
         assert!(!plateau(1, 0).same_rates(&plateau(2, 0), 10, 3, &losses));
@@ -411,35 +292,5 @@ mod tests {
         let text = serde_json::to_string(&base).unwrap();
         assert!(!["loss", "smoothing", "clip", "ema"].iter().any(|word| text.contains(word)), "{text}");
         assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), base);
-    }
-
-    #[test]
-    fn sides_grow_by_the_schedule() {
-        let images = ImageRecipe {
-            input_px: 224,
-            crop: EvalCrop::Centre,
-            crop_schedule: vec![(0, 128), (10, 192), (20, 224)],
-            scale_min: 0.5,
-            ratio_max: ratio_max(),
-            flip: true,
-            rotate_deg: 0.0,
-            brightness: 0.0,
-            contrast: 0.0,
-            precision: Precision::F32,
-        };
-        assert_eq!([0, 9, 10, 19, 20, 40].map(|epoch| images.side(epoch)), [128, 128, 192, 192, 224, 224]);
-        images.check(33).unwrap();
-        let with = |crop_schedule: Vec<(usize, usize)>| ImageRecipe { crop_schedule, ..images.clone() };
-        assert_eq!(with(vec![]).side(3), 224);
-        for wrong in [vec![(1, 128)], vec![(0, 128), (0, 224)], vec![(0, 32)], vec![(0, 225)]] {
-            let message = with(wrong).check(33).unwrap_err().to_string();
-            assert!(
-                message.contains("ascending epochs from 0, and 33 (what the backbone needs) to 224 px"),
-                "{message}"
-            );
-        }
-        let text = serde_json::to_string(&with(vec![])).unwrap();
-        assert!(!text.contains("schedule") && !text.contains("ratio"), "{text}");
-        assert_eq!(1.0 / ratio_max(), 0.75);
     }
 }

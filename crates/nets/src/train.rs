@@ -148,7 +148,7 @@ pub struct Fit {
 }
 
 /// Trains `model` by the recipe of `identity`; at the end it has the weights of the best epoch: that with the highest
-/// mean AUROC on validation, the first of equals; the last epoch where none is defined. With [`Recipe::ema`] the weights of
+/// mean AUROC on validation, the first of equals; the last epoch where none is defined. With [`ema`](crate::Recipe::ema) the weights of
 /// an epoch are the averages at its end, in validation too.
 ///
 /// The model must have the initial weights that `identity` names. A checkpoint is written at the end of epochs, every
