@@ -39,7 +39,7 @@ pub struct ImageRecipe {
 
 impl ImageRecipe {
     /// Describes the training of a network for its [`Identity`](crate::Identity): all that decides its weights beside
-    /// the [`Recipe`], the data and the initial weights.
+    /// the [`Recipe`](crate::Recipe), the data and the initial weights.
     pub fn model(&self, backbone: &str, pool: &str) -> Value {
         json!({ "backbone": backbone, "pool": pool, "images": self })
     }
