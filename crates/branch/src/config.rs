@@ -1,11 +1,15 @@
+pub(crate) mod defaults;
+mod options;
+
 use std::ops::Bound;
 
 use candle_core::Device;
-use cxr::EvalCrop;
-use nets::{Backbone, ImageRecipe, OptimizerKind, Pool, Precision, Recipe, Schedule};
+use cxr::{EvalCrop, Tta};
+use nets::{Backbone, ImageRecipe, Loss, OptimizerKind, Pool, Precision, Recipe, Schedule};
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, above_zero};
 
+use self::defaults::LossName;
 use crate::error::Error;
 
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
@@ -39,6 +43,34 @@ pub struct Config {
     pub eval_batch: usize,
     pub checkpoint_minutes: f64,
     pub memory_mb: usize,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub loss: LossName,
+    #[serde(default = "defaults::focal_alpha", skip_serializing_if = "defaults::is_focal_alpha")]
+    pub focal_alpha: f64,
+    #[serde(default = "defaults::focal_gamma", skip_serializing_if = "defaults::is_focal_gamma")]
+    pub focal_gamma: f64,
+    #[serde(default = "defaults::gamma_positive", skip_serializing_if = "defaults::is_gamma_positive")]
+    pub gamma_positive: f64,
+    #[serde(default = "defaults::gamma_negative", skip_serializing_if = "defaults::is_gamma_negative")]
+    pub gamma_negative: f64,
+    #[serde(default = "defaults::probability_clip", skip_serializing_if = "defaults::is_probability_clip")]
+    pub probability_clip: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub label_smoothing: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub clip_norm: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub ema_decay: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub ema_warmup: bool,
+    #[serde(default = "defaults::lr_patience", skip_serializing_if = "defaults::is_lr_patience")]
+    pub lr_patience: usize,
+    #[serde(default = "defaults::ratio_max", skip_serializing_if = "defaults::is_ratio_max")]
+    pub ratio_max: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub crop_schedule: Vec<(usize, usize)>,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub tta: Tta,
 }
 
 /// How the learning rate falls.
@@ -49,6 +81,8 @@ pub enum LrSchedule {
     Step,
     /// Half a cosine, to 0.
     Cosine,
+    /// By `lr_factor` whenever the validation loss has not fallen for more than `lr_patience` epochs.
+    Plateau,
 }
 
 /// The settings that every training has, of a branch and of the fusion layer.
@@ -64,6 +98,7 @@ pub struct TrainingSettings<'a> {
     pub schedule: LrSchedule,
     pub lr_milestones: &'a [usize],
     pub lr_factor: f64,
+    pub lr_patience: usize,
     pub warmup_epochs: usize,
 }
 
@@ -88,7 +123,7 @@ impl TrainingSettings<'_> {
         Ok(())
     }
 
-    /// What the training loop needs to know.
+    /// What the training loop needs to know; all options of a branch are off.
     pub fn recipe(&self, seed: u64) -> Recipe {
         let milestones = self.lr_milestones.to_vec();
         Recipe {
@@ -101,9 +136,14 @@ impl TrainingSettings<'_> {
             schedule: match self.schedule {
                 LrSchedule::Step => Schedule::Step { milestones, factor: self.lr_factor },
                 LrSchedule::Cosine => Schedule::Cosine,
+                LrSchedule::Plateau => Schedule::Plateau { patience: self.lr_patience, factor: self.lr_factor },
             },
             warmup_epochs: self.warmup_epochs,
             seed,
+            loss: Loss::Bce,
+            label_smoothing: 0.0,
+            clip_norm: None,
+            ema: None,
         }
     }
 }
@@ -136,7 +176,7 @@ impl Settings for Config {
             let expected = "\"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file";
             return Err(section.refuse("init", &"\"\"", expected));
         }
-        Ok(())
+        self.check_options(section)
     }
 }
 
@@ -171,6 +211,18 @@ impl Config {
                 &format!("f32 or auto: {backbone} computes in f32"),
             ));
         }
+        // The features of an image are computed once, from one view of it.
+        if self.tta != Tta::None {
+            return Err(section.refuse(
+                "tta",
+                &self.tta,
+                &format!("none: {backbone} is frozen, its features are of one view"),
+            ));
+        }
+        if !self.crop_schedule.is_empty() {
+            let expected = format!("none: {backbone} is frozen, its features are computed once");
+            return Err(section.refuse("crop_schedule", &format!("{:?}", self.crop_schedule), &expected));
+        }
         Ok(())
     }
 
@@ -190,6 +242,7 @@ impl Config {
             schedule: self.schedule,
             lr_milestones: &self.lr_milestones,
             lr_factor: self.lr_factor,
+            lr_patience: self.lr_patience,
             warmup_epochs: self.warmup_epochs,
         }
     }
@@ -202,12 +255,22 @@ impl Config {
 
     /// What the training loop needs to know, in a run with `seed`.
     pub fn recipe(&self, seed: u64) -> Recipe {
-        self.training().recipe(self.seed(seed))
+        Recipe {
+            loss: self.loss(),
+            label_smoothing: self.label_smoothing,
+            clip_norm: (self.clip_norm > 0.0).then_some(self.clip_norm),
+            ema: self.ema(),
+            ..self.training().recipe(self.seed(seed))
+        }
     }
 
-    /// Refuses an input larger than the images, of side `size_px`, that it is cut from.
+    /// Refuses an input larger than the images, of side `size_px`, that it is cut from, and one as large where corners are
+    /// to be cut.
     pub(crate) fn fits(&self, size_px: u32) -> Result<(), Error> {
         let size = size_px as usize;
+        if self.tta == Tta::TenCrop && self.crop == size {
+            return Err(Error::NoCorners { size });
+        }
         match self.view == EvalCrop::Centre && self.crop > size {
             true => Err(Error::Crop { crop: self.crop, size }),
             false => Ok(()),
@@ -219,7 +282,9 @@ impl Config {
         ImageRecipe {
             input_px: self.crop,
             crop: self.view,
+            crop_schedule: self.crop_schedule.clone(),
             scale_min: self.scale_min,
+            ratio_max: self.ratio_max,
             flip: self.flip,
             rotate_deg: self.rotate_deg,
             brightness: self.brightness,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use cxr::{EvalFrame, Split};
+use cxr::{EvalFrame, Split, Tta};
 use nets::weights::{self, Meta};
 use nets::{Checkpoints, FeatureRows, Fit, Identity, Network, Scores};
 use serde_json::json;
@@ -105,8 +105,13 @@ impl Part<'_> {
         done(start);
         let mut saved = start;
         let mut stopped = false;
-        let evaluated =
-            nets::evaluate_from(network, images.of(self.split), start, self.frame, batch, &mut |scores: Scores| {
+        let evaluated = nets::evaluate_from(
+            network,
+            images.of(self.split),
+            start,
+            (self.frame, Tta::None),
+            batch,
+            &mut |scores: Scores| {
                 pool.extend(&scores.pool);
                 done(scores.logits.len());
                 stopped = stage::interrupted();
@@ -115,7 +120,8 @@ impl Part<'_> {
                     saved = pool.len() / dim;
                 }
                 Ok::<_, Error>(if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            });
+            },
+        );
         match evaluated {
             Err(_) if stopped => Err(Error::Interrupted),
             evaluated => evaluated.map(|()| (pool, images.keys(self.split).len() - start)),
@@ -134,6 +140,7 @@ impl Part<'_> {
             backbone: backbone.name().to_owned(),
             pool: network.pool().name().to_owned(),
             frame: Some(self.frame),
+            tta: Tta::None,
         };
         Ok(weights::write(&self.path(first), &[("pool".to_owned(), tensor)], &meta)?)
     }

@@ -25,6 +25,7 @@ mod training;
 mod watch;
 mod write;
 
+pub use config::defaults::LossName;
 pub use config::{Config, LrSchedule, TrainingSettings};
 pub use error::Error;
 pub use init::{Init, WeightsFile};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use candle_core::Device;
-use cxr::Split;
+use cxr::{Split, Tta};
 use nets::Network;
 use stage::{Begin, Computed, Fail, Outcome, Run, Spec, Work, info};
 
@@ -79,10 +79,17 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
         Ok::<_, Error>(fit)
     })?;
     work.computed(computed);
-    for name in TRAINED {
-        work.take(&training, name)?;
+    let [weights, epochs] = TRAINED;
+    let (mut network, _) = Network::open(&training.file(weights)?, &device).map_err(Error::from)?;
+    work.take(&training, epochs)?;
+    // A training knows nothing of how it will be scored; whoever predicts with the weights reads it from their file.
+    match config.tta {
+        Tta::None => work.take(&training, weights)?,
+        tta => {
+            let frame = Some(frame(&images, config));
+            network.save_scored(&work.out().join(weights), frame, tta).map_err(Error::from)?;
+        }
     }
-    let (mut network, _) = Network::open(&training.file(TRAINED[0])?, &device).map_err(Error::from)?;
     network.set_precision(config.precision).map_err(Error::from)?;
     let scores = score(&network, &images, config)?;
     write_scores(work.out(), &scores, spec.name)?;

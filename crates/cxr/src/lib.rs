@@ -13,6 +13,7 @@ pub mod metrics;
 mod names;
 mod record;
 pub mod split;
+mod views;
 
 pub use bbox::{BBox, InvalidBox};
 pub use branch::Branch;
@@ -21,3 +22,4 @@ pub use frame::{CropSource, EvalCrop, EvalFrame, Placement};
 pub use names::UnknownName;
 pub use record::{DatasetKind, FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
 pub use split::SplitKind;
+pub use views::{Tta, View};

@@ -8,6 +8,7 @@ use cxr::{Labels, OUTPUTS};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::layers::params::Params;
+use crate::losses::Objective;
 use crate::models::network::{Network, by_row};
 use crate::train::{Checkpoints, Event, Examples, Fit, Trainable, Validation, fit};
 
@@ -56,7 +57,8 @@ pub fn fit_head(
     }
     let device = network.device().clone();
     let rows = HeadRows { train, validation, device: &device };
-    let mut head = Head { params: Params::trained_from(&network.linear())?, network };
+    let (params, objective) = (Params::trained_from(&network.linear())?, identity.recipe.objective());
+    let mut head = Head { params, objective, network };
     let fit = fit(&mut head, &rows, identity, checkpoints, watch)?;
     head.put()?;
     Ok(fit)
@@ -65,6 +67,8 @@ pub fn fit_head(
 /// The linear layer: weight `[15, K]`, bias `[15]`.
 struct Head<'a> {
     params: Params,
+    /// What is minimised.
+    objective: Objective,
     /// Whose layer it is.
     network: &'a mut Network,
 }
@@ -125,7 +129,7 @@ impl<'a> Trainable<HeadRows<'a>> for Head<'_> {
     fn loss_and_grads(&mut self, (inputs, targets): (Tensor, Tensor)) -> Result<(Tensor, Vec<Tensor>)> {
         let [weight, bias] = self.tensors();
         let logits = inputs.matmul(&weight.t()?)?.broadcast_add(&bias)?;
-        let (loss, error) = ops::bce_with_logits(&logits, &targets)?;
+        let (loss, error) = self.objective.of(&logits, &targets)?;
         Ok((loss, vec![error.t()?.matmul(&inputs)?, error.sum(0)?]))
     }
 

@@ -1,5 +1,7 @@
 //! Binary cross-entropy on logits.
 
+pub(crate) mod focus;
+
 use candle_core::{Device, Result, Tensor};
 
 use crate::{
@@ -25,12 +27,7 @@ pub fn target(known: Option<bool>) -> f32 {
 /// logits.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Result<(Tensor, Tensor)> {
     let op = "bce_with_logits";
-    check_shape(op, "targets", targets, logits.dims())?;
-    let count = logits.elem_count();
-    if count == 0 {
-        let (expected, got) = ("[N, C], no size 0".to_owned(), logits.dims().to_vec());
-        return Err(Error::Shape { op, name: "logits", expected, got }.into());
-    }
+    check(op, logits, targets)?;
     let _span = trace::pass(op, &[logits, targets, logits]);
     on_cuda!(logits, crate::cuda::bce(op, logits, targets));
     let (z, t) = (View::<f32>::new(op, "logits", logits)?, View::<f32>::new(op, "targets", targets)?);
@@ -38,11 +35,24 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Result<(Tensor, Ten
         let (z, t) = (f64::from(*z), f64::from(*t));
         z.max(0.0) - z * t + (-z.abs()).exp().ln_1p()
     };
-    let unknown = |t: f32| t < 0.0;
     let sum: f64 = z.iter().zip(t.iter()).filter(|(_, t)| !unknown(**t)).map(term).sum();
     let known = t.iter().filter(|t| !unknown(**t)).count().max(1);
     let (share, sigmoid) = (1.0 / known as f32, |z: f32| 1.0 / (1.0 + (-z).exp()));
     let slope = |(z, t): (&f32, &f32)| if unknown(*t) { 0.0 } else { (sigmoid(*z) - t) * share };
     let dz: Vec<f32> = z.iter().zip(t.iter()).map(slope).collect();
     Ok((Tensor::new((sum / known as f64) as f32, &Device::Cpu)?, Tensor::from_vec(dz, logits.shape(), &Device::Cpu)?))
+}
+
+/// Whether nobody knows the label behind a target.
+fn unknown(target: f32) -> bool {
+    target < 0.0
+}
+
+fn check(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<()> {
+    check_shape(op, "targets", targets, logits.dims())?;
+    if logits.elem_count() == 0 {
+        let (expected, got) = ("[N, C], no size 0".to_owned(), logits.dims().to_vec());
+        return Err(Error::Shape { op, name: "logits", expected, got }.into());
+    }
+    Ok(())
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
-use cxr::{EvalFrame, OUTPUTS};
+use cxr::{EvalFrame, OUTPUTS, Tta};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::layers::builder::{Builder, Init};
 use crate::layers::gradients::Gradients;
 use crate::layers::params::{ParamId, Params};
+use crate::losses::Objective;
 use crate::models::backbone::{Backbone, Pool};
 use crate::models::convnext::Convnext;
 use crate::models::densenet::{self, Densenet, FoldedDensenet};
@@ -266,14 +267,27 @@ impl Network {
     /// One forward and backward pass in training mode: the mean binary cross-entropy, a scalar on the network's device,
     /// and its gradients.
     ///
+    /// # Errors
+    /// As [`Network::objective_and_grads`].
+    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(Tensor, Grads)> {
+        self.objective_and_grads(x, targets, Objective::default())
+    }
+
+    /// One forward and backward pass in training mode: the mean loss, a scalar on the network's device, and its gradients.
+    ///
     /// Batch norms use the batch's statistics and move the running ones.
     ///
     /// # Shapes
-    /// `x [N, S, S, 3]`, `targets [N, 15]`, 0 or 1.
+    /// `x [N, S, S, 3]`, `targets [N, 15]`, 0 or 1, or below 0 where nobody knows.
     ///
     /// # Errors
     /// Another shape, or a side below [`Backbone::min_side`].
-    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(Tensor, Grads)> {
+    pub fn objective_and_grads(
+        &mut self,
+        x: &Tensor,
+        targets: &Tensor,
+        objective: Objective,
+    ) -> Result<(Tensor, Grads)> {
         self.check_input(x)?;
         if self.backbone.is_frozen() {
             return Err(Error::Setting {
@@ -300,7 +314,7 @@ impl Network {
         let pool_of_ops = self.pool_of_ops().unwrap_or(ops::Pool::Max); // a class token is refused with a convolution
         let pool = ops::global_pool_forward(&map, pool_of_ops)?;
         let logits = self.head(&pool)?;
-        let (loss, dlogits) = ops::bce_with_logits(&logits, targets)?;
+        let (loss, dlogits) = objective.of(&logits, targets)?;
         let mut grads = Gradients::new();
         grads.put(self.head.0, dlogits.t()?.matmul(&pool)?);
         grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?);
@@ -329,7 +343,15 @@ impl Network {
     /// # Errors
     /// The disk, with the path.
     pub fn save(&self, path: &Path, frame: Option<EvalFrame>) -> Result<()> {
-        let meta = Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), frame };
+        self.save_scored(path, frame, Tta::None)
+    }
+
+    /// As [`Network::save`]; `tta` says which views of an image whoever reads the file is to score.
+    ///
+    /// # Errors
+    /// The disk, with the path.
+    pub fn save_scored(&self, path: &Path, frame: Option<EvalFrame>, tta: Tta) -> Result<()> {
+        let meta = Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), frame, tta };
         let tensors = self.params.iter().map(|(name, tensor)| {
             let tensor = match tensor.rank() {
                 4 => tensor.permute((0, 3, 1, 2))?.contiguous()?,
