@@ -7,6 +7,7 @@
 //! - [`delong`]: the variance of an AUROC's difference in closed form;
 //! - [`divergence`]: whether a training went wrong, by its learning curve;
 //! - [`known`]: the images that a metric is measured on, where labels may be unknown;
+//! - [`agreement`]: Cohen's kappa of two readers;
 //! - [`cell`]: the names of all reported numbers.
 //!
 //! A metric that does not exist is `None`, never 0.5: one class is absent, or a score is NaN.
@@ -26,6 +27,7 @@
 //! assert_eq!(auroc.value, Some(0.75));
 //! ```
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod calibration;
 pub mod cell;

@@ -12,7 +12,7 @@ use fs_err::File as Disk;
 use tar::{Archive, EntryType};
 
 use crate::Error;
-use crate::names::stem;
+use labels::names::stem;
 use crate::scan::{File, Packed};
 
 /// How much larger an archive may become; DICOM files with black margins shrink most, to a tenth or so.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::Error;
-use crate::names::{image_name, known_by};
+use labels::names::{image_name, known_by};
 use crate::same::same;
 use crate::scan::File;
 

@@ -2,13 +2,20 @@
 
 mod compare;
 mod ending;
+mod experts;
+mod import;
+mod imports;
 mod inputs;
+mod leaderboard;
 mod report;
 mod show;
 mod sweep;
 mod swept;
 
 pub use compare::compare;
+pub use experts::{Against, against};
+pub use import::{Import, import};
+pub use leaderboard::leaderboard;
 pub use report::report;
 pub use show::show;
 pub use sweep::sweep;

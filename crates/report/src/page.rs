@@ -2,6 +2,7 @@
 
 mod content;
 mod html;
+mod beside;
 mod tables;
 mod text;
 

@@ -100,7 +100,7 @@ impl Results {
         let mut subsets = vec![&Subset::All];
         for row in self.rows.iter().filter(|row| row.cell.split == split) {
             let subset = &row.cell.subset;
-            if !matches!(subset, Subset::Threshold(_)) && !subsets.contains(&subset) {
+            if subset.is_group() && !subsets.contains(&subset) {
                 subsets.push(subset);
             }
         }
@@ -115,6 +115,7 @@ pub fn title(scope: impl Into<Scope>) -> String {
         Scope::NoFinding => "No Finding".to_owned(),
         Scope::Mean => "Mean".to_owned(),
         Scope::All => "All".to_owned(),
+        Scope::Expert(expert) => crate::experts::title(expert),
     }
 }
 
@@ -127,6 +128,8 @@ pub fn subset_title(subset: &Subset) -> String {
         Subset::Age(band) => format!("{} years", band.to_string().replace('-', "\u{2013}")),
         Subset::ViewPosition(position) => format!("{} view", position.name()),
         Subset::Threshold(threshold) => format!("Threshold {threshold}"),
+        Subset::Experts | Subset::ExpertImages => "Images that experts read".to_owned(),
+        Subset::Peer(name) => format!("Images of {name}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::names::{ENDINGS, composed, stem};
+use labels::names::{ENDINGS, composed, stem};
 use crate::same::same;
 use crate::scan::File;
 
