@@ -237,7 +237,10 @@ pub fn judged_text(name: &str, judged: &[Judged], plan: &Plan) -> String {
     let _ = writeln!(text, "{a:<18}{b:>7}  {c:<22}{d:<22}{e}");
     for row in judged {
         let [experts, nih] = [&row.experts, &row.nih].map(|sampled| cell(sampled, plan, 3));
-        let difference = cell(&row.experts.minus(&row.nih), plan, 3);
+        let estimate = row.experts.minus(&row.nih).estimate(plan.confidence);
+        let interval = estimate.low.zip(estimate.high);
+        let interval = interval.map_or(String::new(), |(low, high)| format!(" [{low:+.3}, {high:+.3}]"));
+        let difference = estimate.value.map_or("undefined".to_owned(), |value| format!("{value:+.3}")) + &interval;
         let _ = writeln!(text, "{:<18}{:>7}  {experts:<22}{nih:<22}{difference}", title(row.expert), row.images);
     }
     text

@@ -109,6 +109,7 @@ fn only_flags(table: &Table, columns: &[(usize, Column)]) -> bool {
 /// The output that a column is about, and what stands beside its name; `None` where it names none. Of several names the
 /// longest counts.
 fn output(names: &Names, column: &str) -> Option<(String, usize)> {
+    let apart = column.contains(['_', '-', '.', ' ']);
     let column = alike(column);
     let known = |name: &str| match names.get(name) {
         Some(Name::Finding(finding)) => Some(finding.index()),
@@ -118,6 +119,8 @@ fn output(names: &Names, column: &str) -> Option<(String, usize)> {
     let at = |end: usize| column.is_char_boundary(end);
     let ends = (0..column.len()).filter(|&start| at(start)).map(|start| (&column[start..], &column[..start]));
     let starts = (1..column.len()).rev().filter(|&end| at(end)).map(|end| (&column[..end], &column[end..]));
-    let found = |(name, beside): (&str, &str)| Some((beside.to_owned(), known(name)?));
+    // What is no usual word must stand apart: `resnet_Mass`, but not `Massive`.
+    let usual = |beside: &str| apart || SCORES.contains(&beside) || NO_SCORES.contains(&beside);
+    let found = |(name, beside): (&str, &str)| Some((beside.to_owned(), known(name).filter(|_| usual(beside))?));
     ends.filter_map(found).next().or_else(|| starts.filter_map(found).next())
 }

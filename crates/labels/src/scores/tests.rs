@@ -87,7 +87,7 @@ fn no_file_takes_more_than_there_is_reason_for() {
         gzip.finish().unwrap()
     };
     let said = |bytes: &[u8]| scores(Path::new("preds.csv"), bytes, None).unwrap_err().to_string();
-    assert!(said(&packed(&[b'\n'; 1 << 20], 300)).contains("more than 268435456 bytes when unpacked"));
+    assert!(said(&packed(&[b'\n'; 1 << 20], 300)).contains("more than 134217728 bytes when unpacked"));
     assert!(said(&packed(&[b','; 1 << 16], 1)).contains("characters in a row"));
     assert!(said(&packed(&[b','; 2000], 1)).contains("cells in a row"));
     assert!(said(&packed(&b"a\n".repeat(1 << 19), 4)).contains("more than 2000000 rows"));

@@ -33,7 +33,18 @@ pub fn leaderboard(common: &Common, models: &[String]) -> Result<Outcome, Fail> 
     let names = if models.is_empty() { all(common)? } else { models.to_vec() };
     let mut found = Vec::new();
     for name in &names {
-        for (entry, digest) in entries(common, name)? {
+        let entries = match entries(common, name) {
+            // Who names no model wants those that are there.
+            Err(fail) if models.is_empty() => {
+                stage::warn!("{name} is left out: {fail}");
+                continue;
+            }
+            entries => entries?,
+        };
+        if entries.is_empty() && !models.is_empty() {
+            return Err(Fail::missing(anyhow::anyhow!("{name} is neither an imported model nor a run with predictions")));
+        }
+        for (entry, digest) in entries {
             run.outside(&entry.name, digest, None);
             found.push(entry);
         }

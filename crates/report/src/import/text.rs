@@ -37,7 +37,7 @@ pub fn notes(name: &str, scores: &Scores, imported: &Imported, images: &Images, 
         Scale::Probability => "taken for probabilities, for all lie in 0 to 1",
         Scale::Logit => "taken for logits, for some lie outside 0 to 1",
     };
-    let _ = writeln!(text, "scores: {assumed}; AUROC depends on their order only, calibration would not");
+    let _ = writeln!(text, "scores: {assumed}; AUROC depends on their order only");
     if scores.repeated > 0 {
         let _ = writeln!(text, "images: {} rows repeat an image and its scores", scores.repeated);
     }
