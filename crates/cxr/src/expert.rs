@@ -22,7 +22,11 @@ pub enum Expert {
 }
 
 fn unknown_expert(text: &str) -> UnknownName {
-    UnknownName { what: "finding of experts", got: text.to_owned(), allowed: <Expert as VariantNames>::VARIANTS.join(", ") }
+    UnknownName {
+        what: "finding of experts",
+        got: text.to_owned(),
+        allowed: <Expert as VariantNames>::VARIANTS.join(", "),
+    }
 }
 
 impl Expert {

@@ -192,7 +192,8 @@ pub(crate) fn scores_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn experts_seeds() -> Vec<Vec<u8>> {
-    let four = "Image ID,Patient ID,Fracture,Pneumothorax,Airspace opacity,Nodule or mass\n00000013_008.png,13,NO,NO,YES,NO\n";
+    let four =
+        "Image ID,Patient ID,Fracture,Pneumothorax,Airspace opacity,Nodule or mass\n00000013_008.png,13,NO,NO,YES,NO\n";
     let all = "Image ID,Pneumothorax,Nodule,Mass\n00000013_008.png,YES,NO,YES\na.png,,,\n";
     let mut seeds = texts(&[four, all]);
     seeds.push(gzipped(four.as_bytes()));

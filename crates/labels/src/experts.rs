@@ -154,7 +154,10 @@ mod tests {
         let said = |text: &str| read(text).unwrap_err().to_string();
         assert!(said("").ends_with("no rows"));
         assert!(said("x,Fracture\n1,NO\n").contains("no column \"Image Index\", got \"x,Fracture\""));
-        assert!(said("Image ID,Cough\na.png,NO\n").contains("no column is called as a finding of experts, got Image ID, Cough"));
+        assert!(
+            said("Image ID,Cough\na.png,NO\n")
+                .contains("no column is called as a finding of experts, got Image ID, Cough")
+        );
         assert!(said("Image ID,Fracture\na.png,maybe\n").contains("got \"maybe\", expected YES, NO or nothing"));
         // One row a reader.
         assert!(said("Image ID,Fracture\na.png,YES\na.png,NO\n").contains("lines 2 and 3 differ about image a"));

@@ -104,11 +104,7 @@ impl Raw {
 }
 
 /// What experts say of images of the table, sorted by `image_id`.
-fn experts_of(
-    texts: &mut Texts<'_>,
-    records: &[ImageRecord],
-    config: &Config,
-) -> Result<Vec<experts::Row>, Error> {
+fn experts_of(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Config) -> Result<Vec<experts::Row>, Error> {
     if config.expert_labels.is_empty() {
         return Ok(Vec::new());
     }
@@ -116,9 +112,8 @@ fn experts_of(
     let mapping: Vec<_> = Expert::ALL.map(|expert| (expert, expert.findings().to_vec())).into();
     let read = labels::experts::experts(&path, &bytes, &mapping)?;
     let called: HashMap<&str, &str> = records.iter().map(|r| (known_by(&r.image_id), r.image_id.as_str())).collect();
-    let row = |(name, labels): (String, _)| {
-        Some(experts::Row { image_id: (*called.get(name.as_str())?).to_owned(), labels })
-    };
+    let row =
+        |(name, labels): (String, _)| Some(experts::Row { image_id: (*called.get(name.as_str())?).to_owned(), labels });
     let mut rows: Vec<experts::Row> = read.rows.into_iter().filter_map(row).collect();
     rows.sort_unstable_by(|a, b| a.image_id.cmp(&b.image_id));
     Ok(rows)
@@ -282,7 +277,14 @@ impl Dataset {
             Counts::of(images.map(|item| (&item.record, item.file.is_some())))
         });
         summary.known_as = known_as(config, summary.splits.map(|counts| counts.images));
-        Ok(Dataset { root: root.to_owned(), items, summary, experts, census: found.census(), texts: texts.into_hashes() })
+        Ok(Dataset {
+            root: root.to_owned(),
+            items,
+            summary,
+            experts,
+            census: found.census(),
+            texts: texts.into_hashes(),
+        })
     }
 
     /// The images to prepare, sorted by `image_id`: those that are there, and of them at most `limit` per split,

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use cxr::split::{Plan, Rule, ValidationSplit, plan};
 use cxr::{ImageRecord, Labels, Split, SplitKind};
+use labels::Texts;
 use labels::names::known_by;
 use labels::nih::{self, TEST, TRAIN_VAL};
-use labels::Texts;
 
 use crate::config::OnProblem;
 use crate::{Config, Error};

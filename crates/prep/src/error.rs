@@ -126,14 +126,12 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::NoFolder { .. }
-            | Error::NoTable { .. }
-            | Error::NoImages { .. }
-            | Error::Absent { .. } => ErrorKind::NotFound,
-            Error::EmptySplit { .. }
-            | Error::TwoFiles { .. }
-            | Error::AllCorrupt { .. }
-            | Error::Archive { .. } => ErrorKind::InvalidData,
+            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoImages { .. } | Error::Absent { .. } => {
+                ErrorKind::NotFound
+            }
+            Error::EmptySplit { .. } | Error::TwoFiles { .. } | Error::AllCorrupt { .. } | Error::Archive { .. } => {
+                ErrorKind::InvalidData
+            }
             Error::Text(error) => error.kind(),
             // The file may be good: the settings give it too little.
             Error::Memory { .. } => ErrorKind::InvalidInput,

@@ -8,8 +8,8 @@ use std::path::Path;
 use common::{config, dataset, nih_folder, small};
 use cxr::SplitKind;
 use fs_err as fs;
-use prep::config::OnProblem;
 use labels::nih;
+use prep::config::OnProblem;
 use prep::{Config, Error};
 use stage::Problem;
 

@@ -120,7 +120,9 @@ pub fn groups(entries: Vec<Entry>, plan: &Plan) -> Result<Vec<Group>, Error> {
         }
         groups.push(group);
     }
-    groups.sort_by(|a, b| b.images.cmp(&a.images).then(a.digest.cmp(&b.digest)).then(b.findings.len().cmp(&a.findings.len())));
+    groups.sort_by(|a, b| {
+        b.images.cmp(&a.images).then(a.digest.cmp(&b.digest)).then(b.findings.len().cmp(&a.findings.len()))
+    });
     Ok(groups)
 }
 
@@ -171,7 +173,8 @@ pub fn text(groups: &[Group]) -> String {
         let [a, b, c] = ["model", "mean AUROC", "behind the first"];
         let _ = writeln!(text, "{a:<32}{:<15}{b:<26}{c}", "");
         for model in &group.models {
-            let with = |estimate: &Estimate, open: &str| format!("{}{open}{}]", number(estimate, 4), between(estimate, 4));
+            let with =
+                |estimate: &Estimate, open: &str| format!("{}{open}{}]", number(estimate, 4), between(estimate, 4));
             let behind = model.behind.as_ref().map_or(String::new(), |behind| with(behind, " ["));
             let _ = writeln!(text, "{:<32}{:<15}{:<26}{behind}", model.name, model.kind, with(&model.mean, " ["));
         }
@@ -181,7 +184,8 @@ pub fn text(groups: &[Group]) -> String {
 
 /// The groups as CSV: a row per model.
 pub fn csv(groups: &[Group]) -> String {
-    let mut text = "model,kind,images,patients,split,image_digest,labels,findings,mean_auroc,ci_low,ci_high\n".to_owned();
+    let mut text =
+        "model,kind,images,patients,split,image_digest,labels,findings,mean_auroc,ci_low,ci_high\n".to_owned();
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let cell = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     for group in groups {
@@ -235,8 +239,11 @@ pub fn html(groups: &[Group], plan: &Plan) -> Result<String, Error> {
         .map(|group| {
             let finding = |finding: &Finding| {
                 let of = |model: &Placed| model.aurocs.outputs[finding.index()].value;
-                let cells: Vec<String> =
-                    group.models.iter().map(|model| of(model).map_or(String::new(), |value| format!("{value:.3}"))).collect();
+                let cells: Vec<String> = group
+                    .models
+                    .iter()
+                    .map(|model| of(model).map_or(String::new(), |value| format!("{value:.3}")))
+                    .collect();
                 json!({
                     "name": title(Scope::from(*finding)),
                     "positives": group.models[0].aurocs.positives[finding.index()],

@@ -1,8 +1,8 @@
 //! The page: what [`Results`](crate::results::Results) say, in words, tables and images.
 
+mod beside;
 mod content;
 mod html;
-mod beside;
 mod tables;
 mod text;
 

@@ -39,7 +39,9 @@ fn file(report: &Report, scene: &Scene) -> String {
     Finding::ALL.iter().for_each(|finding| text += &format!(",prob_{finding}"));
     for row in fusion(scene).into_iter().rev() {
         text += &format!("\nimages/{}", row.key.image_id.replace(".png", ".jpg"));
-        row.logits[..Finding::COUNT].iter().for_each(|logit| text += &format!(",{}", 1.0 / (1.0 + (-f64::from(*logit)).exp())));
+        row.logits[..Finding::COUNT]
+            .iter()
+            .for_each(|logit| text += &format!(",{}", 1.0 / (1.0 + (-f64::from(*logit)).exp())));
     }
     let path = report.folder.path().join("peer.csv.gz");
     let mut gzip = flate2::write::GzEncoder::new(fs_err::File::create(&path).unwrap(), flate2::Compression::fast());
@@ -83,11 +85,16 @@ fn a_file_of_predictions_is_scored_as_a_branch_is() {
     let (code, stdout, stderr) = report.run(&["import", "peer", &file, "--root", &root, "--run", "default"]);
     assert!(code == 0 && stderr.contains("report.peers"), "{stderr}");
     for branch in Branch::ALL {
-        assert!(stdout.contains(&format!("AUROC of {branch} of default (A) and peer (imported) (B) on 90 common test")));
+        assert!(
+            stdout.contains(&format!("AUROC of {branch} of default (A) and peer (imported) (B) on 90 common test"))
+        );
     }
     let (_, stdout, _) = report.run(&["compare", "default", "peer"]);
     let differences: Vec<&str> = stdout.lines().filter(|line| line.contains("[+") || line.contains("[-")).collect();
-    assert!(differences.len() == 5 && differences.iter().all(|line| line.contains("+0.000  [+0.000, +0.000]")), "{stdout}");
+    assert!(
+        differences.len() == 5 && differences.iter().all(|line| line.contains("+0.000  [+0.000, +0.000]")),
+        "{stdout}"
+    );
     assert!(stdout.lines().any(|line| line.starts_with("No Finding") && line.ends_with("-")), "{stdout}");
 
     // In the page, and in its numbers.
@@ -130,7 +137,11 @@ fn what_is_wrong_with_a_file_is_named() {
     for (text, code, expected) in [
         ("Image Index,Mass\nsomebody.png,0.5\n".to_owned(), 4, "expected names such as 00000001_000.png"),
         (format!("Image Index,Mass\n{first},nan\n"), 4, "column \"Mass\": got \"nan\""),
-        (format!("Image Index,Massive\n{first},0.5\n"), 4, "no column has scores, got the columns Image Index, Massive"),
+        (
+            format!("Image Index,Massive\n{first},0.5\n"),
+            4,
+            "no column has scores, got the columns Image Index, Massive",
+        ),
         (format!("Image Index,size\n{first},0.5\n"), 4, "no column has scores, got the columns Image Index, size"),
         (format!("picture,x\n{first}x,0.5\n"), 4, "no column has the images' names, got the columns picture, x"),
     ] {
@@ -221,7 +232,8 @@ fn experts_are_another_truth() {
 
     // Every positive of the experts is NIH's, and about half the other way round.
     let test = || scene.images.iter().zip(&scene.experts).filter(|(image, _)| image.split == Split::Test);
-    let union = |image: &tables::images::Row| any_of(image.record.labels, Expert::NoduleOrMass.findings()) == Some(true);
+    let union =
+        |image: &tables::images::Row| any_of(image.record.labels, Expert::NoduleOrMass.findings()) == Some(true);
     let nih_positives = test().filter(|(image, _)| union(image)).count();
     let positives = test().filter(|(_, row)| row.labels[Expert::NoduleOrMass.index()] == Some(true)).count();
     let precision = positives as f64 / nih_positives as f64;
@@ -276,9 +288,8 @@ fn real() -> [PathBuf; 2] {
 }
 
 /// AUROCs that John Zech published of his own predictions, by the labels of 2017.
-const JRZECH: [f64; Finding::COUNT] = [
-    0.8180, 0.9090, 0.8827, 0.7156, 0.8377, 0.7756, 0.7617, 0.8776, 0.8002, 0.8945, 0.9316, 0.8251, 0.7889, 0.9175,
-];
+const JRZECH: [f64; Finding::COUNT] =
+    [0.8180, 0.9090, 0.8827, 0.7156, 0.8377, 0.7756, 0.7617, 0.8776, 0.8002, 0.8945, 0.9316, 0.8251, 0.7889, 0.9175];
 
 #[test]
 #[ignore = "needs NIH's files: just test-nih"]
@@ -286,13 +297,17 @@ fn nihs_labels_and_predictions_of_others() {
     let [nih, peers] = real();
     let report = Report::new();
     let file = peers.join("jrzech_preds.csv.gz");
-    let args = ["import", "jrzech", file.to_str().unwrap(), "--root", nih.to_str().unwrap(), "--set", "report.draws=2000"];
+    let args =
+        ["import", "jrzech", file.to_str().unwrap(), "--root", nih.to_str().unwrap(), "--set", "report.draws=2000"];
     let (code, stdout, stderr) = report.run(&args);
     assert_eq!(code, 0, "{stderr}");
     println!("{stdout}");
     assert!(stdout.contains("on 22433 images of"), "{stdout}");
     assert!(stdout.contains("split: arnoweng/CheXNet's test list"), "{stdout}");
-    assert!(stdout.contains("split: 5213 of the images are in NIH's official test list, 17220 in its train_val list"), "{stdout}");
+    assert!(
+        stdout.contains("split: 5213 of the images are in NIH's official test list, 17220 in its train_val list"),
+        "{stdout}"
+    );
     // 300 draws elsewhere gave .832 to .844.
     let (mean, [low, high]) = line(&stdout, "Mean");
     assert!((mean - 0.8383).abs() < 6e-5 && (low - 0.832).abs() < 0.001 && (high - 0.844).abs() < 0.001, "{stdout}");
@@ -309,8 +324,7 @@ fn nihs_labels_against_experts() {
     let [nih, peers] = real();
     let report = Report::new();
     let file = peers.join("google2019_nih-chest-xray-labels.csv.gz");
-    let (code, stdout, stderr) =
-        report.run(&["experts", file.to_str().unwrap(), "--root", nih.to_str().unwrap()]);
+    let (code, stdout, stderr) = report.run(&["experts", file.to_str().unwrap(), "--root", nih.to_str().unwrap()]);
     assert_eq!(code, 0, "{stderr}");
     println!("{stdout}");
     assert!(stdout.contains("on 1962 images of 860 patients in NIH's official test list"), "{stdout}");

@@ -281,7 +281,11 @@ impl Sampled {
     }
 
     /// A function of several numbers on the same draws, with its `value` on the images as they are; NaN is undefined.
-    pub(crate) fn combine<const N: usize>(value: Option<f64>, of: &[Sampled; N], f: impl Fn([f64; N]) -> f64) -> Sampled {
+    pub(crate) fn combine<const N: usize>(
+        value: Option<f64>,
+        of: &[Sampled; N],
+        f: impl Fn([f64; N]) -> f64,
+    ) -> Sampled {
         let draws: Vec<f64> =
             (0..of[0].draws.len()).map(|draw| f(of.each_ref().map(|sampled| sampled.draws[draw]))).collect();
         Sampled { value, undefined: count_nan(&draws), draws, repeated: Vec::new() }

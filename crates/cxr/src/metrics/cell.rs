@@ -482,8 +482,17 @@ mod tests {
         assert_eq!(
             series,
             [
-                "global", "local", "fusion", "fusion-global", "fusion-local", "attend", "nih", "peer", "global-peer",
-                "local-peer", "fusion-peer"
+                "global",
+                "local",
+                "fusion",
+                "fusion-global",
+                "fusion-local",
+                "attend",
+                "nih",
+                "peer",
+                "global-peer",
+                "local-peer",
+                "fusion-peer"
             ]
         );
         assert_eq!(Scope::outputs().map(Scope::name), output_names());
@@ -501,7 +510,8 @@ mod tests {
         for series in Series::ALL {
             assert_eq!(series.name().parse(), Ok(series));
         }
-        for scope in Scope::outputs().into_iter().chain([Scope::Mean, Scope::All]).chain(Expert::ALL.map(Scope::Expert)) {
+        for scope in Scope::outputs().into_iter().chain([Scope::Mean, Scope::All]).chain(Expert::ALL.map(Scope::Expert))
+        {
             assert_eq!(scope.name().parse(), Ok(scope));
         }
         for subset in Subset::groups().into_iter().chain([

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use cxr::ImageRecord;
 
-use crate::reading::Reading;
 use crate::names::{image_name, known_by};
+use crate::reading::Reading;
 use crate::rows::{Columns, Counts, Findings, Names, Reader};
 use crate::table::{Error, Table, blank, cell};
 

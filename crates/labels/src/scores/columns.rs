@@ -10,20 +10,63 @@ use crate::table::{Column, Error, Table, alike, cell};
 
 /// What a column of images is called, the most telling first.
 const IMAGES: [&str; 12] = [
-    "Image Index", "image_id", "image", "image name", "img", "img name", "filename", "file name", "file", "path", "name",
+    "Image Index",
+    "image_id",
+    "image",
+    "image name",
+    "img",
+    "img name",
+    "filename",
+    "file name",
+    "file",
+    "path",
+    "name",
     "id",
 ];
 
 /// What stands beside findings in the names of columns that hold scores; nothing is one of them.
 const SCORES: [&str; 20] = [
-    "", "prob", "probs", "proba", "probability", "p", "pred", "preds", "prediction", "predictions", "predicted", "score",
-    "scores", "logit", "logits", "output", "outputs", "sigmoid", "ypred", "yscore",
+    "",
+    "prob",
+    "probs",
+    "proba",
+    "probability",
+    "p",
+    "pred",
+    "preds",
+    "prediction",
+    "predictions",
+    "predicted",
+    "score",
+    "scores",
+    "logit",
+    "logits",
+    "output",
+    "outputs",
+    "sigmoid",
+    "ypred",
+    "yscore",
 ];
 
 /// What stands there in the names of columns that hold the truth, or decisions.
 const NO_SCORES: [&str; 17] = [
-    "label", "labels", "true", "truth", "target", "targets", "gt", "y", "ytrue", "actual", "bi", "binary", "groundtruth",
-    "call", "verdict", "threshold", "class",
+    "label",
+    "labels",
+    "true",
+    "truth",
+    "target",
+    "targets",
+    "gt",
+    "y",
+    "ytrue",
+    "actual",
+    "bi",
+    "binary",
+    "groundtruth",
+    "call",
+    "verdict",
+    "threshold",
+    "class",
 ];
 
 /// More names of findings than tables of labels have.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cxr::{ImageRecord, Split};
+use labels::Reading;
 use labels::rows::{Columns, Counts, Names, Reader, Row};
 use labels::table::{Error, Table, cell, short};
-use labels::Reading;
 
 use super::tree::{Found, Tree, plain};
 

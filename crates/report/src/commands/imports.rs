@@ -57,8 +57,12 @@ pub(super) fn publish(run: &Run, imported: &Imported, images: &Images, table: &s
     predictions::write(&work.out().join(PREDICTIONS), &imported.rows, IMPORT.name).map_err(fail)?;
     work.rows(PREDICTIONS, imported.rows.len() as u64);
     work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
-    let names: Vec<&str> =
-        cxr::output_names().into_iter().zip(imported.scored).filter(|(_, scored)| *scored).map(|(name, _)| name).collect();
+    let names: Vec<&str> = cxr::output_names()
+        .into_iter()
+        .zip(imported.scored)
+        .filter(|(_, scored)| *scored)
+        .map(|(name, _)| name)
+        .collect();
     work.publish(json!({
         "headline": format!("{} images, {}", images.images, images.name),
         "outputs": names,

@@ -42,7 +42,9 @@ pub fn leaderboard(common: &Common, models: &[String]) -> Result<Outcome, Fail> 
             entries => entries?,
         };
         if entries.is_empty() && !models.is_empty() {
-            return Err(Fail::missing(anyhow::anyhow!("{name} is neither an imported model nor a run with predictions")));
+            return Err(Fail::missing(anyhow::anyhow!(
+                "{name} is neither an imported model nor a run with predictions"
+            )));
         }
         for (entry, digest) in entries {
             run.outside(&entry.name, digest, None);
@@ -50,7 +52,8 @@ pub fn leaderboard(common: &Common, models: &[String]) -> Result<Outcome, Fail> 
         }
     }
     if found.is_empty() {
-        let none = anyhow::anyhow!("no imported model and no run with predictions in {}", common.artifacts_dir.display());
+        let none =
+            anyhow::anyhow!("no imported model and no run with predictions in {}", common.artifacts_dir.display());
         return Err(Fail::missing(none).hint("`report import NAME predictions.csv --root FOLDER` imports one"));
     }
     run.outside("report", stage::digest(&json!([config.draws, config.confidence])), None);
@@ -72,9 +75,12 @@ pub fn leaderboard(common: &Common, models: &[String]) -> Result<Outcome, Fail> 
 
 /// Every run that has predictions, imported or its own.
 fn all(common: &Common) -> Result<Vec<String>, Fail> {
-    let with = |stage: &str| imports::IMPORT.name == stage || is_evaluation(stage) || Branch::ALL.iter().any(|b| b.name() == stage);
+    let with = |stage: &str| {
+        imports::IMPORT.name == stage || is_evaluation(stage) || Branch::ALL.iter().any(|b| b.name() == stage)
+    };
     let items = inventory(&common.artifacts_dir)?.items;
-    let runs: BTreeSet<String> = items.into_iter().filter(|item| with(&item.stage)).flat_map(|item| item.linked_by).collect();
+    let runs: BTreeSet<String> =
+        items.into_iter().filter(|item| with(&item.stage)).flat_map(|item| item.linked_by).collect();
     Ok(runs.into_iter().collect())
 }
 

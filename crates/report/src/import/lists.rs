@@ -38,7 +38,8 @@ pub fn digest(image_ids: &[&str]) -> String {
 pub fn images(image_ids: &[&str], test: Option<&HashSet<String>>, train_val: Option<&HashSet<String>>) -> Images {
     let digest = digest(image_ids);
     let count = |list: Option<&HashSet<String>>| {
-        Some(image_ids.iter().filter(|id| list.is_some_and(|list| list.contains(known_by(id)))).count()).filter(|_| list.is_some())
+        Some(image_ids.iter().filter(|id| list.is_some_and(|list| list.contains(known_by(id)))).count())
+            .filter(|_| list.is_some())
     };
     let (in_test, in_train_val) = (count(test), count(train_val));
     let all_of = |list: Option<&HashSet<String>>| list.is_some_and(|list| list.len() == image_ids.len());

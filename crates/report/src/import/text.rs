@@ -89,7 +89,8 @@ pub fn table(name: &str, label_table: &str, scored: &Scored, aurocs: &Aurocs, pl
     let _ = writeln!(text, "{:<20}{:<26}{:>9}", "finding", "AUROC", "positives");
     for (output, scope) in Scope::outputs().into_iter().enumerate() {
         if scored.scored[output] {
-            let line = format!("{:<20}{:<26}{:>9}", title(scope), cell(&aurocs.outputs[output]), aurocs.positives[output]);
+            let line =
+                format!("{:<20}{:<26}{:>9}", title(scope), cell(&aurocs.outputs[output]), aurocs.positives[output]);
             let _ = writeln!(text, "{line}");
         }
     }

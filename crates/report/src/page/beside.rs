@@ -16,7 +16,8 @@ impl Page<'_> {
 
     /// The imported models, in the order in which they were measured.
     pub(super) fn peers(&self) -> impl Iterator<Item = &str> {
-        let peers = self.results.rows().iter().filter(|row| row.cell.series == Series::Peer && row.cell.scope == Scope::Mean);
+        let peers =
+            self.results.rows().iter().filter(|row| row.cell.series == Series::Peer && row.cell.scope == Scope::Mean);
         peers.filter_map(|row| match &row.cell.subset {
             Subset::Peer(name) => Some(name.as_str()),
             _ => None,
@@ -44,7 +45,9 @@ impl Page<'_> {
                 for branch in Branch::ALL {
                     cells.push(Cell::of(of(branch.into())));
                     cells.push(Cell::signed(of(Series::AgainstPeer(branch))));
-                    cells.push(Cell::p(self.on(Series::AgainstPeer(branch), scope, Metric::AurocDelongP, &subset).value));
+                    cells.push(Cell::p(
+                        self.on(Series::AgainstPeer(branch), scope, Metric::AurocDelongP, &subset).value,
+                    ));
                 }
                 rows.push(Line { name: format!("{name}: {}", title(scope)), class: class(scope), cells });
             }

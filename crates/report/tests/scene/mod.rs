@@ -47,7 +47,13 @@ impl Scene {
             best: epoch == 3,
         };
         let epochs = std::array::from_fn(|_| [1, 2, 3, 4].map(epoch).into());
-        let mut scene = Scene { images: Vec::new(), regions: Vec::new(), predictions: Default::default(), epochs, experts: Vec::new() };
+        let mut scene = Scene {
+            images: Vec::new(),
+            regions: Vec::new(),
+            predictions: Default::default(),
+            epochs,
+            experts: Vec::new(),
+        };
         for i in 0..n {
             let patient_id = 1 + (i / 3) as u32;
             let image_id = format!("{patient_id:08}_{:03}.png", i % 3);
