@@ -14,6 +14,8 @@ idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/nu
 stages := "phantom prep global attend local fusion report"
 # NIH's own files, for the tests that read them.
 nih := env("AGCNN_NIH", "../shared/nih")
+# Predictions and labels of others on NIH's images, for the tests that read them.
+peers := env("AGCNN_PEERS", nih / "../peers")
 # Real radiographs as DICOM, for the test that reads them.
 dicom := env("AGCNN_DICOM", "../shared/dicom")
 # A Python with torch and torchvision, for the test that needs them.
@@ -231,11 +233,12 @@ test:
 torture rounds="200":
     AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot --test disk_full -- --nocapture
 
-# Tests on NIH's own tables and 1,187 of its images; AGCNN_NIH names their folder
+# Tests on NIH's own tables and 1,187 of its images, and on others' predictions and labels of them; AGCNN_NIH and AGCNN_PEERS name their folders
 [group('check')]
 test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
     AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli -- --ignored nih variants
+    @if [ -d "{{peers}}" ]; then AGCNN_NIH="$(cd "{{nih}}" && pwd)" AGCNN_PEERS="$(cd "{{peers}}" && pwd)" cargo test -p report --quiet --test import -- --ignored nihs; else echo "test-nih: no test on others' predictions and labels, there is no folder {{peers}} (AGCNN_PEERS names another)" >&2; fi
 
 # Real radiographs as DICOM, compressed and not; AGCNN_DICOM names their folder
 [group('check')]

@@ -6,6 +6,7 @@
 
 mod bbox;
 mod branch;
+mod expert;
 mod finding;
 mod frame;
 pub mod heatmap;
@@ -17,6 +18,7 @@ mod views;
 
 pub use bbox::{BBox, InvalidBox};
 pub use branch::Branch;
+pub use expert::{Expert, ExpertLabels, any_of};
 pub use finding::{Finding, Labels, OUTPUTS, output_names};
 pub use frame::{CropSource, EvalCrop, EvalFrame, Placement};
 pub use names::UnknownName;

@@ -8,6 +8,7 @@
 //! - [`mod@divergence`]: whether a training went wrong, by its learning curve;
 //! - [`seeds`]: intervals over patients and seeds, where one recipe was trained several times;
 //! - [`known`]: the images that a metric is measured on, where labels may be unknown;
+//! - [`agreement`]: Cohen's kappa of two readers;
 //! - [`cell`]: the names of all reported numbers.
 //!
 //! A metric that does not exist is `None`, never 0.5: one class is absent, or a score is NaN.
@@ -27,6 +28,7 @@
 //! assert_eq!(auroc.value, Some(0.75));
 //! ```
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod calibration;
 pub mod cell;

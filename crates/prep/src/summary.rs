@@ -6,7 +6,7 @@ use std::fmt;
 use cxr::{ImageRecord, OUTPUTS, SplitKind, output_names};
 
 use crate::config::Config;
-use crate::rows::MAX_AGE_YEARS;
+use labels::MAX_AGE_YEARS;
 
 /// Images in NIH's `train_val_list.txt` and `test_list.txt`.
 const OFFICIAL: [usize; 2] = [86_524, 25_596];

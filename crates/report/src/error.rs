@@ -1,6 +1,7 @@
 //! What can go wrong with a report.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use cxr::metrics::Cell;
 use cxr::{Branch, Split};
@@ -158,6 +159,51 @@ pub enum Error {
         /// The side that all images have.
         expected: usize,
     },
+    /// There is no such folder.
+    #[error("{}: no such folder (--root)", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder has no label table.
+    #[error("{}: no label table, expected one of {tried}", root.display())]
+    NoTable {
+        /// The folder.
+        root: PathBuf,
+        /// The names looked for.
+        tried: String,
+    },
+    /// A file that a user names cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Predictions of other images.
+    #[error("{file}: none of its {images} images is in {table}; the first: {first}, expected names such as {expected}")]
+    NoOverlap {
+        /// The file of predictions.
+        file: String,
+        /// How many images it has.
+        images: usize,
+        /// The first of them.
+        first: String,
+        /// The label table.
+        table: String,
+        /// The table's first image.
+        expected: String,
+    },
+    /// The official lists are needed.
+    #[error("no test_list.txt beside {table}")]
+    NoList {
+        /// The label table.
+        table: String,
+    },
+    /// A text of others cannot be used.
+    #[error(transparent)]
+    Text(#[from] labels::Error),
     /// Stopped on request.
     #[error("interrupted")]
     Interrupted,
@@ -182,6 +228,10 @@ impl Error {
     /// What kind of failure it is: wrong usage, bad data, interrupted, or another one.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoFile { .. } | Error::NoList { .. } => {
+                ErrorKind::NotFound
+            }
+            Error::Text(error) => error.kind(),
             Error::SameThreshold { .. } | Error::SweepOfItself { .. } | Error::SameTraining { .. } => {
                 ErrorKind::InvalidInput
             }
@@ -204,6 +254,12 @@ impl Error {
             Error::Group { .. } => {
                 Some("trainings of one group share prep: same prep settings, same --limit".to_owned())
             }
+            Error::NoFolder { .. } | Error::NoTable { .. } => {
+                Some("`--root FOLDER` names the folder with NIH's label table; no images are needed there".to_owned())
+            }
+            Error::NoList { .. } => Some("NIH's download has it; without --official all images count".to_owned()),
+            Error::NoOverlap { .. } => Some("another label table is named with `--labels FILE`".to_owned()),
+            Error::Text(error) => error.hint(),
             Error::Interrupted => Some("run the same command again to continue".to_owned()),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! The page: what [`Results`](crate::results::Results) say, in words, tables and images.
 
+mod beside;
 mod content;
 mod group;
 mod html;

@@ -115,6 +115,7 @@ pub fn title(scope: impl Into<Scope>) -> String {
         Scope::NoFinding => "No Finding".to_owned(),
         Scope::Mean => "Mean".to_owned(),
         Scope::All => "All".to_owned(),
+        Scope::Expert(expert) => crate::experts::title(expert),
     }
 }
 
@@ -129,6 +130,8 @@ pub fn subset_title(subset: &Subset) -> String {
         Subset::Threshold(threshold) => format!("Threshold {threshold}"),
         Subset::Arm(arm) => arm.clone(),
         Subset::Versus(first, second) => format!("{first} \u{2212} {second}"),
+        Subset::Experts | Subset::ExpertImages => "Images that experts read".to_owned(),
+        Subset::Peer(name) => format!("Images of {name}"),
     }
 }
 

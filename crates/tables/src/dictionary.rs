@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 
 use crate::schema::Schema;
-use crate::{answers, epochs, features, images, metrics, predictions, regions};
+use crate::{answers, epochs, experts, features, images, metrics, predictions, regions};
 
 /// The facts of the tables that have some.
 const FACTS: [(&str, &str); 2] = [
@@ -29,8 +29,9 @@ const FAMILIES: [&str; 9] =
 /// The data dictionary in Markdown: every table with its files and columns, made from the schemas that readers and
 /// writers use. `docs/data-dictionary.md` is this text, which a test checks.
 pub fn markdown() -> String {
-    let tables: [(&str, &str, Schema); 7] = [
+    let tables: [(&str, &str, Schema); 8] = [
         ("image", "`prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet`", images::schema()),
+        ("image that radiologists read again", "`prep/experts.parquet`, with `prep.expert_labels`", experts::schema()),
         ("image", "`{global,local}/features.parquet`", features::schema(2048)),
         ("image", "`{global,local,fusion}/predictions.parquet`", predictions::schema()),
         ("epoch", "`{global,local,fusion}/epochs.parquet`", epochs::schema()),

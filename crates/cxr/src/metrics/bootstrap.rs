@@ -285,6 +285,17 @@ impl Sampled {
         Sampled { value, draws, repeated: Vec::new(), undefined }
     }
 
+    /// A function of several numbers on the same draws, with its `value` on the images as they are; NaN is undefined.
+    pub(crate) fn combine<const N: usize>(
+        value: Option<f64>,
+        of: &[Sampled; N],
+        f: impl Fn([f64; N]) -> f64,
+    ) -> Sampled {
+        let draws: Vec<f64> =
+            (0..of[0].draws.len()).map(|draw| f(of.each_ref().map(|sampled| sampled.draws[draw]))).collect();
+        Sampled { value, undefined: count_nan(&draws), draws, repeated: Vec::new() }
+    }
+
     /// Whether there are draws at all.
     pub fn drawn(&self) -> bool {
         !self.draws.is_empty()

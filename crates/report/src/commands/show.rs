@@ -73,8 +73,8 @@ fn find<'a>(images: &'a [images::Row], regions: &'a [regions::Row], image_id: &s
 
 /// The image's prediction by a branch; `None` where the branch has not run yet.
 fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<predictions::Row>, Fail> {
-    let Some(path) = predictions_of(run, branch)? else { return Ok(None) };
-    let rows = predictions::read(&path).map_err(fail)?;
+    let Some(predicted) = predictions_of(run, branch)? else { return Ok(None) };
+    let rows = predictions::read(&predicted.path).map_err(fail)?;
     let row = rows.into_iter().find(|row| row.key.image_id == image_id);
     let missing = || fail(Error::NoPrediction { image_id: image_id.to_owned(), branch });
     row.ok_or_else(missing).map(Some)

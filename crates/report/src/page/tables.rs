@@ -10,7 +10,7 @@ use tables::metrics::Row;
 
 use super::content::Page;
 use crate::Error;
-use crate::published::{self, Kind};
+use crate::published::{self, Chosen, Kind};
 use crate::results::{interval, known, p_value, series_title, signed, signed_interval, subset_title, title, value};
 
 /// A table as the template draws it.
@@ -52,7 +52,7 @@ impl Cell {
     }
 
     /// A p-value, or a dash where there is none.
-    fn p(p: Option<f64>) -> Cell {
+    pub(super) fn p(p: Option<f64>) -> Cell {
         Cell::plain(p.map_or("\u{2014}".to_owned(), p_value))
     }
 
@@ -84,12 +84,12 @@ pub(super) fn class(scope: Scope) -> &'static str {
     match scope {
         Scope::Mean | Scope::All => "mean",
         Scope::NoFinding => "aside",
-        Scope::Finding(_) => "",
+        Scope::Finding(_) | Scope::Expert(_) => "",
     }
 }
 
 pub(super) fn columns(names: &[&str]) -> Vec<Column> {
-    let text = |name: &str| ["input px", "split", "source", "run", "what it is"].contains(&name);
+    let text = |name: &str| ["input px", "split", "epoch chosen on", "source", "run", "what it is"].contains(&name);
     names.iter().map(|&name| Column { name: name.to_owned(), text: text(name) }).collect()
 }
 
@@ -106,6 +106,9 @@ fn of_series<'r>(row: impl Fn(Series) -> &'r Row) -> impl Iterator<Item = Cell> 
         _ => Cell::of(row(series)),
     })
 }
+
+/// Behind the name of a model whose epoch was chosen on the test list.
+const CHOSEN_ON_TEST: &str = " \u{2020}";
 
 impl Page<'_> {
     fn row(&self, series: impl Into<Series>, scope: impl Into<Scope>, metric: Metric) -> &Row {
@@ -136,6 +139,13 @@ impl Page<'_> {
             ("sweep", self.swept()),
             ("provenance", self.stages()),
         ]);
+        if self.peers().next().is_some() {
+            tables.insert("peers", self.beside_peers());
+        }
+        if self.experts().next().is_some() {
+            tables.insert("experts_nih", self.nih_against_experts());
+            tables.insert("experts", self.branches_against_experts());
+        }
         if self.boxed().next().is_some() {
             tables.insert("boxes", self.boxes());
             tables.insert("overlaps", self.overlaps());
@@ -171,16 +181,17 @@ impl Page<'_> {
         let input = self.frame.input_px.to_string();
         let lines = published::block(results, kind, self.dataset, self.results, self.split, &input);
         let rows = lines.into_iter().map(|line| Line {
-            name: line.model,
+            name: line.model + if line.chosen == Chosen::Test && !line.ours { CHOSEN_ON_TEST } else { "" },
             class: if line.ours { "ours" } else { "" },
             cells: vec![
                 Cell { text: line.text, small: line.spread, class: "" },
                 Cell::text(&line.input, false),
                 Cell::text(&line.detail, false),
+                Cell { small: line.chosen_source, ..Cell::text(line.chosen.text(), false) },
                 Cell::text(&line.source, true),
             ],
         });
-        let head = columns(&["model", "mean AUROC", "input px", "split", "source"]);
+        let head = columns(&["model", "mean AUROC", "input px", "split", "epoch chosen on", "source"]);
         let title = match kind {
             Kind::Official => "Published results, official split",
             Kind::Other => "Published results, other splits",
