@@ -84,8 +84,8 @@ pub use input::{Affine, Input};
 pub use kernel::{Isa, has_bf16, isa};
 pub use loss::{
     bce_with_logits,
-    focus::{ClassWeights, Focus, focused_bce_with_logits},
-    target,
+    focus::{ClassWeights, Focus},
+    focused_bce_with_logits, target,
 };
 pub use norm::{
     BatchNorm, BatchNormGrads, BatchStats, batch_norm_backward, batch_norm_backward_add, batch_norm_forward,

@@ -1,13 +1,5 @@
 //! Cross-entropies that weigh an element by its class, or by how wrong its logit is.
 
-use candle_core::{Device, Result, Tensor};
-
-use super::{check, unknown};
-use crate::{
-    trace,
-    view::{View, on_cuda},
-};
-
 /// How the binary cross-entropy of an element is weighted: one family, whose members are the losses of the literature.
 ///
 /// With `y` the label, `t = y (1 - smoothing) + smoothing / 2` the target, `p = σ(z)` and `r = max(p - shift, 0)`, the loss of
@@ -91,33 +83,4 @@ impl Focus {
         let rise = if wrong > 0.0 { gamma * factor / wrong * ((1.0 - t) * dr - t * p * q) } else { 0.0 };
         (weight * factor * entropy, weight * (factor * slope + rise * entropy))
     }
-}
-
-/// As [`bce_with_logits`](crate::bce_with_logits), for a cross-entropy that is weighted by `focus`: the mean over all
-/// elements with a known target, and its gradient.
-///
-/// # Shapes
-///
-/// As [`bce_with_logits`](crate::bce_with_logits); a known target is 0 or 1, and any target from 0.5 counts as a positive.
-pub fn focused_bce_with_logits(logits: &Tensor, targets: &Tensor, focus: &Focus) -> Result<(Tensor, Tensor)> {
-    let op = "focused_bce_with_logits";
-    check(op, logits, targets)?;
-    let _span = trace::pass(op, &[logits, targets, logits]);
-    on_cuda!(logits, crate::cuda::focused_bce(op, logits, targets, focus));
-    let (z, y) = (View::<f32>::new(op, "logits", logits)?, View::<f32>::new(op, "targets", targets)?);
-    let positives = y.iter().filter(|&&y| y >= 0.5).count();
-    let known = y.iter().filter(|&&y| !unknown(y)).count();
-    let weights = focus.weights([positives, known - positives]);
-    let count = known.max(1) as f64;
-    let mut sum = 0.0;
-    let each = |(&z, &y): (&f32, &f32)| {
-        if unknown(y) {
-            return 0.0;
-        }
-        let (loss, slope) = focus.term(weights, f64::from(z), f64::from(y));
-        sum += loss;
-        (slope / count) as f32
-    };
-    let dz: Vec<f32> = z.iter().zip(y.iter()).map(each).collect();
-    Ok((Tensor::new((sum / count) as f32, &Device::Cpu)?, Tensor::from_vec(dz, logits.shape(), &Device::Cpu)?))
 }
