@@ -123,9 +123,14 @@ impl Part<'_> {
             },
         );
         match evaluated {
-            Err(_) if stopped => Err(Error::Interrupted),
-            evaluated => evaluated.map(|()| (pool, images.keys(self.split).len() - start)),
+            Err(_) if stopped => return Err(Error::Interrupted),
+            evaluated => evaluated?,
         }
+        let count = pool.len() / dim;
+        if saved < count {
+            self.save(network, saved, &pool[saved * dim..])?;
+        }
+        Ok((pool, count - start))
     }
 
     /// The file that begins with the features of image `first`.

@@ -107,8 +107,8 @@ fn what_a_frozen_trunk_cannot_do_is_refused() {
     cut(Path::new(WEIGHTS), &foreign);
     refused(&format!("global.init=pretrained:{}", foreign.display()), 4, "no whole safetensors file");
     refused("global.backbone=rad-dino", 4, "not the weights of rad-dino");
-    // A convolution has no class token; with a pool of its map, another network's weights are refused.
-    refused("global.backbone=convnext-tiny", 2, "crop = 42, expected a multiple of 32");
+    // Two cells of its map at least.
+    refused("global.backbone=convnext-tiny", 2, "global.crop = 42, expected 64 to 2048");
 }
 
 /// A file without its end.

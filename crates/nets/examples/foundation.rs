@@ -1,4 +1,5 @@
-//! Compares a foundation model's tokens with those that `tests/parity/dinov2/make.py --vitb FOLDER` wrote, and times it.
+//! Compares a foundation model's tokens or map with those that `tests/parity/dinov2/make.py --vitb FOLDER` or
+//! `convnext/make.py --tiny FOLDER` wrote, and times it.
 //!
 //! Arguments: backbone, folder, images per side to be timed (0 if left out). Set `RAYON_NUM_THREADS` for the number of
 //! threads.
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use nets::{Network, Pool};
+use nets::{Backbone, Network, Pool};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
@@ -23,15 +24,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [backbone, folder, count] => (backbone, PathBuf::from(folder), count.parse()?),
         _ => return Err("foundation BACKBONE FOLDER [IMAGES]".into()),
     };
-    let mut network = Network::new(backbone.parse()?, Pool::Class, 1, &Device::Cpu)?;
+    let backbone: Backbone = backbone.parse()?;
+    let pool = if backbone.has_class_token() { Pool::Class } else { Pool::Avg };
+    let mut network = Network::new(backbone, pool, 1, &Device::Cpu)?;
     network.load_imagenet(&folder.join("model.safetensors"))?;
     let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu)?;
     for side in [28, 56, 84, 224, 518_usize] {
-        let Some(tokens) = expected.get(&format!("tokens_{side}")) else { continue };
+        let find = |what: &str| expected.get(&format!("{what}_{side}"));
+        let Some(tokens) = find("tokens").or_else(|| find("map")) else { continue };
         let image = uniform("pictures", &[1, side, side, 3], side as u64)?;
         let evaluated = network.forward_eval(&image)?;
         let width = network.backbone().channels();
-        let got = Tensor::cat(&[&evaluated.pool.unsqueeze(1)?, &evaluated.map.reshape((1, (), width))?], 1)?;
+        let got = match pool {
+            Pool::Class => Tensor::cat(&[&evaluated.pool.unsqueeze(1)?, &evaluated.map.reshape((1, (), width))?], 1)?,
+            _ => evaluated.map,
+        };
         let largest = |tensor: &Tensor| -> candle_core::Result<f32> { tensor.abs()?.max_all()?.to_scalar() };
         let error = largest(&(got - tokens)?)?;
         println!("{side} px: largest difference {error:.1e}, largest value {:.2}", largest(tokens)?);
