@@ -70,12 +70,11 @@ pub type ExpertLabels = [Option<bool>; Expert::COUNT];
 
 /// Whether an image shows any of some findings: yes, if one is present; no, if all are absent; else that is unknown.
 pub fn any_of(labels: Labels, findings: &[Finding]) -> Option<bool> {
-    let known = findings.iter().map(|&finding| labels.get(finding));
-    known.fold(Some(false), |any, shown| match (any, shown) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (None, _) | (_, None) => None,
-        _ => Some(false),
-    })
+    let mut each = findings.iter().map(|&finding| labels.get(finding));
+    if each.clone().any(|shown| shown == Some(true)) {
+        return Some(true);
+    }
+    each.all(|shown| shown == Some(false)).then_some(false)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
-use cxr::metrics::{Ranking, Sampled};
+use cxr::metrics::{Ranking, Sampled, Scope};
 use cxr::{Expert, ExpertLabels, Finding, Labels, OUTPUTS, any_of};
 use labels::experts::Experts;
 use tables::predictions::Row;
@@ -15,6 +15,7 @@ use crate::Error;
 use crate::cohort::{Logits, count_patients};
 use crate::import::Truth;
 use crate::plan::Plan;
+use crate::results::title;
 
 /// Which of NIH's findings make one of the experts'.
 pub type Mapping = Vec<(Expert, Vec<Finding>)>;
@@ -189,14 +190,9 @@ fn count(truth: &[bool]) -> usize {
     truth.iter().filter(|&&positive| positive).count()
 }
 
-/// How one of the experts' findings reads: `airspace opacity`.
-pub fn title(expert: Expert) -> String {
-    expert.name().replace('_', " ")
-}
-
 /// The findings that make one: `Nodule or Mass`.
 pub fn union(findings: &[Finding]) -> String {
-    findings.iter().map(|&finding| crate::results::title(finding)).collect::<Vec<_>>().join(" or ")
+    findings.iter().map(|&finding| title(finding)).collect::<Vec<_>>().join(" or ")
 }
 
 fn cell(sampled: &Sampled, plan: &Plan, decimals: usize) -> String {
@@ -216,7 +212,7 @@ pub fn agreement_text(panel: &Panel, agreements: &[Agreement], mapping: &Mapping
         plan.bootstrap.draws
     );
     for (expert, findings) in mapping.iter().filter(|(_, findings)| findings.len() > 1) {
-        let _ = writeln!(text, "{}: {}", title(*expert), union(findings));
+        let _ = writeln!(text, "{}: {}", title(Scope::Expert(*expert)), union(findings));
     }
     let head = ["finding", "images", "experts", "NIH", "sensitivity", "PPV", "kappa"];
     let [a, b, c, d, e, f, g] = head;
@@ -224,7 +220,7 @@ pub fn agreement_text(panel: &Panel, agreements: &[Agreement], mapping: &Mapping
     for row in agreements {
         let [sensitivity, precision, kappa] =
             [&row.sensitivity, &row.precision, &row.kappa].map(|sampled| cell(sampled, plan, 3));
-        let (name, n, positives, called) = (title(row.expert), row.images, row.positives, row.called);
+        let (name, n, positives, called) = (title(Scope::Expert(row.expert)), row.images, row.positives, row.called);
         let _ = writeln!(text, "{name:<18}{n:>7}{positives:>9}{called:>6}  {sensitivity:<22}{precision:<22}{kappa}");
     }
     text
@@ -241,7 +237,12 @@ pub fn judged_text(name: &str, judged: &[Judged], plan: &Plan) -> String {
         let interval = estimate.low.zip(estimate.high);
         let interval = interval.map_or(String::new(), |(low, high)| format!(" [{low:+.3}, {high:+.3}]"));
         let difference = estimate.value.map_or("undefined".to_owned(), |value| format!("{value:+.3}")) + &interval;
-        let _ = writeln!(text, "{:<18}{:>7}  {experts:<22}{nih:<22}{difference}", title(row.expert), row.images);
+        let _ = writeln!(
+            text,
+            "{:<18}{:>7}  {experts:<22}{nih:<22}{difference}",
+            title(Scope::Expert(row.expert)),
+            row.images
+        );
     }
     text
 }

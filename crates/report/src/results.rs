@@ -115,7 +115,7 @@ pub fn title(scope: impl Into<Scope>) -> String {
         Scope::NoFinding => "No Finding".to_owned(),
         Scope::Mean => "Mean".to_owned(),
         Scope::All => "All".to_owned(),
-        Scope::Expert(expert) => crate::experts::title(expert),
+        Scope::Expert(expert) => expert.name().replace('_', " "),
     }
 }
 

@@ -301,7 +301,6 @@ fn nihs_labels_and_predictions_of_others() {
         ["import", "jrzech", file.to_str().unwrap(), "--root", nih.to_str().unwrap(), "--set", "report.draws=2000"];
     let (code, stdout, stderr) = report.run(&args);
     assert_eq!(code, 0, "{stderr}");
-    println!("{stdout}");
     assert!(stdout.contains("on 22433 images of"), "{stdout}");
     assert!(stdout.contains("split: arnoweng/CheXNet's test list"), "{stdout}");
     assert!(
@@ -326,7 +325,6 @@ fn nihs_labels_against_experts() {
     let file = peers.join("google2019_nih-chest-xray-labels.csv.gz");
     let (code, stdout, stderr) = report.run(&["experts", file.to_str().unwrap(), "--root", nih.to_str().unwrap()]);
     assert_eq!(code, 0, "{stderr}");
-    println!("{stdout}");
     assert!(stdout.contains("on 1962 images of 860 patients in NIH's official test list"), "{stdout}");
     for (name, positives, sensitivity, precision) in
         [("pneumothorax", 195, 0.50, 0.48), ("airspace opacity", 1135, 0.51, 0.77), ("nodule or mass", 295, 0.45, 0.57)]

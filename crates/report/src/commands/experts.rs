@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cxr::metrics::Bootstrap;
+use cxr::metrics::{Bootstrap, Scope};
 use cxr::{Branch, Split};
 use labels::experts::experts;
 use stage::{Common, Fail, Outcome, Run};
@@ -11,9 +11,10 @@ use super::compare::side;
 use super::ending::{fail, keep_going};
 use super::imports;
 use crate::config::{Config, SPEC};
-use crate::experts::{Panel, agreement_text, judged_text, title};
+use crate::experts::{Panel, agreement_text, judged_text};
 use crate::import::Truth;
 use crate::plan::Plan;
+use crate::results::title;
 
 /// The most bytes of a file of experts' labels.
 const MOST: u64 = 1 << 26;
@@ -53,7 +54,10 @@ pub fn against(common: &Common, asked: &Against) -> Result<Outcome, Fail> {
     stage::print(&agreement_text(&panel, &agreements, &mapping, place, &plan))?;
     for (expert, findings) in &read.made {
         let made = crate::experts::union(findings);
-        stage::print(&format!("{}: the file has no column for it, and is read as {made}\n", title(*expert)))?;
+        stage::print(&format!(
+            "{}: the file has no column for it, and is read as {made}\n",
+            title(Scope::Expert(*expert))
+        ))?;
     }
     for name in &asked.models {
         let (mut run, _) = Run::open::<Config>(&SPEC, &Common { run: name.clone(), ..common.clone() })?;
