@@ -202,7 +202,6 @@ mod tests {
         for (seeds, spread) in [(3, 0.02), (3, 0.2), (5, 0.1), (5, 0.4), (10, 0.2)] {
             let world = World { patients: 240, seeds, spread, distance: [1.2, 1.0] };
             let coverage = coverage(&world, 1000);
-            println!("{seeds} seeds, spread {spread}: {coverage:.3?}");
             for share in coverage {
                 assert!((0.93..=0.97).contains(&share), "{seeds} seeds, spread {spread}: {coverage:?}");
             }
