@@ -60,7 +60,6 @@ fn a_foundation_models_answers_are_the_predictions() {
         "global.backbone=dinov2-tiny",
         "global.pool=class",
         "global.crop=42",
-        "global.view=whole",
         &*of_local,
         "local.backbone=dinov2-tiny",
         "local.pool=avg",
