@@ -24,7 +24,7 @@ pub struct Summary {
     pub rows: usize,
     /// Patients in it.
     pub patients: usize,
-    /// Ages above [`crate::MAX_AGE_YEARS`] that were dropped.
+    /// Ages above [`labels::MAX_AGE_YEARS`] that were dropped.
     pub impossible_ages: usize,
     /// The box list's file name.
     pub box_list: Option<String>,

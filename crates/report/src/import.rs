@@ -1,6 +1,6 @@
 //! Predictions of others: a file of scores becomes a result like a branch's.
 //!
-//! [`truth`] is what NIH's table and lists say; [`join`] puts scores beside it; [`lists`] says which images they are;
+//! [`truth`] is what NIH's table and lists say; [`mod@join`] puts scores beside it; [`lists`] says which images they are;
 //! [`scored`] measures one model; [`text`] is what the terminal shows.
 
 pub mod join;
