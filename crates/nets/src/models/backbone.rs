@@ -25,6 +25,8 @@ pub enum Backbone {
     Densenet121,
     /// Ours, for laptops, demos and tests: one basic block per stage, widths 32 to 256, output stride 16.
     Mini,
+    /// Ours, as `mini` where a map of few cells is too coarse to attend to small signs: widths 32 to 64, output stride 4.
+    Mini4,
 }
 
 impl Backbone {
@@ -35,6 +37,7 @@ impl Backbone {
             Backbone::Resnet50 | Backbone::Resnet101 => 2048,
             Backbone::Densenet121 => 1024,
             Backbone::Mini => 256,
+            Backbone::Mini4 => 64,
         }
     }
 
@@ -48,6 +51,7 @@ impl Backbone {
         let halved = |side: usize| side.div_ceil(2); // 7x7, 3x3 and 1x1 at stride 2 with "same" padding
         match self {
             Backbone::Densenet121 => halved(halved(side)) / 2 / 2 / 2, // transitions pool 2x2, dropping a remainder
+            Backbone::Mini4 => halved(halved(side)),
             Backbone::Mini => halved(halved(halved(halved(side)))),
             _ => halved(halved(halved(halved(halved(side))))),
         }
@@ -105,16 +109,19 @@ mod tests {
         assert_eq!(
             "resnet".parse::<Backbone>().unwrap_err().to_string(),
             "unknown backbone \"resnet\", expected one of \
-             resnet18, resnet34, resnet50, resnet101, densenet121, mini"
+             resnet18, resnet34, resnet50, resnet101, densenet121, mini, mini4"
         );
         assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
     }
 
     #[test]
     fn map_sides() {
-        for (backbone, at_224, smallest) in
-            [(Backbone::Resnet50, 7, 33), (Backbone::Densenet121, 7, 61), (Backbone::Mini, 14, 17)]
-        {
+        for (backbone, at_224, smallest) in [
+            (Backbone::Resnet50, 7, 33),
+            (Backbone::Densenet121, 7, 61),
+            (Backbone::Mini, 14, 17),
+            (Backbone::Mini4, 56, 5),
+        ] {
             assert_eq!(backbone.map_side(224), at_224);
             assert_eq!(backbone.min_side(), smallest);
         }
