@@ -86,8 +86,7 @@ mod tests {
         let reversed: Vec<_> = maps.iter().rev().copied().collect();
         let frame = EvalFrame { crop: EvalCrop::Centre, image_px: 64, input_px: 56 };
         let go_on = &mut |_| ControlFlow::Continue(());
-        let at = |maps: &[_], placement| locate(maps, frame, &config(placement), &mut *go_on).unwrap();
-        let mut at = at;
+        let mut at = |maps: &[_], placement| locate(maps, frame, &config(placement), &mut *go_on).unwrap();
         let attended = at(&maps, Placement::Attended);
         for placement in [Placement::Random, Placement::Centre] {
             let mut control = at(&reversed, placement);

@@ -26,6 +26,8 @@ pub enum Backbone {
     Densenet121,
     /// Ours, for laptops, demos and tests: one basic block per stage, widths 32 to 256, output stride 16.
     Mini,
+    /// Ours, as `mini` where a map of few cells is too coarse to attend to small signs: widths 32 to 64, output stride 4.
+    Mini4,
     /// DINOv2's ViT-S/14 (Oquab et al., TMLR 2024), frozen.
     #[serde(rename = "dinov2-vits14")]
     #[strum(serialize = "dinov2-vits14")]
@@ -64,6 +66,7 @@ impl Backbone {
             Backbone::Resnet50 | Backbone::Resnet101 => 2048,
             Backbone::Densenet121 => 1024,
             Backbone::Mini => 256,
+            Backbone::Mini4 => 64,
             Backbone::DinoV2Vits14 => 384,
             Backbone::DinoV2Vitb14 | Backbone::RadDino => 768,
             Backbone::ConvnextTiny => 768,
@@ -102,6 +105,7 @@ impl Backbone {
         let halved = |side: usize| side.div_ceil(2); // 7x7, 3x3 and 1x1 at stride 2 with "same" padding
         match self {
             Backbone::Densenet121 => halved(halved(side)) / 2 / 2 / 2, // transitions pool 2x2, dropping a remainder
+            Backbone::Mini4 => halved(halved(side)),
             Backbone::Mini => halved(halved(halved(halved(side)))),
             _ if self.patch_px() > 1 => side / self.patch_px(),
             _ => halved(halved(halved(halved(halved(side))))),
@@ -162,7 +166,7 @@ mod tests {
         assert_eq!(
             "resnet".parse::<Backbone>().unwrap_err().to_string(),
             "unknown backbone \"resnet\", expected one of \
-             resnet18, resnet34, resnet50, resnet101, densenet121, mini, \
+             resnet18, resnet34, resnet50, resnet101, densenet121, mini, mini4, \
              dinov2-vits14, dinov2-vitb14, rad-dino, convnext-tiny, convnext-base, dinov2-tiny, convnext-test"
         );
         assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
@@ -174,6 +178,7 @@ mod tests {
             (Backbone::Resnet50, 7, 33),
             (Backbone::Densenet121, 7, 61),
             (Backbone::Mini, 14, 17),
+            (Backbone::Mini4, 56, 5),
             (Backbone::RadDino, 16, 28),
         ] {
             assert_eq!(backbone.map_side(224), at_224);
