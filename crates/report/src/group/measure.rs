@@ -5,7 +5,7 @@ use cxr::metrics::{Known, Metric, OverSeeds, Pair, Ranking, Resamples, Sampled, 
 use cxr::{Branch, Finding, OUTPUTS};
 use tables::metrics::{Row, Seeds};
 
-use super::{Arm, Group};
+use super::arms::{Arm, Group};
 use crate::Error;
 use crate::cohort::{Cohort, Logits};
 use crate::measure::{Counts, Rows, counts};

@@ -6,7 +6,7 @@ use cxr::Branch;
 use cxr::metrics::{Metric, Pair, Scope, Series, Subset};
 use tables::metrics::Row;
 
-use super::{Arm, Group};
+use super::arms::{Arm, Group};
 use crate::results::{Results, interval, signed, signed_interval, value};
 
 impl Group {
