@@ -405,6 +405,11 @@ gpu-acceptance *args: gpu-programs
 gpu-programs:
     python3 benches/gpu_programs.py .gpu
 
+# Mean test AUROC over many seeds beside PyTorch's, on NIH's own images (needs torch in the Python that runs it)
+[group('bench')]
+bench-seeds seeds="32" python="python3": build
+    {{python}} benches/seeds_torch.py "{{bin}}" "{{nih}}" --seeds "{{seeds}}"
+
 # Intervals of a report beside scikit-learn's (needs scikit-learn in the Python that runs it)
 [group('bench')]
 bench-intervals python="python3" *args="":
