@@ -5,7 +5,7 @@
 //! - [`calibration`]: Brier score, expected calibration error, reliability curve, temperature scaling;
 //! - [`bootstrap`]: intervals of all of these, by drawing patients;
 //! - [`delong`]: the variance of an AUROC's difference in closed form;
-//! - [`divergence`]: whether a training went wrong, by its learning curve;
+//! - [`mod@divergence`]: whether a training went wrong, by its learning curve;
 //! - [`known`]: the images that a metric is measured on, where labels may be unknown;
 //! - [`cell`]: the names of all reported numbers.
 //!
