@@ -253,7 +253,7 @@ fn mutated_texts_end_in_an_answer() {
         read += usize::from(whole[round % 3]);
     }
     // Not all is refused, and not all is believed.
-    assert!((300..2700).contains(&read), "{read}");
+    assert!((200..2700).contains(&read), "{read}");
 }
 
 proptest! {
