@@ -14,6 +14,8 @@ idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/nu
 stages := "phantom prep global attend local fusion report"
 # NIH's own files, for the tests that read them.
 nih := env("AGCNN_NIH", "../shared/nih")
+# Predictions and labels of others on NIH's images, for the tests that read them.
+peers := env("AGCNN_PEERS", nih / "../peers")
 # Real radiographs as DICOM, for the test that reads them.
 dicom := env("AGCNN_DICOM", "../shared/dicom")
 # A Python with torch and torchvision, for the test that needs them.
@@ -121,6 +123,40 @@ sweep taus="0.5 0.6 0.7 0.8" run="default" *args="": build
     "{{bin}}/report" {{flag}} "$@" --run "$run" sweep "${runs[@]}"
     "{{bin}}/report" {{flag}} "$@" --run "$run"
 
+# The same run with several seeds, and their mean with intervals over patients and seeds: `just seeds "1 2 3 4 5" demo --config profiles/demo.toml`; prep is computed once
+[group('pipeline')]
+seeds seeds="1 2 3" run="default" *args="": build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    seeds=$1 run=$2
+    shift 2
+    for seed in $seeds; do
+        for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" --run "$run-seed-$seed" --seed "$seed" --check; done
+    done
+    runs=()
+    for seed in $seeds; do
+        runs+=("$run-seed-$seed")
+        for stage in {{stages}}; do "{{bin}}/$stage" {{flag}} "$@" --run "$run-seed-$seed" --seed "$seed"; done
+    done
+    "{{bin}}/report" {{flag}} "$@" --run "$run" seeds "${runs[@]}"
+
+# Does attention help, and why: the arms of [study] with the same seeds, compared: `just study study-demo --config profiles/study-demo.toml`; what arms have in common is computed once
+[group('pipeline')]
+study run="study" *args="": build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    run=$1
+    shift
+    plan=$("{{bin}}/report" {{flag}} "$@" --run "$run" study --plan)
+    stages="phantom prep global attend local fusion"
+    while IFS=$'\t' read -r -a flags; do
+        for stage in $stages; do "{{bin}}/$stage" {{flag}} "$@" "${flags[@]}" --check; done
+    done <<<"$plan"
+    while IFS=$'\t' read -r -a flags; do
+        for stage in $stages; do "{{bin}}/$stage" {{flag}} "$@" "${flags[@]}" </dev/null; done
+    done <<<"$plan"
+    "{{bin}}/report" {{flag}} "$@" --run "$run" study
+
 # Runs with their stages, headlines, dates and sizes; what is unfinished; what no run links to
 [group('pipeline')]
 runs *args: build
@@ -197,11 +233,12 @@ test:
 torture rounds="200":
     AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot --test disk_full -- --nocapture
 
-# Tests on NIH's own tables and 1,187 of its images; AGCNN_NIH names their folder
+# Tests on NIH's own tables and 1,187 of its images, and on others' predictions and labels of them; AGCNN_NIH and AGCNN_PEERS name their folders
 [group('check')]
 test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
     AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli -- --ignored nih variants
+    @if [ -d "{{peers}}" ]; then AGCNN_NIH="$(cd "{{nih}}" && pwd)" AGCNN_PEERS="$(cd "{{peers}}" && pwd)" cargo test -p report --quiet --test import -- --ignored nihs; else echo "test-nih: no test on others' predictions and labels, there is no folder {{peers}} (AGCNN_PEERS names another)" >&2; fi
 
 # Real radiographs as DICOM, compressed and not; AGCNN_DICOM names their folder
 [group('check')]
@@ -367,6 +404,11 @@ gpu-acceptance *args: gpu-programs
 [group('bench')]
 gpu-programs:
     python3 benches/gpu_programs.py .gpu
+
+# Mean test AUROC over many seeds beside PyTorch's, on NIH's own images (needs torch in the Python that runs it)
+[group('bench')]
+bench-seeds seeds="32" python="python3": build
+    {{python}} benches/seeds_torch.py "{{bin}}" "{{nih}}" --seeds "{{seeds}}"
 
 # Intervals of a report beside scikit-learn's (needs scikit-learn in the Python that runs it)
 [group('bench')]

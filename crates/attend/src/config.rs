@@ -1,7 +1,7 @@
 use std::ops::Bound;
 
-use cxr::CropSource;
 use cxr::heatmap::{Normalise, Statistic};
+use cxr::{CropSource, Placement};
 use model::region::Threshold;
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, Spec};
@@ -9,7 +9,7 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "attend",
-    version: 3,
+    version: 4,
     seeded: false,
     defaults: include_str!("../default.toml"),
     about: "Find the attended region of every image and crop it
@@ -28,6 +28,8 @@ pub struct Config {
     pub statistic: Statistic,
     pub normalise: Normalise,
     pub crop: usize,
+    pub region: Placement,
+    pub region_seed: u64,
     pub source: CropSource,
     pub size: usize,
     pub contrast: f32,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use branch::{Images, Originals};
-use cxr::{BBox, CropSource, EvalFrame, ImageKey, Split};
+use cxr::{BBox, CropSource, EvalFrame, ImageKey, Placement, Split};
 use model::crop_of;
 use model::region::Region;
 use picture::Grey;
@@ -39,6 +39,8 @@ pub fn facts(config: &Config, frame: EvalFrame, heat: &Heat) -> regions::Facts {
         threshold: config.threshold.to_string(),
         statistic: config.statistic,
         normalise: config.normalise,
+        region: config.region,
+        region_seed: (config.region == Placement::Random).then_some(config.region_seed),
         source: config.source,
         contrast: config.contrast,
         size_px: side as u32,

@@ -27,6 +27,16 @@ pub enum Error {
         /// Side of the images, px.
         size: usize,
     },
+    /// An evaluation crop that is no whole number of a transformer's patches.
+    #[error("attend.crop = {crop}, expected a multiple of {patch}, the side of a patch of {backbone}")]
+    Patches {
+        /// Side of the evaluation crop, px.
+        crop: usize,
+        /// Side of a patch, px.
+        patch: usize,
+        /// The network.
+        backbone: nets::Backbone,
+    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -47,7 +57,7 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::Crop { .. } | Error::NoFrame { .. } => ErrorKind::InvalidInput,
+            Error::Crop { .. } | Error::Patches { .. } | Error::NoFrame { .. } => ErrorKind::InvalidInput,
             Error::NotFinite { .. } => ErrorKind::InvalidData,
             Error::Table(error) => error.kind(),
             Error::Interrupted => ErrorKind::Interrupted,
@@ -60,7 +70,7 @@ impl Problem for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::NoFrame { .. } => "--set attend.crop=224 (or what global.crop was) says it",
-            Error::Crop { .. } => "0 takes the side that the global branch was trained with",
+            Error::Crop { .. } | Error::Patches { .. } => "0 takes the side that the global branch was trained with",
             Error::Table(error) => return error.hint(),
             Error::Branch(error) => return error.hint(),
             Error::Network(error) => return error.hint(),

@@ -55,7 +55,7 @@ impl Heat {
     /// Computes the map of every image, of which the network sees the part under `frame`.
     ///
     /// # Errors
-    /// A frame that does not fit into the images; a feature map that is not finite; [`Error::Interrupted`].
+    /// A frame that does not fit into the images, or is no whole number of patches; a feature map that is not finite; [`Error::Interrupted`].
     pub fn computed(
         network: &Network,
         all: &Images,
@@ -63,7 +63,11 @@ impl Heat {
         frame: EvalFrame,
         config: &Config,
     ) -> Result<Heat, Error> {
-        let side = network.backbone().map_side(frame.input_px);
+        let (backbone, crop) = (network.backbone(), frame.input_px);
+        if !crop.is_multiple_of(backbone.patch_px()) {
+            return Err(Error::Patches { crop, patch: backbone.patch_px(), backbone });
+        }
+        let side = backbone.map_side(crop);
         let cells = side * side;
         let count = subjects.images.len();
         let mut heat = Heat { shape: (side, side), maps: vec![0.0; count * cells], peaks: vec![0.0; count] };

@@ -6,6 +6,8 @@
 //! another threshold needs no network: [`Heat::stored`] takes them from an earlier result. What is done to one image is in
 //! the crate [`model`], which does the same to an image that no table has.
 //!
+//! For a study, the region of an image may be put elsewhere, see [`place()`].
+//!
 //! Two frames of pixels: the *network's input*, in which components are found; and the *stored image* of `prep`, in which
 //! boxes are published. [`cxr::EvalFrame`] leads from one to the other.
 
@@ -13,10 +15,12 @@ mod config;
 mod cut;
 mod error;
 mod heat;
+mod place;
 mod regions;
 
 pub use config::{Config, SPEC};
 pub use cut::{Attended, facts, write};
 pub use error::Error;
 pub use heat::{Heat, Subjects};
+pub use place::place;
 pub use regions::locate;

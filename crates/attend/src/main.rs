@@ -68,19 +68,24 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         }
     };
     work.part(HEAT_MAPS, heat_maps);
-    let maps = heat.normalised();
-    let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, config.threshold, watch))?;
+    let ids = subjects.images.iter().map(|(key, ..)| key.image_id.as_str());
+    let maps: Vec<_> = ids.zip(heat.normalised()).collect();
+    let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, &config, watch))?;
     let facts = attend::facts(&config, frame, &heat);
     let found = (&images, &subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
     let covers = 100.0 * attended.mean_box_frac;
     info!("a region covers {covers:.0} % of its image on average");
+    let control = if config.region.is_control() { format!("{} ", config.region) } else { String::new() };
+    if config.region.is_control() {
+        warn!("regions are put at \"{}\", as a control: not where the network looks", config.region);
+    }
     if attended.fallbacks > 0 {
         warn!("{} of {} images have no region and were taken whole", attended.fallbacks, attended.images);
     }
     work.publish(json!({
-        "headline": format!("threshold {}, regions of {covers:.0} % of an image", config.threshold),
+        "headline": format!("threshold {}, {control}regions of {covers:.0} % of an image", config.threshold),
         "images": attended.images,
         "fallbacks": attended.fallbacks,
         "mean_mask_frac": attended.mean_mask_frac,

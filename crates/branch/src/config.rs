@@ -1,10 +1,15 @@
+pub(crate) mod defaults;
+mod options;
+
 use std::ops::Bound;
 
-use cxr::EvalCrop;
-use nets::{Backbone, ImageRecipe, OptimizerKind, Pool, Precision, Recipe, Schedule};
+use candle_core::Device;
+use cxr::{EvalCrop, Tta};
+use nets::{Backbone, ImageRecipe, Loss, OptimizerKind, Pool, Precision, Recipe, Schedule};
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, above_zero};
 
+use self::defaults::LossName;
 use crate::error::Error;
 
 /// The recipe of a branch; `default.toml` of `global` and `local` explain every key.
@@ -15,6 +20,7 @@ pub struct Config {
     pub backbone: Backbone,
     pub pool: Pool,
     pub init: String,
+    pub stream: u64,
     pub crop: usize,
     #[serde(default = "centre")]
     pub view: EvalCrop,
@@ -37,6 +43,34 @@ pub struct Config {
     pub eval_batch: usize,
     pub checkpoint_minutes: f64,
     pub memory_mb: usize,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub loss: LossName,
+    #[serde(default = "defaults::focal_alpha", skip_serializing_if = "defaults::is_focal_alpha")]
+    pub focal_alpha: f64,
+    #[serde(default = "defaults::focal_gamma", skip_serializing_if = "defaults::is_focal_gamma")]
+    pub focal_gamma: f64,
+    #[serde(default = "defaults::gamma_positive", skip_serializing_if = "defaults::is_gamma_positive")]
+    pub gamma_positive: f64,
+    #[serde(default = "defaults::gamma_negative", skip_serializing_if = "defaults::is_gamma_negative")]
+    pub gamma_negative: f64,
+    #[serde(default = "defaults::probability_clip", skip_serializing_if = "defaults::is_probability_clip")]
+    pub probability_clip: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub label_smoothing: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub clip_norm: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub ema_decay: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub ema_warmup: bool,
+    #[serde(default = "defaults::lr_patience", skip_serializing_if = "defaults::is_lr_patience")]
+    pub lr_patience: usize,
+    #[serde(default = "defaults::ratio_max", skip_serializing_if = "defaults::is_ratio_max")]
+    pub ratio_max: f64,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub crop_schedule: Vec<(usize, usize)>,
+    #[serde(default, skip_serializing_if = "defaults::off")]
+    pub tta: Tta,
 }
 
 /// How the learning rate falls.
@@ -47,6 +81,8 @@ pub enum LrSchedule {
     Step,
     /// Half a cosine, to 0.
     Cosine,
+    /// By `lr_factor` whenever the validation loss has not fallen for more than `lr_patience` epochs.
+    Plateau,
 }
 
 /// The settings that every training has, of a branch and of the fusion layer.
@@ -62,6 +98,7 @@ pub struct TrainingSettings<'a> {
     pub schedule: LrSchedule,
     pub lr_milestones: &'a [usize],
     pub lr_factor: f64,
+    pub lr_patience: usize,
     pub warmup_epochs: usize,
 }
 
@@ -86,7 +123,7 @@ impl TrainingSettings<'_> {
         Ok(())
     }
 
-    /// What the training loop needs to know.
+    /// What the training loop needs to know; all options of a branch are off.
     pub fn recipe(&self, seed: u64) -> Recipe {
         let milestones = self.lr_milestones.to_vec();
         Recipe {
@@ -99,9 +136,14 @@ impl TrainingSettings<'_> {
             schedule: match self.schedule {
                 LrSchedule::Step => Schedule::Step { milestones, factor: self.lr_factor },
                 LrSchedule::Cosine => Schedule::Cosine,
+                LrSchedule::Plateau => Schedule::Plateau { patience: self.lr_patience, factor: self.lr_factor },
             },
             warmup_epochs: self.warmup_epochs,
             seed,
+            loss: Loss::Bce,
+            label_smoothing: 0.0,
+            clip_norm: None,
+            ema: None,
         }
     }
 }
@@ -120,6 +162,7 @@ impl Settings for Config {
         section.within("eval_batch", self.eval_batch, 1..=4096)?;
         section.within("memory_mb", self.memory_mb, 0..=1 << 24)?;
         section.within("crop", self.crop, self.backbone.min_side()..=2048)?;
+        self.check_trunk(section)?;
         section.within("rotate_deg", self.rotate_deg, 0.0..=180.0)?;
         section.within("scale_min", self.scale_min, above_zero(1.0))?;
         section.within("brightness", self.brightness, 0.0..1.0)?;
@@ -133,11 +176,61 @@ impl Settings for Config {
             let expected = "\"imagenet\", \"imagenet:PATH\", \"random\" or the path of a weights file";
             return Err(section.refuse("init", &"\"\"", expected));
         }
-        Ok(())
+        self.check_options(section)
     }
 }
 
 impl Config {
+    /// What a frozen trunk cannot do, or only it can.
+    fn check_trunk(&self, section: Section) -> Result<(), Fail> {
+        let (backbone, patch) = (self.backbone, self.backbone.patch_px());
+        if !self.crop.is_multiple_of(patch) {
+            let expected = format!("a multiple of {patch}, the side of a patch of {backbone}");
+            return Err(section.refuse("crop", &self.crop, &expected));
+        }
+        if self.pool == Pool::Class && !backbone.has_class_token() {
+            return Err(section.refuse(
+                "pool",
+                &"\"class\"",
+                &format!("max, avg or lse: {backbone} has no class token"),
+            ));
+        }
+        if !backbone.is_frozen() {
+            return Ok(());
+        }
+        if self.init == "random" {
+            let expected = format!("pretrained weights: {backbone} is frozen, and would stay random");
+            return Err(section
+                .refuse("init", &"\"random\"", &expected)
+                .hint("docs/foundation.md says where to get them"));
+        }
+        if matches!(self.precision, Precision::Bf16 | Precision::Tf32) {
+            return Err(section.refuse(
+                "precision",
+                &self.precision,
+                &format!("f32 or auto: {backbone} computes in f32"),
+            ));
+        }
+        // The features of an image are computed once, from one view of it.
+        if self.tta != Tta::None {
+            return Err(section.refuse(
+                "tta",
+                &self.tta,
+                &format!("none: {backbone} is frozen, its features are of one view"),
+            ));
+        }
+        if !self.crop_schedule.is_empty() {
+            let expected = format!("none: {backbone} is frozen, its features are computed once");
+            return Err(section.refuse("crop_schedule", &format!("{:?}", self.crop_schedule), &expected));
+        }
+        Ok(())
+    }
+
+    /// In what numbers the network computes on a device.
+    pub(crate) fn precision_on(&self, device: &Device) -> Precision {
+        if self.backbone.is_frozen() { Precision::F32 } else { self.precision.on(device) }
+    }
+
     fn training(&self) -> TrainingSettings<'_> {
         TrainingSettings {
             epochs: self.epochs,
@@ -149,18 +242,35 @@ impl Config {
             schedule: self.schedule,
             lr_milestones: &self.lr_milestones,
             lr_factor: self.lr_factor,
+            lr_patience: self.lr_patience,
             warmup_epochs: self.warmup_epochs,
         }
     }
 
-    /// What the training loop needs to know.
-    pub fn recipe(&self, seed: u64) -> Recipe {
-        self.training().recipe(seed)
+    /// The seed of the branch in a run with `seed`: the same, or of another stream. The step between streams is that of
+    /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that no stream of a small seed is another small seed's.
+    pub fn seed(&self, seed: u64) -> u64 {
+        seed.wrapping_add(self.stream.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
-    /// Refuses an input larger than the images, of side `size_px`, that it is cut from.
+    /// What the training loop needs to know, in a run with `seed`.
+    pub fn recipe(&self, seed: u64) -> Recipe {
+        Recipe {
+            loss: self.loss(),
+            label_smoothing: self.label_smoothing,
+            clip_norm: (self.clip_norm > 0.0).then_some(self.clip_norm),
+            ema: self.ema(),
+            ..self.training().recipe(self.seed(seed))
+        }
+    }
+
+    /// Refuses an input larger than the images, of side `size_px`, that it is cut from, and one as large where corners are
+    /// to be cut.
     pub(crate) fn fits(&self, size_px: u32) -> Result<(), Error> {
         let size = size_px as usize;
+        if self.tta == Tta::TenCrop && self.crop == size {
+            return Err(Error::NoCorners { size });
+        }
         match self.view == EvalCrop::Centre && self.crop > size {
             true => Err(Error::Crop { crop: self.crop, size }),
             false => Ok(()),
@@ -172,7 +282,9 @@ impl Config {
         ImageRecipe {
             input_px: self.crop,
             crop: self.view,
+            crop_schedule: self.crop_schedule.clone(),
             scale_min: self.scale_min,
+            ratio_max: self.ratio_max,
             flip: self.flip,
             rotate_deg: self.rotate_deg,
             brightness: self.brightness,

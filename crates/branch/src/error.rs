@@ -75,6 +75,12 @@ pub enum Error {
         /// The images' side, px.
         size: usize,
     },
+    /// Ten-crop scoring of images as large as the input.
+    #[error("tta = ten-crop with crop = {size}, the side of the stored images in px: all crops are the same")]
+    NoCorners {
+        /// The images' side, px.
+        size: usize,
+    },
     /// Ctrl-C or SIGTERM while images were loaded or scored.
     #[error("interrupted")]
     Interrupted,
@@ -129,7 +135,7 @@ impl Problem for Error {
             Error::Packed { .. } => ErrorKind::NotFound,
             Error::Original(error) => error.kind(),
             Error::NoOriginals { .. } => ErrorKind::NotFound,
-            Error::Crop { .. } => ErrorKind::InvalidInput,
+            Error::Crop { .. } | Error::NoCorners { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Memory { .. } => ErrorKind::OutOfMemory,
             Error::Disk { error, .. } => match error.kind() {
@@ -150,6 +156,7 @@ impl Problem for Error {
                 "the files that prep read are needed; attend.source = \"prepared\" needs only prep's images".to_owned(),
             ),
             Error::Original(error) => error.hint(),
+            Error::NoCorners { .. } => Some("a smaller crop, or tta = \"flip\"".to_owned()),
             Error::Replaced { .. } => Some("run the same command again".to_owned()),
             Error::Packed { .. } => Some(
                 "unpack the archives into prep.root and run just prep again; attend.source = \"prepared\" needs only \

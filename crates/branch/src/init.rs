@@ -17,7 +17,7 @@ const PRETRAINED: &str = "data/pretrained";
 pub enum Init {
     /// Anew, by seed.
     Random,
-    /// The trunk of a torchvision or timm file.
+    /// The trunk of a torchvision or timm file, or of a foundation model's.
     ImageNet(WeightsFile),
     /// A weights file of ours, with its head.
     Ours(WeightsFile),
@@ -40,8 +40,8 @@ impl Init {
     pub fn find(section: &str, config: &Config) -> Result<Init, Fail> {
         let (path, imagenet) = match config.init.as_str() {
             "random" => return Ok(Init::Random),
-            "imagenet" => (pretrained(Path::new(PRETRAINED), section, config)?, true),
-            text => match text.strip_prefix("imagenet:") {
+            "imagenet" | "pretrained" => (pretrained(Path::new(PRETRAINED), section, config)?, true),
+            text => match text.strip_prefix("imagenet:").or_else(|| text.strip_prefix("pretrained:")) {
                 Some(path) => (path.into(), true),
                 None => (text.into(), false),
             },
@@ -84,12 +84,12 @@ impl Init {
         }
     }
 
-    /// A network with these weights.
+    /// A network with these weights, in a run with `seed`.
     ///
     /// # Errors
     /// A file that is damaged, has the weights of another network, or has changed since it was found.
     pub fn network(&self, config: &Config, seed: u64, device: &Device) -> Result<Network, Error> {
-        let mut network = Network::new(config.backbone, config.pool, seed, device)?;
+        let mut network = Network::new(config.backbone, config.pool, config.seed(seed), device)?;
         let file = match self {
             Init::Random => return Ok(network),
             Init::ImageNet(file) => {
@@ -108,11 +108,23 @@ impl Init {
     }
 }
 
-/// The file of ImageNet weights in `folder`: `<backbone>.safetensors`, `<backbone>.pth`, or torchvision's own name,
-/// `<backbone>-<8 hex digits>.pth`.
+/// The file of pretrained weights in `folder`: `<backbone>.safetensors`, `<backbone>.pth`, or torchvision's own name,
+/// `<backbone>-<8 hex digits>.pth`; DINOv2's own, `<backbone>_pretrain.pth` with `_` for `-`.
 fn pretrained(folder: &Path, section: &str, config: &Config) -> Result<PathBuf, Fail> {
     let backbone = config.backbone;
     let plain = ["safetensors", "pth"].map(|ending| folder.join(format!("{backbone}.{ending}")));
+    if backbone.is_frozen() {
+        // DINOv2's own files are called so.
+        let theirs = folder.join(format!("{}_pretrain.pth", backbone.name().replace('-', "_")));
+        let names = [&plain[..], &[theirs]].concat();
+        return names.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+            let names: Vec<String> = names.iter().map(|path| path.display().to_string()).collect();
+            let needs = format!("{section}.init = {:?} needs {}: no such file", config.init, names.join(" or "));
+            Fail::missing(anyhow!(needs)).hint(format!(
+                "docs/foundation.md says where to get {backbone}; --set {section}.init=pretrained:PATH takes a file elsewhere"
+            ))
+        });
+    }
     if let Some(path) = plain.iter().find(|path| path.exists()) {
         return Ok(path.clone());
     }

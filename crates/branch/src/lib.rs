@@ -6,11 +6,15 @@
 //! images; [`write_training`] and [`write_scores`] write the results. [`Config`] is the recipe. `fusion` shares
 //! [`training()`], [`TrainingSettings`], [`Watch`], [`write_epochs`] and [`headline`].
 //!
+//! The trunk of a foundation model is frozen ([`nets::Backbone::is_frozen`]): the features of all images are a result of
+//! their own, and only the linear layer is trained, on them.
+//!
 //! An image is decoded once, and augmented whenever it is used. The grey values of all images (7.3 GB for 112,120 images of
 //! 256 x 256 px) stay in memory where they may, and in a file where they may not ([`Room`]).
 
 mod config;
 mod error;
+mod frozen;
 mod init;
 mod load;
 mod originals;
@@ -21,6 +25,7 @@ mod training;
 mod watch;
 mod write;
 
+pub use config::defaults::LossName;
 pub use config::{Config, LrSchedule, TrainingSettings};
 pub use error::Error;
 pub use init::{Init, WeightsFile};

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use candle_core::Device;
+use cxr::{Split, Tta};
 use nets::Network;
-use stage::{Begin, Computed, Fail, Outcome, Run, Spec};
+use stage::{Begin, Computed, Fail, Outcome, Run, Spec, Work, info};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::frozen::{self, FEATURES};
 use crate::init::Init;
 use crate::load::{Images, Room};
 use crate::score::{frame, score};
@@ -61,12 +63,15 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let device = nets::device(run.device()).map_err(Error::from)?;
-    let precision = Some(config.precision.on(&device).name().to_owned());
+    let precision = Some(config.precision_on(&device).name().to_owned());
     let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()) };
     // Before the images: a file that does not fit costs nobody an hour.
     let start = init.network(config, run.seed(), &device)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
     let images = (source.load)(&input.files(source.prefix)?, run.limit(), room)?;
+    if config.backbone.is_frozen() {
+        return frozen_story(spec, &run, (config, &init), start, &images, (work, computed));
+    }
     let identity = identity(&images, config, &init, run.seed())?;
     let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
         let (network, fit) = train(&images, config, start, &identity, checkpoints, &run)?;
@@ -74,12 +79,54 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
         Ok::<_, Error>(fit)
     })?;
     work.computed(computed);
-    for name in TRAINED {
-        work.take(&training, name)?;
+    let [weights, epochs] = TRAINED;
+    let (mut network, _) = Network::open(&training.file(weights)?, &device).map_err(Error::from)?;
+    work.take(&training, epochs)?;
+    // A training knows nothing of how it will be scored; whoever predicts with the weights reads it from their file.
+    match config.tta {
+        Tta::None => work.take(&training, weights)?,
+        tta => {
+            let frame = Some(frame(&images, config));
+            network.save_scored(&work.out().join(weights), frame, tta).map_err(Error::from)?;
+        }
     }
-    let (mut network, _) = Network::open(&training.file(TRAINED[0])?, &device).map_err(Error::from)?;
     network.set_precision(config.precision).map_err(Error::from)?;
     let scores = score(&network, &images, config)?;
     write_scores(work.out(), &scores, spec.name)?;
     work.publish(headline(&training, &scores.predictions))
+}
+
+/// The rest of the story for a trunk that stays as it is.
+fn frozen_story(
+    spec: &Spec,
+    run: &Run,
+    (config, init): (&Config, &Init),
+    mut start: Network,
+    images: &Images,
+    (mut work, computed): (Box<Work<'_>>, Computed),
+) -> Result<Outcome, Fail> {
+    info!(
+        "{} is frozen: only its linear layer is trained, and scale_min, flip, rotate_deg, brightness and contrast are not used",
+        config.backbone
+    );
+    let features = frozen::stored_features(run, &start, (images, config, init), &computed)?;
+    let table = tables::features::read(&features.file(FEATURES)?).map_err(Error::from)?;
+    let (train, validation) =
+        (frozen::rows(images, &table, Split::Train)?, frozen::rows(images, &table, Split::Validation)?);
+    let identity = frozen::identity(images, [&train, &validation], (config, init, run.seed()))?;
+    let training = training(run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
+        let fit = frozen::train(&mut start, [&train, &validation], &identity, checkpoints, run)?;
+        write_training(out, &start, frame(images, config), &fit)?;
+        Ok::<_, Error>(fit)
+    })?;
+    work.computed(computed);
+    for name in TRAINED {
+        work.take(&training, name)?;
+    }
+    work.take(&features, FEATURES)?;
+    let (network, _) = Network::open(&training.file(TRAINED[0])?, &Device::Cpu).map_err(Error::from)?;
+    let predictions = frozen::score(&network, images, &table)?;
+    tables::predictions::write(&work.out().join("predictions.parquet"), &predictions, spec.name)
+        .map_err(Error::from)?;
+    work.publish(headline(&training, &predictions))
 }

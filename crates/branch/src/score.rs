@@ -18,7 +18,7 @@ pub struct Scores {
     pub predictions: Vec<predictions::Row>,
 }
 
-/// Scores all images of all splits, `config.eval_batch` at a time, which changes no result on a CPU.
+/// Scores all images of all splits, `config.eval_batch` views at a time, which changes no result on a CPU.
 ///
 /// # Errors
 /// [`Error::Interrupted`]; a tensor operation.
@@ -36,7 +36,8 @@ pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scor
     let mut progress = stage::progress(keys.len() as u64, "images scored");
     let mut first_of_split = 0;
     for split in Split::ALL {
-        nets::evaluate(network, images.of(split), frame(images, config), config.eval_batch, &mut |batch: Batch| {
+        let (of_split, frame) = (images.of(split), frame(images, config));
+        nets::evaluate(network, of_split, frame, config.tta, config.eval_batch, &mut |batch: Batch| {
             for (index, (pooled, row)) in batch.pool.chunks_exact(dim).zip(&batch.logits).enumerate() {
                 let to = place[first_of_split + batch.first + index];
                 pool[to * dim..][..dim].copy_from_slice(pooled);

@@ -80,6 +80,30 @@ pub enum CropSource {
     Original,
 }
 
+/// Where the region of an image is put. All but [`Placement::Attended`] are controls of a study: they show what a crop does
+/// that attention did not choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Placement {
+    /// Where the heat map exceeds the threshold (AG-CNN, section III-B).
+    Attended,
+    /// A box of the attended box's size, anywhere in the evaluation frame.
+    Random,
+    /// A box of the attended box's size, in the middle of the evaluation frame.
+    Centre,
+    /// The whole evaluation frame.
+    Whole,
+}
+
+impl Placement {
+    /// Whether the region is something else than what the method attends to.
+    pub fn is_control(self) -> bool {
+        self != Placement::Attended
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 
 mod bbox;
 mod branch;
+mod expert;
 mod finding;
 mod frame;
 pub mod heatmap;
@@ -13,11 +14,14 @@ pub mod metrics;
 mod names;
 mod record;
 pub mod split;
+mod views;
 
 pub use bbox::{BBox, InvalidBox};
 pub use branch::Branch;
+pub use expert::{Expert, ExpertLabels, any_of};
 pub use finding::{Finding, Labels, OUTPUTS, output_names};
-pub use frame::{CropSource, EvalCrop, EvalFrame};
+pub use frame::{CropSource, EvalCrop, EvalFrame, Placement};
 pub use names::UnknownName;
 pub use record::{DatasetKind, FindingBox, ImageKey, ImageRecord, Sex, Split, ViewPosition};
 pub use split::SplitKind;
+pub use views::{Tta, View};

@@ -6,7 +6,9 @@
 //! - [`bootstrap`]: intervals of all of these, by drawing patients;
 //! - [`delong`]: the variance of an AUROC's difference in closed form;
 //! - [`mod@divergence`]: whether a training went wrong, by its learning curve;
+//! - [`seeds`]: intervals over patients and seeds, where one recipe was trained several times;
 //! - [`known`]: the images that a metric is measured on, where labels may be unknown;
+//! - [`agreement`]: Cohen's kappa of two readers;
 //! - [`cell`]: the names of all reported numbers.
 //!
 //! A metric that does not exist is `None`, never 0.5: one class is absent, or a score is NaN.
@@ -26,6 +28,7 @@
 //! assert_eq!(auroc.value, Some(0.75));
 //! ```
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod calibration;
 pub mod cell;
@@ -34,12 +37,14 @@ pub mod delong;
 pub mod divergence;
 pub mod known;
 pub mod ranking;
+pub mod seeds;
 
 pub use bootstrap::{Bootstrap, Estimate, Resamples, Sampled};
 pub use cell::{AgeBand, Cell, Decision, Metric, Overlap, Pair, Scope, Series, Subset};
 pub use divergence::divergence;
 pub use known::Known;
 pub use ranking::{Mean, Ranking, Scores, auroc, average_precision, mean_auroc};
+pub use seeds::{OverSeeds, SeedDraws};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-"""Two runs of the smallest dataset, by the stages' own binaries: `smoke` with a sweep, and what the sweep made."""
+"""Two runs of the smallest dataset, by the stages' own binaries: `smoke` with a sweep and a second seed, and what the sweep made."""
 
 import os
 import pathlib
@@ -36,4 +36,7 @@ def runs(tmp_path_factory):
             runs.stage(stage, "--run", f"tau-{tau}", "--set", f"attend.threshold={tau}")
     runs.stage("report", "sweep", "tau-0.3", "tau-0.9", "--run", "smoke")
     runs.stage("report", "--run", "smoke")
+    for stage in STAGES:
+        runs.stage(stage, "--run", "seed-2", "--seed", "2")
+    runs.stage("report", "seeds", "smoke", "seed-2", "--run", "smoke")
     return runs

@@ -21,6 +21,7 @@ TABLES = [
     "fusion/epochs.parquet",
     "report/metrics.parquet",
     "sweep/sweep.parquet",
+    "seeds/metrics.parquet",
 ]
 
 

@@ -99,6 +99,56 @@ fn a_users_day() {
     }
 }
 
+/// Rows of the regions table of a run, without crops.
+fn regions(pipeline: &Pipeline, run: &str) -> Vec<tables::regions::Row> {
+    let folder = pipeline.published(run, "attend");
+    let names = contents(&folder).into_keys().filter(|name| name.to_string_lossy().starts_with("regions"));
+    tables::regions::read_meta(&names.map(|name| folder.join(name)).collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn regions_may_be_controls() {
+    let pipeline = Pipeline::new();
+    // Both branches see all of a stored image, so that "whole" crops are the global branch's pixels.
+    let views = ["--set", "global.crop=48", "--set", "local.crop=48"];
+    pipeline.all(&views);
+    let attended = regions(&pipeline, "default");
+    for placement in ["random", "centre", "whole"] {
+        let region = format!("attend.region={placement}");
+        let control = [&views[..], &["--run", placement, "--set", &region]].concat();
+        assert_eq!(pipeline.all(&control), ["attend", "local", "fusion", "report"]);
+        let attend = manifest(&pipeline, placement, "attend");
+        assert_eq!(attend["metrics"]["reused_heat_maps"], true);
+        for (attended, control) in attended.iter().zip(regions(&pipeline, placement)) {
+            assert_eq!((&attended.key, &attended.heatmap), (&control.key, &control.heatmap));
+            match placement {
+                "whole" => assert_eq!(control.bbox, cxr::BBox::frame(48.0, 48.0)),
+                _ => assert_eq!(attended.bbox.area(), control.bbox.area(), "{attended:?}, {control:?}"),
+            }
+        }
+        let page = fs_err::read_to_string(pipeline.published(placement, "report").join("index.html")).unwrap();
+        assert!(page.contains(&format!("A control:</strong> attend.region = &quot;{placement}&quot;")), "{placement}");
+        let shown = pipeline.stage("report", &[&control[..], &["show", &attended[0].key.image_id]].concat()).expect(0);
+        assert!(
+            shown.stdout.contains("control region: ") && shown.stdout.contains("a control: attend.region"),
+            "{shown}"
+        );
+        let refused = pipeline.stage("predict", &[&control[..], &["export", "model"]].concat()).expect(2);
+        assert!(refused.stderr.contains("expected \"attended\"") && refused.stderr.contains("hint: "), "{refused}");
+        assert!(!pipeline.path().join("model").exists());
+    }
+    let page = fs_err::read_to_string(pipeline.published("default", "report").join("index.html")).unwrap();
+    assert!(!page.contains("control:"));
+
+    // The local branch on the global branch's pixels is the global branch, unless it has another random stream.
+    let weights = |run: &str, stage| fs_err::read(pipeline.published(run, stage).join("weights.safetensors")).unwrap();
+    assert!(weights("whole", "global") == weights("whole", "local"));
+    let twice = [&views[..], &["--run", "twice", "--set", "attend.region=whole", "--set", "local.stream=1"]].concat();
+    assert_eq!(pipeline.all(&twice), ["local", "fusion", "report"]);
+    assert!(weights("twice", "global") == weights("whole", "global"));
+    assert!(weights("twice", "local") != weights("whole", "local"));
+}
+
 #[test]
 fn two_fresh_runs_give_the_same_bytes() {
     let [one, two] = [(); 2].map(|()| {

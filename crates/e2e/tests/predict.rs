@@ -50,6 +50,73 @@ fn unnamed(answers: &[Answer]) -> Vec<Answer> {
     answers.iter().map(|answer| Answer { image: String::new(), ..answer.clone() }).collect()
 }
 
+/// A foundation model's answers are those of the features that were computed once; and a model's folder holds all of it.
+#[test]
+fn a_foundation_models_answers_are_the_predictions() {
+    const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nets/tests/parity/dinov2/model.safetensors");
+    let [of_global, of_local] = ["global", "local"].map(|branch| format!("{branch}.init=pretrained:{WEIGHTS}"));
+    let values = [
+        &*of_global,
+        "global.backbone=dinov2-tiny",
+        "global.pool=class",
+        "global.crop=42",
+        &*of_local,
+        "local.backbone=dinov2-tiny",
+        "local.pool=avg",
+        "local.crop=28",
+    ];
+    let settings: Vec<&str> = values.into_iter().flat_map(|value| ["--set", value]).collect();
+    let pipeline = exported(&settings);
+    let published = published(&pipeline);
+    let files: Vec<PathBuf> = published.values().map(|published| published.path.clone()).collect();
+    let asked = ["--no-gate", "--format", "json", "--model", "model"];
+    let json = of_json(&predict(&pipeline, &asked, &files).expect(0).stdout);
+    assert_eq!(json.len(), files.len());
+    for (answer, published) in json.iter().zip(published.values()) {
+        assert_eq!(
+            (&answer.probabilities, &answer.box_px),
+            (&published.probabilities, &published.box_px),
+            "{answer:?}"
+        );
+    }
+    let onnx = pipeline.stage("predict", &[&settings[..], &["export", "--onnx", "other"]].concat()).expect(2);
+    assert!(onnx.stderr.contains("foundation models are not written as ONNX"), "{onnx}");
+    assert!(!pipeline.path().join("other").exists(), "{onnx}");
+}
+
+/// The weights files of the stages, and of the exported model, say which views are averaged.
+#[test]
+fn answers_are_the_predictions_bit_for_bit_with_test_time_augmentation() {
+    let settings = ["--set", "global.tta=ten-crop", "--set", "local.tta=flip"];
+    let plain = trained(&[]);
+    let without = published(&plain);
+    let pipeline = exported(&settings);
+    let published = published(&pipeline);
+    let files: Vec<PathBuf> = published.values().map(|published| published.path.clone()).collect();
+    for whose in [&settings[..], &["--model", "model"]] {
+        let args = [whose, &["--no-gate", "--format", "json"]].concat();
+        let json = of_json(&predict(&pipeline, &args, &files).expect(0).stdout);
+        assert_eq!(json.len(), files.len());
+        for (answer, published) in json.iter().zip(published.values()) {
+            assert_eq!(answer.probabilities, published.probabilities, "{args:?}");
+        }
+    }
+    let differ = published.values().zip(without.values()).filter(|(a, b)| a.probabilities != b.probabilities);
+    assert_eq!(differ.count(), files.len());
+    let card = fs_err::read_to_string(pipeline.path().join("model/README.md")).unwrap();
+    assert!(card.contains("test-time augmentation: global ten-crop, local flip"), "{card}");
+
+    // The same training as without: only the scoring differs.
+    let trainings = |pipeline: &Pipeline| {
+        let entries = fs_err::read_dir(pipeline.path().join("artifacts/store/training")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (plain, with) = (trainings(&plain), trainings(&pipeline));
+    assert_eq!(plain.iter().filter(|name| with.contains(name)).count(), 2, "{plain:?} {with:?}"); // global, local
+}
+
 #[test]
 fn answers_are_the_predictions_bit_for_bit() {
     let pipeline = trained(&[]);

@@ -47,6 +47,9 @@ impl Settings for Config {
     const EXECUTION: &'static [&'static str] = &[];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
+        if self.schedule == LrSchedule::Plateau {
+            return Err(section.refuse("schedule", &"plateau", "step or cosine; plateau is for global and local"));
+        }
         self.training().check(section)
     }
 }
@@ -63,6 +66,7 @@ impl Config {
             schedule: self.schedule,
             lr_milestones: &self.lr_milestones,
             lr_factor: self.lr_factor,
+            lr_patience: 0,
             warmup_epochs: self.warmup_epochs,
         }
     }

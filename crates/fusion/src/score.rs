@@ -52,7 +52,7 @@ const WEIGHTS: &str = "weights.safetensors";
 pub fn write(folder: &Path, layer: &Linear, fit: &Fit) -> Result<(), Error> {
     let mut tensors = vec![(WEIGHT.to_owned(), layer.weight().clone())];
     tensors.extend(layer.bias().map(|bias| (BIAS.to_owned(), bias.clone())));
-    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None };
+    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None, tta: cxr::Tta::None };
     weights::write(&folder.join(WEIGHTS), &tensors, &meta)?;
     Ok(branch::write_epochs(folder, fit)?)
 }

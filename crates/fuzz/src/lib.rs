@@ -27,7 +27,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 22] = [
     Target { name: "png", read: images::png, seeds: images::png_seeds },
     Target { name: "jpeg", read: images::any, seeds: images::jpeg_seeds },
     Target { name: "dicom", read: images::any, seeds: images::dicom_seeds },
@@ -38,6 +38,8 @@ pub const TARGETS: [Target; 20] = [
     Target { name: "lists", read: texts::lists, seeds: texts::lists_seeds },
     Target { name: "boxes", read: texts::boxes, seeds: texts::boxes_seeds },
     Target { name: "folder_table", read: texts::folder_table, seeds: texts::folder_table_seeds },
+    Target { name: "scores", read: texts::scores, seeds: texts::scores_seeds },
+    Target { name: "experts", read: texts::experts, seeds: texts::experts_seeds },
     Target { name: "archive", read: texts::archive, seeds: texts::archive_seeds },
     Target { name: "tables", read: tables::ours, seeds: tables::ours_seeds },
     Target { name: "pictures", read: tables::pictures, seeds: tables::pictures_seeds },

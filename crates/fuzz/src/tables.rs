@@ -146,6 +146,8 @@ fn regions_table(folder: &Path) -> PathBuf {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        region: cxr::Placement::Attended,
+        region_seed: None,
         source: CropSource::Original,
         contrast: 1.0,
         size_px: 4,
@@ -202,6 +204,7 @@ pub(crate) fn ours_seeds() -> Vec<Vec<u8>> {
         n_unknown: 2,
         undefined_draws: 5,
         reason: None,
+        seeds: None,
     };
     metrics::write(&path("metrics"), &[row], STAGE).expect("a table");
     let written = ["features", "predictions", "epochs", "metrics"].map(path);

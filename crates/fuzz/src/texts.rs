@@ -104,6 +104,19 @@ pub(crate) fn folder_table(bytes: &[u8]) -> bool {
     read(folder.path(), &list) | read(folder.path(), &format!("{common}{columns}"))
 }
 
+/// Predictions of others.
+pub(crate) fn scores(bytes: &[u8]) -> bool {
+    let Ok(read) = ::labels::scores::scores(Path::new("scores.csv"), bytes, None) else { return false };
+    assert!(read.rows.iter().flat_map(|(_, scores)| scores).all(|&score| read.scale.logit(score).is_finite()));
+    true
+}
+
+/// Labels of experts.
+pub(crate) fn experts(bytes: &[u8]) -> bool {
+    let mapping: Vec<_> = cxr::Expert::ALL.map(|expert| (expert, expert.findings().to_vec())).into();
+    ::labels::experts::experts(Path::new("experts.csv"), bytes, &mapping).is_ok()
+}
+
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
@@ -166,6 +179,24 @@ pub(crate) fn folder_table_seeds() -> Vec<Vec<u8>> {
                    a.png,50,F,Frontal,train,1.0,0,,\nb.jpg,,M,Lateral,validate,-1.0,1,0,0\nc.dcm,7.5,Male,PA,test,,,,1\n";
     let mut seeds = texts(&[list, columns, &list.replace(',', ";"), &columns.replace(',', "\t")]);
     seeds.extend([utf16(list), gzipped(columns.as_bytes())]);
+    seeds
+}
+
+pub(crate) fn scores_seeds() -> Vec<Vec<u8>> {
+    let probabilities = "Image Index,prob_Mass,prob_Pleural_Thickening\n00000001_000.png,0.25,0.5\nb.png,1e-9,1\n";
+    let logits = ",file,logit_mass,logit_no_finding\n0,images/a.jpg,-1.5,2\n1,images/b.jpg,0,7e1\n";
+    let beside = "image;Mass;Mass_pred\na.png;1;0.25\nb.png;0;0.5\n";
+    let mut seeds = texts(&[probabilities, logits, beside]);
+    seeds.extend([utf16(logits), gzipped(probabilities.as_bytes())]);
+    seeds
+}
+
+pub(crate) fn experts_seeds() -> Vec<Vec<u8>> {
+    let four =
+        "Image ID,Patient ID,Fracture,Pneumothorax,Airspace opacity,Nodule or mass\n00000013_008.png,13,NO,NO,YES,NO\n";
+    let all = "Image ID,Pneumothorax,Nodule,Mass\n00000013_008.png,YES,NO,YES\na.png,,,\n";
+    let mut seeds = texts(&[four, all]);
+    seeds.push(gzipped(four.as_bytes()));
     seeds
 }
 

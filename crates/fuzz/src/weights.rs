@@ -100,7 +100,7 @@ pub(crate) fn ours_seeds() -> Vec<Vec<u8>> {
     let frame = EvalFrame { crop: EvalCrop::Centre, image_px: 8, input_px: 7 };
     let tensors = [("fc.weight".to_owned(), tensor(&[OUTPUTS, 2])), ("fc.bias".to_owned(), tensor(&[OUTPUTS]))];
     for (backbone, frame) in [("fusion", None), ("mini", Some(frame))] {
-        let meta = Meta { backbone: backbone.to_owned(), pool: String::new(), frame };
+        let meta = Meta { backbone: backbone.to_owned(), pool: String::new(), frame, tta: cxr::Tta::None };
         let path = folder.path().join(backbone);
         weights::write(&path, &tensors, &meta).expect("a temporary file can be written");
         seeds.push(fs_err::read(path).expect("a temporary file can be read"));
@@ -120,7 +120,7 @@ pub(crate) fn imported_seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = fixtures().into_iter().map(|(_, bytes)| bytes).collect();
     seeds.extend([pickled::saved(&state(), false), pickled::saved(&state(), true)]);
     let folder = scratch();
-    let meta = Meta { backbone: "mini".to_owned(), pool: String::new(), frame: None };
+    let meta = Meta { backbone: "mini".to_owned(), pool: String::new(), frame: None, tta: cxr::Tta::None };
     let tensor = Tensor::ones(32, candle_core::DType::F32, &Device::Cpu).expect("a tensor");
     weights::write(&folder.path().join("ours"), &[("bn1.weight".to_owned(), tensor)], &meta).expect("a file");
     seeds.push(fs_err::read(folder.path().join("ours")).expect("a file"));

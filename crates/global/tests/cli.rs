@@ -23,6 +23,19 @@ fn values_out_of_range_are_usage_errors() {
         ("precision=f16", "expected one of `f32`, `tf32`, `bf16`, `auto`"),
         ("backbone=vgg", "backbone"),
         ("epoch=3", "epoch"),
+        ("loss=hinge", "expected one of `bce`, `weighted`, `focal`, `asymmetric`"),
+        ("focal_alpha=1", "global.focal_alpha = 1, expected above 0, below 1"),
+        ("gamma_negative=11", "global.gamma_negative = 11, expected 0 to 10"),
+        ("probability_clip=1", "global.probability_clip = 1, expected at least 0, below 1"),
+        ("label_smoothing=1", "global.label_smoothing = 1, expected at least 0, below 1"),
+        ("clip_norm=-1", "global.clip_norm = -1, expected 0 to 1000000"),
+        ("ema_decay=1", "global.ema_decay = 1, expected at least 0, below 1"),
+        ("ema_warmup=true", "hint: set ema_decay too"),
+        ("ratio_max=0.9", "global.ratio_max = 0.9, expected 1 to 4"),
+        ("crop_schedule=[[1, 128]]", "[epoch, px] with ascending epochs, the first 0, and 33"),
+        ("crop_schedule=[[0, 256]]", "to 224 px (crop)"),
+        ("tta=six", "expected one of `none`, `flip`, `ten-crop`"),
+        ("schedule=linear", "expected one of `step`, `cosine`, `plateau`"),
     ] {
         let (code, _, message) = global(&["--set", &format!("global.{set}")]);
         assert_eq!(code, Some(2), "{message}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use cxr::heatmap::{Normalise, NormalisedMap, Statistic, normalise};
-use cxr::{BBox, CropSource, EvalFrame, Labels, OUTPUTS};
+use cxr::{BBox, CropSource, EvalFrame, Labels, OUTPUTS, Tta};
 use nets::{Evaluated, Network, Scores, Taken};
 use picture::Grey;
 use rayon::prelude::*;
@@ -52,13 +52,16 @@ pub struct Attention {
 pub struct AgCnn {
     global: Network,
     /// What the global branch is shown when it predicts.
-    global_frame: EvalFrame,
+    global_shown: Shown,
     local: Network,
-    local_frame: EvalFrame,
+    local_shown: Shown,
     fusion: FusionLayer,
     preparation: Preparation,
     attention: Attention,
 }
+
+/// What a branch is shown of an image when it predicts: a part, and the views of it whose scores are averaged.
+type Shown = (EvalFrame, Tta);
 
 /// What the three branches see in an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,17 +121,18 @@ impl AgCnn {
                 foreign(path, "evaluation frame", "the part of an image that is shown".to_owned(), "none".to_owned())
             })?;
             let sides = network.backbone().min_side()..=MAX_SIDE;
-            if frame.image_px != image_px || !frame.fits() || !sides.contains(&frame.input_px) {
+            let whole = frame.input_px.is_multiple_of(network.backbone().patch_px());
+            if frame.image_px != image_px || !frame.fits() || !sides.contains(&frame.input_px) || !whole {
                 let (expected, got) = (format!("a part of an image of {image_px} px"), format!("{frame:?}"));
                 return Err(foreign(path, "evaluation frame", expected, got));
             }
             network.prepare_to_evaluate()?;
-            Ok((network, frame))
+            Ok((network, (frame, meta.tta)))
         };
         // The two networks are read and folded side by side.
         let (global_opened, local_opened) =
             rayon::join(|| open(global, preparation.size_px as usize), || open(local, attention.size_px as usize));
-        let ((global, global_frame), (local, local_frame)) = (global_opened?, local_opened?);
+        let ((global, global_shown), (local, local_shown)) = (global_opened?, local_opened?);
         within("attention.frame.input_px", attention.frame.input_px, global.backbone().min_side())?;
         let layer = FusionLayer::open(fusion)?;
         let dims = [&global, &local].map(|network| network.backbone().channels());
@@ -140,7 +144,7 @@ impl AgCnn {
             let expected = format!("a part of an image of {} px", preparation.size_px);
             return Err(Error::Setting { key: "attention.frame", got: format!("{:?}", attention.frame), expected });
         }
-        Ok(AgCnn { global, global_frame, local, local_frame, fusion: layer, preparation, attention })
+        Ok(AgCnn { global, global_shown, local, local_shown, fusion: layer, preparation, attention })
     }
 
     /// What `prep` does to an image.
@@ -160,7 +164,12 @@ impl AgCnn {
 
     /// What the local branch is shown of a crop.
     pub fn local_frame(&self) -> EvalFrame {
-        self.local_frame
+        self.local_shown.0
+    }
+
+    /// Which views the global and the local branch score.
+    pub fn tta(&self) -> [Tta; 2] {
+        [self.global_shown.1, self.local_shown.1]
     }
 
     /// The fusion layer.
@@ -197,7 +206,7 @@ impl AgCnn {
         let looks = self.look(&prepared)?;
         let crop = |((look, source), prepared): ((&Look, &&Grey), &Grey)| self.cut(look, source, prepared);
         let crops: Vec<Grey> = looks.par_iter().zip(sources).zip(&prepared).map(crop).collect();
-        let local = scores(&self.local, &images(&crops)?, self.local_frame)?;
+        let local = scores(&self.local, &images(&crops)?, self.local_shown)?;
         let dim = self.local.backbone().channels();
         let local = local.pool.chunks_exact(dim).zip(local.logits);
         let sights = looks.into_iter().zip(prepared).zip(crops).zip(local);
@@ -225,7 +234,7 @@ impl AgCnn {
     /// A tensor operation.
     pub fn features(&self, prepared: &[Grey]) -> Result<Vec<Vec<f32>>, Error> {
         let dim = self.global.backbone().channels();
-        let scores = scores(&self.global, &images(prepared)?, self.global_frame)?;
+        let scores = scores(&self.global, &images(prepared)?, self.global_shown)?;
         Ok(scores.pool.chunks_exact(dim).map(<[f32]>::to_vec).collect())
     }
 
@@ -267,10 +276,10 @@ impl AgCnn {
         if let Some(index) = not_finite(&sums, side * side) {
             return Err(Error::NotFinite { index });
         }
-        let (pool, logits) = match self.global_frame == attention.frame {
+        let (pool, logits) = match self.global_shown == (attention.frame, Tta::None) {
             true => (pool, logits.as_chunks().0.to_vec()),
             false => {
-                let scores = scores(&self.global, &images, self.global_frame)?;
+                let scores = scores(&self.global, &images, self.global_shown)?;
                 (scores.pool, scores.logits)
             }
         };
@@ -304,9 +313,10 @@ fn images(greys: &[Grey]) -> Result<nets::Images, Error> {
 }
 
 /// Features and logits of a few images, in one batch.
-fn scores(network: &Network, images: &nets::Images, frame: EvalFrame) -> Result<Scores, Error> {
+fn scores(network: &Network, images: &nets::Images, (frame, tta): Shown) -> Result<Scores, Error> {
     let mut scores = Scores { first: 0, pool: Vec::new(), logits: Vec::new() };
-    whole(&mut |each| nets::evaluate(network, images, frame, images.len(), each), &mut scores)?;
+    let batch = images.len() * tta.views(frame).len();
+    whole(&mut |each| nets::evaluate(network, images, frame, tta, batch, each), &mut scores)?;
     Ok(scores)
 }
 

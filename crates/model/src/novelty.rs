@@ -122,7 +122,11 @@ impl Novelty {
             tensors.push((format!("{name}.scale"), tensor(&[reference.scale], &[1])?));
         }
         tensors.push(("quantiles".to_owned(), tensor(&self.quantiles, &[QUANTILES])?));
-        Ok(weights::write(path, &tensors, &Meta { backbone: KIND.to_owned(), pool: String::new(), frame: None })?)
+        Ok(weights::write(
+            path,
+            &tensors,
+            &Meta { backbone: KIND.to_owned(), pool: String::new(), frame: None, tta: cxr::Tta::None },
+        )?)
     }
 
     /// Reads what [`Novelty::write`] wrote, for `dim` features.

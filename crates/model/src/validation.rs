@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cxr::{Branch, Finding, Labels, OUTPUTS};
+use cxr::{Branch, Finding, Labels, OUTPUTS, Tta};
 use nets::weights::{self, Meta};
 
 use crate::error::Error;
@@ -48,7 +48,11 @@ impl Validation {
         let labels: Vec<f32> =
             self.labels.iter().flat_map(|labels| Finding::ALL.map(|f| code(labels.get(f)))).collect();
         tensors.push(("labels".to_owned(), Tensor::from_vec(labels, (self.len(), Finding::COUNT), &Device::Cpu)?));
-        Ok(weights::write(path, &tensors, &Meta { backbone: KIND.to_owned(), pool: String::new(), frame: None })?)
+        Ok(weights::write(
+            path,
+            &tensors,
+            &Meta { backbone: KIND.to_owned(), pool: String::new(), frame: None, tta: Tta::None },
+        )?)
     }
 
     /// Reads what [`Validation::write`] wrote.

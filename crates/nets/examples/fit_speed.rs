@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use cxr::{EvalCrop, Labels};
 use nets::{
-    Checkpoints, Event, Identity, ImageRecipe, Images, Network, OptimizerKind, Pool, Precision, Recipe, Schedule,
+    Checkpoints, Event, Identity, ImageRecipe, Images, Loss, Network, OptimizerKind, Pool, Precision, Recipe, Schedule,
     fit_network,
 };
 
@@ -39,7 +39,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image_recipe = ImageRecipe {
         input_px: side,
         crop: EvalCrop::Centre,
+        crop_schedule: Vec::new(),
         scale_min: 0.5,
+        ratio_max: nets::recipe::ratio_max(),
         flip: true,
         rotate_deg: 7.0,
         brightness: 0.1,
@@ -60,6 +62,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         schedule: Schedule::Cosine,
         warmup_epochs: 0,
         seed: 1,
+        loss: Loss::Bce,
+        label_smoothing: 0.0,
+        clip_norm: None,
+        ema: None,
     };
     let device = nets::device(device)?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;

@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     let stored: Vec<f32> = images.pixels().into_iter().flatten().map(|&grey| grey.into()).collect();
     save(folder, "images", Tensor::from_vec(stored, (IMAGES, frame.image_px, frame.image_px), &Device::Cpu)?)?;
     let (mut features, mut logits, mut map) = (Vec::new(), Vec::new(), Vec::new());
-    nets::evaluate(&network, &images, frame, IMAGES, &mut |batch: Scores| -> nets::Result<_> {
+    nets::evaluate(&network, &images, frame, cxr::Tta::None, IMAGES, &mut |batch: Scores| -> nets::Result<_> {
         features.extend(batch.pool);
         logits.extend(batch.logits.into_iter().flatten());
         Ok(ControlFlow::Continue(()))

@@ -6,9 +6,7 @@
 //! grey values in between. The augmentation parameters of an image depend on seed, epoch and its index alone, never on
 //! the order of work.
 
-use std::ops::Range;
-
-use cxr::EvalFrame;
+use cxr::{EvalFrame, Tta, View};
 use ops::augment::{AugmentParams, Colours};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,20 +21,17 @@ pub fn normalisation() -> ([f32; 3], [f32; 3]) {
     (COLOURS.mean, COLOURS.deviation)
 }
 
-/// Aspect ratios of a random resized crop (torchvision's `RandomResizedCrop`; Szegedy et al., CVPR 2015).
-const RATIO: Range<f64> = 3.0 / 4.0..4.0 / 3.0;
-
-/// The parameters of an image's evaluation input.
-pub(crate) fn evaluation(index: usize, frame: EvalFrame) -> AugmentParams {
-    let (offset, side) = (frame.offset_px(), frame.side_px());
-    AugmentParams::crop(index, [offset, offset, side, side])
+/// The parameters of an image's evaluation inputs, one for each view.
+pub(crate) fn evaluation(index: usize, frame: EvalFrame, tta: Tta) -> Vec<AugmentParams> {
+    let input = |View { x, y, side, flip }| AugmentParams { flip, ..AugmentParams::crop(index, [x, y, side, side]) };
+    tta.views(frame).into_iter().map(input).collect()
 }
 
 /// The augmentation parameters of an image of `size` px in an epoch of training.
 pub(crate) fn training(size: usize, index: usize, recipe: &ImageRecipe, seed: u64, epoch: u64) -> AugmentParams {
     let mut rng = random(b"augment", seed, epoch, index as u64);
     // Every value is drawn whether used or not, so that one setting does not change another's draws.
-    let window = window(size, recipe.scale_min, &mut rng);
+    let window = window(size, recipe.scale_min, recipe.ratio_max, &mut rng);
     let [flip, angle, brightness, contrast] = [(); 4].map(|()| unit(&mut rng));
     AugmentParams {
         degrees: (2.0 * angle - 1.0) * recipe.rotate_deg,
@@ -54,9 +49,9 @@ fn factor(most: f64, draw: f64) -> f32 {
 
 /// torchvision's `RandomResizedCrop.get_params` on a square image: x, y, width and height in px; the whole image if
 /// `scale_min` is 1.
-fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> [usize; 4] {
+fn window(size: usize, scale_min: f64, ratio_max: f64, rng: &mut ChaCha8Rng) -> [usize; 4] {
     const ATTEMPTS: usize = 10;
-    let (low, high) = (RATIO.start.ln(), RATIO.end.ln());
+    let (low, high) = ((1.0 / ratio_max).ln(), ratio_max.ln());
     let mut found = None;
     // As many draws in every case.
     for _ in 0..ATTEMPTS {
@@ -76,16 +71,22 @@ fn window(size: usize, scale_min: f64, rng: &mut ChaCha8Rng) -> [usize; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::ratio_max;
 
     #[test]
     fn windows_lie_inside_and_vary() {
         let mut rng = random(b"test", 1, 2, 3);
-        let windows: Vec<[usize; 4]> = (0..1000).map(|_| window(256, 0.08, &mut rng)).collect();
+        let windows: Vec<[usize; 4]> = (0..1000).map(|_| window(256, 0.08, ratio_max(), &mut rng)).collect();
         assert!(windows.iter().all(|[x, y, width, height]| x + width <= 256 && y + height <= 256));
         let area = |[_, _, width, height]: &[usize; 4]| (width * height) as f64 / 65536.0;
         let mean = windows.iter().map(area).sum::<f64>() / 1000.0;
         assert!((0.46..0.50).contains(&mean), "{mean}"); // torchvision: 0.477 over 20,000
         assert!(windows.iter().map(area).fold(1.0, f64::min) < 0.12);
-        assert_eq!(window(256, 1.0, &mut rng), [0, 0, 256, 256]);
+        // A narrower range of shapes.
+        for _ in 0..100 {
+            let [_, _, width, height] = window(256, 0.5, 1.1, &mut rng);
+            assert!((0.89..1.12).contains(&(width as f64 / height as f64)), "{width} x {height}");
+        }
+        assert_eq!(window(256, 1.0, ratio_max(), &mut rng), [0, 0, 256, 256]);
     }
 }

@@ -16,3 +16,8 @@ pub(crate) fn canonical(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// Whether a value is what it is where nobody says anything, so that its JSON may leave it out.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,7 +1,7 @@
 //! The state of a training on disk: the last checkpoint, and the one before it in case the last is damaged.
 //!
-//! A safetensors file with the model's tensors (`model.NAME`), the optimiser's state (`optimizer.INDEX`) and, after the
-//! first epoch, the tensors of the best epoch (`best.NAME`). Its metadata are the [`Identity`] of the training and its
+//! A safetensors file with the model's tensors (`model.NAME`), the optimiser's state (`optimizer.INDEX`), their moving
+//! average where there is one (`ema.NAME`) and, after the first epoch, the tensors of the best epoch (`best.NAME`). Its metadata are the [`Identity`] of the training and its
 //! [`Progress`], and a digest of the file. Random streams need no memory: they follow from seed, epoch and example.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::canonical::canonical;
+use crate::ema::Average;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::layers::params::Params;
@@ -26,6 +27,14 @@ pub const NAME: &str = "checkpoint.safetensors";
 const PREVIOUS: &str = "checkpoint.previous.safetensors";
 
 const FORMAT: &str = "agcnn-checkpoint-3";
+
+/// What a checkpoint fills.
+pub(crate) struct State<'a> {
+    pub(crate) params: &'a mut Params,
+    pub(crate) optimizer: &'a mut Optimizer,
+    /// Where the training has one.
+    pub(crate) average: Option<&'a mut Average>,
+}
 
 /// Where to continue.
 #[derive(Debug)]
@@ -47,6 +56,7 @@ pub(crate) fn write(
     progress: &Progress,
     params: &Params,
     optimizer: &Optimizer,
+    average: &[Tensor],
     best: &[Tensor],
 ) -> Result<()> {
     let (steps, state) = optimizer.state();
@@ -59,6 +69,7 @@ pub(crate) fn write(
     let mut tensors: Vec<(String, &Tensor)> = Vec::new();
     tensors.extend(params.iter().map(|(name, tensor)| (format!("model.{name}"), tensor)));
     tensors.extend(state.iter().enumerate().map(|(index, tensor)| (format!("optimizer.{index}"), tensor)));
+    tensors.extend(params.iter().zip(average).map(|((name, _), tensor)| (format!("ema.{name}"), tensor)));
     tensors.extend(params.iter().zip(best).map(|((name, _), tensor)| (format!("best.{name}"), tensor)));
     if path.exists() {
         fs_err::rename(path, path.with_file_name(PREVIOUS))?;
@@ -79,14 +90,13 @@ pub(crate) fn resume(
     others: &[PathBuf],
     identity: &Identity,
     steps: usize,
-    params: &mut Params,
-    optimizer: &mut Optimizer,
+    mut state: State,
 ) -> Result<Option<Resumed>> {
     for own in [own, &own.with_file_name(PREVIOUS)] {
         if !own.exists() {
             continue;
         }
-        match Header::read(own).and_then(|header| header.load_own(identity, steps, params, optimizer)) {
+        match Header::read(own).and_then(|header| header.load_own(identity, steps, &mut state)) {
             Ok(resumed) => return Ok(Some(resumed)),
             Err(error @ (Error::Malformed { .. } | Error::Shape { .. })) => set_aside(own, &error)?,
             Err(error) => return Err(error),
@@ -102,7 +112,7 @@ pub(crate) fn resume(
     }
     candidates.sort_by_key(|header| std::cmp::Reverse(header.progress.done(steps)));
     for header in candidates {
-        match header.load(params, optimizer) {
+        match header.load(&mut state) {
             Ok(resumed) => return Ok(Some(Resumed { from: Some(header.path), ..resumed })),
             Err(error) => tracing::debug!("no checkpoint to continue from: {error}"),
         }
@@ -146,20 +156,15 @@ impl Header {
 
     /// Whether training `identity` would have come to the same state.
     fn continues_as(&self, identity: &Identity, steps: usize) -> bool {
+        let losses = self.progress.validation_losses();
         self.identity.lineage() == identity.lineage()
             && self.progress.is_sound(identity.recipe.epochs, steps)
-            && self.identity.recipe.same_rates(&identity.recipe, self.progress.done(steps), steps)
+            && self.identity.recipe.same_rates(&identity.recipe, self.progress.done(steps), steps, &losses)
     }
 
-    fn load_own(
-        &self,
-        identity: &Identity,
-        steps: usize,
-        params: &mut Params,
-        optimizer: &mut Optimizer,
-    ) -> Result<Resumed> {
+    fn load_own(&self, identity: &Identity, steps: usize, state: &mut State) -> Result<Resumed> {
         // The file is whole: what it says of itself can be believed.
-        let (tensors, _) = read_safetensors(&self.path, params.device())?;
+        let (tensors, _) = read_safetensors(&self.path, state.params.device())?;
         if self.identity.key() != identity.key() {
             let [got, expected] = [&self.identity, identity].map(|identity| canonical(&json!(identity)));
             return Err(Error::ForeignCheckpoint { path: self.path.clone(), got, expected });
@@ -167,31 +172,36 @@ impl Header {
         if !self.progress.is_sound(identity.recipe.epochs, steps) {
             return Err(Error::malformed(&self.path, "metadata \"progress\" is not that of such a training"));
         }
-        self.restore(tensors, params, optimizer)
+        self.restore(tensors, state)
     }
 
-    fn load(&self, params: &mut Params, optimizer: &mut Optimizer) -> Result<Resumed> {
-        let (tensors, _) = read_safetensors(&self.path, params.device())?;
-        self.restore(tensors, params, optimizer)
+    fn load(&self, state: &mut State) -> Result<Resumed> {
+        let (tensors, _) = read_safetensors(&self.path, state.params.device())?;
+        self.restore(tensors, state)
     }
 
-    /// Restores model and optimiser; where this fails, they are as they were.
-    fn restore(&self, tensors: Tensors, params: &mut Params, optimizer: &mut Optimizer) -> Result<Resumed> {
+    /// Restores model, optimiser and average; where this fails, they are as they were.
+    fn restore(&self, tensors: Tensors, State { params, optimizer, average }: &mut State) -> Result<Resumed> {
         let (count, state) = (params.len(), optimizer.state().1.len());
+        let averaged = if average.is_some() { count } else { 0 };
         let best = if self.progress.best_epoch > 0 { count } else { 0 };
-        if tensors.len() != count + state + best {
-            let reason = format!("expected {} tensors, got {}", count + state + best, tensors.len());
+        let expected = count + state + averaged + best;
+        if tensors.len() != expected {
+            let reason = format!("expected {expected} tensors, got {}", tensors.len());
             return Err(Error::malformed(&self.path, reason));
         }
         let mut tensors = tensors.into_iter().map(|(_, tensor)| tensor);
         let model: Vec<Tensor> = tensors.by_ref().take(count).collect();
         let state = tensors.by_ref().take(state).collect();
+        let averages: Vec<Tensor> = tensors.by_ref().take(averaged).collect();
         let best: Vec<Tensor> = tensors.collect();
-        params.check(&model)?;
-        if !best.is_empty() {
-            params.check(&best)?;
+        for tensors in [&model, &averages, &best].into_iter().filter(|tensors| !tensors.is_empty()) {
+            params.check(tensors)?;
         }
         optimizer.restore(self.optimizer_steps, state)?;
+        if let Some(average) = average {
+            average.restore(params, averages)?;
+        }
         params.replace(model)?;
         Ok(Resumed { progress: self.progress.clone(), best, from: None })
     }

@@ -166,6 +166,11 @@ impl Error {
         Some(hint.to_owned())
     }
 
+    /// The result of a setting that cannot be.
+    pub(crate) fn setting<T>(key: &'static str, got: impl ToString, expected: &str) -> Result<T> {
+        Err(Error::Setting { key, got: got.to_string(), expected: expected.to_owned() })
+    }
+
     pub(crate) fn malformed(path: &Path, reason: impl ToString) -> Error {
         Error::Malformed { path: path.to_owned(), reason: reason.to_string() }
     }

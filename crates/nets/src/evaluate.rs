@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use cxr::{EvalFrame, Labels, OUTPUTS};
+use cxr::{EvalFrame, OUTPUTS, Tta};
 use ops::augment::AugmentParams;
 
 use crate::augment::evaluation;
@@ -38,18 +38,42 @@ pub struct Taken<const K: usize> {
 /// Runs `network` over `images` in batches of `batch`; `each` gets the features and logits of every batch, in order, and
 /// may stop.
 ///
+/// With test-time augmentation, an image's features and logits are the means of those of its views, as torchvision averages
+/// the outputs of its `TenCrop`. (Means of probabilities, as in Krizhevsky et al., NIPS 2012, are an alternative; but the
+/// logits are linear in the features, and the means of both still belong together, here and in the fusion layer.) A batch
+/// then has `batch` views, or those of one image.
+///
 /// # Errors
 /// [`Error::Stopped`] if `each` breaks; a `frame` of other images or one that they do not hold; what `each` returns.
 pub fn evaluate<E: From<Error>>(
     network: &Network,
     images: &Images,
     frame: EvalFrame,
+    tta: Tta,
+    batch: usize,
+    each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
+    evaluate_from(network, images, 0, (frame, tta), batch, each)
+}
+
+/// As [`evaluate()`], from the image with index `start` on.
+///
+/// # Errors
+/// As [`evaluate()`].
+pub fn evaluate_from<E: From<Error>>(
+    network: &Network,
+    images: &Images,
+    start: usize,
+    (frame, tta): (EvalFrame, Tta),
     batch: usize,
     each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok([evaluated.pool, evaluated.logits]);
-    run(network, &loader, frame, batch, &take, &mut |first, [pool, logits]| {
+    let views = tta.views(frame).len();
+    run(network, &loader, start, (frame, tta), batch, &take, &mut |first, [pool, logits]| {
+        let pool = means(pool, network.backbone().channels(), views);
+        let logits = means(logits, OUTPUTS, views);
         each(Scores { first, pool, logits: logits.as_chunks().0.to_vec() })
     })
 }
@@ -68,7 +92,7 @@ pub fn evaluate_with<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok(take(evaluated)?);
-    run(network, &loader, frame, batch, &take, &mut |first, values| each(Taken { first, values }))
+    run(network, &loader, 0, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
 /// The logits of all images of a loader; `go_on` gets the number of images after every batch.
@@ -81,39 +105,41 @@ pub(crate) fn logits(
 ) -> Result<Vec<[f32; OUTPUTS]>> {
     let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(loader.images().len());
     let take = |evaluated: Evaluated| Ok([evaluated.logits]);
-    run(network, loader, frame, batch, &take, &mut |_, [logits]| -> Result<_> {
+    run(network, loader, 0, (frame, Tta::None), batch, &take, &mut |_, [logits]| -> Result<_> {
         all.extend(logits.as_chunks().0);
         Ok(go_on(all.len()))
     })?;
     Ok(all)
 }
 
-/// The binary cross-entropy in f64, averaged over those outputs of all images that are known: the validation loss. `None`
-/// where none is.
-pub fn mean_loss(logits: &[[f32; OUTPUTS]], labels: &[Labels]) -> Option<f64> {
-    let truth = labels.iter().flat_map(|labels| labels.outputs());
-    let (mut sum, mut known) = (0.0, 0);
-    for (&logit, shown) in logits.as_flattened().iter().zip(truth) {
-        let Some(shown) = shown else { continue };
-        let (logit, target) = (f64::from(logit), f64::from(u8::from(shown)));
-        sum += logit.max(0.0) - logit * target + (-logit.abs()).exp().ln_1p();
-        known += 1;
+/// The means over `views` rows each, of `values [n views, len]`.
+fn means(values: Vec<f32>, len: usize, views: usize) -> Vec<f32> {
+    if views == 1 {
+        return values;
     }
-    (known > 0).then(|| sum / f64::from(known))
+    let mean = |rows: &[f32]| {
+        let sum = |column: usize| rows.iter().skip(column).step_by(len).map(|&value| f64::from(value)).sum::<f64>();
+        (0..len).map(|column| (sum(column) / views as f64) as f32).collect::<Vec<_>>()
+    };
+    values.chunks_exact(len * views).flat_map(mean).collect()
 }
 
-/// `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and their values.
+/// Runs from the image `start` on. `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and
+/// their values, view by view.
 fn run<const K: usize, E: From<Error>>(
     network: &Network,
     loader: &Loader,
-    frame: EvalFrame,
+    start: usize,
+    (frame, tta): (EvalFrame, Tta),
     batch: usize,
     take: &dyn Fn(Evaluated) -> Result<[Tensor; K]>,
     each: &mut dyn FnMut(usize, [Vec<f32>; K]) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
     let images = loader.images();
     check(images, frame)?;
-    let params: Vec<AugmentParams> = (0..images.len()).map(|index| evaluation(index, frame)).collect();
+    let params: Vec<AugmentParams> = (start..images.len()).flat_map(|index| evaluation(index, frame, tta)).collect();
+    let views = tta.views(frame).len();
+    let batch = (batch / views).max(1) * views;
     let mut failed = None;
     let mut arrived = |first, values| match each(first, values) {
         Ok(ControlFlow::Continue(())) => Ok(()),
@@ -124,11 +150,11 @@ fn run<const K: usize, E: From<Error>>(
         }
     };
     let mut answers = DeferredReadback::new(network.device());
-    let mut first = 0;
+    let mut first = start;
     let input_px = frame.input_px;
-    let ran = loader.each(&params, input_px, batch.max(1), network.activations(), &mut |_, x, _| {
+    let ran = loader.each(&params, input_px, batch, network.activations(), &mut |_, x, _| {
         answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;
-        first += x.dim(0)?;
+        first += x.dim(0)? / views;
         Ok(())
     });
     let ran = ran.and_then(|()| answers.drain(&mut arrived));
@@ -154,25 +180,4 @@ pub(crate) fn check(images: &Images, frame: EvalFrame) -> Result<()> {
         return Err(Error::Setting { key: "crop", got: frame.input_px.to_string(), expected });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use cxr::Finding;
-
-    use super::*;
-
-    #[test]
-    fn the_loss_is_over_what_is_known() {
-        let mut labels = Labels::UNKNOWN;
-        labels.set(Finding::Mass, Some(true));
-        let mut logits = [[7.0; OUTPUTS]; 2];
-        logits[1][Finding::Mass.index()] = 0.0;
-        logits[1][OUTPUTS - 1] = 0.0;
-        // Mass is present, so that "No Finding" is known to be wrong: ln 2 each.
-        let loss = mean_loss(&logits, &[Labels::UNKNOWN, labels]).unwrap();
-        assert!((loss - std::f64::consts::LN_2).abs() < 1e-12);
-        assert_eq!(mean_loss(&logits[..1], &[Labels::UNKNOWN]), None);
-        assert_eq!(mean_loss(&[], &[]), None);
-    }
 }

@@ -51,6 +51,7 @@ fn digest(json: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::Loss;
     use crate::recipe::{OptimizerKind, Schedule};
 
     fn identity() -> Identity {
@@ -68,6 +69,10 @@ mod tests {
                 schedule: Schedule::Step { milestones: vec![20], factor: 0.1 },
                 warmup_epochs: 0,
                 seed: 1,
+                loss: Loss::Bce,
+                label_smoothing: 0.0,
+                clip_norm: None,
+                ema: None,
             },
         }
     }
@@ -98,6 +103,8 @@ mod tests {
             Identity { start: "imagenet".to_owned(), ..identity.clone() },
             Identity { model: json!("fusion"), ..identity.clone() },
             Identity { recipe: Recipe { seed: 2, ..identity.recipe.clone() }, ..identity.clone() },
+            Identity { recipe: Recipe { loss: Loss::Weighted, ..identity.recipe.clone() }, ..identity.clone() },
+            Identity { recipe: Recipe { clip_norm: Some(1.0), ..identity.recipe.clone() }, ..identity.clone() },
         ];
         for other in others {
             assert_ne!(other.lineage(), identity.lineage(), "{other:?}");

@@ -4,21 +4,25 @@
 //! [`OUTPUTS`](cxr::OUTPUTS) logits. [`fit_network`] trains it on [`Images`], [`evaluate()`] runs it over images.
 //! [`fit`] trains anything that is [`Trainable`].
 //!
+//! The trunk of a foundation model is frozen ([`Backbone::is_frozen`]): [`evaluate_from`] computes features once, [`fit_head`]
+//! trains the linear layer on them, [`score_features`] applies it.
+//!
 //! | question | module |
 //! |---|---|
 //! | what a layer computes, and its gradient | `layers` |
 //! | which networks there are | [`models`] |
 //! | a weights file of ours, or of torchvision or timm | [`weights`] |
 //! | images in memory; how they become batches of inputs | `data`, `augment`, `loader` |
-//! | learning rates and other settings | [`recipe`] |
-//! | the training loop; what it trains | [`train`], `train_network` |
+//! | what is minimised | [`losses`] |
+//! | learning rates and other settings | [`recipe`], `plateau` |
+//! | the training loop; what it trains; the average that it publishes | [`train`], `train_network`, `train_head`, `ema` |
 //! | when two trainings are the same, or one continues another | [`identity`], `checkpoint` |
 //! | outputs of a network for many images | [`mod@evaluate`] |
 //! | a network as a file that other programs run | [`onnx`] |
 //!
-//! Files import from those below them only, in this order: `onnx`, `train_network`, `train`, `checkpoint`, `identity`,
-//! `evaluate`, `loader`, `augment`, `data`, `models`, `optimizer`, `weights`, `layers`, `recipe`, and what has no layer
-//! of its own.
+//! Files import from those below them only, in this order: `onnx`, `train_network`, `train_head`, `train`, `checkpoint`, `identity`,
+//! `evaluate`, `loader`, `augment`, `data`, `models`, `optimizer`, `weights`, `recipe`, `ema`, `losses`, `layers`, and what
+//! has no layer of its own.
 //!
 //! Letters in shapes: `N` images in a batch, `S` side of a stored image in px, `H W` side of a map, `K` channels of the
 //! last map ([`Backbone::channels`]), 15 outputs. Activations are `[N, H, W, C]`, f32, contiguous; convolution weights
@@ -29,6 +33,7 @@
 
 pub mod evaluate;
 pub mod identity;
+pub mod losses;
 pub mod models;
 pub mod onnx;
 pub mod recipe;
@@ -41,22 +46,27 @@ mod checkpoint;
 mod data;
 mod deferred;
 mod device;
+mod ema;
 mod error;
 mod layers;
 mod loader;
 mod optimizer;
+mod plateau;
 mod progress;
 mod random;
+mod train_head;
 mod train_network;
 
 pub use augment::normalisation;
 pub use checkpoint::NAME as CHECKPOINT;
 pub use data::Images;
 pub use device::{describe, device};
+pub use ema::Ema;
 pub use error::{Error, Result};
-pub use evaluate::{Scores, Taken, evaluate, evaluate_with};
+pub use evaluate::{Scores, Taken, evaluate, evaluate_from, evaluate_with};
 pub use identity::Identity;
 pub use layers::params::Params;
+pub use losses::{Loss, Objective};
 pub use models::backbone::{Backbone, Pool};
 pub use models::network::{Evaluated, Grads, Network};
 pub use ops::isa;
@@ -65,4 +75,5 @@ pub use optimizer::Optimizer;
 pub use progress::EpochStats;
 pub use recipe::{ImageRecipe, OptimizerKind, Precision, Recipe, Schedule};
 pub use train::{Checkpoints, Event, Examples, Fit, Trainable, Validation, fit};
+pub use train_head::{FeatureRows, fit_head, score_features};
 pub use train_network::fit_network;

@@ -217,7 +217,7 @@ pub(crate) mod cuda {
 
 #[cfg(all(test, feature = "cuda"))]
 mod tests {
-    use cxr::{EvalCrop, EvalFrame, Finding};
+    use cxr::{EvalCrop, EvalFrame, Finding, Tta};
 
     use super::*;
     use crate::augment::{evaluation, training};
@@ -239,7 +239,9 @@ mod tests {
         let recipe = ImageRecipe {
             input_px: side,
             crop: EvalCrop::Centre,
+            crop_schedule: Vec::new(),
             scale_min: 0.2,
+            ratio_max: crate::recipe::ratio_max(),
             flip: true,
             rotate_deg: 30.0,
             brightness: 0.4,
@@ -250,7 +252,7 @@ mod tests {
             (0..count).rev().map(|index| training(size, index, &recipe, 5, 3)).collect();
         for crop in [EvalCrop::Centre, EvalCrop::Whole] {
             let frame = EvalFrame { crop, image_px: size, input_px: side };
-            params.extend((0..count).map(|index| evaluation(index, frame)));
+            params.extend((0..count).flat_map(|index| evaluation(index, frame, Tta::None)));
         }
         let (expected, device) = (
             augment::inputs(images.pixels().unwrap(), size, &params, side, &COLOURS).unwrap(),

@@ -61,10 +61,14 @@ pub struct HeatMap {
 /// The image is the part of a stored image under `frame`, at the frame's input side.
 ///
 /// # Errors
-/// An input side below [`Backbone::min_side`](crate::Backbone::min_side); the disk, with the path, which then is as it
+/// A frozen trunk; an input side below [`Backbone::min_side`](crate::Backbone::min_side); the disk, with the path, which then is as it
 /// was.
 pub fn write(network: &Network, frame: EvalFrame, heat_map: Option<HeatMap>, path: &Path) -> Result<()> {
     let (backbone, side) = (network.backbone(), frame.input_px);
+    if backbone.is_frozen() {
+        let expected = "a convolutional trunk: foundation models are not written as ONNX";
+        return Err(Error::Setting { key: "backbone", got: backbone.to_string(), expected: expected.to_owned() });
+    }
     if side < backbone.min_side() {
         let expected = format!("at least {} for {backbone}", backbone.min_side());
         return Err(Error::Setting { key: "crop", got: side.to_string(), expected });
@@ -141,6 +145,7 @@ fn pooled(build: &mut GraphBuilder, pool: Pool, map: &str) -> String {
     let pooled = match pool {
         Pool::Max => build.node("GlobalMaxPool", "pool.max", &[map], vec![]),
         Pool::Avg => build.node("GlobalAveragePool", "pool.mean", &[map], vec![]),
+        Pool::Class => unreachable!("only a frozen trunk has a class token, and none is written"),
         Pool::Lse => {
             let sharpness = build.constant("pool.sharpness", &[1], &[LSE_R]);
             let max = build.node("GlobalMaxPool", "pool.max", &[map], vec![]);

@@ -50,6 +50,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// The validation losses of the finished epochs.
+    pub(crate) fn validation_losses(&self) -> Vec<Option<f64>> {
+        self.epochs.iter().map(|stats| stats.validation_loss).collect()
+    }
+
     /// All finished steps, where an epoch has `steps` steps.
     pub(crate) fn done(&self, steps: usize) -> usize {
         self.epochs.len() * steps + self.step

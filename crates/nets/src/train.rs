@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use cxr::{Labels, OUTPUTS, metrics};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, State};
 use crate::deferred::DeferredReadback;
+use crate::ema::Average;
 use crate::error::{Error, Result};
-use crate::evaluate::mean_loss;
 use crate::identity::Identity;
 use crate::layers::params::Params;
+use crate::losses::{Loss, mean_loss};
 use crate::optimizer::Optimizer;
 use crate::progress::{EpochStats, Progress};
 use crate::random::order;
@@ -73,8 +74,8 @@ pub struct Validation {
 
 impl Validation {
     /// Mean loss and mean AUROC, where they are defined.
-    fn metrics(&self) -> (Option<f64>, Option<f64>) {
-        let loss = mean_loss(&self.logits, &self.labels);
+    fn metrics(&self, loss: Loss) -> (Option<f64>, Option<f64>) {
+        let loss = mean_loss(loss, &self.logits, &self.labels);
         (loss, metrics::mean_auroc(&self.logits, &self.labels).value)
     }
 }
@@ -147,7 +148,8 @@ pub struct Fit {
 }
 
 /// Trains `model` by the recipe of `identity`; at the end it has the weights of the best epoch: that with the highest
-/// mean AUROC on validation, the first of equals; the last epoch where none is defined.
+/// mean AUROC on validation, the first of equals; the last epoch where none is defined. With [`ema`](crate::Recipe::ema) the weights of
+/// an epoch are the averages at its end, in validation too.
 ///
 /// The model must have the initial weights that `identity` names. A checkpoint is written at the end of epochs, every
 /// [`Checkpoints::minutes`], and when `watch` asks to stop, which it may do after any step and any part of a validation.
@@ -173,12 +175,14 @@ pub fn fit<D: Examples, M: Trainable<D>>(
         return Err(Error::Empty);
     }
     let optimizer = Optimizer::new(recipe.optimizer, recipe.momentum, recipe.weight_decay, model.params())?;
+    let average = recipe.ema.map(|settings| Average::new(settings, model.params())).transpose()?;
     let mut training = Training {
         steps: data.count().div_ceil(recipe.batch),
         model,
         data,
         identity,
         optimizer,
+        average,
         progress: Progress::default(),
         best: Vec::new(),
         path: checkpoints.folder.join(checkpoint::NAME),
@@ -203,6 +207,8 @@ struct Training<'a, M, D> {
     data: &'a D,
     identity: &'a Identity,
     optimizer: Optimizer,
+    /// What is validated and published in place of the model's tensors.
+    average: Option<Average>,
     /// Steps per epoch.
     steps: usize,
     progress: Progress,
@@ -223,8 +229,9 @@ struct Training<'a, M, D> {
 
 impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
     fn resume(&mut self, others: &[PathBuf]) -> Result<()> {
-        let (params, optimizer) = (self.model.params_mut(), &mut self.optimizer);
-        let resumed = checkpoint::resume(&self.path, others, self.identity, self.steps, params, optimizer)?;
+        let state =
+            State { params: self.model.params_mut(), optimizer: &mut self.optimizer, average: self.average.as_mut() };
+        let resumed = checkpoint::resume(&self.path, others, self.identity, self.steps, state)?;
         if let Some(resumed) = resumed {
             (self.progress, self.best) = (resumed.progress, resumed.best);
             let (step, done) = (self.progress.step, self.progress.done(self.steps));
@@ -244,11 +251,18 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         let (before, clock) = (self.progress.seconds, Instant::now());
         let mut losses = DeferredReadback::new(self.model.params().device());
         let mut started = first;
+        let validated = self.progress.validation_losses();
         let rest = order.get(first * recipe.batch..).unwrap_or_default();
         data.batches(epoch, rest, recipe.batch, &mut |batch| {
-            let lr = recipe.rate(epoch, started, self.steps);
+            let lr = recipe.rate(epoch, started, self.steps, &validated);
             let (loss, grads) = self.model.loss_and_grads(batch)?;
+            if let Some(most) = recipe.clip_norm {
+                ops::clip_by_norm(&grads, most)?;
+            }
             self.optimizer.step(self.model.params_mut(), &grads, lr)?;
+            if let Some(average) = &self.average {
+                average.update(self.model.params(), self.optimizer.state().0)?;
+            }
             losses.push((started, lr), [loss], &mut |step, [loss]| self.finished(step, loss[0]))?;
             started += 1;
             if self.stop || self.saved.elapsed() >= self.between {
@@ -281,8 +295,10 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
 
     fn validate(&mut self) -> Result<()> {
         let epoch = self.progress.epochs.len() as u32 + 1;
+        let trained = self.swap(self.average.as_ref().map(|average| average.tensors().to_vec()))?;
         let watch = &mut self.watch;
         let validation = self.model.validate(self.data, &mut |examples| watch(Event::Validation { epoch, examples }));
+        self.swap(trained)?;
         let validation = match validation {
             Err(Error::Stopped) => {
                 self.stop = true;
@@ -290,10 +306,14 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
             }
             validation => validation?,
         };
-        let (loss, auroc) = validation.metrics();
+        let (loss, auroc) = validation.metrics(self.identity.recipe.loss);
+        self.identity.recipe.check_validated(loss.is_some())?;
         let best = self.progress.end_epoch(self.data.count(), loss, auroc);
         if best {
-            self.best = self.model.params().snapshot()?;
+            self.best = match &self.average {
+                Some(average) => copies(average.tensors())?,
+                None => self.model.params().snapshot()?,
+            };
         }
         let last = epoch as usize == self.identity.recipe.epochs;
         if let Some(stats) = self.progress.epochs.last() {
@@ -305,14 +325,23 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         Ok(())
     }
 
+    /// Gives the model other tensors, and returns those that it had; nothing happens where there are none.
+    fn swap(&mut self, tensors: Option<Vec<Tensor>>) -> Result<Option<Vec<Tensor>>> {
+        let Some(tensors) = tensors else { return Ok(None) };
+        let before = self.model.params().iter().map(|(_, tensor)| tensor.clone()).collect();
+        self.model.params_mut().replace(tensors)?;
+        Ok(Some(before))
+    }
+
     /// Writes a checkpoint of the last finished step.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if the watcher asked to stop; the disk.
     fn save_or_stop(&mut self) -> Result<()> {
-        let Training { path, identity, progress, model, optimizer, best, .. } = self;
+        let Training { path, identity, progress, model, optimizer, average, best, .. } = self;
         let clock = Instant::now();
-        checkpoint::write(path, identity, progress, model.params(), optimizer, best)?;
+        let average = average.as_ref().map(Average::tensors).unwrap_or_default();
+        checkpoint::write(path, identity, progress, model.params(), optimizer, average, best)?;
         (self.saved, self.writing) = (Instant::now(), clock.elapsed());
         if self.stop { Err(self.interrupted()) } else { Ok(()) }
     }
@@ -320,4 +349,8 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
     fn interrupted(&self) -> Error {
         Error::Interrupted { finished: self.progress.epochs.len() as u32, step: self.progress.step }
     }
+}
+
+fn copies(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    Ok(tensors.iter().map(Tensor::copy).collect::<candle_core::Result<_>>()?)
 }

@@ -13,6 +13,7 @@ use crate::evaluate::{check, logits};
 use crate::identity::Identity;
 use crate::layers::params::Params;
 use crate::loader::Loader;
+use crate::losses::Objective;
 use crate::models::network::Network;
 use crate::recipe::ImageRecipe;
 use crate::train::{Checkpoints, Event, Examples, Fit, Trainable, Validation, fit};
@@ -33,6 +34,7 @@ pub fn fit_network(
     watch: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Fit> {
     images.check(network.backbone().min_side())?;
+    identity.recipe.check_validated(!validation.is_empty())?;
     let frame = EvalFrame { crop: images.crop, image_px: train.size(), input_px: images.input_px };
     check(validation, frame)?;
     network.set_precision(images.precision)?;
@@ -40,6 +42,7 @@ pub fn fit_network(
         train: Loader::new(train, network.device())?,
         validation: Loader::new(validation, network.device())?,
         recipe: images,
+        objective: identity.recipe.objective(),
         frame,
         seed: identity.recipe.seed,
         batch: identity.recipe.batch,
@@ -53,6 +56,7 @@ struct TrainingImages<'a> {
     train: Loader<'a>,
     validation: Loader<'a>,
     recipe: &'a ImageRecipe,
+    objective: Objective,
     frame: EvalFrame,
     /// Of the augmentation.
     seed: u64,
@@ -63,8 +67,8 @@ struct TrainingImages<'a> {
 }
 
 impl Examples for TrainingImages<'_> {
-    /// Inputs `[n, S, S, 3]` and targets `[n, 15]`.
-    type Batch = (Tensor, Tensor);
+    /// Inputs `[n, S, S, 3]`, targets `[n, 15]`, and the loss.
+    type Batch = (Tensor, Tensor, Objective);
 
     fn count(&self) -> usize {
         self.train.images().len()
@@ -80,7 +84,8 @@ impl Examples for TrainingImages<'_> {
         let (size, recipe) = (self.train.images().size(), self.recipe);
         let one = |&index: &usize| training(size, index, recipe, self.seed, epoch as u64);
         let params: Vec<AugmentParams> = order.iter().map(one).collect();
-        self.train.each(&params, recipe.input_px, batch, self.dtype, &mut |_, x, targets| take((x, targets)))
+        let take = &mut |_, x, targets| take((x, targets, self.objective));
+        self.train.each(&params, recipe.side(epoch), batch, self.dtype, take)
     }
 }
 
@@ -93,8 +98,11 @@ impl Trainable<TrainingImages<'_>> for Network {
         Network::params_mut(self)
     }
 
-    fn loss_and_grads(&mut self, (x, targets): (Tensor, Tensor)) -> Result<(Tensor, Vec<Tensor>)> {
-        let (loss, grads) = Network::loss_and_grads(self, &x, &targets)?;
+    fn loss_and_grads(
+        &mut self,
+        (x, targets, objective): (Tensor, Tensor, Objective),
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (loss, grads) = self.objective_and_grads(&x, &targets, objective)?;
         Ok((loss, grads.tensors))
     }
 

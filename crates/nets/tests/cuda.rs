@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use common::{Training, frame, images, recipe};
-use cxr::{EvalCrop, OUTPUTS};
-use nets::{Error, Network, OptimizerKind, Pool, Precision, Recipe, Scores};
+use cxr::{EvalCrop, OUTPUTS, Tta};
+use nets::{Ema, Error, Loss, Network, OptimizerKind, Pool, Precision, Recipe, Schedule, Scores};
 
 fn cuda() -> Device {
     nets::device("cuda").unwrap()
@@ -104,6 +104,40 @@ fn trainings_agree_with_the_cpu() {
     assert!(distance(&got, &expected) < 1e-3, "{got:?}, expected {expected:?}");
 }
 
+/// The options of a recipe, on the device as on the CPU.
+#[test]
+fn options_agree_with_the_cpu() {
+    let asymmetric = Loss::Asymmetric { gamma_positive: 1.0, gamma_negative: 4.0, clip: 0.05 };
+    for loss in [Loss::Weighted, Loss::Focal { alpha: 0.25, gamma: 2.0 }, asymmetric] {
+        let run = |device: &Device| {
+            let mut training = training(device);
+            training.images.crop_schedule = vec![(0, 17), (1, 20)];
+            training.recipe = Recipe {
+                loss,
+                label_smoothing: 0.1,
+                clip_norm: Some(0.05),
+                ema: Some(Ema { decay: 0.8, warmup: true }),
+                schedule: Schedule::Plateau { patience: 0, factor: 0.5 },
+                ..training.recipe
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let (network, fitted) = training.finish(folder.path());
+            let mut rows = Vec::new();
+            nets::evaluate(&network, &images(9, 4), frame(EvalCrop::Centre), Tta::TenCrop, 7, &mut |batch: Scores| {
+                rows.extend_from_slice(batch.logits.as_flattened());
+                Ok::<_, Error>(ControlFlow::Continue(()))
+            })
+            .unwrap();
+            let losses = fitted.epochs.iter().flat_map(|e| [e.train_loss as f32, e.validation_loss.unwrap() as f32]);
+            (losses.collect::<Vec<_>>(), rows)
+        };
+        let ((losses, rows), (expected_losses, expected_rows)) = (run(&cuda()), run(&Device::Cpu));
+        assert!(distance(&losses, &expected_losses) < 1e-3, "{losses:?}, expected {expected_losses:?}");
+        let off = distance(&rows, &expected_rows);
+        assert!(off < 1e-2, "{off:e}");
+    }
+}
+
 /// Weights are f32 on disk, whatever computed them: one device ends what another began.
 #[test]
 fn checkpoints_move_between_devices() {
@@ -129,7 +163,7 @@ fn scores_come_in_order() {
     let run = |device: &Device| {
         let network = Network::new("mini".parse().unwrap(), Pool::Max, 3, device).unwrap();
         let (mut firsts, mut rows) = (Vec::new(), Vec::new());
-        nets::evaluate(&network, &images, frame(EvalCrop::Whole), 5, &mut |batch: Scores| {
+        nets::evaluate(&network, &images, frame(EvalCrop::Whole), Tta::None, 5, &mut |batch: Scores| {
             firsts.push(batch.first);
             rows.extend_from_slice(batch.logits.as_flattened());
             Ok::<_, Error>(ControlFlow::Continue(()))

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{Training, bytes, curve, frame, images, recipe};
-use cxr::{EvalCrop, OUTPUTS};
+use cxr::{EvalCrop, OUTPUTS, Tta};
 use nets::{Backbone, CHECKPOINT, Error, Event, OptimizerKind, Precision, Recipe, Schedule, Scores, Taken};
 
 fn checkpoint(folder: &Path) -> std::path::PathBuf {
@@ -208,7 +208,7 @@ fn it_learns_and_scores_in_order() {
 
     let test = images(24, 2);
     let (mut seen, mut rows, mut channels) = (Vec::new(), Vec::new(), 0);
-    nets::evaluate(&network, &test, frame(EvalCrop::Centre), 7, &mut |batch: Scores| {
+    nets::evaluate(&network, &test, frame(EvalCrop::Centre), Tta::None, 7, &mut |batch: Scores| {
         seen.push(batch.first);
         channels += batch.pool.len();
         rows.extend(batch.logits);
@@ -232,19 +232,22 @@ fn it_learns_and_scores_in_order() {
     assert!(matches!(stopped, Err(Error::Stopped)));
     assert_eq!(maxima.len(), 14);
     let wrong = cxr::EvalFrame { image_px: 25, ..frame(EvalCrop::Centre) };
-    assert!(nets::evaluate(&network, &test, wrong, 7, &mut |_| Ok::<_, Error>(ControlFlow::Continue(()))).is_err());
+    assert!(
+        nets::evaluate(&network, &test, wrong, Tta::None, 7, &mut |_| Ok::<_, Error>(ControlFlow::Continue(())))
+            .is_err()
+    );
 }
 
 #[test]
 fn the_evaluation_batch_changes_no_bit() {
     let test = images(33, 5);
-    for backbone in [Backbone::Mini, Backbone::Resnet18, Backbone::Resnet50, Backbone::Densenet121] {
+    for backbone in [Backbone::Mini, Backbone::Mini4, Backbone::Resnet18, Backbone::Resnet50, Backbone::Densenet121] {
         let network = nets::Network::new(backbone, nets::Pool::Max, 7, &candle_core::Device::Cpu).unwrap();
         let side = backbone.min_side().max(20);
         let frame = cxr::EvalFrame { crop: EvalCrop::Whole, image_px: common::SIZE, input_px: side };
         let scores = |batch: usize| {
             let (mut pools, mut logits) = (Vec::new(), Vec::new());
-            nets::evaluate(&network, &test, frame, batch, &mut |batch: Scores| {
+            nets::evaluate(&network, &test, frame, Tta::None, batch, &mut |batch: Scores| {
                 pools.extend(batch.pool.iter().map(|value| value.to_bits()));
                 logits.extend(batch.logits.as_flattened().iter().map(|value| value.to_bits()));
                 Ok::<_, Error>(ControlFlow::Continue(()))

@@ -128,6 +128,82 @@ KERNEL void bce(const float *logits, const float *targets, int count, float *los
     if (threadIdx.x == 0) *loss = sums[0] / (float)known;
 }
 
+// How a cross-entropy is weighted; ops/src/loss/focus.rs has the formula.
+typedef struct {
+    float positive, negative, gamma_positive, gamma_negative, shift, smoothing;
+    // Whether the weights of the classes are counted in the batch.
+    int counted;
+} Focus;
+
+// As bce, weighted by the focus; one block.
+KERNEL void focused_bce(const float *logits, const float *targets, int count, Focus focus, float *loss, float *grad) {
+    SHARED float sums[THREADS];
+    SHARED int knowns[THREADS];
+    SHARED int positives[THREADS];
+    int known = 0, positive = 0;
+    for (int i = threadIdx.x; i < count; i += THREADS) {
+        known += targets[i] < 0.0f ? 0 : 1;
+        positive += targets[i] >= 0.5f ? 1 : 0;
+    }
+    knowns[threadIdx.x] = known;
+    positives[threadIdx.x] = positive;
+    SYNC();
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) {
+            knowns[threadIdx.x] += knowns[threadIdx.x + half];
+            positives[threadIdx.x] += positives[threadIdx.x + half];
+        }
+        SYNC();
+    }
+    known = knowns[0] > 0 ? knowns[0] : 1;
+    positive = positives[0];
+    if (focus.counted) {
+        focus.positive = positive > 0 ? (float)known / (float)positive : 0.0f;
+        focus.negative = known > positive ? (float)known / (float)(known - positive) : 0.0f;
+    }
+    float sum = 0.0f;
+    for (int i = threadIdx.x; i < count; i += THREADS) {
+        float z = logits[i], y = targets[i], e = expf(-fabsf(z));
+        if (y < 0.0f) {
+            grad[i] = 0.0f;
+            continue;
+        }
+        float t = y * (1.0f - focus.smoothing) + 0.5f * focus.smoothing;
+        float p = z >= 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
+        float q = z >= 0.0f ? e / (1.0f + e) : 1.0f / (1.0f + e);
+        // r, -log(1 - r), and their derivatives.
+        float r = p, dr = p * q, l = (z > 0.0f ? z : 0.0f) + log1pf(e), dl = p;
+        if (focus.shift > 0.0f) {
+            int costs = p > focus.shift;
+            r = costs ? p - focus.shift : 0.0f;
+            dr = costs ? p * q : 0.0f;
+            l = -log1pf(-r);
+            dl = dr / (1.0f - r);
+        }
+        float entropy = t * ((z < 0.0f ? -z : 0.0f) + log1pf(e)) + (1.0f - t) * l;
+        float slope = (1.0f - t) * dl - t * q;
+        float wrong = t * q + (1.0f - t) * r;
+        float gamma = focus.gamma_positive * t + focus.gamma_negative * (1.0f - t);
+        float share = focus.counted ? y : t;
+        float weight = focus.positive * share + focus.negative * (1.0f - share);
+        if (gamma > 0.0f) {
+            float factor = powf(wrong, gamma);
+            float rise = wrong > 0.0f ? gamma * factor / wrong * ((1.0f - t) * dr - t * p * q) : 0.0f;
+            slope = factor * slope + rise * entropy;
+            entropy *= factor;
+        }
+        sum += weight * entropy;
+        grad[i] = weight * slope / (float)known;
+    }
+    sums[threadIdx.x] = sum;
+    SYNC();
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+        SYNC();
+    }
+    if (threadIdx.x == 0) *loss = sums[0] / (float)known;
+}
+
 // The tensors of one launch of an optimiser.
 typedef struct {
     float *param[TENSORS];
@@ -182,6 +258,68 @@ KERNEL void adamw(Tensors tensors, float beta1, float rest1, float beta2, float 
         v[i] = beta2 * v[i] + rest2 * g * g;
         p[i] = kept * p[i] - rate * m[i] / (sqrtf(v[i]) / root + eps);
         if (copy) copy[i] = narrow_bf16(p[i]);
+    }
+}
+
+// average += weight (value - average), with the averages as parameters and the values as gradients.
+KERNEL void average(Tensors tensors, float weight) {
+    int t = tensor_of(&tensors, blockIdx.x);
+    int64_t first = (int64_t)(blockIdx.x - (t ? tensors.ends[t - 1] : 0)) * STEP;
+    int64_t end = first + STEP < tensors.lens[t] ? first + STEP : tensors.lens[t];
+    float *a = tensors.param[t];
+    for (int64_t i = first + threadIdx.x; i < end; i += THREADS) {
+        float v = grad_at(&tensors, t, i);
+        a[i] = weight < 0.5f ? a[i] + weight * (v - a[i]) : v - (v - a[i]) * (1.0f - weight);
+    }
+}
+
+// The sum of the squares of the gradients under each block, in f64.
+KERNEL void squares(Tensors tensors, double *sums) {
+    SHARED double parts[THREADS];
+    int t = tensor_of(&tensors, blockIdx.x);
+    int64_t first = (int64_t)(blockIdx.x - (t ? tensors.ends[t - 1] : 0)) * STEP;
+    int64_t end = first + STEP < tensors.lens[t] ? first + STEP : tensors.lens[t];
+    double sum = 0.0;
+    for (int64_t i = first + threadIdx.x; i < end; i += THREADS) {
+        double g = grad_at(&tensors, t, i);
+        sum += g * g;
+    }
+    parts[threadIdx.x] = sum;
+    SYNC();
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) parts[threadIdx.x] += parts[threadIdx.x + half];
+        SYNC();
+    }
+    if (threadIdx.x == 0) sums[blockIdx.x] = parts[0];
+}
+
+// min(1, most / (the root of all sums + eps)); one block.
+KERNEL void clip_factor(const double *sums, int count, double most, double eps, float *factor) {
+    SHARED double parts[THREADS];
+    double sum = 0.0;
+    for (int i = threadIdx.x; i < count; i += THREADS) sum += sums[i];
+    parts[threadIdx.x] = sum;
+    SYNC();
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) parts[threadIdx.x] += parts[threadIdx.x + half];
+        SYNC();
+    }
+    if (threadIdx.x == 0) {
+        double clipped = most / (sqrt(parts[0]) + eps);
+        *factor = clipped < 1.0 ? (float)clipped : 1.0f;
+    }
+}
+
+// gradient *= factor.
+KERNEL void scale(Tensors tensors, const float *factor) {
+    int t = tensor_of(&tensors, blockIdx.x);
+    int64_t first = (int64_t)(blockIdx.x - (t ? tensors.ends[t - 1] : 0)) * STEP;
+    int64_t end = first + STEP < tensors.lens[t] ? first + STEP : tensors.lens[t];
+    void *grad = (void *)tensors.grad[t];
+    for (int64_t i = first + threadIdx.x; i < end; i += THREADS) {
+        float g = *factor * grad_at(&tensors, t, i);
+        if (tensors.half[t]) ((bf16 *)grad)[i] = narrow_bf16(g);
+        else ((float *)grad)[i] = g;
     }
 }
 

@@ -1,6 +1,6 @@
-//! Element-wise functions of two or three tensors, in place.
+//! Element-wise functions of one, two or three tensors, in place.
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result};
 use rayon::prelude::*;
 
 use crate::{
@@ -10,6 +10,24 @@ use crate::{
 
 /// Elements per parallel task: 256 KiB.
 const TASK: usize = 64 << 10;
+
+/// `a = f(a)`, element by element.
+pub(crate) struct Each1<F> {
+    pub(crate) name: &'static str,
+    pub(crate) f: F,
+}
+
+impl<F: Fn(f32) -> f32 + Sync> InplaceOp1 for Each1<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, a: &mut CpuStorage, la: &Layout) -> Result<()> {
+        let a = slice_mut(self.name, "operand", a, la)?;
+        a.par_chunks_mut(TASK).for_each(|a| vectorised(|| a.iter_mut().for_each(|a| *a = (self.f)(*a))));
+        Ok(())
+    }
+}
 
 /// `a = f(a, b)`, element by element.
 pub(crate) struct Each2<F> {

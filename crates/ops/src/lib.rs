@@ -82,12 +82,21 @@ pub use conv::{
 pub use error::Error;
 pub use input::{Affine, Input};
 pub use kernel::{Isa, has_bf16, isa};
-pub use loss::{bce_with_logits, target};
+pub use loss::{
+    bce_with_logits,
+    focus::{ClassWeights, Focus},
+    focused_bce_with_logits, target,
+};
 pub use norm::{
     BatchNorm, BatchNormGrads, BatchStats, batch_norm_backward, batch_norm_backward_add, batch_norm_forward,
     batch_stats, normalised_sum,
 };
-pub use optim::{Step, adamw_steps, sgd_steps};
+pub use optim::{
+    Step, adamw_steps,
+    average::average_steps,
+    clip::{clip_by_norm, norm},
+    sgd_steps,
+};
 pub use pool::{
     Pool, avg_pool_backward, avg_pool_forward, global_pool_backward, global_pool_forward, max_pool_backward,
     max_pool_forward,

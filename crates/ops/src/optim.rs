@@ -1,5 +1,7 @@
 //! Optimiser steps, in place.
 
+pub(crate) mod average;
+pub(crate) mod clip;
 pub(crate) mod step;
 
 use candle_core::{Result, Tensor};

@@ -7,6 +7,8 @@ use crate::grey::Grey;
 
 /// Colour of the attended region.
 pub const REGION: [u8; 3] = [0xff, 0xb0, 0x00];
+/// Colour of a region that is a control of a study, put elsewhere than where the network looks.
+pub const CONTROL: [u8; 3] = [0xff, 0x5c, 0xc8];
 /// Colour of the drawn boxes.
 pub const TRUTH: [u8; 3] = [0x3d, 0xdb, 0xd9];
 
@@ -37,6 +39,8 @@ pub struct Overlay<'a> {
     pub frame: EvalFrame,
     /// The attended region, in the image.
     pub region: BBox,
+    /// Whether the region is a control, and no attended one.
+    pub control: bool,
     /// Boxes that were drawn by people, in the image.
     pub drawn: &'a [BBox],
 }
@@ -66,7 +70,7 @@ impl Overlay<'_> {
             for drawn in self.drawn {
                 panels.outline(drawn, k, left, side, TRUTH);
             }
-            panels.outline(&self.region, k, left, side, REGION);
+            panels.outline(&self.region, k, left, side, if self.control { CONTROL } else { REGION });
         }
         encode_rgb(&panels.pixels, panels.width as u32, panels.height as u32)
     }

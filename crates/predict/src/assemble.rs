@@ -26,13 +26,19 @@ const CHUNK: usize = 256;
 /// `--dry-run` asks for nothing to be done.
 ///
 /// # Errors
-/// A stage has not run or is stale; there are no validation images; the disk is full.
+/// A stage has not run or is stale; its regions are controls; there are no validation images; the disk is full.
 pub fn model_of(run: &mut Run, config: &Config) -> Result<Option<Input>, Fail> {
     let prep = run.input("prep", &[IMAGES])?;
     let global = run.input("global", &[FEATURES, PREDICTIONS, WEIGHTS])?;
     let attend = run.input("attend", &[REGIONS])?;
     let local = run.input("local", &[PREDICTIONS, WEIGHTS])?;
     let fusion = run.input("fusion", &[PREDICTIONS, WEIGHTS])?;
+    if !run.check() {
+        let region = regions::facts(&[attend.first(REGIONS)?]).map_err(Error::from)?.region;
+        if region.is_control() {
+            return Err(Error::Control { region }.into());
+        }
+    }
     match run.begin()? {
         Begin::Stop(Outcome::Nothing) => return Ok(None),
         Begin::Stop(_) => {}

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use cxr::metrics::{Metric, Scope, Series, Subset};
-use cxr::{Branch, DatasetKind, Finding, Split, output_names};
+use cxr::{Branch, DatasetKind, Finding, Split, Tta, output_names};
 use model::Model;
 use stage::{Fail, Run};
 use tables::metrics::Row;
@@ -87,6 +87,18 @@ fn shown(row: &Row) -> String {
     }
 }
 
+/// Which views of an image are averaged, where it is not one.
+fn views(model: &Model) -> String {
+    let [global, local] = model.network.tta();
+    match [global, local] == [Tta::None; 2] {
+        true => String::new(),
+        false => format!(
+            " Features and logits are means over views of an image (test-time augmentation: global {global}, local \
+             {local}), which `agcnn.tta` in the weights files says; the ONNX files, if any, score one view."
+        ),
+    }
+}
+
 /// The card as Markdown with a YAML header; `references` says how many reference images the folder has.
 pub fn text(card: &Card, model: &Model, references: usize, onnx: bool) -> String {
     let mut text = header(card);
@@ -104,7 +116,7 @@ pub fn text(card: &Card, model: &Model, references: usize, onnx: bool) -> String
          predict selftest --model THIS_FOLDER       # {references} reference images, recomputed\n```\n\n\
          The program is in the repository that wrote this card. The safetensors have torchvision's names and load into its \
          networks with 15 outputs. An image goes in as `preprocessor_config.json` says; the local branch sees the region that \
-         `config.json` (`attention`) describes; the answer is fusion's logit, divided by `decision.temperature`.{}\n\n\
+         `config.json` (`attention`) describes; the answer is fusion's logit, divided by `decision.temperature`.{}{}\n\n\
          ## Intended use\n\n\
          Research: reproduction, comparison, external evaluation of frontal chest radiographs of adults. Out of scope: \
          diagnosis, triage, lateral views, other parts of the body, children. `predict` refuses what is unlike the training \
@@ -112,6 +124,7 @@ pub fn text(card: &Card, model: &Model, references: usize, onnx: bool) -> String
         backbones[0],
         backbones[1],
         card.data(),
+        views(model),
         if onnx { " `onnx/` has the three networks for ONNX Runtime." } else { "" },
     );
     let _ = write!(
@@ -192,8 +205,7 @@ fn subgroups(card: &Card, text: &mut String) {
     let mut subsets: Vec<&Subset> = Vec::new();
     for row in &card.rows {
         let subset = &row.cell.subset;
-        let is_group = !matches!(subset, Subset::All | Subset::Threshold(_));
-        if row.cell.split == card.split && is_group && !subsets.contains(&subset) {
+        if row.cell.split == card.split && subset.is_group() && !subsets.contains(&subset) {
             subsets.push(subset);
         }
     }

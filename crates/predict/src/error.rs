@@ -2,6 +2,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cxr::Placement;
 use stage::Problem;
 
 /// Why no model was made, or it was not asked.
@@ -31,6 +32,14 @@ pub enum Error {
         present: &'static str,
         /// Where it should be.
         absent: &'static str,
+    },
+    /// A run whose regions are controls of a study, of which no model is made.
+    #[error(
+        "attend.region = \"{region}\", expected \"attended\": the local branch learned from control regions, which are not where the global branch looks"
+    )]
+    Control {
+        /// Where its regions are put.
+        region: Placement,
     },
     /// An address that the server cannot have.
     #[error("{address}: {source}")]
@@ -69,7 +78,7 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::NoImages { .. } | Error::Path { .. } => ErrorKind::InvalidInput,
+            Error::NoImages { .. } | Error::Path { .. } | Error::Control { .. } => ErrorKind::InvalidInput,
             Error::Unmatched { .. } => ErrorKind::InvalidData,
             Error::Listen { .. } => ErrorKind::Other,
             Error::Interrupted => ErrorKind::Interrupted,
@@ -86,6 +95,9 @@ impl Problem for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::NoImages { .. } => Some("name PNG, JPEG or DICOM files, or folders of them".to_owned()),
+            Error::Control { .. } => Some(
+                "`just report` measures a control; a model needs a run with --set attend.region=attended".to_owned(),
+            ),
             Error::Listen { .. } => Some("--port 0 takes any free port".to_owned()),
             Error::Model(error) => error.hint(),
             Error::Picture(error) => error.hint(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use branch::{Originals, raw_folder};
 use candle_core::Device;
-use cxr::{Branch, CropSource, ImageKey, Labels, OUTPUTS, Split, metrics};
+use cxr::{Branch, CropSource, ImageKey, Labels, OUTPUTS, Placement, Split, metrics};
 use model::{Model, Sight, folder};
 use picture::Grey;
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ use crate::error::Error;
 /// What this command is: a stage between `prep` and `report`, in place of those that train.
 pub const SPEC: Spec = Spec {
     name: "evaluate",
-    version: 1,
+    version: 2,
     seeded: false,
     defaults: include_str!("../evaluate.toml"),
     about: "Evaluate a trained model on another prepared dataset
@@ -259,6 +259,8 @@ fn facts(model: &Model) -> regions::Facts {
         threshold: attention.threshold.to_string(),
         statistic: attention.statistic,
         normalise: attention.normalise,
+        region: Placement::Attended,
+        region_seed: None,
         source: attention.source,
         contrast: attention.contrast,
         size_px: attention.size_px,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use branch::{Originals, raw_folder};
-use cxr::{DatasetKind, Split};
+use cxr::{DatasetKind, Split, Tta};
 use model::{Model, Question, folder};
 use nets::onnx::HeatMap;
 use picture::Radiograph;
@@ -74,6 +74,12 @@ fn onnx(model: &Model, folder: &Path) -> Result<(), Error> {
     let onnx = folder.join("onnx");
     fs_err::create_dir(&onnx)?;
     let network = &model.network;
+    if network.tta() != [Tta::None; 2] {
+        let [global, local] = network.tta();
+        warn!(
+            "the ONNX files score one view of an image; this model scores global by tta = {global}, local by {local}"
+        );
+    }
     let ([global, local], attention) = (network.branches(), network.attention());
     let heat_map = HeatMap { statistic: attention.statistic, normalise: attention.normalise };
     nets::onnx::write(global, attention.frame, Some(heat_map), &onnx.join("global.onnx"))?;

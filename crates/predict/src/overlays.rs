@@ -55,6 +55,7 @@ pub fn panels(sight: &model::Sight, model: &Model) -> Vec<u8> {
         heat: HeatMap { values: &sight.heat_map, shape: sight.heat_map_shape },
         frame: model.network.attention().frame,
         region: sight.bbox,
+        control: false,
         drawn: &[],
     }
     .panels()

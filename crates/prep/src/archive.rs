@@ -12,8 +12,8 @@ use fs_err::File as Disk;
 use tar::{Archive, EntryType};
 
 use crate::Error;
-use crate::names::stem;
 use crate::scan::{File, Packed};
+use labels::names::stem;
 
 /// How much larger an archive may become; DICOM files with black margins shrink most, to a tenth or so.
 const MOST_TIMES: u64 = 100;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::Error;
-use crate::names::{image_name, known_by};
 use crate::same::same;
 use crate::scan::File;
+use labels::names::{image_name, known_by};
 
 /// Files by what their images are known by.
 #[derive(Debug, Default)]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use cxr::SplitKind;
+use labels::rows::is_name;
+pub use labels::{Blank, Uncertain, Views};
+use labels::{ColumnNames, Reading};
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, Spec};
-
-use crate::rows::is_name;
 
 /// What this stage is.
 pub const SPEC: Spec = Spec {
@@ -32,6 +33,9 @@ pub struct Config {
     pub labels: String,
     /// Box list, `auto` or `none`.
     pub boxes: String,
+    /// Labels of experts, kept beside NIH's; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub expert_labels: String,
     /// How images are divided.
     pub split: SplitKind,
     /// Seed of every random choice of the division.
@@ -92,38 +96,6 @@ pub enum Form {
     Folder,
 }
 
-/// What the label -1 means: CheXpert has it where a report is uncertain (Irvin et al., AAAI 2019, section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Uncertain {
-    /// Nothing: U-Ignore.
-    Unknown,
-    /// Present: U-Ones.
-    Positive,
-    /// Absent: U-Zeros.
-    Negative,
-}
-
-/// What an empty cell of a column of labels means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Blank {
-    /// Nothing.
-    Unknown,
-    /// Absent.
-    Negative,
-}
-
-/// Which views are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Views {
-    /// Rows that say they are lateral are left out.
-    Frontal,
-    /// All.
-    All,
-}
-
 /// What to do about an image that is missing or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,6 +110,27 @@ impl Config {
     /// The `root` that means the synthetic dataset of the same run.
     pub const PHANTOM: &str = "phantom";
 
+    /// How the cells of the label table are read.
+    pub fn reading(&self) -> Reading {
+        let named = |name: &String| name.clone();
+        Reading {
+            rename: self.rename.clone(),
+            views: self.views,
+            separators: self.separators.clone(),
+            uncertain: self.uncertain,
+            blank: self.blank,
+            columns: ColumnNames {
+                image: named(&self.image_column),
+                patient: named(&self.patient_column),
+                findings: named(&self.findings_column),
+                split: named(&self.split_column),
+                age: named(&self.age_column),
+                sex: named(&self.sex_column),
+                view: named(&self.view_column),
+            },
+        }
+    }
+
     /// What a folder needs, beside what every dataset needs.
     fn check_folder(&self, section: Section) -> Result<(), Fail> {
         let because = "because prep.dataset = \"folder\"";
@@ -149,6 +142,9 @@ impl Config {
         }
         if self.separators.is_empty() && !self.findings_column.is_empty() {
             return Err(section.refuse("separators", &"\"\"", "at least one character"));
+        }
+        if !self.expert_labels.is_empty() {
+            return Err(section.refuse("expert_labels", &self.expert_labels, &format!("\"\", {because}")));
         }
         if self.boxes != "auto" && self.boxes != "none" {
             return Err(section.refuse("boxes", &self.boxes, &format!("\"none\" or \"auto\", {because}")));

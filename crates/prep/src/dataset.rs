@@ -4,23 +4,21 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use cxr::{DatasetKind, FindingBox, ImageRecord, Split, SplitKind};
+use cxr::{DatasetKind, Expert, FindingBox, ImageRecord, Split, SplitKind};
+use labels::names::known_by;
+use labels::nih::{self, BOXES, LABELS};
+use labels::texts::file_name;
+use labels::{Texts, table};
 use rayon::prelude::*;
-use tables::images;
+use tables::{experts, images};
 
 use crate::by_name::{ByName, only};
 use crate::config::{Config, Form, OnProblem};
 use crate::division::{Division, divide, given};
 use crate::folder::{self, Tree};
-use crate::names::known_by;
 use crate::scan::{File, Scan, scan};
 use crate::summary::{Counts, Summary, known_as};
-use crate::texts::{Texts, file_name};
-use crate::{Error, archive, nih, table};
-
-/// Names under which the label table is looked for, the best first.
-const LABELS: [&str; 3] = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv"];
-const BOXES: &str = "BBox_List_2017.csv";
+use crate::{Error, archive};
 
 /// How many names an error message lists.
 const FIRST: usize = 10;
@@ -50,6 +48,7 @@ struct Raw {
     boxes: Vec<(String, FindingBox)>,
     division: Division,
     notes: Vec<String>,
+    experts: Vec<experts::Row>,
 }
 
 impl Raw {
@@ -60,12 +59,13 @@ impl Raw {
             name => texts.named("labels", name)?,
         };
         texts.look_beside(&labels);
-        let entries = nih::entries(&labels, &bytes, config)?;
+        let entries = nih::entries(&labels, &bytes, &config.reading())?;
         let box_list = match config.boxes.as_str() {
             "none" => None,
             "auto" => texts.first(&[BOXES])?,
             name => Some(texts.named("boxes", name)?),
         };
+        let experts = experts_of(texts, &entries.records, config)?;
         let boxes = box_list.as_ref().map_or(Ok(Vec::new()), |(path, bytes)| nih::boxes(path, bytes))?;
         Ok(Raw {
             label_table: file_name(&labels),
@@ -75,6 +75,7 @@ impl Raw {
             box_list: box_list.map(|(path, _)| file_name(path)),
             boxes,
             notes: entries.notes,
+            experts,
         })
     }
 
@@ -84,7 +85,7 @@ impl Raw {
             "auto" => texts.named("labels", &only_table(root)?)?,
             name => texts.named("labels", name)?,
         };
-        let rows = folder::read(&path, &bytes, tree, config)?;
+        let rows = folder::read(&path, &bytes, tree, &config.reading())?;
         let division = match config.split_column.is_empty() {
             true => divide(texts, &rows.records, &HashSet::new(), config)?,
             false => given(&rows.records, &rows.splits)?,
@@ -97,8 +98,25 @@ impl Raw {
             boxes: Vec::new(),
             division,
             notes: rows.notes,
+            experts: Vec::new(),
         })
     }
+}
+
+/// What experts say of images of the table, sorted by `image_id`.
+fn experts_of(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Config) -> Result<Vec<experts::Row>, Error> {
+    if config.expert_labels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (path, bytes) = texts.named("expert_labels", &config.expert_labels)?;
+    let mapping: Vec<_> = Expert::ALL.map(|expert| (expert, expert.findings().to_vec())).into();
+    let read = labels::experts::experts(&path, &bytes, &mapping)?;
+    let called: HashMap<&str, &str> = records.iter().map(|r| (known_by(&r.image_id), r.image_id.as_str())).collect();
+    let row =
+        |(name, labels): (String, _)| Some(experts::Row { image_id: (*called.get(name.as_str())?).to_owned(), labels });
+    let mut rows: Vec<experts::Row> = read.rows.into_iter().filter_map(row).collect();
+    rows.sort_unstable_by(|a, b| a.image_id.cmp(&b.image_id));
+    Ok(rows)
 }
 
 /// The error of a folder without NIH's table; says where one lies near it.
@@ -178,6 +196,8 @@ pub struct Dataset {
     pub items: Vec<Item>,
     /// What was found.
     pub summary: Summary,
+    /// What experts say of images of the table, sorted by `image_id`; empty without `prep.expert_labels`.
+    pub experts: Vec<experts::Row>,
     /// What else lies in the folder, for messages.
     census: String,
     /// File name and hash of each text file that was read.
@@ -204,7 +224,10 @@ impl Dataset {
                 (Raw::of_folder(&mut texts, root, &tree, config)?, found, Some(tree))
             }
         };
-        let Raw { label_table, records, impossible_ages, box_list, boxes, division, mut notes } = raw;
+        let Raw { label_table, records, impossible_ages, box_list, boxes, division, mut notes, experts } = raw;
+        if !experts.is_empty() {
+            notes.push(format!("experts: {} images have labels of {}", experts.len(), config.expert_labels));
+        }
         let Division { plan, kind, relabelled, unknown } = division;
         notes.extend(found.notes());
 
@@ -254,7 +277,14 @@ impl Dataset {
             Counts::of(images.map(|item| (&item.record, item.file.is_some())))
         });
         summary.known_as = known_as(config, summary.splits.map(|counts| counts.images));
-        Ok(Dataset { root: root.to_owned(), items, summary, census: found.census(), texts: texts.into_hashes() })
+        Ok(Dataset {
+            root: root.to_owned(),
+            items,
+            summary,
+            experts,
+            census: found.census(),
+            texts: texts.into_hashes(),
+        })
     }
 
     /// The images to prepare, sorted by `image_id`: those that are there, and of them at most `limit` per split,

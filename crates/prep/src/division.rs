@@ -4,14 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use cxr::split::{Plan, Rule, ValidationSplit, plan};
 use cxr::{ImageRecord, Labels, Split, SplitKind};
+use labels::Texts;
+use labels::names::known_by;
+use labels::nih::{self, TEST, TRAIN_VAL};
 
 use crate::config::OnProblem;
-use crate::names::known_by;
-use crate::texts::Texts;
-use crate::{Config, Error, nih};
-
-const TRAIN_VAL: &str = "train_val_list.txt";
-const TEST: &str = "test_list.txt";
+use crate::{Config, Error};
 
 /// A division, and what of the lists that made it does not agree with the label table.
 pub(crate) struct Division {

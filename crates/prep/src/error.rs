@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use cxr::Split;
 use stage::Problem;
 
-use crate::table;
-
 const DOWNLOAD: &str = "data/README.md says where to download NIH's files and how to read your own; `--set prep.root=FOLDER` names the folder";
 
 const NAMES: &str = "an image is found by its name in the table, whatever its ending, in any folder below prep.root and in .tar.gz archives there; other archives must be unpacked";
@@ -30,16 +28,6 @@ pub enum Error {
         tried: String,
         /// A folder below or above that has one.
         near: Option<PathBuf>,
-    },
-    /// A table or list is not there.
-    #[error("{}: no such file", path.display())]
-    NoFile {
-        /// The file.
-        path: PathBuf,
-        /// The setting that names it.
-        key: &'static str,
-        /// Other texts that are there.
-        others: Vec<String>,
     },
     /// None of the images is there.
     #[error("{}: none of the {wanted} images is there, the first: {first}; what is there: {there}", root.display())]
@@ -117,7 +105,7 @@ pub enum Error {
     },
     /// A table or list cannot be used.
     #[error(transparent)]
-    Text(#[from] table::Error),
+    Text(#[from] labels::Error),
     /// The division cannot be used.
     #[error(transparent)]
     Split(#[from] cxr::split::Error),
@@ -138,17 +126,13 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::NoFolder { .. }
-            | Error::NoTable { .. }
-            | Error::NoFile { .. }
-            | Error::NoImages { .. }
-            | Error::Text(table::Error::Tables { .. })
-            | Error::Absent { .. } => ErrorKind::NotFound,
-            Error::EmptySplit { .. }
-            | Error::TwoFiles { .. }
-            | Error::AllCorrupt { .. }
-            | Error::Archive { .. }
-            | Error::Text(_) => ErrorKind::InvalidData,
+            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoImages { .. } | Error::Absent { .. } => {
+                ErrorKind::NotFound
+            }
+            Error::EmptySplit { .. } | Error::TwoFiles { .. } | Error::AllCorrupt { .. } | Error::Archive { .. } => {
+                ErrorKind::InvalidData
+            }
+            Error::Text(error) => error.kind(),
             // The file may be good: the settings give it too little.
             Error::Memory { .. } => ErrorKind::InvalidInput,
             Error::Split(error) => error.kind(),
@@ -164,14 +148,6 @@ impl Problem for Error {
             Error::NoTable { near: Some(near), .. } => return Some(format!("`--set prep.root={}`", near.display())),
             Error::NoFolder { .. } | Error::NoTable { .. } => DOWNLOAD,
             Error::NoImages { .. } => return Some(format!("{NAMES}; {DOWNLOAD}")),
-            Error::NoFile { key, others, .. } => {
-                let there =
-                    if others.is_empty() { String::new() } else { format!(" (there are {})", others.join(", ")) };
-                return Some(format!(
-                    "`--set prep.{key}=FILE` names it{there}; `--set prep.split=random` needs no lists; data/README.md \
-                     says what the folder should hold"
-                ));
-            }
             Error::TwoFiles { .. } => {
                 "equal files are one image, these differ: move one away, or let prep.root be the folder of the others"
             }

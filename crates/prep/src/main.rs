@@ -1,5 +1,6 @@
 //! Reads the NIH files and writes one Parquet row per image.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -47,6 +48,13 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let written = watched("images", &taken, |watch| prep::write(&dataset, &taken, &config, place, watch))?;
     for shard in &written.shards {
         work.rows(&format!("images/{}", shard.name), shard.rows);
+    }
+    if !config.expert_labels.is_empty() {
+        let written: HashSet<&str> = taken.iter().map(|item| item.record.image_id.as_str()).collect();
+        let rows = dataset.experts.iter().filter(|row| written.contains(row.image_id.as_str()));
+        let rows: Vec<_> = rows.cloned().collect();
+        tables::experts::write(&work.out().join("experts.parquet"), &rows, SPEC.name).map_err(prep::Error::from)?;
+        work.rows("experts.parquet", rows.len() as u64);
     }
     report(&written);
     work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });

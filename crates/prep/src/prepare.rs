@@ -17,7 +17,7 @@ use crate::budget::{Budget, Part};
 use crate::config::Config;
 use crate::dataset::Item;
 use crate::error::Error;
-use crate::nih::BOX_FRAME_PX;
+use labels::nih::BOX_FRAME_PX;
 
 /// Bytes in front of a file in which its header is looked for.
 const HEAD: u64 = 1 << 16;

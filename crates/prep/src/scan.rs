@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use crate::Error;
-use crate::names::stem;
+use labels::names::stem;
 
 /// How deep below the root files may lie: more than any dataset needs.
 const DEPTH: usize = 64;

@@ -6,7 +6,7 @@ use std::fmt;
 use cxr::{ImageRecord, OUTPUTS, SplitKind, output_names};
 
 use crate::config::Config;
-use crate::rows::MAX_AGE_YEARS;
+use labels::MAX_AGE_YEARS;
 
 /// Images in NIH's `train_val_list.txt` and `test_list.txt`.
 const OFFICIAL: [usize; 2] = [86_524, 25_596];
@@ -24,7 +24,7 @@ pub struct Summary {
     pub rows: usize,
     /// Patients in it.
     pub patients: usize,
-    /// Ages above [`crate::MAX_AGE_YEARS`] that were dropped.
+    /// Ages above [`labels::MAX_AGE_YEARS`] that were dropped.
     pub impossible_ages: usize,
     /// The box list's file name.
     pub box_list: Option<String>,

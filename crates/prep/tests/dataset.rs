@@ -8,8 +8,9 @@ use std::path::Path;
 use common::{config, dataset, nih_folder, small};
 use cxr::SplitKind;
 use fs_err as fs;
+use labels::nih;
 use prep::config::OnProblem;
-use prep::{Config, Error, nih};
+use prep::{Config, Error};
 use stage::Problem;
 
 fn said(root: &Path, config: &Config) -> String {
@@ -73,7 +74,7 @@ fn variants_found_in_the_wild() {
     let full = nih::entries(
         Path::new("v2020"),
         &fs::read(root.join("Data_Entry_2017_v2020.csv")).unwrap(),
-        &config(SplitKind::Official),
+        &config(SplitKind::Official).reading(),
     )
     .unwrap();
     let boxes = nih::boxes(Path::new("boxes"), &fs::read(root.join("BBox_List_2017.csv")).unwrap()).unwrap();
@@ -92,7 +93,7 @@ fn variants_found_in_the_wild() {
             }
         } else {
             tables += 1;
-            let variant = nih::entries(&path, &bytes, &config(SplitKind::Official)).unwrap();
+            let variant = nih::entries(&path, &bytes, &config(SplitKind::Official).reading()).unwrap();
             for record in &variant.records {
                 let ours = full.records.iter().find(|ours| ours.image_id == record.image_id).unwrap();
                 assert_eq!(

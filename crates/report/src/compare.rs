@@ -13,6 +13,29 @@ use crate::cohort::{Logits, count_patients};
 use crate::plan::Plan;
 use crate::results::{p_value, title};
 
+/// What a run brings to a comparison.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// The run.
+    pub run: String,
+    /// Which of its branches; `None` for an imported model.
+    pub branch: Option<Branch>,
+    /// Its predictions.
+    pub rows: Vec<predictions::Row>,
+    /// Which outputs have scores.
+    pub scored: [bool; OUTPUTS],
+}
+
+impl Side {
+    /// `fusion of demo`, `jrzech (imported)`.
+    pub fn title(&self) -> String {
+        match self.branch {
+            Some(branch) => format!("{branch} of {}", self.run),
+            None => format!("{} (imported)", self.run),
+        }
+    }
+}
+
 /// One line of the comparison: a finding, or the mean over the 14.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -20,8 +43,10 @@ pub struct Line {
     pub scope: Scope,
     /// Positives among the common images; for the mean, images with any finding.
     pub n_pos: usize,
-    /// AUROC of the first and of the second run.
-    pub values: [Option<f64>; 2],
+    /// Images that are known not to show it.
+    pub n_neg: usize,
+    /// AUROC of the first and of the second run, each with its interval.
+    pub sides: [Estimate; 2],
     /// First minus second, with the interval of paired draws of patients.
     pub difference: Estimate,
     /// DeLong's p-value of it.
@@ -57,9 +82,9 @@ struct Common {
 }
 
 impl Common {
-    fn join(runs: [&str; 2], rows: [&[predictions::Row]; 2], split: Split) -> Result<Common, Error> {
-        let by_id = rows.map(|rows| -> BTreeMap<&str, &predictions::Row> {
-            rows.iter().map(|row| (row.key.image_id.as_str(), row)).collect()
+    fn join(sides: &[Side; 2], split: Split) -> Result<Common, Error> {
+        let by_id = sides.each_ref().map(|side| -> BTreeMap<&str, &predictions::Row> {
+            side.rows.iter().map(|row| (row.key.image_id.as_str(), row)).collect()
         });
         let of_split = |run: usize| by_id[run].iter().filter(|(_, row)| row.key.split == split);
         let mut common = Common::default();
@@ -67,7 +92,7 @@ impl Common {
             match by_id[1].get(id) {
                 Some(other) if other.key.split == split => {
                     if other.key.labels != row.key.labels || other.key.patient_id != row.key.patient_id {
-                        let runs = runs.map(str::to_owned);
+                        let runs = sides.each_ref().map(|side| side.run.clone());
                         return Err(Error::RunLabels { runs, image_id: (*id).to_owned() });
                     }
                     common.patients.push(row.key.patient_id);
@@ -87,31 +112,31 @@ impl Common {
             }
         }
         match common.patients.is_empty() {
-            true => Err(Error::Apart { runs: runs.map(str::to_owned), split }),
+            true => Err(Error::Apart { runs: sides.each_ref().map(|side| side.run.clone()), split }),
             false => Ok(common),
         }
     }
 }
 
-/// Compares the AUROCs of one branch in two runs on the images that both have in `split`.
+/// Compares the AUROCs of two runs on the images that both have in `split`; of outputs that both score.
 ///
 /// # Errors
 /// [`Error::Apart`] without common images, [`Error::RunLabels`] where the runs disagree about an image,
 /// [`Error::Interrupted`].
-pub fn compare(
-    runs: [&str; 2],
-    rows: [&[predictions::Row]; 2],
-    split: Split,
-    plan: &Plan,
-) -> Result<Comparison, Error> {
-    let common = Common::join(runs, rows, split)?;
+pub fn compare(sides: &[Side; 2], split: Split, plan: &Plan) -> Result<Comparison, Error> {
+    let common = Common::join(sides, split)?;
     let images: Vec<u32> = (0..common.patients.len() as u32).collect();
     let resamples = plan.bootstrap.resample_findings(&common.patients, &common.labels, &images);
     let mut samples: Vec<[Sampled; 2]> = Vec::new();
     let mut components = Vec::new();
     let known: [Known; OUTPUTS] = std::array::from_fn(|output| Known::of(&common.labels, output));
-    for known in &known {
+    for (output, known) in known.iter().enumerate() {
         plan.check()?;
+        if sides.iter().any(|side| !side.scored[output]) {
+            samples.push(Default::default());
+            components.push(None);
+            continue;
+        }
         samples.push(common.logits.each_ref().map(|logits| {
             let ranking = Ranking::new(&known.scores(logits), &known.truth);
             let [auroc, _] = ranking.map(|ranking| resamples.ranking(&ranking, &known.images)).unwrap_or_default();
@@ -123,22 +148,24 @@ pub fn compare(
             .map(|logits| Some(Components::new(&known.scores(logits), &known.truth)?.at(&known.images)));
         components.push(a.zip(b));
     }
-    let line = |scope, n_pos, [a, b]: [&Sampled; 2], delong: Option<Difference>| Line {
+    let line = |scope, [n_pos, n_neg]: [usize; 2], [a, b]: [&Sampled; 2], delong: Option<Difference>| Line {
         scope,
         n_pos,
-        values: [a.value, b.value],
+        n_neg,
+        sides: [a, b].map(|sampled| sampled.estimate(plan.confidence)),
         difference: a.minus(b).estimate(plan.confidence),
         p: delong.and_then(|difference| difference.p_value()),
     };
     let of_output = |(output, scope): (usize, Scope)| {
         let n_pos = known[output].positives();
+        let counts = [n_pos, known[output].images.len() - n_pos];
         let delong = components[output].as_ref().and_then(|(a, b)| Difference::new(a, b, &common.patients));
-        line(scope, n_pos, samples[output].each_ref(), delong)
+        line(scope, counts, samples[output].each_ref(), delong)
     };
     let mut lines: Vec<Line> = Scope::outputs().into_iter().enumerate().map(of_output).collect();
     let [a, b] = [0, 1].map(|run| Sampled::mean(samples[..Finding::COUNT].iter().map(|pair| &pair[run])));
     let pairs: Vec<_> = components[..Finding::COUNT].iter().flatten().map(|(a, b)| (a, b)).collect();
-    let any = common.labels.iter().filter(|labels| labels.no_finding() == Some(false)).count();
+    let any = [false, true].map(|none| common.labels.iter().filter(|labels| labels.no_finding() == Some(none)).count());
     lines.push(line(Scope::Mean, any, [&a, &b], Difference::of_means(&pairs, &common.patients)));
     let patients = count_patients(&common.patients);
     Ok(Comparison { images: images.len(), patients, apart: common.apart, seen: common.seen, lines })
@@ -146,11 +173,12 @@ pub fn compare(
 
 impl Comparison {
     /// The table for the terminal.
-    pub fn text(&self, runs: [&str; 2], branch: Branch, split: Split, plan: &Plan) -> String {
-        let [a, b] = runs;
+    pub fn text(&self, sides: &[Side; 2], split: Split, plan: &Plan) -> String {
         let mut text = format!(
-            "AUROC of {branch}: {a} (A) and {b} (B) on {} common {split} images of {} patients\n",
-            self.images, self.patients
+            "AUROC of {} on {} common {split} images of {} patients\n",
+            titles(sides),
+            self.images,
+            self.patients
         );
         if self.apart != [0, 0] {
             let _ =
@@ -179,12 +207,20 @@ impl Comparison {
             let difference = line.difference.value.map_or("-".to_owned(), signed);
             let interval = line.difference.low.zip(line.difference.high);
             let interval = interval.map_or(String::new(), |(low, high)| format!("[{}, {}]", signed(low), signed(high)));
-            let [first, second] = line.values.map(cell);
+            let [first, second] = line.sides.map(|side| cell(side.value));
             let p = line.p.map_or("-".to_owned(), p_value);
             let name = if line.scope == Scope::Mean { mean.clone() } else { title(line.scope) };
             let _ =
                 writeln!(text, "{name:<20}{:>7}{first:>8}{second:>8}{difference:>9}  {interval:<18}{p:>8}", line.n_pos);
         }
         text
+    }
+}
+
+/// `fusion: a (A) and b (B)`, or each with what it is.
+fn titles([a, b]: &[Side; 2]) -> String {
+    match (a.branch, b.branch) {
+        (Some(branch), Some(other)) if branch == other => format!("{branch}: {} (A) and {} (B)", a.run, b.run),
+        _ => format!("{} (A) and {} (B)", a.title(), b.title()),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Bound;
 
-use cxr::Split;
+use std::collections::BTreeMap;
+
+use cxr::{Expert, Finding, Split};
 use serde::{Deserialize, Serialize};
 
 use stage::{Fail, Section, Settings, Spec};
@@ -10,7 +12,7 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "report",
-    version: 6,
+    version: 7,
     seeded: true,
     defaults: include_str!("../default.toml"),
     about: "Metrics with patient-level intervals, figures and one HTML page
@@ -30,6 +32,10 @@ pub struct Config {
     pub split: Split,
     /// Number of cases in the gallery.
     pub cases: usize,
+    /// Imported models that are shown beside the branches.
+    pub peers: Vec<String>,
+    /// Which of NIH's findings make one of the experts'.
+    pub experts: BTreeMap<String, Vec<String>>,
 }
 
 impl Settings for Config {
@@ -45,6 +51,15 @@ impl Settings for Config {
             return Err(section.refuse("draws", &self.draws, &expected));
         }
         section.within("cases", self.cases, 0..=300)?;
+        for (expert, findings) in &self.experts {
+            if let Err(unknown) = expert.parse::<Expert>() {
+                return Err(section.refuse("experts", &format!("{expert:?}"), &format!("one of {}", unknown.allowed)));
+            }
+            if let Some(Err(unknown)) = findings.iter().map(|name| name.parse::<Finding>()).find(Result::is_err) {
+                let expected = format!("for {expert} findings of {}", unknown.allowed);
+                return Err(section.refuse("experts", &format!("{:?}", unknown.got), &expected));
+            }
+        }
         match self.split {
             Split::Train => Err(section.refuse("split", &"\"train\"", "\"test\" or \"validation\"")),
             Split::Validation | Split::Test => Ok(()),
@@ -53,6 +68,15 @@ impl Settings for Config {
 }
 
 impl Config {
+    /// Which of NIH's findings make one of the experts', in the experts' order.
+    pub fn mapping(&self) -> Vec<(Expert, Vec<Finding>)> {
+        let of = |expert: Expert| {
+            let findings = self.experts.get(expert.name())?.iter().filter_map(|name| name.parse().ok());
+            Some((expert, findings.collect()))
+        };
+        Expert::ALL.into_iter().filter_map(of).collect()
+    }
+
     /// The split that is reported, and the other one.
     pub fn splits(&self) -> [Split; 2] {
         match self.split {

@@ -1,6 +1,7 @@
 //! What can go wrong with a report.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use cxr::metrics::Cell;
 use cxr::{Branch, Split};
@@ -95,6 +96,25 @@ pub enum Error {
         /// The run.
         run: String,
     },
+    /// Trainings that are compared seed by seed are not about the same images.
+    #[error("the runs {} and {} do not have the same {what} in {split}", .runs[0], .runs[1])]
+    Group {
+        /// The first run, and the first that differs.
+        runs: [String; 2],
+        /// `images`, `labels` or `patients`.
+        what: &'static str,
+        /// The split that is reported.
+        split: Split,
+    },
+    /// Two runs of a group are the same training.
+    #[error("the fusions of the runs {} and {} are the same result", .runs[0], .runs[1])]
+    SameTraining {
+        /// The runs.
+        runs: [String; 2],
+    },
+    /// A study has no arms, or one that cannot be.
+    #[error("study.arms: {0}")]
+    Arms(String),
     /// A table of metrics says the same thing twice.
     #[error("two rows for {cell}")]
     Duplicate {
@@ -139,6 +159,51 @@ pub enum Error {
         /// The side that all images have.
         expected: usize,
     },
+    /// There is no such folder.
+    #[error("{}: no such folder (--root)", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder has no label table.
+    #[error("{}: no label table, expected one of {tried}", root.display())]
+    NoTable {
+        /// The folder.
+        root: PathBuf,
+        /// The names looked for.
+        tried: String,
+    },
+    /// A file that a user names cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Predictions of other images.
+    #[error("{file}: none of its {images} images is in {table}; the first: {first}, expected names such as {expected}")]
+    NoOverlap {
+        /// The file of predictions.
+        file: String,
+        /// How many images it has.
+        images: usize,
+        /// The first of them.
+        first: String,
+        /// The label table.
+        table: String,
+        /// The table's first image.
+        expected: String,
+    },
+    /// The official lists are needed.
+    #[error("no test_list.txt beside {table}")]
+    NoList {
+        /// The label table.
+        table: String,
+    },
+    /// A text of others cannot be used.
+    #[error(transparent)]
+    Text(#[from] labels::Error),
     /// Stopped on request.
     #[error("interrupted")]
     Interrupted,
@@ -163,7 +228,14 @@ impl Error {
     /// What kind of failure it is: wrong usage, bad data, interrupted, or another one.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::SameThreshold { .. } | Error::SweepOfItself { .. } => ErrorKind::InvalidInput,
+            Error::NoFolder { .. } | Error::NoTable { .. } | Error::NoFile { .. } | Error::NoList { .. } => {
+                ErrorKind::NotFound
+            }
+            Error::Text(error) => error.kind(),
+            Error::SameThreshold { .. } | Error::SweepOfItself { .. } | Error::SameTraining { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Error::Arms(_) => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Drawing(_) | Error::Page(_) | Error::Published(_) => ErrorKind::Other,
             Error::Table(error) => error.kind(),
@@ -178,6 +250,16 @@ impl Error {
             Error::NoImage { images, first, .. } => Some(format!("the first of this run's {images} images is {first}")),
             Error::SweepOfItself { .. } => Some("name another run with --run".to_owned()),
             Error::SameThreshold { .. } => Some("name one of them".to_owned()),
+            Error::SameTraining { .. } => Some("name one of them, or train the other with another --seed".to_owned()),
+            Error::Group { .. } => {
+                Some("trainings of one group share prep: same prep settings, same --limit".to_owned())
+            }
+            Error::NoFolder { .. } | Error::NoTable { .. } => {
+                Some("`--root FOLDER` names the folder with NIH's label table; no images are needed there".to_owned())
+            }
+            Error::NoList { .. } => Some("NIH's download has it; without --official all images count".to_owned()),
+            Error::NoOverlap { .. } => Some("another label table is named with `--labels FILE`".to_owned()),
+            Error::Text(error) => error.hint(),
             Error::Interrupted => Some("run the same command again to continue".to_owned()),
             _ => None,
         }

@@ -2,6 +2,7 @@
 //!
 //! A branch has a colour, a shape and a dash, so that no figure needs its colours to be read.
 
+mod arms;
 mod axis;
 mod curves;
 mod forest;
@@ -16,6 +17,8 @@ use cxr::Split;
 use cxr::metrics::{Metric, Overlap, Scope};
 use tables::epochs;
 
+pub use arms::{arms, contrasts};
+pub use forest::forest;
 pub use sweep::{Swept, sweep};
 
 use crate::Error;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cxr::metrics::{Cell, Metric, Overlap, Sampled, Scope, Series, Subset};
-use cxr::{BBox, EvalFrame, Finding, Split};
+use cxr::{BBox, EvalFrame, Finding, Placement, Split};
 use tables::metrics::Row;
 use tables::{images, regions};
 
@@ -74,6 +74,22 @@ pub fn refusal(images: &[images::Row]) -> Option<String> {
     })
 }
 
+/// Where regions are put, if that is a control and not where the network looks.
+pub fn control(facts: &regions::Facts) -> Option<String> {
+    let where_put = match facts.region {
+        Placement::Attended => return None,
+        Placement::Random => {
+            let seed = facts.region_seed.map_or("unknown".to_owned(), |seed| seed.to_string());
+            format!("boxes of the attended ones' sizes at random places (attend.region_seed = {seed})")
+        }
+        Placement::Centre => {
+            "boxes of the attended ones' sizes in the middle of what the global branch sees".to_owned()
+        }
+        Placement::Whole => "all that the global branch sees".to_owned(),
+    };
+    Some(format!("attend.region = \"{}\", regions are {where_put}, not where it looks", facts.region))
+}
+
 /// 1 for yes, 0 for no.
 fn whether(yes: bool) -> f64 {
     f64::from(u8::from(yes))
@@ -134,6 +150,7 @@ pub fn measure(
             n_unknown: 0,
             undefined_draws: estimate.undefined as u64,
             reason: reason.or(agree).map(str::to_owned),
+            seeds: None,
         });
     };
     let boxes: Vec<(&Attended, Finding, BBox)> = attended

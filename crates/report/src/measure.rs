@@ -14,16 +14,16 @@ use crate::cohort::Cohort;
 use crate::plan::Plan;
 
 /// Rows about one subset of one split.
-struct Rows<'p> {
-    rows: Vec<Row>,
-    split: Split,
-    subset: Subset,
-    plan: &'p Plan<'p>,
+pub(crate) struct Rows<'p> {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) split: Split,
+    pub(crate) subset: Subset,
+    pub(crate) plan: &'p Plan<'p>,
 }
 
 /// Images with and without a finding, and those of which it is unknown.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+pub(crate) struct Counts {
     pos: u64,
     neg: u64,
     unknown: u64,
@@ -59,7 +59,7 @@ impl Counts {
 const NO_LABELS: &str = "no labels";
 
 /// Whose number, about what.
-type About = (Series, Scope, Metric);
+pub(crate) type About = (Series, Scope, Metric);
 
 impl Rows<'_> {
     fn push(&mut self, (series, scope, metric): About, estimate: Estimate, counts: Counts) {
@@ -74,10 +74,11 @@ impl Rows<'_> {
             n_unknown: counts.unknown,
             undefined_draws: estimate.undefined as u64,
             reason,
+            seeds: None,
         });
     }
 
-    fn sampled(&mut self, about: About, sampled: &Sampled, counts: Counts) {
+    pub(crate) fn sampled(&mut self, about: About, sampled: &Sampled, counts: Counts) {
         let estimate = sampled.estimate(self.plan.confidence);
         self.push(about, estimate, counts);
         if estimate.value.is_some() && estimate.low.is_none() && sampled.drawn() {
@@ -141,7 +142,7 @@ pub fn values(cohort: &Cohort, split: Split, plan: &Plan) -> Result<Vec<Row>, Er
 }
 
 /// The counts of every output among some images, and, for the mean, images with and without any finding.
-fn counts(cohort: &Cohort, images: &[u32]) -> ([Counts; OUTPUTS], Counts) {
+pub(crate) fn counts(cohort: &Cohort, images: &[u32]) -> ([Counts; OUTPUTS], Counts) {
     let labels = || images.iter().map(|&image| cohort.labels[image as usize]);
     let outputs = std::array::from_fn(|output| Counts::of(labels().map(|labels| labels.outputs()[output])));
     (outputs, Counts::of(labels().map(|labels| labels.no_finding().map(|none| !none))))

@@ -1,8 +1,10 @@
 //! Where the global branch looks, as images: see [`picture::overlay`].
 
-use cxr::{BBox, EvalFrame};
+use cxr::BBox;
 use picture::Grey;
 use picture::overlay::{HeatMap, Overlay};
+
+use tables::regions::{Facts, Row};
 
 use crate::Error;
 use crate::localisation::Attended;
@@ -27,22 +29,23 @@ fn check_side(image_id: &str, &Grey { width, height, .. }: &Grey, expected: usiz
 }
 
 /// Three panels side by side as one RGB PNG: the image with its boxes, the heat map over it, the crop.
-/// `frame` is the part of the image that the heat map covers.
+/// `facts` are those of the regions: a control has another colour.
 ///
 /// # Errors
-/// [`Error::Size`] where the image is not the one of `frame`.
-pub fn draw(image: &Grey, crop: &Grey, attended: &Attended, frame: &EvalFrame) -> Result<Vec<u8>, Error> {
-    check_side(&attended.image.record.image_id, image, frame.image_px)?;
+/// [`Error::Size`] where the image is not the one of the facts' frame.
+pub fn draw(image: &Grey, crop: &Grey, attended: &Attended, facts: &Facts) -> Result<Vec<u8>, Error> {
+    check_side(&attended.image.record.image_id, image, facts.frame.image_px)?;
     let drawn: Vec<BBox> = attended.image.boxes.iter().map(|drawn| drawn.bbox).collect();
     let (heat, region) = (heat_map(attended.region), attended.region.bbox);
-    Ok(Overlay { image, crop, heat, frame: *frame, region, drawn: &drawn }.panels())
+    let control = facts.region.is_control();
+    Ok(Overlay { image, crop, heat, frame: facts.frame, region, control, drawn: &drawn }.panels())
 }
 
 /// The heat map alone as a small RGBA PNG, to be laid over its frame in the image and smoothed by the viewer.
-pub fn heat(region: &tables::regions::Row) -> Vec<u8> {
+pub fn heat(region: &Row) -> Vec<u8> {
     heat_map(region).layer()
 }
 
-fn heat_map(region: &tables::regions::Row) -> HeatMap<'_> {
+fn heat_map(region: &Row) -> HeatMap<'_> {
     HeatMap { values: &region.heatmap, shape: (region.heatmap_height, region.heatmap_width) }
 }

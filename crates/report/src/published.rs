@@ -55,6 +55,34 @@ pub struct Published {
     pub input: String,
     /// Where the number was read.
     pub source: String,
+    /// On which images the published epoch was chosen.
+    pub chosen: Chosen,
+    /// What shows that; empty where it is unknown.
+    #[serde(default)]
+    pub chosen_source: String,
+}
+
+/// On which images an epoch was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chosen {
+    /// On others than those that are reported.
+    Validation,
+    /// On those that are reported: the best of all epochs, by their own result.
+    Test,
+    /// Nobody says.
+    Unknown,
+}
+
+impl Chosen {
+    /// How it reads.
+    pub fn text(self) -> &'static str {
+        match self {
+            Chosen::Validation => "validation",
+            Chosen::Test => "test list",
+            Chosen::Unknown => "unknown",
+        }
+    }
 }
 
 /// A published localisation accuracy.
@@ -174,6 +202,10 @@ pub struct Line {
     pub detail: String,
     /// Source.
     pub source: String,
+    /// How the epoch was chosen.
+    pub chosen: Chosen,
+    /// What shows that.
+    pub chosen_source: String,
     /// From this run.
     pub ours: bool,
 }
@@ -199,6 +231,8 @@ pub fn block(
         input: result.input.clone(),
         detail: result.detail.clone(),
         source: result.source.clone(),
+        chosen: result.chosen,
+        chosen_source: result.chosen_source.clone(),
         ours: false,
     });
     let mut lines: Vec<Line> = theirs.collect();
@@ -214,6 +248,9 @@ pub fn block(
                 input: crop.to_owned(),
                 detail: dataset.split.clone(),
                 source: if why_not.is_some() { "not comparable, see above" } else { "this report" }.to_owned(),
+                // No stage chooses anything on test images.
+                chosen: if split == Split::Test { Chosen::Validation } else { Chosen::Test },
+                chosen_source: String::new(),
                 ours: true,
             });
         }
@@ -242,6 +279,11 @@ mod tests {
         assert!(everything.sweeps.iter().all(|s| s.values.len() == s.thresholds.len() && !s.source.is_empty()));
         let all = everything.results;
         assert!(all.iter().all(|result| !result.source.is_empty() && (0.5..1.0).contains(&result.mean)));
+        // Whoever says how an epoch was chosen says who shows it.
+        assert!(all.iter().all(|result| (result.chosen == Chosen::Unknown) == result.chosen_source.is_empty()));
+        let chosen_on_test = all.iter().filter(|result| result.chosen == Chosen::Test);
+        let marked: Vec<&str> = chosen_on_test.map(|result| result.model.split([',', ' ']).next().unwrap()).collect();
+        assert_eq!(marked, ["ViT-S", "EVA-X-Ti", "ViT-B", "EVA-X-B"]);
         for kind in [Kind::Official, Kind::Other] {
             assert!(all.iter().filter(|result| result.split == kind).count() > 5);
         }
@@ -281,6 +323,7 @@ mod tests {
             n_unknown: 0,
             undefined_draws: 0,
             reason: None,
+            seeds: None,
         };
         let results = Results::new(Branch::ALL.map(row).into()).unwrap();
         let places = |kind, dataset: &Dataset| -> Vec<usize> {

@@ -100,7 +100,7 @@ impl Results {
         let mut subsets = vec![&Subset::All];
         for row in self.rows.iter().filter(|row| row.cell.split == split) {
             let subset = &row.cell.subset;
-            if !matches!(subset, Subset::Threshold(_)) && !subsets.contains(&subset) {
+            if subset.is_group() && !subsets.contains(&subset) {
                 subsets.push(subset);
             }
         }
@@ -115,6 +115,7 @@ pub fn title(scope: impl Into<Scope>) -> String {
         Scope::NoFinding => "No Finding".to_owned(),
         Scope::Mean => "Mean".to_owned(),
         Scope::All => "All".to_owned(),
+        Scope::Expert(expert) => expert.name().replace('_', " "),
     }
 }
 
@@ -127,6 +128,10 @@ pub fn subset_title(subset: &Subset) -> String {
         Subset::Age(band) => format!("{} years", band.to_string().replace('-', "\u{2013}")),
         Subset::ViewPosition(position) => format!("{} view", position.name()),
         Subset::Threshold(threshold) => format!("Threshold {threshold}"),
+        Subset::Arm(arm) => arm.clone(),
+        Subset::Versus(first, second) => format!("{first} \u{2212} {second}"),
+        Subset::Experts | Subset::ExpertImages => "Images that experts read".to_owned(),
+        Subset::Peer(name) => format!("Images of {name}"),
     }
 }
 
@@ -134,6 +139,7 @@ pub fn subset_title(subset: &Subset) -> String {
 pub fn series_title(series: impl Into<Series>) -> String {
     match series.into() {
         Series::Pair(pair) => format!("{} \u{2212} {}", cxr::Branch::Fusion, pair.other()),
+        Series::EnsembleGain => format!("{} \u{2212} {}", Series::Ensemble, cxr::Branch::Fusion),
         other => other.to_string(),
     }
 }
@@ -201,7 +207,18 @@ mod tests {
         let (series, scope) = (Branch::Fusion.into(), Scope::Mean);
         let cell = Cell { series, scope, metric, subset: Subset::All, split: Split::Test };
         let reason = value.is_none().then(|| "no positives".to_owned());
-        Row { cell, value, ci_low: None, ci_high: None, n_pos: 0, n_neg: 3, n_unknown: 0, undefined_draws: 0, reason }
+        Row {
+            cell,
+            value,
+            ci_low: None,
+            ci_high: None,
+            n_pos: 0,
+            n_neg: 3,
+            n_unknown: 0,
+            undefined_draws: 0,
+            reason,
+            seeds: None,
+        }
     }
 
     #[test]

@@ -12,11 +12,13 @@ use crate::results::title;
 
 /// What the tables know about an image: where it comes from, where the attended region lies, and the probabilities of
 /// every branch (`rows`, in the order of [`Branch::ALL`]), with a `*` where the finding is reported, a `?` where nobody
-/// knows, and a `-` where the branch has not run yet. `thresholds` are fusion's by Youden, where there is a report.
+/// knows, and a `-` where the branch has not run yet. `thresholds` are fusion's by Youden, where there is a report;
+/// `control` says so where the region is one.
 pub fn text(
     attended: &Attended,
     rows: [Option<&predictions::Row>; 3],
     thresholds: &dyn Fn(Scope) -> Option<f64>,
+    control: Option<&str>,
 ) -> String {
     let images::Row { record, split, boxes, .. } = attended.image;
     let mut text = format!("{}  ({split}, {})\n", record.image_id, attended.image.path);
@@ -36,7 +38,11 @@ pub fn text(
         format!("x {:.0} to {:.0}, y {:.0} to {:.0} px", bbox.x_min, bbox.x_max, bbox.y_min, bbox.y_max)
     };
     let fallback = if region.fallback { " (the whole image: nothing exceeded the threshold)" } else { "" };
-    let _ = writeln!(text, "attended region: {}{fallback}, threshold {}", at(&region.bbox), region.threshold);
+    let name = if control.is_some() { "control region" } else { "attended region" };
+    let _ = writeln!(text, "{name}: {}{fallback}, threshold {}", at(&region.bbox), region.threshold);
+    if let Some(control) = control {
+        let _ = writeln!(text, "a control: {control}");
+    }
     for drawn in boxes {
         let overlap = region.bbox.iou(&drawn.bbox);
         let name = title(drawn.finding);

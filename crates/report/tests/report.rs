@@ -247,6 +247,119 @@ fn a_sweep() {
     assert!(code == 2 && stderr.contains("runs a and c both have attend.threshold = 0.5"), "{stderr}");
 }
 
+/// The scene as another training would have left it: every logit is another one.
+fn retrained(scene: &mut Scene, by: f32) {
+    for (branch, rows) in scene.predictions.iter_mut().enumerate() {
+        for (index, row) in rows.iter_mut().enumerate() {
+            for (output, logit) in row.logits.iter_mut().enumerate() {
+                *logit += by * ((index * 7 + output * 3 + branch) % 5) as f32;
+            }
+        }
+    }
+}
+
+#[test]
+fn several_seeds() {
+    let report = Report::new();
+    let mut scene = Scene::new(270, 4);
+    for run in ["s-1", "s-2", "s-3"] {
+        scene.publish(&report.artifacts(), run, 0.7);
+        retrained(&mut scene, 0.15);
+    }
+    let runs = ["s-1", "s-2", "s-3"];
+    let of_run = |run: &str, branch: Branch| -> f64 {
+        let predictions = report.artifacts().join(format!("{run}/{branch}/predictions.parquet"));
+        let rows = tables::predictions::read(&predictions).unwrap();
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.key.split == Split::Test).collect();
+        let scores: Vec<f32> = rows.iter().map(|row| row.logits[0]).collect();
+        auroc(&scores, &rows.iter().map(|row| row.key.labels.contains(Finding::Atelectasis)).collect::<Vec<_>>())
+            .unwrap()
+    };
+    let (code, stdout, stderr) = report.run(&["--run", "s", "seeds", "s-1", "s-2", "s-3"]);
+    assert_eq!(code, 0, "{stderr}");
+    insta::assert_snapshot!(stdout);
+    let out = report.artifacts().join("s/seeds");
+    let results = Results::new(tables::metrics::read(&out.join("metrics.parquet")).unwrap()).unwrap();
+    let get = |series: Series| results.get(series, Finding::Atelectasis, Metric::Auroc, Split::Test);
+
+    // Mean, standard deviation and wins are those of the runs.
+    let fusion = runs.map(|run| of_run(run, Branch::Fusion));
+    let global = runs.map(|run| of_run(run, Branch::Global));
+    let mean = fusion.iter().sum::<f64>() / 3.0;
+    let sd = (fusion.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    let row = get(Branch::Fusion.into());
+    let seeds = row.seeds.unwrap();
+    assert!((row.value.unwrap() - mean).abs() < 1e-12 && (seeds.sd.unwrap() - sd).abs() < 1e-12 && sd > 0.0);
+    assert!(row.ci_low < row.value && row.value < row.ci_high && seeds.count == 3 && seeds.above.is_none());
+    let wins = fusion.iter().zip(&global).filter(|(fusion, global)| fusion > global).count() as u64;
+    assert_eq!(get(Pair::FusionGlobal.into()).seeds.unwrap().above, Some(wins));
+    // The ensemble is one model.
+    let ensemble = get(Series::Ensemble).seeds.unwrap();
+    assert_eq!((ensemble.count, ensemble.sd, ensemble.above), (3, None, None));
+    let gain = get(Series::EnsembleGain);
+    assert!((gain.value.unwrap() - (get(Series::Ensemble).value.unwrap() - mean)).abs() < 1e-12);
+
+    let page = fs_err::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains("several seeds") && page.contains("ensemble") && !page.contains("s-1"));
+    assert!(out.join("figures/auroc.svg").exists());
+    assert!(report.run(&["--run", "s", "seeds", "s-1", "s-2", "s-3"]).2.contains("current"));
+
+    // A training counts once; all are about the same images.
+    let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", "s-2", "s-1"]);
+    assert!(code == 2 && stderr.contains("the fusions of the runs s-1 and s-1 are the same result"), "{stderr}");
+    let mut other = Scene::new(90, 4);
+    retrained(&mut other, 0.3);
+    other.publish(&report.artifacts(), "other", 0.7);
+    let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", "other"]);
+    assert!(code == 4 && stderr.contains("s-1 and other do not have the same images in test"), "{stderr}");
+    let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", "nobody"]);
+    assert!(code == 3 && stderr.contains("nobody"), "{stderr}");
+}
+
+#[test]
+fn a_study() {
+    let report = Report::new();
+    let config = report.artifacts().join("study.toml");
+    fs_err::create_dir_all(report.artifacts()).unwrap();
+    let text = "[study]\nseeds = [5, 6]\narms = [{ name = \"paper\", about = \"as published\" }, \
+                { name = \"low\", set = { \"attend.threshold\" = 0.3 } }]\n";
+    fs_err::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let (code, plan, stderr) = report.run(&["--config", config, "--run", "st", "study", "--plan"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(
+        plan,
+        "--run\tst-paper-seed-5\t--seed\t5\n--run\tst-low-seed-5\t--seed\t5\t--set\tattend.threshold=0.3\n\
+         --run\tst-paper-seed-6\t--seed\t6\n--run\tst-low-seed-6\t--seed\t6\t--set\tattend.threshold=0.3\n"
+    );
+    let mut scene = Scene::new(270, 4);
+    for run in ["st-paper-seed-5", "st-paper-seed-6", "st-low-seed-5", "st-low-seed-6"] {
+        scene.publish(&report.artifacts(), run, 0.7);
+        retrained(&mut scene, 0.15);
+    }
+    let (code, stdout, stderr) = report.run(&["--config", config, "--run", "st", "study"]);
+    assert_eq!(code, 0, "{stderr}");
+    insta::assert_snapshot!(stdout);
+    let out = report.artifacts().join("st/study");
+    let rows = tables::metrics::read(&out.join("metrics.parquet")).unwrap();
+    let results = Results::new(rows).unwrap();
+    let get = |subset: Subset, branch: Branch| {
+        results.of_subset(branch, Scope::Mean, Metric::Auroc, &subset, Split::Test).clone()
+    };
+    let versus = get(Subset::Versus("paper".to_owned(), "low".to_owned()), Branch::Fusion);
+    let [paper, low] = ["paper", "low"].map(|arm| get(Subset::Arm(arm.to_owned()), Branch::Fusion).value.unwrap());
+    assert!((versus.value.unwrap() - (paper - low)).abs() < 1e-12 && versus.seeds.unwrap().above.is_some());
+    let page = fs_err::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains("as published") && page.contains("paper \u{2212} low"));
+    for figure in ["arms", "contrasts"] {
+        assert!(out.join(format!("figures/{figure}.svg")).exists());
+    }
+    // The same again, bit for bit.
+    let before = fs_err::read(out.join("metrics.parquet")).unwrap();
+    assert_eq!(report.run(&["--config", config, "--run", "st", "study", "--force"]).0, 0);
+    assert!(before == fs_err::read(out.join("metrics.parquet")).unwrap());
+}
+
 #[test]
 fn an_input_that_is_not_right_is_an_error_and_not_a_dash() {
     let report = Report::new();

@@ -19,6 +19,14 @@ const DEFAULTS: [&str; STAGES.len()] = [
     include_str!("../../predict/default.toml"),
 ];
 
+/// What is no stage, and has a section: the study of `report study`.
+const STUDY: (&str, &str) = ("study", include_str!("../../report/study.toml"));
+
+/// All sections, with their defaults.
+fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
+    STAGES.into_iter().zip(DEFAULTS).chain([STUDY])
+}
+
 /// A value that the user gave, and where.
 #[derive(Debug, Clone)]
 struct Given {
@@ -73,7 +81,7 @@ impl Layers {
         }
         let mut defaults = section(spec.name, spec.defaults)?;
         let mut others = Table::new();
-        for (name, text) in STAGES.into_iter().zip(DEFAULTS).filter(|(name, _)| *name != spec.name) {
+        for (name, text) in sections().filter(|(name, _)| *name != spec.name) {
             others.insert(name.to_owned(), Value::Table(section(name, text)?));
         }
         for setting in &given {
@@ -122,10 +130,10 @@ impl Layers {
 }
 
 fn known(section: &str, origin: &str) -> Result<(), Fail> {
-    if STAGES.contains(&section) {
+    if sections().any(|(known, _)| known == section) {
         return Ok(());
     }
-    let expected = STAGES.join(", ");
+    let expected = sections().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     Err(Fail::usage(anyhow::anyhow!("unknown section {section} in {origin}, expected one of {expected}")))
 }
 

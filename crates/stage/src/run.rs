@@ -97,6 +97,11 @@ impl Run {
         self.layers.planned(dotted)
     }
 
+    /// The stage's name.
+    pub fn stage(&self) -> &'static str {
+        self.spec.name
+    }
+
     /// The run's name.
     pub fn name(&self) -> &str {
         &self.common.run

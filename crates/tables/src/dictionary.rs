@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 
 use crate::schema::Schema;
-use crate::{answers, epochs, features, images, metrics, predictions, regions};
+use crate::{answers, epochs, experts, features, images, metrics, predictions, regions};
 
 /// The facts of the tables that have some.
 const FACTS: [(&str, &str); 2] = [
@@ -17,7 +17,8 @@ const FACTS: [(&str, &str); 2] = [
         "regions",
         "`frame` (the part of the stored images that the global branch was shown: `crop` centre or whole, `image_px`, \
          `input_px`), `threshold` (as configured: a number or otsu), `statistic` (how channels were joined: max, l1 or \
-         l2), `normalise` (minmax, max or none), `source` (of the crops' pixels: prepared or original), `contrast` \
+         l2), `normalise` (minmax, max or none), `region` (where regions are put: attended, or as a control random, \
+         centre or whole), `region_seed` (of random places, else null), `source` (of the crops' pixels: prepared or original), `contrast` \
          (factor on the crops; 1 is none), `size_px` (side of the crops), `heatmap` (height and width of the maps)",
     ),
 ];
@@ -29,15 +30,16 @@ const FAMILIES: [&str; 9] =
 /// The data dictionary in Markdown: every table with its files and columns, made from the schemas that readers and
 /// writers use. `docs/data-dictionary.md` is this text, which a test checks.
 pub fn markdown() -> String {
-    let tables: [(&str, &str, Schema); 7] = [
+    let tables: [(&str, &str, Schema); 8] = [
         ("image", "`prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet`", images::schema()),
+        ("image that radiologists read again", "`prep/experts.parquet`, with `prep.expert_labels`", experts::schema()),
         ("image", "`{global,local}/features.parquet`", features::schema(2048)),
         ("image", "`{global,local,fusion}/predictions.parquet`", predictions::schema()),
         ("epoch", "`{global,local,fusion}/epochs.parquet`", epochs::schema()),
         ("image", "`attend/regions-NNNNN-of-NNNNN.parquet`", regions::schema([7, 7])),
         (
             "branch, finding, metric, subset and split",
-            "`report/metrics.parquet`, `sweep/sweep.parquet`",
+            "`report/metrics.parquet`, `sweep/sweep.parquet`, `seeds/metrics.parquet`, `study/metrics.parquet`",
             metrics::schema(),
         ),
         ("image", "`predict --format parquet --out FILE`", answers::schema(true)),

@@ -3,6 +3,7 @@
 //! | table | one row per | file |
 //! |---|---|---|
 //! | [`images`] | image | `prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet` |
+//! | [`experts`] | image that radiologists read again | `prep/experts.parquet` |
 //! | [`features`] | image | `{global,local}/features.parquet` |
 //! | [`predictions`] | image | `{global,local,fusion}/predictions.parquet` |
 //! | [`epochs`] | epoch | `{global,local,fusion}/epochs.parquet` |
@@ -34,6 +35,7 @@
 pub mod answers;
 pub mod dictionary;
 pub mod epochs;
+pub mod experts;
 pub mod features;
 pub mod images;
 pub mod metrics;

@@ -17,8 +17,8 @@ use crate::source::{Batch, Source};
 
 const TABLE: &str = "metrics";
 
-/// 4: the column `n_unknown`. The columns of version 3 are unchanged.
-const VERSION: u32 = 4;
+/// 5: the columns `n_seeds`, `seed_sd` and `seeds_above`. The columns of version 4 are unchanged.
+const VERSION: u32 = 5;
 
 /// One number with its interval.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,20 @@ pub struct Row {
     pub undefined_draws: u64,
     /// Why there is no value, or no interval.
     pub reason: Option<String>,
+    /// Of a mean over several trainings, what their seeds change; `None` for a number of one training.
+    pub seeds: Option<Seeds>,
+}
+
+/// What the seeds of several trainings change.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seeds {
+    /// Trainings that the value is the mean of.
+    pub count: u64,
+    /// Standard deviation of their values, with `count - 1` in the denominator; `None` for one training, and for an
+    /// ensemble.
+    pub sd: Option<f64>,
+    /// Of a difference: in how many of them it is above 0.
+    pub above: Option<u64>,
 }
 
 /// Writes the table.
@@ -71,6 +85,9 @@ pub fn write(path: &Path, rows: &[Row], stage: &str) -> Result<(), Error> {
             count(|row| row.n_unknown),
             count(|row| row.undefined_draws),
             Arc::new(rows.iter().map(|row| row.reason.as_deref()).collect::<StringArray>()),
+            Arc::new(rows.iter().map(|row| Some(row.seeds?.count)).collect::<UInt64Array>()),
+            maybe(|row| row.seeds?.sd),
+            Arc::new(rows.iter().map(|row| row.seeds?.above).collect::<UInt64Array>()),
         ])
     })?;
     sink.finish().map(drop)
@@ -93,6 +110,14 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
         let n_unknown = batch.column::<UInt64Array>("n_unknown")?;
         let undefined_draws = batch.column::<UInt64Array>("undefined_draws")?;
         let reason = batch.nullable::<StringArray>("reason")?;
+        let n_seeds = batch.nullable::<UInt64Array>("n_seeds")?;
+        let seed_sd = batch.nullable::<Float64Array>("seed_sd")?;
+        let seeds_above = batch.nullable::<UInt64Array>("seeds_above")?;
+        let seeds = |row| {
+            let above = seeds_above.is_valid(row).then(|| seeds_above.value(row));
+            let sd = seed_sd.is_valid(row).then(|| seed_sd.value(row));
+            n_seeds.is_valid(row).then(|| Seeds { count: n_seeds.value(row), sd, above })
+        };
         let maybe = |column: &Float64Array, row| column.is_valid(row).then(|| column.value(row));
         for row in 0..batch.len() {
             rows.push(Row {
@@ -111,6 +136,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Error> {
                 n_unknown: n_unknown.value(row),
                 undefined_draws: undefined_draws.value(row),
                 reason: reason.is_valid(row).then(|| reason.value(row).to_owned()),
+                seeds: seeds(row),
             });
         }
     }
@@ -127,7 +153,11 @@ fn name<T: FromStr<Err = UnknownName>>(batch: &Batch, column: &str, row: usize) 
 
 pub(crate) fn schema() -> Schema {
     let fields = vec![
-        field("branch", DataType::Utf8, "global, local, fusion, a difference such as fusion-global, or attend (boxes)"),
+        field(
+            "branch",
+            DataType::Utf8,
+            "global, local, fusion, ensemble (of seeds), a difference such as fusion-global, or attend (boxes)",
+        ),
         field("finding", DataType::Utf8, "snake_case; mean is over the 14 findings, all is one number for all of them"),
         field("metric", DataType::Utf8, "auroc, average_precision, ...; docs/reading-the-numbers.md explains each"),
         field("subset", DataType::Utf8, "all, or the part of the images measured on: sex=F, age=40-59, view=AP, ..."),
@@ -145,6 +175,14 @@ pub(crate) fn schema() -> Schema {
         )
         .unit("draws"),
         field("reason", DataType::Utf8, "why the value, or its interval, is null").nullable(),
+        field(
+            "n_seeds",
+            DataType::UInt64,
+            "trainings that the value is a mean or an ensemble of; null for one training",
+        )
+        .nullable(),
+        field("seed_sd", DataType::Float64, "standard deviation of the trainings' values").nullable(),
+        field("seeds_above", DataType::UInt64, "trainings in which the difference is above 0").nullable(),
     ];
     Schema { table: TABLE, version: VERSION, fields }
 }

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float32Array};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use cxr::heatmap::{Normalise, Statistic};
-use cxr::{BBox, CropSource, EvalFrame, ImageKey};
+use cxr::{BBox, CropSource, EvalFrame, ImageKey, Placement};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -32,6 +32,10 @@ pub struct Facts {
     pub statistic: Statistic,
     /// How heat maps were normalised.
     pub normalise: Normalise,
+    /// Where regions are put: where the network looks, or as a control elsewhere.
+    pub region: Placement,
+    /// The seed of random places; `None` where places are not random.
+    pub region_seed: Option<u64>,
     /// Where the pixels of the crops come from.
     pub source: CropSource,
     /// Factor on every grey value's distance from the crop's mean; 1 is none.
@@ -121,7 +125,7 @@ impl shards::Row for Row {
     type Facts = Facts;
 
     const TABLE: &'static str = "regions";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const IMAGE: &'static str = "crop";
 
     fn image_id(&self) -> &str {
@@ -133,6 +137,12 @@ impl shards::Row for Row {
     }
 
     fn check_facts(facts: &Facts) -> Result<(), String> {
+        if facts.region_seed.is_some() != (facts.region == Placement::Random) {
+            let Facts { region, region_seed, .. } = facts;
+            return Err(format!(
+                "`region_seed` = {region_seed:?} of `region` = {region}, expected a seed of random regions only"
+            ));
+        }
         let sides = 1..=MAX_SIDE;
         match facts.heatmap {
             _ if !facts.frame.fits() => Err(format!("`frame` = {:?}, expected a part of the image", facts.frame)),
@@ -181,7 +191,7 @@ pub(crate) fn schema([height, width]: [usize; 2]) -> Schema {
             .with("dims", "height, width")
             .with("layer", "map"),
         f32_field("threshold", "tau: the mask is where the map exceeds it"),
-        f32_field("x_min_px", "left edge of the region in the frame of prep/images, inclusive").unit("px"),
+        f32_field("x_min_px", "left edge of the region, as the fact `region` says where it is put, in the frame of prep/images, inclusive").unit("px"),
         f32_field("y_min_px", "top edge, inclusive").unit("px"),
         f32_field("x_max_px", "right edge, exclusive").unit("px"),
         f32_field("y_max_px", "bottom edge, exclusive").unit("px"),

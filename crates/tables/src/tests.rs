@@ -39,6 +39,8 @@ fn region_facts() -> regions::Facts {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        region: cxr::Placement::Attended,
+        region_seed: None,
         source: CropSource::Original,
         contrast: 1.0,
         size_px: 4,
@@ -205,6 +207,7 @@ fn other_tables_round_trip() {
         n_unknown: 2,
         undefined_draws: 5,
         reason: value.is_none().then(|| "no positives".into()),
+        seeds: None,
     };
     let rows = [row(Some(0.8)), row(None)];
     metrics::write(&path, &rows, STAGE).unwrap();
@@ -522,6 +525,7 @@ fn unknown_metrics_are_refused() {
         n_unknown: 0,
         undefined_draws: 0,
         reason: None,
+        seeds: None,
     };
     metrics::write(&path, &[row], "report").unwrap();
     edit(&path, &edited, &[], |rows| {

@@ -79,6 +79,8 @@ fn write_regions(folder: &Path) {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        region: cxr::Placement::Attended,
+        region_seed: None,
         source: CropSource::Prepared,
         contrast: 1.0,
         size_px: 4,
@@ -122,6 +124,7 @@ fn write_metrics(path: &Path) {
         n_unknown: 0,
         undefined_draws: 0,
         reason: None,
+        seeds: None,
     };
     metrics::write(path, &Scope::outputs().into_iter().map(row).collect::<Vec<_>>(), MADE_BY).unwrap();
 }

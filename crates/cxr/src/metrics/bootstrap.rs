@@ -254,6 +254,11 @@ impl Sampled {
         Sampled { value, ..Sampled::default() }
     }
 
+    /// A number with its draws.
+    pub(crate) fn of_draws(value: Option<f64>, draws: Vec<f64>) -> Sampled {
+        Sampled { value, undefined: count_nan(&draws), draws, repeated: Vec::new() }
+    }
+
     /// The mean of those that are defined on the images as they are, over the same of them on every draw; repeated
     /// draws replace those that left one undefined. A draw in which one is undefined nevertheless has no mean.
     ///
@@ -278,6 +283,17 @@ impl Sampled {
         }
         let value = Mean::of(defined.iter().map(|sampled| sampled.value)).value;
         Sampled { value, draws, repeated: Vec::new(), undefined }
+    }
+
+    /// A function of several numbers on the same draws, with its `value` on the images as they are; NaN is undefined.
+    pub(crate) fn combine<const N: usize>(
+        value: Option<f64>,
+        of: &[Sampled; N],
+        f: impl Fn([f64; N]) -> f64,
+    ) -> Sampled {
+        let draws: Vec<f64> =
+            (0..of[0].draws.len()).map(|draw| f(of.each_ref().map(|sampled| sampled.draws[draw]))).collect();
+        Sampled { value, undefined: count_nan(&draws), draws, repeated: Vec::new() }
     }
 
     /// Whether there are draws at all.

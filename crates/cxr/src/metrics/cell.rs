@@ -14,7 +14,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use super::decision::Criterion;
-use crate::{Branch, Finding, ImageRecord, OUTPUTS, Sex, Split, UnknownName, ViewPosition, output_names};
+use crate::{Branch, Expert, Finding, ImageRecord, OUTPUTS, Sex, Split, UnknownName, ViewPosition, output_names};
 
 /// The one of `all` that displays as `text`.
 fn parse<T: Display + Clone>(what: &'static str, text: &str, all: &[T]) -> Result<T, UnknownName> {
@@ -55,24 +55,46 @@ pub enum Series {
     Branch(Branch),
     /// A difference of two branches: `fusion-global` or `fusion-local`.
     Pair(Pair),
+    /// The mean probability of several seeds' fusions: `ensemble`.
+    Ensemble,
+    /// Its gain over the mean of those fusions' own numbers: `ensemble-fusion`.
+    EnsembleGain,
     /// A number about attended regions: `attend`.
     Attention,
+    /// NIH's labels, held against those of experts: `nih`.
+    Nih,
+    /// An imported model, on images that [`Subset::Peer`] names: `peer`.
+    Peer,
+    /// A branch minus an imported model: `global-peer`, `local-peer`, `fusion-peer`.
+    AgainstPeer(Branch),
 }
 
 impl Series {
     /// All series, in the order of tables.
-    pub const ALL: [Series; 6] = [
+    pub const ALL: [Series; 13] = [
         Series::Branch(Branch::Global),
         Series::Branch(Branch::Local),
         Series::Branch(Branch::Fusion),
         Series::Pair(Pair::FusionGlobal),
         Series::Pair(Pair::FusionLocal),
+        Series::Ensemble,
+        Series::EnsembleGain,
         Series::Attention,
+        Series::Nih,
+        Series::Peer,
+        Series::AgainstPeer(Branch::Global),
+        Series::AgainstPeer(Branch::Local),
+        Series::AgainstPeer(Branch::Fusion),
     ];
 
-    /// The branches and their differences: all that scores images.
+    /// The branches of one training and their differences.
     pub fn scored() -> impl Iterator<Item = Series> + Clone {
-        Series::ALL.into_iter().filter(|series| *series != Series::Attention)
+        Series::ALL.into_iter().filter(|series| matches!(series, Series::Branch(_) | Series::Pair(_)))
+    }
+
+    /// Whether it is a difference, whose sign means something.
+    pub fn is_difference(self) -> bool {
+        matches!(self, Series::Pair(_) | Series::EnsembleGain)
     }
 
     /// The name in `metrics.parquet`.
@@ -80,7 +102,14 @@ impl Series {
         match self {
             Series::Branch(branch) => branch.name(),
             Series::Pair(pair) => pair.into(),
+            Series::Ensemble => "ensemble",
+            Series::EnsembleGain => "ensemble-fusion",
             Series::Attention => "attend",
+            Series::Nih => "nih",
+            Series::Peer => "peer",
+            Series::AgainstPeer(Branch::Global) => "global-peer",
+            Series::AgainstPeer(Branch::Local) => "local-peer",
+            Series::AgainstPeer(Branch::Fusion) => "fusion-peer",
         }
     }
 }
@@ -122,6 +151,8 @@ pub enum Scope {
     Mean,
     /// `all`: one number for all outputs, or for boxes of all findings.
     All,
+    /// `expert_airspace_opacity`, ...: a finding that radiologists looked for.
+    Expert(Expert),
 }
 
 impl Scope {
@@ -137,6 +168,10 @@ impl Scope {
             Scope::NoFinding => output_names()[Finding::COUNT],
             Scope::Mean => "mean",
             Scope::All => "all",
+            Scope::Expert(Expert::Fracture) => "expert_fracture",
+            Scope::Expert(Expert::Pneumothorax) => "expert_pneumothorax",
+            Scope::Expert(Expert::AirspaceOpacity) => "expert_airspace_opacity",
+            Scope::Expert(Expert::NoduleOrMass) => "expert_nodule_or_mass",
         }
     }
 }
@@ -157,7 +192,8 @@ impl FromStr for Scope {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        let all: Vec<Scope> = Scope::outputs().into_iter().chain([Scope::Mean, Scope::All]).collect();
+        let rest = [Scope::Mean, Scope::All].into_iter().chain(Expert::ALL.map(Scope::Expert));
+        let all: Vec<Scope> = Scope::outputs().into_iter().chain(rest).collect();
         parse("finding", text, &all)
     }
 }
@@ -256,6 +292,12 @@ pub enum Metric {
     AttentionArea,
     /// Share of images without a region.
     FallbackRate,
+    /// Share of the experts' positives that NIH's labels have.
+    Sensitivity,
+    /// Share of NIH's positives that the experts confirm.
+    Precision,
+    /// Cohen's kappa, see [`kappa`](super::agreement::kappa).
+    Kappa,
 }
 
 /// A metric for every overlap.
@@ -280,6 +322,7 @@ impl Metric {
         all.extend(Overlap::ALL.map(Metric::IouAt));
         all.extend(Overlap::ALL.map(Metric::IobbAt));
         all.extend([Metric::AttentionArea, Metric::FallbackRate]);
+        all.extend([Metric::Sensitivity, Metric::Precision, Metric::Kappa]);
         all
     }
 }
@@ -334,10 +377,26 @@ pub enum Subset {
     ViewPosition(ViewPosition),
     /// `attend.threshold=0.5`: all images, in the run of a sweep whose `attend.threshold` is that number or method.
     Threshold(String),
+    /// `arm=random`: all images, by the trainings of that arm of a study.
+    Arm(String),
+    /// `arm=attended-versus-random`: the difference of two arms on all images.
+    Versus(String, String),
+    /// `experts`: images that experts read, whose labels are the truth.
+    Experts,
+    /// `experts_nih`: the same images, NIH's labels being the truth.
+    ExpertImages,
+    /// `peer=jrzech`: images that an imported model has scores of, too.
+    Peer(String),
 }
 
 /// What the text of a [`Subset::Threshold`] begins with.
 const THRESHOLD: &str = "attend.threshold=";
+/// What the text of a [`Subset::Arm`] begins with.
+const ARM: &str = "arm=";
+/// What stands between the arms of a [`Subset::Versus`].
+const VERSUS: &str = "-versus-";
+/// What the text of a [`Subset::Peer`] begins with.
+const PEER: &str = "peer=";
 
 impl Subset {
     /// The groups of images that are measured on their own, in the order of tables.
@@ -347,10 +406,17 @@ impl Subset {
         sexes.into_iter().chain(AgeBand::ALL.map(Subset::Age)).chain(positions).collect()
     }
 
+    /// Whether it is one of [`Subset::groups`]: some of the images.
+    pub fn is_group(&self) -> bool {
+        matches!(self, Subset::Sex(_) | Subset::Age(_) | Subset::ViewPosition(_))
+    }
+
     /// Whether the image belongs to it; an image about which the table says nothing belongs to no group.
     pub fn contains(&self, image: &ImageRecord) -> bool {
         match self {
-            Subset::All | Subset::Threshold(_) => true,
+            Subset::All | Subset::Threshold(_) | Subset::Arm(_) | Subset::Versus(..) => true,
+            // No property of the image says so.
+            Subset::Experts | Subset::ExpertImages | Subset::Peer(_) => false,
             Subset::Sex(sex) => image.sex == Some(*sex),
             Subset::Age(band) => image.age_years.map(AgeBand::of) == Some(*band),
             Subset::ViewPosition(position) => image.view_position == Some(*position),
@@ -366,6 +432,11 @@ impl Display for Subset {
             Subset::Age(band) => write!(f, "age={band}"),
             Subset::ViewPosition(position) => write!(f, "view={}", position.name()),
             Subset::Threshold(threshold) => write!(f, "{THRESHOLD}{threshold}"),
+            Subset::Arm(arm) => write!(f, "{ARM}{arm}"),
+            Subset::Versus(first, second) => write!(f, "{ARM}{first}{VERSUS}{second}"),
+            Subset::Experts => f.write_str("experts"),
+            Subset::ExpertImages => f.write_str("experts_nih"),
+            Subset::Peer(name) => write!(f, "{PEER}{name}"),
         }
     }
 }
@@ -374,16 +445,22 @@ impl FromStr for Subset {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        match text.strip_prefix(THRESHOLD) {
-            Some(threshold) if !threshold.is_empty() => Ok(Subset::Threshold(threshold.to_owned())),
-            _ => {
-                let mut all = vec![Subset::All];
-                all.extend(Subset::groups());
-                let threshold = format!(", {THRESHOLD}<threshold>");
-                parse("subset", text, &all)
-                    .map_err(|error| UnknownName { allowed: error.allowed + &threshold, ..error })
-            }
+        if let Some(threshold) = text.strip_prefix(THRESHOLD).filter(|threshold| !threshold.is_empty()) {
+            return Ok(Subset::Threshold(threshold.to_owned()));
         }
+        if let Some(arm) = text.strip_prefix(ARM).filter(|arm| !arm.is_empty()) {
+            return Ok(match arm.split_once(VERSUS) {
+                Some((first, second)) => Subset::Versus(first.to_owned(), second.to_owned()),
+                None => Subset::Arm(arm.to_owned()),
+            });
+        }
+        if let Some(name) = text.strip_prefix(PEER).filter(|name| !name.is_empty()) {
+            return Ok(Subset::Peer(name.to_owned()));
+        }
+        let mut all = vec![Subset::All, Subset::Experts, Subset::ExpertImages];
+        all.extend(Subset::groups());
+        let others = format!(", {THRESHOLD}<threshold>, {PEER}<model>, {ARM}<arm>, {ARM}<arm>{VERSUS}<arm>");
+        parse("subset", text, &all).map_err(|error| UnknownName { allowed: error.allowed + &others, ..error })
     }
 }
 
@@ -427,10 +504,27 @@ mod tests {
              brier ece temperature brier_scaled ece_scaled pointing_game hit_rate iou iobb \
              iou_at_0.1 iou_at_0.2 iou_at_0.3 iou_at_0.4 iou_at_0.5 iou_at_0.6 iou_at_0.7 \
              iobb_at_0.1 iobb_at_0.2 iobb_at_0.3 iobb_at_0.4 iobb_at_0.5 iobb_at_0.6 iobb_at_0.7 \
-             attention_area fallback_rate"
+             attention_area fallback_rate sensitivity precision kappa"
         );
         let series = Series::ALL.map(Series::name);
-        assert_eq!(series, ["global", "local", "fusion", "fusion-global", "fusion-local", "attend"]);
+        assert_eq!(
+            series,
+            [
+                "global",
+                "local",
+                "fusion",
+                "fusion-global",
+                "fusion-local",
+                "ensemble",
+                "ensemble-fusion",
+                "attend",
+                "nih",
+                "peer",
+                "global-peer",
+                "local-peer",
+                "fusion-peer"
+            ]
+        );
         assert_eq!(Scope::outputs().map(Scope::name), output_names());
         assert_eq!([Scope::Mean, Scope::All].map(Scope::name), ["mean", "all"]);
         let subsets: Vec<String> = Subset::groups().iter().map(Subset::to_string).collect();
@@ -446,17 +540,28 @@ mod tests {
         for series in Series::ALL {
             assert_eq!(series.name().parse(), Ok(series));
         }
-        for scope in Scope::outputs().into_iter().chain([Scope::Mean, Scope::All]) {
+        for scope in Scope::outputs().into_iter().chain([Scope::Mean, Scope::All]).chain(Expert::ALL.map(Scope::Expert))
+        {
             assert_eq!(scope.name().parse(), Ok(scope));
         }
-        for subset in Subset::groups().into_iter().chain([Subset::All, Subset::Threshold("0.70".into())]) {
+        let named = [
+            Subset::All,
+            Subset::Threshold("0.70".into()),
+            Subset::Arm("random".into()),
+            Subset::Experts,
+            Subset::ExpertImages,
+            Subset::Peer("jrzech".into()),
+            Subset::Versus("attended".into(), "random".into()),
+        ];
+        for subset in Subset::groups().into_iter().chain(named) {
             assert_eq!(subset.to_string().parse(), Ok(subset));
         }
         assert!("iou_at_0.8".parse::<Metric>().is_err() && "attend.threshold=".parse::<Subset>().is_err());
         let error = "fusion-attend".parse::<Series>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown branch \"fusion-attend\", expected one of global, local, fusion, fusion-global, fusion-local, attend"
+            "unknown branch \"fusion-attend\", expected one of global, local, fusion, fusion-global, fusion-local, ensemble, ensemble-fusion, attend, \
+             nih, peer, global-peer, local-peer, fusion-peer"
         );
     }
 }

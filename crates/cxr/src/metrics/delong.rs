@@ -1,13 +1,13 @@
 //! The difference of two AUROCs on the same images, with its variance in closed form.
 //!
 //! DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988, as pROC computes it, where every patient has one image.
-//! Where patients have several, the sums over a patient's images take the place of single images, as in Obuchowski,
-//! Biometrics 53:567, 1997, with one other factor. Per patient, let `a` be the sum over the positives and `b` the sum
-//! over the negatives, and let `I10` of `I` patients have a positive and `I01` a negative. Both use
-//! `I10 / (I10 - 1) sum(a^2) + I01 / (I01 - 1) sum(b^2)`. For the product `2 sum(a b)` Obuchowski has the factor
-//! `I / (I - 1)`; here it is `sqrt(I10 / (I10 - 1) * I01 / (I01 - 1))`. Both tend to 1 as patients grow in number and the
-//! product is 0 where every patient has one image. With ours, the variance is a sum of squares over patients: it is
-//! never negative, and it extends to means over findings, for which nothing is published.
+//! Where patients have several, the sums over a patient's images take the place of single images: Obuchowski, Biometrics
+//! 53:567, 1997. Per patient, let `a` be the sum over the positives, divided by their number, and `b` the sum over the
+//! negatives, divided by theirs. Of `I` patients let `I10` have a positive and `I01` a negative. The variance is
+//! `I10 / (I10 - 1) sum(a^2) + I01 / (I01 - 1) sum(b^2) + 2 I / (I - 1) sum(a b)`.
+//!
+//! For the mean over findings, for which nothing is published, `a` and `b` are sums over the findings, each with the square
+//! root of its own factor.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -95,7 +95,8 @@ impl Difference {
     /// If a pair is not about the same images, or about one that has no patient.
     pub fn of_means(pairs: &[(&Components, &Components)], patients: &[u32]) -> Option<Difference> {
         let (unit_of, units) = units(patients);
-        let mut influence = vec![0.0; units];
+        // Per patient: the sums of each class with the factor of the class, and with that of all patients.
+        let mut sums = vec![[[0.0; 2]; 2]; units];
         let mut value = 0.0;
         for (first, second) in pairs {
             assert!(
@@ -111,25 +112,32 @@ impl Difference {
             }
             let difference = sum / count as f64;
             value += difference / pairs.len() as f64;
-            for class in [true, false] {
-                let images = || all.clone().filter(|&image| first.positives[image] == class);
-                let mut of_class = vec![None; units];
-                for image in images() {
-                    *of_class[unit_of[first.images[image] as usize] as usize].get_or_insert(0.0) +=
-                        change(image) - difference;
-                }
-                let known = of_class.iter().flatten().count();
-                if known < 2 {
-                    return None;
-                }
-                let images = images().count() as f64;
-                let unbiased = f64::sqrt(known as f64 / (known as f64 - 1.0));
-                for (influence, sum) in influence.iter_mut().zip(of_class) {
-                    *influence += unbiased * sum.unwrap_or(0.0) / images / pairs.len() as f64;
+            let mut of_patient: Vec<[Option<f64>; 2]> = vec![[None; 2]; units];
+            for image in all.clone() {
+                let class = usize::from(first.positives[image]);
+                let patient = &mut of_patient[unit_of[first.images[image] as usize] as usize];
+                *patient[class].get_or_insert(0.0) += change(image) - difference;
+            }
+            let patients =
+                |known: &dyn Fn(&[Option<f64>; 2]) -> bool| of_patient.iter().filter(|sums| known(sums)).count();
+            let of_class = [0, 1].map(|class| patients(&|sums| sums[class].is_some()));
+            if of_class.iter().any(|&known| known < 2) {
+                return None;
+            }
+            let factor = |known: usize| f64::sqrt(known as f64 / (known as f64 - 1.0));
+            let together = factor(patients(&|sums| sums.iter().any(Option::is_some)));
+            let images = [all.len() - count, count];
+            for (sums, of_patient) in sums.iter_mut().zip(of_patient) {
+                for class in [0, 1] {
+                    let part = of_patient[class].unwrap_or(0.0) / images[class] as f64 / pairs.len() as f64;
+                    sums[class][0] += factor(of_class[class]) * part;
+                    sums[class][1] += together * part;
                 }
             }
         }
-        let variance: f64 = influence.iter().map(|influence| influence * influence).sum();
+        let of_patient = |[b, a]: &[[f64; 2]; 2]| a[0] * a[0] + b[0] * b[0] + 2.0 * a[1] * b[1];
+        // Never below 0 for one finding, as the factor of the product is the smallest; of a mean it might be.
+        let variance = sums.iter().map(of_patient).sum::<f64>().max(0.0);
         (!pairs.is_empty()).then_some(Difference { value, standard_error: variance.sqrt() })
     }
 

@@ -280,6 +280,35 @@ fn delong_knows_patients() {
     assert_eq!(Components::new(&[1.0, 2.0], &[true, true]), None);
 }
 
+/// Obuchowski, Biometrics 53:567, 1997, step by step: clusters with positives, with negatives, and with both.
+#[test]
+fn clusters_have_the_published_factors() {
+    let patients = [1, 1, 2, 2, 3, 4, 4, 5];
+    let truth = [true, false, true, true, false, false, true, false];
+    let scores: [[f32; 8]; 2] = [[0.9, 0.3, 0.8, 0.2, 0.5, 0.4, 0.7, 0.1], [0.6, 0.5, 0.9, 0.4, 0.3, 0.8, 0.7, 0.2]];
+    // The share of the other class that is on the right side.
+    let component = |scores: &[f32; 8], image: usize| {
+        let others: Vec<usize> = (0..8).filter(|&other| truth[other] != truth[image]).collect();
+        let right = |&&other: &&usize| (scores[image] > scores[other]) == truth[image];
+        others.iter().filter(right).count() as f64 / others.len() as f64
+    };
+    let change = |image: usize| component(&scores[0], image) - component(&scores[1], image);
+    let of_class = |class: bool| (0..8).filter(move |&image| truth[image] == class);
+    let difference = of_class(true).map(change).sum::<f64>() / 4.0;
+    let sum = |patient: u32, class: bool| -> f64 {
+        of_class(class).filter(|&image| patients[image] == patient).map(|image| change(image) - difference).sum()
+    };
+    // Positives in patients 1, 2 and 4; negatives in 1, 3, 4 and 5; five patients; four images of each class.
+    let s10 = 3.0 / 2.0 * (1..=5).map(|patient| sum(patient, true).powi(2)).sum::<f64>() / 4.0;
+    let s01 = 4.0 / 3.0 * (1..=5).map(|patient| sum(patient, false).powi(2)).sum::<f64>() / 4.0;
+    let s11 = 5.0 / 4.0 * (1..=5).map(|patient| sum(patient, true) * sum(patient, false)).sum::<f64>();
+    let variance = s10 / 4.0 + s01 / 4.0 + 2.0 * s11 / 16.0;
+    let [a, b] = scores.map(|scores| Components::new(&scores, &truth).unwrap());
+    let got = Difference::new(&a, &b, &patients).unwrap();
+    assert!(close(got.value, difference) && s11 != 0.0);
+    assert!((got.standard_error - variance.sqrt()).abs() < 1e-12, "{got:?}, expected {}", variance.sqrt());
+}
+
 /// The cohort's rankings: `[model][output]`.
 fn rank(resamples: &Resamples, logits: &[[f32; OUTPUTS]], labels: &[Labels], output: usize) -> [Sampled; 2] {
     let images: Vec<u32> = (0..labels.len() as u32).collect();

@@ -75,7 +75,8 @@ impl Tables {
             ("fc.weight".to_owned(), Tensor::from_vec(weight, (OUTPUTS, dim), &Device::Cpu).unwrap()),
             ("fc.bias".to_owned(), Tensor::full(bias, OUTPUTS, &Device::Cpu).unwrap()),
         ];
-        let meta = nets::weights::Meta { backbone: "test".to_owned(), pool: String::new(), frame: None };
+        let meta =
+            nets::weights::Meta { backbone: "test".to_owned(), pool: String::new(), frame: None, tta: cxr::Tta::None };
         nets::weights::write(&folder.join("weights.safetensors"), &tensors, &meta).unwrap();
     }
 }

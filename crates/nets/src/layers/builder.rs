@@ -1,6 +1,6 @@
 //! The initial tensors of a network.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
@@ -37,6 +37,12 @@ impl<'a> Builder<'a> {
 
     fn push(&mut self, name: String, tensor: Tensor, trained: bool) -> ParamId {
         self.params.push(name, tensor, trained)
+    }
+
+    /// `name`, all 0 and never trained: it waits for pretrained weights.
+    pub(crate) fn frozen(&mut self, name: &str, shape: &[usize]) -> Result<ParamId> {
+        let tensor = Tensor::zeros(shape, DType::F32, self.device)?;
+        Ok(self.push(name.to_owned(), tensor, false))
     }
 
     fn drawn(&mut self, count: usize, draw: impl Fn(&mut ChaCha8Rng) -> f64) -> Vec<f32> {

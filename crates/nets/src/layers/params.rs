@@ -111,6 +111,12 @@ impl Params {
             .map(|(index, entry)| (ParamId(index), entry.name.as_str(), &entry.tensor))
     }
 
+    /// All tensors but the last `count`, as they are: for [`Params::replace`].
+    pub(crate) fn all_but_last(&self, count: usize) -> Vec<Tensor> {
+        let kept = self.len().saturating_sub(count);
+        self.entries[..kept].iter().map(|entry| entry.tensor.clone()).collect()
+    }
+
     /// Replaces every tensor, in the order of [`Params::iter`].
     ///
     /// # Errors

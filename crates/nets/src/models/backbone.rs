@@ -7,7 +7,8 @@ use strum::VariantArray;
 
 use crate::error::Error;
 
-/// A convolutional trunk, as torchvision has it (ResNet v1.5: the stride of a bottleneck is in its 3x3).
+/// A trunk: a convolutional one as torchvision has it (ResNet v1.5: the stride of a bottleneck is in its 3x3), which is
+/// trained; or a foundation model, which stays as it is ([`Backbone::is_frozen`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +26,36 @@ pub enum Backbone {
     Densenet121,
     /// Ours, for laptops, demos and tests: one basic block per stage, widths 32 to 256, output stride 16.
     Mini,
+    /// Ours, as `mini` where a map of few cells is too coarse to attend to small signs: widths 32 to 64, output stride 4.
+    Mini4,
+    /// DINOv2's ViT-S/14 (Oquab et al., TMLR 2024), frozen.
+    #[serde(rename = "dinov2-vits14")]
+    #[strum(serialize = "dinov2-vits14")]
+    DinoV2Vits14,
+    /// DINOv2's ViT-B/14, frozen.
+    #[serde(rename = "dinov2-vitb14")]
+    #[strum(serialize = "dinov2-vitb14")]
+    DinoV2Vitb14,
+    /// RAD-DINO (Perez-Garcia et al., Nature Machine Intelligence 2025): a DINOv2 ViT-B/14 of chest radiographs, frozen.
+    #[serde(rename = "rad-dino")]
+    #[strum(serialize = "rad-dino")]
+    RadDino,
+    /// ConvNeXt-T (Liu et al., CVPR 2022), frozen.
+    #[serde(rename = "convnext-tiny")]
+    #[strum(serialize = "convnext-tiny")]
+    ConvnextTiny,
+    /// ConvNeXt-B, frozen.
+    #[serde(rename = "convnext-base")]
+    #[strum(serialize = "convnext-base")]
+    ConvnextBase,
+    /// A DINOv2 of 2 layers for tests, frozen; nobody has trained one.
+    #[serde(rename = "dinov2-tiny")]
+    #[strum(serialize = "dinov2-tiny")]
+    DinoV2Tiny,
+    /// A ConvNeXt of 5 blocks for tests, frozen; nobody has trained one.
+    #[serde(rename = "convnext-test")]
+    #[strum(serialize = "convnext-test")]
+    ConvnextTest,
 }
 
 impl Backbone {
@@ -35,7 +66,33 @@ impl Backbone {
             Backbone::Resnet50 | Backbone::Resnet101 => 2048,
             Backbone::Densenet121 => 1024,
             Backbone::Mini => 256,
+            Backbone::Mini4 => 64,
+            Backbone::DinoV2Vits14 => 384,
+            Backbone::DinoV2Vitb14 | Backbone::RadDino => 768,
+            Backbone::ConvnextTiny => 768,
+            Backbone::ConvnextBase => 1024,
+            Backbone::DinoV2Tiny | Backbone::ConvnextTest => 32,
         }
+    }
+
+    /// Whether its weights stay as they are, and only the linear layer behind it is trained.
+    pub fn is_frozen(self) -> bool {
+        self.patch_px() > 1
+    }
+
+    /// What the side of an input must be a multiple of, px: the side of the patches that a frozen trunk cuts it into; 1 for
+    /// the others.
+    pub fn patch_px(self) -> usize {
+        match self {
+            Backbone::DinoV2Vits14 | Backbone::DinoV2Vitb14 | Backbone::RadDino | Backbone::DinoV2Tiny => 14,
+            Backbone::ConvnextTiny | Backbone::ConvnextBase | Backbone::ConvnextTest => 32,
+            _ => 1,
+        }
+    }
+
+    /// Whether it has a class token, which [`Pool::Class`] takes.
+    pub fn has_class_token(self) -> bool {
+        self.patch_px() == 14
     }
 
     /// The name in configurations and files.
@@ -48,7 +105,9 @@ impl Backbone {
         let halved = |side: usize| side.div_ceil(2); // 7x7, 3x3 and 1x1 at stride 2 with "same" padding
         match self {
             Backbone::Densenet121 => halved(halved(side)) / 2 / 2 / 2, // transitions pool 2x2, dropping a remainder
+            Backbone::Mini4 => halved(halved(side)),
             Backbone::Mini => halved(halved(halved(halved(side)))),
+            _ if self.patch_px() > 1 => side / self.patch_px(),
             _ => halved(halved(halved(halved(halved(side))))),
         }
     }
@@ -71,6 +130,8 @@ pub enum Pool {
     Avg,
     /// Log-sum-exp, a soft maximum, with `r = 10` (Wang et al., CVPR 2017, equation 1).
     Lse,
+    /// No pool of the map but a transformer's class token.
+    Class,
 }
 
 impl Pool {
@@ -105,16 +166,21 @@ mod tests {
         assert_eq!(
             "resnet".parse::<Backbone>().unwrap_err().to_string(),
             "unknown backbone \"resnet\", expected one of \
-             resnet18, resnet34, resnet50, resnet101, densenet121, mini"
+             resnet18, resnet34, resnet50, resnet101, densenet121, mini, mini4, \
+             dinov2-vits14, dinov2-vitb14, rad-dino, convnext-tiny, convnext-base, dinov2-tiny, convnext-test"
         );
         assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
     }
 
     #[test]
     fn map_sides() {
-        for (backbone, at_224, smallest) in
-            [(Backbone::Resnet50, 7, 33), (Backbone::Densenet121, 7, 61), (Backbone::Mini, 14, 17)]
-        {
+        for (backbone, at_224, smallest) in [
+            (Backbone::Resnet50, 7, 33),
+            (Backbone::Densenet121, 7, 61),
+            (Backbone::Mini, 14, 17),
+            (Backbone::Mini4, 56, 5),
+            (Backbone::RadDino, 16, 28),
+        ] {
             assert_eq!(backbone.map_side(224), at_224);
             assert_eq!(backbone.min_side(), smallest);
         }

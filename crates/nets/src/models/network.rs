@@ -4,16 +4,20 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
-use cxr::{EvalFrame, OUTPUTS};
+use cxr::{EvalFrame, OUTPUTS, Tta};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::layers::builder::{Builder, Init};
 use crate::layers::gradients::Gradients;
 use crate::layers::params::{ParamId, Params};
+use crate::losses::Objective;
 use crate::models::backbone::{Backbone, Pool};
+use crate::models::convnext::Convnext;
 use crate::models::densenet::{self, Densenet, FoldedDensenet};
+use crate::models::names;
 use crate::models::resnet::{self, FoldedResnet, Resnet};
+use crate::models::vit::Vit;
 use crate::optimizer::Optimizer;
 use crate::random::random;
 use crate::recipe::{OptimizerKind, Precision};
@@ -28,9 +32,9 @@ pub(crate) const LSE_R: f32 = 10.0;
 /// A network's outputs for a batch, in evaluation mode.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
-    /// The last map `[N, h, w, K]`, after the last ReLU.
+    /// The last map `[N, h, w, K]`, after the last ReLU; of a transformer the patch tokens after the last layer norm.
     pub map: Tensor,
-    /// Its pool `[N, K]`.
+    /// Its pool `[N, K]`; or the class token ([`Pool::Class`]).
     pub pool: Tensor,
     /// The logits `[N, 15]`, in the order of [`cxr::output_names`].
     pub logits: Tensor,
@@ -76,6 +80,8 @@ pub struct Network {
 pub(crate) enum Trunk {
     Resnet(Resnet),
     Densenet(Densenet),
+    Vit(Vit),
+    Convnext(Convnext),
 }
 
 enum Tape {
@@ -87,15 +93,18 @@ enum Tape {
 enum Folded {
     Resnet(FoldedResnet),
     Densenet(FoldedDensenet),
+    /// Nothing to fold.
+    Frozen,
 }
 
 impl Network {
     /// A network with torchvision's random initialisation.
     ///
-    /// Convolutions are normal, batch norms the identity, the head uniform; `seed` decides.
+    /// Convolutions are normal, batch norms the identity, the head uniform; `seed` decides. A frozen trunk is all 0, until
+    /// [`Network::load_imagenet`] gives it weights.
     ///
     /// # Errors
-    /// If the device fails.
+    /// A pool that the trunk does not have; the device fails.
     pub fn new(backbone: Backbone, pool: Pool, seed: u64, device: &Device) -> Result<Network> {
         Network::build(backbone, pool, Some(seed), device)
     }
@@ -106,7 +115,15 @@ impl Network {
         let dense = backbone == Backbone::Densenet121;
         let init = if dense { Init::FanIn } else { Init::FanOut };
         let mut build = Builder::new(init, seed.map(|seed| random(b"init", seed, 0, 0)), device);
-        let (trunk, name) = if dense {
+        if pool == Pool::Class && !backbone.has_class_token() {
+            let expected = format!("max, avg or lse: {backbone} has no class token");
+            return Err(Error::Setting { key: "pool", got: pool.to_string(), expected });
+        }
+        let (trunk, name) = if backbone.is_frozen() && !backbone.has_class_token() {
+            (Trunk::Convnext(Convnext::new(backbone, &mut build)?), "fc")
+        } else if backbone.is_frozen() {
+            (Trunk::Vit(Vit::new(backbone, &mut build)?), "fc")
+        } else if dense {
             (Trunk::Densenet(Densenet::new(&mut build)?), "classifier")
         } else {
             (Trunk::Resnet(Resnet::new(backbone, &mut build)?), "fc")
@@ -162,7 +179,7 @@ impl Network {
 
     /// The type that evaluation computes in.
     fn evaluated_in(&self) -> DType {
-        if self.device.is_cuda() { self.activations } else { DType::F32 }
+        if self.device.is_cuda() && !self.backbone.is_frozen() { self.activations } else { DType::F32 }
     }
 
     /// torchvision's name and a copy of every trained parameter; a convolution's is `[out, height, width, in]`.
@@ -184,14 +201,51 @@ impl Network {
         self.check_input(x)?;
         let folded = self.folded()?;
         let x = &x.to_dtype(self.evaluated_in())?;
-        let map = match folded {
-            Folded::Resnet(folded) => folded.forward(x)?,
-            Folded::Densenet(folded) => folded.forward(x)?,
+        let (map, class) = match (folded, &self.trunk) {
+            (_, Trunk::Vit(trunk)) => {
+                let (map, class) = trunk.forward(&self.params, x)?;
+                (map, Some(class))
+            }
+            (_, Trunk::Convnext(trunk)) => (trunk.forward(&self.params, x)?, None),
+            (Folded::Resnet(folded), _) => (folded.forward(x)?, None),
+            (Folded::Densenet(folded), _) => (folded.forward(x)?, None),
+            (Folded::Frozen, _) => unreachable!("a trunk of another kind is folded"),
         };
         let map = map.to_dtype(DType::F32)?;
-        let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
-        let logits = if self.device.is_cpu() { self.head_by_row(&pool)? } else { self.head(&pool)? };
+        let pool = match (self.pool_of_ops(), class) {
+            (Some(pool), _) => ops::global_pool_forward(&map, pool)?,
+            (None, Some(class)) => class,
+            (None, None) => unreachable!("refused when the network was made"),
+        };
+        let logits = self.logits(&pool)?;
         Ok(Evaluated { map, pool, logits })
+    }
+
+    /// The logits `[N, 15]` of pooled vectors `[N, K]` in evaluation. On a CPU, those of a vector do not depend on the others.
+    ///
+    /// # Errors
+    /// Another shape; the device fails.
+    pub fn logits(&self, pool: &Tensor) -> Result<Tensor> {
+        if self.device.is_cpu() {
+            by_row(pool, self.params.get(self.head.0), self.params.get(self.head.1))
+        } else {
+            self.head(pool)
+        }
+    }
+
+    /// The linear layer, weight `[15, K]` and bias `[15]`. Clones of them change with the next training step.
+    pub fn linear(&self) -> [(&str, &Tensor); 2] {
+        [self.head.0, self.head.1].map(|id| (self.params.name(id), self.params.get(id)))
+    }
+
+    /// Replaces the linear layer, whose tensors the network then keeps.
+    ///
+    /// # Errors
+    /// Tensors of other shapes.
+    pub fn set_linear(&mut self, weight: Tensor, bias: Tensor) -> Result<()> {
+        let mut tensors = self.params.all_but_last(2);
+        tensors.extend([weight, bias]);
+        self.params_mut().replace(tensors)
     }
 
     /// Makes now what the first evaluation would make: batch norms folded into convolutions, weights arranged.
@@ -213,15 +267,36 @@ impl Network {
     /// One forward and backward pass in training mode: the mean binary cross-entropy, a scalar on the network's device,
     /// and its gradients.
     ///
+    /// # Errors
+    /// As [`Network::objective_and_grads`].
+    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(Tensor, Grads)> {
+        self.objective_and_grads(x, targets, Objective::default())
+    }
+
+    /// One forward and backward pass in training mode: the mean loss, a scalar on the network's device, and its gradients.
+    ///
     /// Batch norms use the batch's statistics and move the running ones.
     ///
     /// # Shapes
-    /// `x [N, S, S, 3]`, `targets [N, 15]`, 0 or 1.
+    /// `x [N, S, S, 3]`, `targets [N, 15]`, 0 or 1, or below 0 where nobody knows.
     ///
     /// # Errors
     /// Another shape, or a side below [`Backbone::min_side`].
-    pub fn loss_and_grads(&mut self, x: &Tensor, targets: &Tensor) -> Result<(Tensor, Grads)> {
+    pub fn objective_and_grads(
+        &mut self,
+        x: &Tensor,
+        targets: &Tensor,
+        objective: Objective,
+    ) -> Result<(Tensor, Grads)> {
         self.check_input(x)?;
+        if self.backbone.is_frozen() {
+            return Err(Error::Setting {
+                key: "backbone",
+                got: self.backbone.to_string(),
+                expected: "a trunk that is trained: this one is frozen, and its linear layer is trained on features"
+                    .to_owned(),
+            });
+        }
         self.folded = OnceLock::new();
         let x = &x.to_dtype(self.activations)?;
         let (map, tape) = match &self.trunk {
@@ -233,16 +308,18 @@ impl Network {
                 let (map, tape) = trunk.forward(&self.params, x)?;
                 (map, Tape::Densenet(tape))
             }
+            Trunk::Vit(_) | Trunk::Convnext(_) => unreachable!("refused above"),
         };
 
-        let pool = ops::global_pool_forward(&map, self.pool_of_ops())?;
+        let pool_of_ops = self.pool_of_ops().unwrap_or(ops::Pool::Max); // a class token is refused with a convolution
+        let pool = ops::global_pool_forward(&map, pool_of_ops)?;
         let logits = self.head(&pool)?;
-        let (loss, dlogits) = ops::bce_with_logits(&logits, targets)?;
+        let (loss, dlogits) = objective.of(&logits, targets)?;
         let mut grads = Gradients::new();
         grads.put(self.head.0, dlogits.t()?.matmul(&pool)?);
         grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?);
         let dpool = dlogits.matmul(self.params.get(self.head.0))?;
-        let dmap = ops::global_pool_backward(&map, &pool, &dpool, self.pool_of_ops())?;
+        let dmap = ops::global_pool_backward(&map, &pool, &dpool, pool_of_ops)?;
         drop(map);
 
         match (&self.trunk, tape) {
@@ -266,7 +343,15 @@ impl Network {
     /// # Errors
     /// The disk, with the path.
     pub fn save(&self, path: &Path, frame: Option<EvalFrame>) -> Result<()> {
-        let meta = Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), frame };
+        self.save_scored(path, frame, Tta::None)
+    }
+
+    /// As [`Network::save`]; `tta` says which views of an image whoever reads the file is to score.
+    ///
+    /// # Errors
+    /// The disk, with the path.
+    pub fn save_scored(&self, path: &Path, frame: Option<EvalFrame>, tta: Tta) -> Result<()> {
+        let meta = Meta { backbone: self.backbone.name().to_owned(), pool: self.pool.name().to_owned(), frame, tta };
         let tensors = self.params.iter().map(|(name, tensor)| {
             let tensor = match tensor.rank() {
                 4 => tensor.permute((0, 3, 1, 2))?.contiguous()?,
@@ -322,7 +407,7 @@ impl Network {
         Ok(meta)
     }
 
-    /// Takes the trunk of a torchvision or timm file, safetensors or PyTorch's, whatever its name; the head stays as it is.
+    /// Takes the trunk of a torchvision or timm file, or of DINOv2's or Hugging Face's for a frozen trunk, safetensors or PyTorch's, whatever its name; the head stays as it is.
     ///
     /// The tensors may lie in a checkpoint, and have a prefix in front of their names: the network's own names tell which
     /// are meant, and the log says what was done. A first convolution of one channel is spread over the three.
@@ -332,9 +417,20 @@ impl Network {
     /// was.
     pub fn load_imagenet(&mut self, path: &Path) -> Result<()> {
         let head: fn(&str) -> bool = |name| name.starts_with("fc.") || name.starts_with("classifier.");
-        let trunk = self.layout().filter(|(name, _)| !head(name)).collect();
-        let wanted = Wanted { backbone: self.backbone.name(), layout: trunk, ignored: head };
-        let taken = import::read(path, &wanted)?;
+        let trunk = self.layout().filter(|(name, _)| !head(name)).map(|(name, shape)| (name.to_owned(), shape));
+        let trunk: Vec<(String, Vec<usize>)> = trunk.collect();
+        let mut layouts = vec![trunk.clone()];
+        let mut ignored = head;
+        if self.backbone.is_frozen() {
+            layouts.extend(names::kinds(self.backbone).iter().map(|&parts| names::layout(parts, &trunk)));
+            ignored =
+                |name| ["fc.", "head.", "classifier."].iter().any(|head| name.starts_with(head)) || mask_token(name);
+        }
+        let (which, taken) = import::read(path, &Wanted { backbone: self.backbone.name(), layouts, ignored })?;
+        let taken = match which {
+            0 => taken,
+            theirs => names::joined(names::kinds(self.backbone)[theirs - 1], &trunk, taken)?,
+        };
         let kept = self.params.iter().filter(|(name, _)| head(name));
         let kept = kept.map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
         // the head is last in every network
@@ -408,14 +504,17 @@ impl Network {
         Ok(match &self.trunk {
             Trunk::Resnet(trunk) => Folded::Resnet(trunk.fold(&self.params, dtype)?),
             Trunk::Densenet(trunk) => Folded::Densenet(trunk.fold(&self.params, dtype)?),
+            Trunk::Vit(_) | Trunk::Convnext(_) => Folded::Frozen,
         })
     }
 
-    fn pool_of_ops(&self) -> ops::Pool {
+    /// `None` for the class token.
+    fn pool_of_ops(&self) -> Option<ops::Pool> {
         match self.pool {
-            Pool::Max => ops::Pool::Max,
-            Pool::Avg => ops::Pool::Avg,
-            Pool::Lse => ops::Pool::Lse { r: LSE_R },
+            Pool::Max => Some(ops::Pool::Max),
+            Pool::Avg => Some(ops::Pool::Avg),
+            Pool::Lse => Some(ops::Pool::Lse { r: LSE_R }),
+            Pool::Class => None,
         }
     }
 
@@ -427,24 +526,34 @@ impl Network {
         Ok((pool.matmul(&weight.t()?)? + bias)?)
     }
 
-    /// As [`Network::head`]. A matrix product adds up in an order that depends on the number of rows; this does not.
-    fn head_by_row(&self, pool: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.params.get(self.head.0), self.params.get(self.head.1));
-        let products = pool.unsqueeze(1)?.broadcast_mul(&weight.unsqueeze(0)?)?;
-        Ok(products.sum(2)?.broadcast_add(bias)?)
-    }
-
     fn check_input(&self, x: &Tensor) -> Result<()> {
         let least = self.backbone.min_side();
+        let patch = self.backbone.patch_px();
+        let whole = |side: usize| side >= least && side.is_multiple_of(patch);
         match *x.dims() {
-            [n, height, width, 3] if n > 0 && height >= least && width >= least => Ok(()),
-            ref dims => Err(Error::shape(
-                format!("input of {}", self.backbone),
-                format!("[N, S, S, 3] with N >= 1 and S >= {least}"),
-                format!("{dims:?}"),
-            )),
+            [n, height, width, 3] if n > 0 && whole(height) && whole(width) => Ok(()),
+            ref dims => {
+                let multiple = if patch > 1 { format!(", a multiple of {patch}") } else { String::new() };
+                Err(Error::shape(
+                    format!("input of {}", self.backbone),
+                    format!("[N, S, S, 3] with N >= 1 and S >= {least}{multiple}"),
+                    format!("{dims:?}"),
+                ))
+            }
         }
     }
+}
+
+/// The logits `[N, 15]` of pools `[N, K]` by a linear layer, weight `[15, K]` and bias `[15]`. A matrix product adds up in
+/// an order that depends on the number of rows; this does not.
+pub(crate) fn by_row(pool: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let products = pool.unsqueeze(1)?.broadcast_mul(&weight.unsqueeze(0)?)?;
+    Ok(products.sum(2)?.broadcast_add(bias)?)
+}
+
+/// What stood for hidden patches while a DINOv2 was trained.
+fn mask_token(name: &str) -> bool {
+    matches!(name, "mask_token" | "embeddings.mask_token")
 }
 
 /// A one per row of `x`, `[N, 1]`.

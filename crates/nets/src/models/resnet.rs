@@ -42,7 +42,10 @@ impl Shape {
             Backbone::Mini => {
                 Shape { stem: 32, blocks: [1; 4], widths: [32, 64, 128, 256], strides: [1, 2, 2, 1], bottleneck: false }
             }
-            Backbone::Densenet121 => unreachable!("a DenseNet is not built here"),
+            Backbone::Mini4 => {
+                Shape { stem: 32, blocks: [1; 4], widths: [32, 64, 64, 64], strides: [1; 4], bottleneck: false }
+            }
+            _ => unreachable!("only residual networks are built here"),
         }
     }
 }

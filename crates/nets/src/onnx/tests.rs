@@ -50,8 +50,9 @@ fn check(graph: &Graph) {
 fn every_network_is_a_graph_of_all_its_parameters() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("branch.onnx");
-    let pools = Pool::VARIANTS.iter().cycle();
-    let each = Backbone::VARIANTS.iter().zip(pools).chain(Pool::VARIANTS.iter().map(|pool| (&Backbone::Mini, pool)));
+    let of_maps = || Pool::VARIANTS.iter().filter(|&&pool| pool != Pool::Class);
+    let trained = Backbone::VARIANTS.iter().filter(|backbone| !backbone.is_frozen());
+    let each = trained.zip(of_maps().cycle()).chain(of_maps().map(|pool| (&Backbone::Mini, pool)));
     for (&backbone, &pool) in each {
         let network = network(backbone, pool);
         write(&network, frame(backbone.min_side()), Some(HEAT), &path).unwrap();
@@ -68,6 +69,15 @@ fn every_network_is_a_graph_of_all_its_parameters() {
         let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
         assert_eq!(outputs, ["logits", "probabilities", "features", "heat_map"]);
     }
+}
+
+#[test]
+fn a_foundation_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("branch.onnx");
+    let error = write(&network(Backbone::DinoV2Tiny, Pool::Class), frame(28), None, &path).unwrap_err();
+    assert!(error.to_string().starts_with("backbone = dinov2-tiny, expected a convolutional trunk"), "{error}");
+    assert!(!path.exists());
 }
 
 #[test]

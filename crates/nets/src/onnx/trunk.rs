@@ -19,6 +19,7 @@ pub(super) fn trunk(build: &mut GraphBuilder, params: &Params, trunk: &Trunk, x:
     match trunk {
         Trunk::Resnet(trunk) => layers.resnet(trunk, x),
         Trunk::Densenet(trunk) => layers.densenet(trunk, x),
+        Trunk::Vit(_) | Trunk::Convnext(_) => unreachable!("refused before the graph is begun"),
     }
 }
 

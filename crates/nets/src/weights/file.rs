@@ -6,22 +6,27 @@
 //! | `agcnn.version` | [`VERSION`] |
 //! | `agcnn.backbone`, `agcnn.pool` | names of the network's parts |
 //! | `agcnn.frame` | how evaluation inputs are cut, [`EvalFrame`] as JSON; absent where the inputs are no images |
+//! | `agcnn.tta` | the views whose scores are averaged, [`Tta`]; absent where it is the frame alone |
 //! | `agcnn.findings` | the outputs in order, snake_case, separated by commas |
 //! | `agcnn.blake3` | digest of the file with 64 zeros in this place |
 //!
-//! Versions 1 and 2, which are still read, have no digest, and version 1 no frame. Equal tensors and metadata give equal bytes.
+//! Versions 1 and 2, which are still read, have no digest, and version 1 no frame. Version 3 has no test-time augmentation;
+//! a file without any is written as such. Equal tensors and metadata give equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cxr::EvalFrame;
+use cxr::{EvalFrame, Tta};
 
 use crate::error::{Error, Result};
 use crate::weights::safetensors::{DIGEST, Tensors, read_metadata, read_safetensors, write_safetensors};
 
 /// Version of the format; a file of a newer one is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+
+/// Version of a file without test-time augmentation.
+const PLAIN: u32 = 3;
 
 const FORMAT: &str = "agcnn-weights";
 
@@ -34,6 +39,8 @@ pub struct Meta {
     pub pool: String,
     /// How evaluation inputs are cut from stored images; `None` for `fusion` and in files of version 1.
     pub frame: Option<EvalFrame>,
+    /// The views whose scores are averaged.
+    pub tta: Tta,
 }
 
 /// Writes named f32 tensors atomically, in the order given, with format version and finding order.
@@ -43,13 +50,16 @@ pub struct Meta {
 pub fn write(path: &Path, tensors: &[(String, Tensor)], meta: &Meta) -> Result<()> {
     let mut metadata = BTreeMap::from([
         ("agcnn.format", FORMAT.to_owned()),
-        ("agcnn.version", VERSION.to_string()),
+        ("agcnn.version", if meta.tta == Tta::None { PLAIN } else { VERSION }.to_string()),
         ("agcnn.backbone", meta.backbone.clone()),
         ("agcnn.pool", meta.pool.clone()),
         ("agcnn.findings", cxr::output_names().join(",")),
     ]);
     if let Some(frame) = meta.frame {
         metadata.insert("agcnn.frame", serde_json::json!(frame).to_string());
+    }
+    if meta.tta != Tta::None {
+        metadata.insert("agcnn.tta", meta.tta.to_string());
     }
     let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     write_safetensors(path, tensors, &metadata)
@@ -89,10 +99,11 @@ fn parse(path: &Path, mut metadata: HashMap<String, String>) -> Result<Meta> {
         return Err(mismatch("format", format, FORMAT.to_owned()));
     }
     let version = field("agcnn.version")?;
-    if !version.parse().is_ok_and(|version| (1..=VERSION).contains(&version)) {
+    let number = version.parse().ok().filter(|version| (1..=VERSION).contains(version));
+    let Some(number) = number else {
         return Err(mismatch("format version", version, format!("at most {VERSION}")));
-    }
-    if version == VERSION.to_string() {
+    };
+    if number >= PLAIN {
         field(DIGEST)?;
     }
     let (findings, expected) = (field("agcnn.findings")?, cxr::output_names().join(","));
@@ -102,5 +113,11 @@ fn parse(path: &Path, mut metadata: HashMap<String, String>) -> Result<Meta> {
     let (backbone, pool) = (field("agcnn.backbone")?, field("agcnn.pool")?);
     let frame = metadata.remove("agcnn.frame").map(|text| serde_json::from_str(&text)).transpose();
     let frame = frame.map_err(|error| Error::malformed(path, format!("metadata \"agcnn.frame\": {error}")))?;
-    Ok(Meta { backbone, pool, frame })
+    let tta = match metadata.remove("agcnn.tta") {
+        None => Tta::None,
+        Some(text) => {
+            text.parse().map_err(|_| Error::malformed(path, format!("metadata \"agcnn.tta\" is {text:?}")))?
+        }
+    };
+    Ok(Meta { backbone, pool, frame, tta })
 }

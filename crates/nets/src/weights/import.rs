@@ -32,13 +32,14 @@ use crate::weights::words::{brief, sample};
 pub(crate) struct Wanted<'a> {
     /// Its name, for messages.
     pub(crate) backbone: &'a str,
-    /// Names and shapes as torchvision has them, OIHW.
-    pub(crate) layout: Vec<(&'a str, Vec<usize>)>,
+    /// Names and shapes as files have them, OIHW: one list for each program that calls them in its own way. That which has
+    /// most of its names in a file is meant.
+    pub(crate) layouts: Vec<Vec<(String, Vec<usize>)>>,
     /// Names of the head, which may be there or not.
     pub(crate) ignored: fn(&str) -> bool,
 }
 
-/// Reads the wanted tensors, f32, in the order of the layout.
+/// Reads the wanted tensors, f32: which of the layouts the file has, and they in its order.
 ///
 /// f16, bf16 and f64 become f32. `num_batches_tracked` is left out: nothing here uses it. What is in front of every name
 /// (`module.`, `model.`, `_orig_mod.`, …) is dropped, tensors without it are left, and the `norm.1` of DenseNets before
@@ -47,7 +48,7 @@ pub(crate) struct Wanted<'a> {
 /// # Errors
 /// The disk; a file that is no weights file, cut short or damaged; tensors that are missing, unknown, of another shape or
 /// not finite.
-pub(crate) fn read(path: &Path, wanted: &Wanted) -> Result<Vec<Tensor>> {
+pub(crate) fn read(path: &Path, wanted: &Wanted) -> Result<(usize, Vec<Tensor>)> {
     let kind = kind(path)?;
     let bytes = guard::read(path, MAX_FILE)?;
     let malformed = |reason: String| Error::malformed(path, reason);
@@ -90,9 +91,17 @@ fn take(
     tables: &[Table],
     foreign: &[String],
     mut load: impl FnMut(usize, usize) -> Result<Tensor>,
-) -> Result<Vec<Tensor>> {
-    let expected: HashSet<&str> = wanted.layout.iter().map(|(name, _)| *name).collect();
-    let choices = choices(tables, &expected);
+) -> Result<(usize, Vec<Tensor>)> {
+    let mut best: (usize, Vec<Choice>) = (0, Vec::new());
+    for (index, layout) in wanted.layouts.iter().enumerate() {
+        let expected: HashSet<&str> = layout.iter().map(|(name, _)| name.as_str()).collect();
+        let choices = choices(tables, &expected);
+        let count = |choices: &[Choice]| choices.first().map_or(0, |choice| choice.count);
+        if count(&choices) > count(&best.1) {
+            best = (index, choices);
+        }
+    }
+    let (layout, choices) = best;
     let Some(choice) = choices.first() else {
         return Err(nothing(path, wanted, tables, foreign));
     };
@@ -112,8 +121,9 @@ fn take(
         info!("{}: {} tensors without that prefix are not taken: {names}", path.display(), beside.len());
     }
     let names: Vec<(&str, &[usize])> = given.iter().map(|(name, shape, _)| (&**name, *shape)).collect();
-    let layout = wanted.layout.iter().cloned();
-    matched((path, wanted.backbone), layout, &names, true, |at| load(choice.table, given[at].2))
+    let wants = wanted.layouts[layout].iter().map(|(name, shape)| (name.as_str(), shape.clone()));
+    let taken = matched((path, wanted.backbone), wants, &names, true, |at| load(choice.table, given[at].2))?;
+    Ok((layout, taken))
 }
 
 /// Says which tensors of a file were taken, where it is not simply all of them.
@@ -142,7 +152,8 @@ fn say(path: &Path, tables: &[Table], choice: &Choice, others: &[Choice]) {
 /// The error of a file without any tensor of the network's.
 fn nothing(path: &Path, wanted: &Wanted, tables: &[Table], foreign: &[String]) -> Error {
     let names = || tables.iter().flat_map(|table| table.tensors.iter().map(|(name, _)| &**name));
-    let expected = sample(wanted.layout.iter().map(|(name, _)| *name));
+    let each = wanted.layouts.iter().map(|layout| sample(layout.iter().map(|(name, _)| name.as_str())));
+    let expected = each.collect::<Vec<_>>().join("; or ");
     let classes = match foreign {
         [] => String::new(),
         names => format!("; it names {}, which is not run", names.join(", ")),

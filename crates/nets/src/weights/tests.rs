@@ -44,7 +44,9 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 
 /// Reads tensors of these names and shapes.
 fn take(path: &Path, layout: &[(&str, Vec<usize>)]) -> Result<Vec<Tensor>> {
-    read(path, &Wanted { backbone: "mini", layout: layout.to_vec(), ignored: |name| name.starts_with("fc.") })
+    let layout = layout.iter().map(|(name, shape)| ((*name).to_owned(), shape.clone())).collect();
+    let wanted = Wanted { backbone: "mini", layouts: vec![layout], ignored: |name| name.starts_with("fc.") };
+    read(path, &wanted).map(|(_, tensors)| tensors)
 }
 
 /// Reads `w`, of four elements, of `bytes` under a name.
@@ -229,11 +231,11 @@ fn the_frame_is_kept_and_old_files_have_none() {
     let frame = cxr::EvalFrame { crop: cxr::EvalCrop::Centre, image_px: 256, input_px: 224 };
     let tensors = [("fc.bias".to_owned(), Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap())];
     for frame in [Some(frame), None] {
-        let meta = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame };
+        let meta = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame, tta: cxr::Tta::None };
         file::write(&path, &tensors, &meta).unwrap();
         assert_eq!(file::read(&path, &Device::Cpu).unwrap().1, meta);
     }
-    // Version 1 had a key, and no frame; versions 1 and 2 had no digest; version 4 does not exist yet. Texts of equal
+    // Version 1 had a key, and no frame; versions 1 and 2 had no digest; version 5 does not exist yet. Texts of equal
     // length keep the header's length.
     let bytes = fs_err::read(&path).unwrap();
     let replaced = |bytes: &[u8], from: &str, to: &str| {
@@ -250,8 +252,28 @@ fn the_frame_is_kept_and_old_files_have_none() {
     changed(2).unwrap();
     let message = changed(3).unwrap_err().to_string();
     assert!(message.ends_with("no metadata \"agcnn.blake3\""), "{message}");
-    let message = changed(4).unwrap_err().to_string();
-    assert!(message.ends_with("format version is 4, expected at most 3"), "{message}");
+    let message = changed(5).unwrap_err().to_string();
+    assert!(message.ends_with("format version is 5, expected at most 4"), "{message}");
+}
+
+/// A file says so, and has another version, only where there is test-time augmentation.
+#[test]
+fn the_views_are_kept() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let tensors = [("fc.bias".to_owned(), Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap())];
+    for (tta, said) in [(cxr::Tta::None, None), (cxr::Tta::TenCrop, Some("ten-crop"))] {
+        let meta = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame: None, tta };
+        file::write(&path, &tensors, &meta).unwrap();
+        assert_eq!(file::read(&path, &Device::Cpu).unwrap().1, meta);
+        let text = String::from_utf8_lossy(&fs_err::read(&path).unwrap()).into_owned();
+        assert_eq!(text.contains("agcnn.tta"), said.is_some());
+        assert!(text.contains(if said.is_some() { r#""agcnn.version":"4""# } else { r#""agcnn.version":"3""# }));
+    }
+    let bytes = fs_err::read(&path).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"ten-crop").unwrap();
+    fs_err::write(&path, [&bytes[..at], b"ten-crap", &bytes[at + 8..]].concat()).unwrap();
+    assert!(file::meta(&path).unwrap_err().to_string().contains("metadata \"agcnn.tta\" is \"ten-crap\""));
 }
 
 /// Every bit of a small file.
@@ -260,7 +282,12 @@ fn no_flipped_bit_is_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
     let tensors = [("fc.bias".to_owned(), Tensor::new(&[1f32, -2.5, 3e-9], &Device::Cpu).unwrap())];
-    file::write(&path, &tensors, &Meta { backbone: "mini".into(), pool: "max".into(), frame: None }).unwrap();
+    file::write(
+        &path,
+        &tensors,
+        &Meta { backbone: "mini".into(), pool: "max".into(), frame: None, tta: cxr::Tta::None },
+    )
+    .unwrap();
     let mut bytes = fs_err::read(&path).unwrap();
     assert_eq!(values(&file::read(&path, &Device::Cpu).unwrap().0[0].1), [1.0, -2.5, 3e-9]);
     for bit in 0..bytes.len() * 8 {

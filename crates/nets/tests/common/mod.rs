@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use cxr::{EvalCrop, EvalFrame, Finding, Labels};
 use nets::{
-    Backbone, Checkpoints, Error, Event, Fit, Identity, ImageRecipe, Images, Network, OptimizerKind, Pool, Precision,
-    Recipe, Schedule, fit_network,
+    Backbone, Checkpoints, Error, Event, Fit, Identity, ImageRecipe, Images, Loss, Network, OptimizerKind, Pool,
+    Precision, Recipe, Schedule, fit_network,
 };
 
 /// Side of the images, px.
@@ -51,6 +51,10 @@ pub fn recipe(optimizer: OptimizerKind) -> Recipe {
         schedule: Schedule::Step { milestones: vec![3], factor: 0.1 },
         warmup_epochs: 1,
         seed: 3,
+        loss: Loss::Bce,
+        label_smoothing: 0.0,
+        clip_norm: None,
+        ema: None,
     }
 }
 
@@ -58,7 +62,9 @@ pub fn image_recipe() -> ImageRecipe {
     ImageRecipe {
         input_px: 20,
         crop: EvalCrop::Centre,
+        crop_schedule: Vec::new(),
         scale_min: 0.7,
+        ratio_max: nets::recipe::ratio_max(),
         flip: false,
         rotate_deg: 5.0,
         brightness: 0.1,

@@ -12,7 +12,10 @@ use nets::{Backbone, Network, OptimizerKind, Pool, weights};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
+mod convnext;
+mod dinov2;
 mod export;
+mod options;
 mod oracle;
 
 const SIDE: usize = 64;
@@ -212,7 +215,7 @@ fn uniform(name: &str, shape: &[usize], low: f64, high: f64, salt: u64) -> Tenso
 }
 
 /// splitmix64 from FNV-1a of the name.
-fn bits(name: &str, salt: u64) -> impl Iterator<Item = u64> {
+fn bits(name: &str, salt: u64) -> impl Iterator<Item = u64> + use<> {
     let start = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325 ^ salt, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

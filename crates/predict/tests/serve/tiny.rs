@@ -38,7 +38,7 @@ pub fn model(folder: &Path) {
     let weight = Tensor::from_vec(weight, (OUTPUTS, dim), &Device::Cpu).unwrap();
     let bias = Tensor::zeros(OUTPUTS, candle_core::DType::F32, &Device::Cpu).unwrap();
     let tensors = [("fc.weight".to_owned(), weight), ("fc.bias".to_owned(), bias)];
-    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None };
+    let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None, tta: cxr::Tta::None };
     weights::write(&folder.join(folder::names::WEIGHTS[2]), &tensors, &meta).unwrap();
 
     let rows: Vec<Vec<f32>> = (0..40).map(|_| (0..dim / 2).map(|_| next().abs() + 0.1).collect()).collect();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cxr::{ImageRecord, Split};
+use labels::Reading;
+use labels::rows::{Columns, Counts, Names, Reader, Row};
+use labels::table::{Error, Table, cell, short};
 
 use super::tree::{Found, Tree, plain};
-use crate::config::Config;
-use crate::rows::{Columns, Counts, Names, Reader, Row};
-use crate::table::{Error, Table, cell, short};
 
 /// What a table says.
 #[derive(Debug, Default, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Rows {
     pub records: Vec<ImageRecord>,
     /// What `prep.split_column` says of each; empty without such a column.
     pub splits: Vec<Option<Split>>,
-    /// How many ages above [`crate::MAX_AGE_YEARS`] became `None`.
+    /// How many ages above [`labels::MAX_AGE_YEARS`] became `None`.
     pub impossible_ages: usize,
     /// What was taken, left out or made, one sentence each.
     pub notes: Vec<String>,
@@ -28,11 +28,11 @@ pub struct Rows {
 /// # Errors
 /// No text, no rows; a column that a setting names and that is not there; a cell that cannot be read; a name that several
 /// files have; two rows that differ about one image.
-pub(crate) fn read(path: &Path, bytes: &[u8], tree: &Tree, config: &Config) -> Result<Rows, Error> {
+pub(crate) fn read(path: &Path, bytes: &[u8], tree: &Tree, reading: &Reading) -> Result<Rows, Error> {
     let table = Table::read(path, bytes)?;
-    let names = Names::new(&config.rename);
-    let columns = Columns::of_settings(&table, &names, config)?;
-    let reader = Reader { table: &table, columns: &columns, names: &names, config };
+    let names = Names::new(&reading.rename);
+    let columns = Columns::of_settings(&table, &names, reading)?;
+    let reader = Reader { table: &table, columns: &columns, names: &names, reading };
     let mut counts = Counts::default();
     let mut images: BTreeMap<String, (u64, Row)> = BTreeMap::new();
     for (line, record) in &table.rows {

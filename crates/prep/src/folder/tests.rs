@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::{Rows, Tree, read};
 use crate::config::{Blank, Config, Uncertain, Views};
 use crate::scan::scan;
-use crate::table::Error;
+use labels::Error;
 
 /// The embedded defaults for a folder.
 fn config() -> Config {
@@ -31,7 +31,7 @@ fn folder(files: &[&str]) -> (tempfile::TempDir, Tree) {
 }
 
 fn rows(table: &[u8], files: &[&str], config: &Config) -> Result<Rows, Error> {
-    read(Path::new("raw/labels.csv"), table, &folder(files).1, config)
+    read(Path::new("raw/labels.csv"), table, &folder(files).1, &config.reading())
 }
 
 /// Labels from names: `Mass ?Hernia` is Mass present, Hernia unknown, all else absent.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::names::{ENDINGS, composed, stem};
 use crate::same::same;
 use crate::scan::File;
+use labels::names::{ENDINGS, composed, stem};
 
 /// All image files of a folder. Their paths are composed letters, as those of the table are.
 #[derive(Debug, Default)]

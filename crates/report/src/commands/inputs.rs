@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cxr::{Branch, DatasetKind, Split};
 use stage::{Fail, Input, Run};
-use tables::{epochs, images, predictions, regions};
+use tables::{epochs, experts, images, predictions, regions};
 
 use super::ending::fail;
 use super::swept;
@@ -94,22 +94,50 @@ pub(super) fn regions_of(run: &mut Run) -> Result<Input, Fail> {
 ///
 /// # Errors
 /// Exit code 3 where they are stale.
-pub(super) fn predictions_of(run: &mut Run, branch: Branch) -> Result<Option<PathBuf>, Fail> {
+pub(super) fn predictions_of(run: &mut Run, branch: Branch) -> Result<Option<Predicted>, Fail> {
     let name = format!("{branch}/{PREDICTIONS}");
+    let predicted = |input: &Input, name: &str, elsewhere| -> Result<Option<Predicted>, Fail> {
+        Ok(Some(Predicted { path: input.file(name)?, digest: input.digest(name), elsewhere }))
+    };
     if let Some(evaluated) = run.optional_input(EVALUATE, &[&name])? {
-        return evaluated.file(&name).map(Some);
+        return predicted(&evaluated, &name, true);
     }
-    run.optional_input(branch.name(), &[PREDICTIONS])?.map(|trained| trained.file(PREDICTIONS)).transpose()
+    match run.optional_input(branch.name(), &[PREDICTIONS])? {
+        Some(trained) => predicted(&trained, PREDICTIONS, false),
+        None => Ok(None),
+    }
 }
 
+/// A branch's predictions.
+pub(super) struct Predicted {
+    pub(super) path: PathBuf,
+    /// Of their contents.
+    pub(super) digest: String,
+    /// Whether the model was trained elsewhere.
+    pub(super) elsewhere: bool,
+}
+
+/// Whether a stage of that name evaluates a model that was trained elsewhere.
+pub(super) fn is_evaluation(stage: &str) -> bool {
+    stage == EVALUATE
+}
+
+/// What experts say, where prep has it.
+const EXPERTS: &str = "experts.parquet";
 /// The stage of an external evaluation.
 const EVALUATE: &str = "evaluate";
+/// The stage that has the images.
+pub(super) const PREP: &str = "prep";
 const PREDICTIONS: &str = "predictions.parquet";
 const EPOCHS: &str = "epochs.parquet";
 
 /// Their contents, without pixels.
 pub(super) struct Data {
     pub(super) images: Vec<images::Row>,
+    /// What experts say of images; `None` where prep has nothing.
+    pub(super) experts: Option<Vec<experts::Row>>,
+    /// In the order of [`Branch::ALL`].
+    pub(super) predictions: [Vec<predictions::Row>; 3],
     pub(super) regions: Vec<regions::Row>,
     pub(super) region_facts: regions::Facts,
     /// The images of the split that is reported, and of the other one.
@@ -122,7 +150,7 @@ pub(super) struct Data {
 impl Inputs {
     /// Names all inputs to `run`, and checks that they are there and fresh.
     pub(super) fn open(run: &mut Run) -> Result<Inputs, Fail> {
-        let prep = run.input("prep", &["images/"])?;
+        let prep = run.input(PREP, &["images/", EXPERTS])?;
         let image_facts = images::facts(&[prep.first("images/")?]).map_err(fail)?;
         let phantom =
             (image_facts.dataset == DatasetKind::Phantom).then(|| run.input("phantom", &["Data_Entry"])).transpose()?;
@@ -151,7 +179,11 @@ impl Inputs {
             Some(swept) => sweep::entries(&swept::rows(swept)?).map_err(fail)?,
             None => Vec::new(),
         };
-        Ok(Data { images, regions, region_facts, cohorts, epochs, swept })
+        let experts = match self.prep.manifest().outputs.iter().any(|file| file.name == EXPERTS) {
+            true => Some(experts::read(&self.prep.file(EXPERTS)?).map_err(fail)?),
+            false => None,
+        };
+        Ok(Data { images, experts, predictions, regions, region_facts, cohorts, epochs, swept })
     }
 
     /// All stages, upstream first.

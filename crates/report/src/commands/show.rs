@@ -13,7 +13,7 @@ use super::ending::{fail, keep_going};
 use super::inputs::{predictions_of, regions_of};
 use crate::cases::{file_name, stored};
 use crate::config::{Config, SPEC};
-use crate::localisation::Attended;
+use crate::localisation::{self, Attended};
 use crate::results::Results;
 use crate::{Error, overlay, show};
 
@@ -41,14 +41,15 @@ pub fn show(common: &Common, image_id: &str, output: Option<&Path>) -> Result<Ou
         // A report on validation chooses no thresholds.
         results.as_ref()?.find(&Cell { series, scope, metric, subset, split: Split::Test })?.value
     };
-    stage::print(&show::text(&attended, rows.each_ref().map(Option::as_ref), &threshold))?;
-
     let facts = regions::facts(&[attend.first("regions")?]).map_err(fail)?;
+    let control = localisation::control(&facts);
+    stage::print(&show::text(&attended, rows.each_ref().map(Option::as_ref), &threshold, control.as_deref()))?;
+
     let stored = stored(&prep, &attend, &[&attended], &keep_going)?;
     let stored = &stored[image_id];
     let decode = |png: &[u8]| overlay::decode(image_id, png).map_err(fail);
     let (image, crop) = (decode(&stored.image_png)?, decode(&stored.crop_png)?);
-    let png = overlay::draw(&image, &crop, &attended, &facts.frame).map_err(fail)?;
+    let png = overlay::draw(&image, &crop, &attended, &facts).map_err(fail)?;
     let path = output.map_or_else(|| PathBuf::from(file_name(image_id, "-overlay.png")), Path::to_path_buf);
     write_whole(&path, &png).map_err(Fail::failed)?;
     stage::info!("wrote {}", path.display());
@@ -72,8 +73,8 @@ fn find<'a>(images: &'a [images::Row], regions: &'a [regions::Row], image_id: &s
 
 /// The image's prediction by a branch; `None` where the branch has not run yet.
 fn prediction(run: &mut Run, branch: Branch, image_id: &str) -> Result<Option<predictions::Row>, Fail> {
-    let Some(path) = predictions_of(run, branch)? else { return Ok(None) };
-    let rows = predictions::read(&path).map_err(fail)?;
+    let Some(predicted) = predictions_of(run, branch)? else { return Ok(None) };
+    let rows = predictions::read(&predicted.path).map_err(fail)?;
     let row = rows.into_iter().find(|row| row.key.image_id == image_id);
     let missing = || fail(Error::NoPrediction { image_id: image_id.to_owned(), branch });
     row.ok_or_else(missing).map(Some)

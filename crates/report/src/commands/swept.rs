@@ -14,7 +14,7 @@ use crate::config::SPEC;
 use crate::facts::{self, Reported};
 
 /// How a sweep is published.
-const SWEEP: Spec = Spec { name: "sweep", version: 4, seeded: false, defaults: "[sweep]\n", about: "" };
+const SWEEP: Spec = Spec { name: "sweep", version: 5, seeded: false, defaults: "[sweep]\n", about: "" };
 
 /// Rows as in `metrics.parquet`.
 const TABLE: &str = "sweep.parquet";

@@ -20,7 +20,7 @@ fn pair_style(pair: Pair) -> Style {
 }
 
 /// One line of a forest plot.
-struct Line<'r> {
+pub(super) struct Line<'r> {
     name: String,
     positives: Option<u64>,
     bold: bool,
@@ -29,15 +29,20 @@ struct Line<'r> {
 }
 
 impl<'r> Line<'r> {
-    fn new(name: String, bold: bool, row: impl Fn(Series) -> &'r Row) -> Line<'r> {
+    pub(super) fn new(name: String, bold: bool, row: impl Fn(Series) -> &'r Row) -> Line<'r> {
         let branches = Branch::ALL.map(|branch| row(branch.into()));
         let differences = Pair::ALL.map(|pair| row(pair.into()));
         Line { name, positives: Some(branches[0].n_pos), bold, branches, differences }
     }
+
+    /// Without the number of positives behind its name.
+    pub(super) fn without_positives(self) -> Line<'r> {
+        Line { positives: None, ..self }
+    }
 }
 
 /// AUROC of every finding and their mean with intervals, and the paired differences beside them.
-pub(super) fn forest(results: &Results, split: Split) -> Drawing {
+pub fn forest(results: &Results, split: Split) -> Drawing {
     let lines = results.scopes(split).into_iter().map(|scope| {
         let row = |series: Series| results.get(series, scope, Metric::Auroc, split);
         let line = Line::new(title(scope), scope == Scope::Mean, row);
@@ -55,7 +60,8 @@ pub(super) fn subsets(results: &Results, split: Split) -> Drawing {
     draw("Mean AUROC", &lines.collect::<Vec<_>>())
 }
 
-fn draw(what: &str, lines: &[Line]) -> Drawing {
+/// The lines with their axes; `what` names the numbers.
+pub(super) fn draw(what: &str, lines: &[Line]) -> Drawing {
     let values = Axis::over(lines.iter().flat_map(|line| line.branches), Some(1.0));
     let changes = Axis::over(lines.iter().flat_map(|line| line.differences), None);
     let (left, right) = ((LABEL, 340.0), (LABEL + 340.0 + 36.0, 250.0));
@@ -93,7 +99,7 @@ fn draw(what: &str, lines: &[Line]) -> Drawing {
 }
 
 /// Rows of one line, one below the other.
-fn bars(drawing: &mut Drawing, rows: &[&Row], styles: &[Style], axis: &Axis, across: (f64, f64), y: f64) {
+pub(super) fn bars(drawing: &mut Drawing, rows: &[&Row], styles: &[Style], axis: &Axis, across: (f64, f64), y: f64) {
     for (k, (row, style)) in rows.iter().zip(styles).enumerate() {
         let y = y + (k as f64 - (rows.len() - 1) as f64 / 2.0) * 8.0;
         match row.value {

@@ -35,6 +35,8 @@ pub struct Page<'a> {
     pub epochs: &'a [Vec<epochs::Row>; 3],
     /// Why boxes are not held against regions, if so.
     pub refusal: Option<&'a str>,
+    /// Where regions are put, if that is a control and not where the network looks.
+    pub control: Option<&'a str>,
     /// Runs of the sweep, if there was one.
     pub sweep: &'a [Entry],
     /// Figures by name.

@@ -9,6 +9,7 @@ use cxr::metrics::{Metric, Scope, Series};
 use cxr::{BBox, Branch, Finding, Labels};
 use minijinja::Environment;
 use minijinja::value::Serde;
+use picture::overlay::{CONTROL, REGION};
 use serde::Serialize;
 use tables::images;
 
@@ -59,6 +60,11 @@ struct Shown {
     probabilities: Vec<Line>,
 }
 
+/// `#ffb000`.
+fn colour([red, green, blue]: [u8; 3]) -> String {
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
 impl Page<'_> {
     /// The HTML.
     ///
@@ -66,7 +72,7 @@ impl Page<'_> {
     /// A drawing or the template fails, a bug.
     pub fn html(&self) -> Result<String, Error> {
         let mut environment = Environment::new();
-        environment.add_template("page.html", include_str!("page.html"))?;
+        environment.add_template("page.html", concat!(include_str!("macros.html"), include_str!("page.html")))?;
         let mut figures = BTreeMap::new();
         for figure in self.figures {
             figures.insert(figure.name, figure.drawing.inline_svg(figure.alt)?);
@@ -98,6 +104,9 @@ impl Page<'_> {
             "diverged": self.diverged(),
             "sweep": !self.sweep.is_empty(),
             "refusal": self.refusal,
+            "control": self.control,
+            "region": self.region(),
+            "region_colour": colour(if self.control.is_some() { CONTROL } else { REGION }),
             "area": region(Metric::AttentionArea),
             "fallback": region(Metric::FallbackRate),
             "any_box": self.cases.iter().any(|case| !case.attended.image.boxes.is_empty()),
@@ -166,7 +175,7 @@ impl Page<'_> {
             why,
             image_id: record.image_id.clone(),
             patient: patient.into_iter().flatten().collect::<Vec<_>>().join(", "),
-            alt: format!("radiograph {}, reported: {listed}; attended region marked{drawn}", record.image_id),
+            alt: format!("radiograph {}, reported: {listed}; {} marked{drawn}", record.image_id, self.region()),
             labels: listed,
             width: *width_px,
             height: *height_px,

@@ -10,54 +10,54 @@ use tables::metrics::Row;
 
 use super::content::Page;
 use crate::Error;
-use crate::published::{self, Kind};
+use crate::published::{self, Chosen, Kind};
 use crate::results::{interval, known, p_value, series_title, signed, signed_interval, subset_title, title, value};
 
 /// A table as the template draws it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Table {
-    title: &'static str,
-    head: Vec<Column>,
-    rows: Vec<Line>,
+    pub(super) title: &'static str,
+    pub(super) head: Vec<Column>,
+    pub(super) rows: Vec<Line>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Column {
+pub(super) struct Column {
     name: String,
     /// Whether its cells are text, which begins at the left.
     text: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Line {
-    name: String,
-    class: &'static str,
-    cells: Vec<Cell>,
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) class: &'static str,
+    pub(super) cells: Vec<Cell>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
-struct Cell {
-    text: String,
-    small: String,
-    class: &'static str,
+pub(super) struct Cell {
+    pub(super) text: String,
+    pub(super) small: String,
+    pub(super) class: &'static str,
 }
 
 impl Cell {
-    fn plain(text: impl ToString) -> Cell {
+    pub(super) fn plain(text: impl ToString) -> Cell {
         Cell { text: text.to_string(), ..Cell::default() }
     }
 
-    fn text(text: &str, wide: bool) -> Cell {
+    pub(super) fn text(text: &str, wide: bool) -> Cell {
         Cell { text: text.to_owned(), class: if wide { "text wide" } else { "text" }, ..Cell::default() }
     }
 
     /// A p-value, or a dash where there is none.
-    fn p(p: Option<f64>) -> Cell {
+    pub(super) fn p(p: Option<f64>) -> Cell {
         Cell::plain(p.map_or("\u{2014}".to_owned(), p_value))
     }
 
     /// A value with its interval.
-    fn of(row: &Row) -> Cell {
+    pub(super) fn of(row: &Row) -> Cell {
         Cell {
             text: value(row),
             small: interval(row).unwrap_or_default(),
@@ -66,7 +66,7 @@ impl Cell {
     }
 
     /// A difference with its interval, bold where that excludes 0.
-    fn signed(row: &Row) -> Cell {
+    pub(super) fn signed(row: &Row) -> Cell {
         let clear = matches!((row.ci_low, row.ci_high), (Some(low), Some(high)) if low > 0.0 || high < 0.0);
         Cell {
             text: if row.value.is_some() { signed(row) } else { "undefined".to_owned() },
@@ -80,16 +80,16 @@ impl Cell {
     }
 }
 
-fn class(scope: Scope) -> &'static str {
+pub(super) fn class(scope: Scope) -> &'static str {
     match scope {
         Scope::Mean | Scope::All => "mean",
         Scope::NoFinding => "aside",
-        Scope::Finding(_) => "",
+        Scope::Finding(_) | Scope::Expert(_) => "",
     }
 }
 
-fn columns(names: &[&str]) -> Vec<Column> {
-    let text = |name: &str| ["input px", "split", "source", "run"].contains(&name);
+pub(super) fn columns(names: &[&str]) -> Vec<Column> {
+    let text = |name: &str| ["input px", "split", "epoch chosen on", "source", "run", "what it is"].contains(&name);
     names.iter().map(|&name| Column { name: name.to_owned(), text: text(name) }).collect()
 }
 
@@ -106,6 +106,9 @@ fn of_series<'r>(row: impl Fn(Series) -> &'r Row) -> impl Iterator<Item = Cell> 
         _ => Cell::of(row(series)),
     })
 }
+
+/// Behind the name of a model whose epoch was chosen on the test list.
+const CHOSEN_ON_TEST: &str = " \u{2020}";
 
 impl Page<'_> {
     fn row(&self, series: impl Into<Series>, scope: impl Into<Scope>, metric: Metric) -> &Row {
@@ -136,6 +139,13 @@ impl Page<'_> {
             ("sweep", self.swept()),
             ("provenance", self.stages()),
         ]);
+        if self.peers().next().is_some() {
+            tables.insert("peers", self.beside_peers());
+        }
+        if self.experts().next().is_some() {
+            tables.insert("experts_nih", self.nih_against_experts());
+            tables.insert("experts", self.branches_against_experts());
+        }
         if self.boxed().next().is_some() {
             tables.insert("boxes", self.boxes());
             tables.insert("overlaps", self.overlaps());
@@ -171,16 +181,17 @@ impl Page<'_> {
         let input = self.frame.input_px.to_string();
         let lines = published::block(results, kind, self.dataset, self.results, self.split, &input);
         let rows = lines.into_iter().map(|line| Line {
-            name: line.model,
+            name: line.model + if line.chosen == Chosen::Test && !line.ours { CHOSEN_ON_TEST } else { "" },
             class: if line.ours { "ours" } else { "" },
             cells: vec![
                 Cell { text: line.text, small: line.spread, class: "" },
                 Cell::text(&line.input, false),
                 Cell::text(&line.detail, false),
+                Cell { small: line.chosen_source, ..Cell::text(line.chosen.text(), false) },
                 Cell::text(&line.source, true),
             ],
         });
-        let head = columns(&["model", "mean AUROC", "input px", "split", "source"]);
+        let head = columns(&["model", "mean AUROC", "input px", "split", "epoch chosen on", "source"]);
         let title = match kind {
             Kind::Official => "Published results, official split",
             Kind::Other => "Published results, other splits",
@@ -389,7 +400,7 @@ impl Page<'_> {
                 None => "this report; one region per image, not per finding".to_owned(),
             };
             let cells = vec![of(Overlap::THREE_TENTHS), of(Overlap::HALF), Cell::text(&source, true)];
-            rows.push(Line { name: "this run: attended region".to_owned(), class: "ours", cells });
+            rows.push(Line { name: format!("this run: {}", self.region()), class: "ours", cells });
         }
         let head = ["model", "IoU > 0.3", "IoU > 0.5", "source"];
         Table { title: "Published localisation", head: columns(&head), rows }

@@ -30,6 +30,11 @@ impl Page<'_> {
         sentences
     }
 
+    /// What a region is called.
+    pub(super) fn region(&self) -> &'static str {
+        if self.control.is_some() { "control region" } else { "attended region" }
+    }
+
     /// Of every training that went wrong, where.
     pub(super) fn diverged(&self) -> Vec<String> {
         let said = Branch::ALL.into_iter().zip(self.epochs).filter_map(|(branch, epochs)| {
@@ -86,6 +91,7 @@ impl Page<'_> {
             self.draws
         ));
         lines.extend(self.external());
+        lines.extend(self.control.map(|control| format!("a control: {control}")));
         if let Some(why) = self.dataset.not_comparable() {
             lines.push(format!("not comparable with published results: {why}"));
         }
@@ -114,10 +120,11 @@ impl Page<'_> {
         lines.push(format!("mean: over {}", self.findings()));
         let region = |metric: Metric| -> Option<&Row> { self.results.attention(Scope::All, metric, self.split) };
         if let Some(refusal) = self.refusal {
-            lines.push(format!("boxes are not held against the attended regions: {refusal}"));
+            lines.push(format!("boxes are not held against the {}s: {refusal}", self.region()));
         } else if let (Some(hit), Some(area)) = (region(Metric::HitRate), region(Metric::AttentionArea)) {
+            let what = if self.control.is_some() { self.region() } else { "attention" };
             lines.push(format!(
-                "attention hits the centre of {} of {} drawn boxes; it takes {} of an image",
+                "{what} hits the centre of {} of {} drawn boxes; it takes {} of an image",
                 value(hit),
                 hit.n_pos,
                 value(area)

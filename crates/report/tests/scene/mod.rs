@@ -30,6 +30,8 @@ pub struct Scene {
     pub predictions: [Vec<predictions::Row>; 3],
     /// Of the same three.
     pub epochs: [Vec<epochs::Row>; 3],
+    /// What experts say, where somebody asked them.
+    pub experts: Vec<tables::experts::Row>,
 }
 
 impl Scene {
@@ -45,7 +47,13 @@ impl Scene {
             best: epoch == 3,
         };
         let epochs = std::array::from_fn(|_| [1, 2, 3, 4].map(epoch).into());
-        let mut scene = Scene { images: Vec::new(), regions: Vec::new(), predictions: Default::default(), epochs };
+        let mut scene = Scene {
+            images: Vec::new(),
+            regions: Vec::new(),
+            predictions: Default::default(),
+            epochs,
+            experts: Vec::new(),
+        };
         for i in 0..n {
             let patient_id = 1 + (i / 3) as u32;
             let image_id = format!("{patient_id:08}_{:03}.png", i % 3);
@@ -130,6 +138,9 @@ impl Scene {
             |name, defaults: String, write: &dyn Fn(&Path, &str)| publish(artifacts, run, name, &defaults, write);
         let prep = "[prep]\nroot = \"data/raw\"\nsplit = \"official\"\nsize = 64\n".to_owned();
         stage("prep", prep, &|out, stage| {
+            if !self.experts.is_empty() {
+                tables::experts::write(&out.join("experts.parquet"), &self.experts, stage).unwrap();
+            }
             fs_err::create_dir(out.join("images")).unwrap();
             for split in Split::ALL {
                 let rows: Vec<_> = self.images.iter().filter(|row| row.split == split).collect();
@@ -154,6 +165,8 @@ impl Scene {
                 threshold: threshold.to_string(),
                 statistic: Statistic::Max,
                 normalise: Normalise::Minmax,
+                region: cxr::Placement::Attended,
+                region_seed: None,
                 source: CropSource::Prepared,
                 contrast: 1.0,
                 size_px: SIZE,

@@ -1,0 +1,142 @@
+//! The page of a group: several seeds, or the arms of a study.
+
+use std::collections::BTreeMap;
+
+use cxr::metrics::{Metric, Pair, Scope, Series, Subset};
+use cxr::{Branch, DatasetKind};
+use minijinja::Environment;
+use minijinja::value::Serde;
+use tables::metrics::Row;
+
+use super::content::percent;
+use super::tables::{Cell, Column, Line, Table, class, columns};
+use crate::Error;
+use crate::figures::Figure;
+use crate::group::{Arm, Group, sentences, spread, wins};
+use crate::results::{Results, series_title, subset_title, title, value};
+
+/// All that the page of a group shows.
+pub struct GroupPage<'a> {
+    /// `seeds` or `study`.
+    pub kind: &'static str,
+    /// Its key: run names are no part of the page.
+    pub key: &'a str,
+    /// The trainings.
+    pub group: &'a Group,
+    /// The numbers.
+    pub results: &'a Results,
+    /// Where the images come from.
+    pub dataset: DatasetKind,
+    /// Bootstrap draws.
+    pub draws: usize,
+    /// Share of draws inside an interval.
+    pub confidence: f64,
+    /// Figures by name.
+    pub figures: &'a [Figure],
+}
+
+impl GroupPage<'_> {
+    /// The HTML.
+    ///
+    /// # Errors
+    /// A drawing or the template fails, a bug.
+    pub fn html(&self) -> Result<String, Error> {
+        let mut environment = Environment::new();
+        environment.add_template("group.html", concat!(include_str!("macros.html"), include_str!("group.html")))?;
+        let mut figures = BTreeMap::new();
+        for figure in self.figures {
+            figures.insert(figure.name, figure.drawing.inline_svg(figure.alt)?);
+        }
+        let &GroupPage { group, results, .. } = self;
+        let seeds: Vec<String> = group.seeds.iter().map(u64::to_string).collect();
+        let few = (seeds.len() < 3).then(|| match seeds.len() {
+            1 => "One seed: intervals are over patients alone, and say nothing about another training.".to_owned(),
+            count => format!("{count} seeds say little about what others would give; hence wide intervals."),
+        });
+        let synthetic = self.dataset == DatasetKind::Phantom;
+        let mut tables = BTreeMap::from([("arms", self.arms()), ("findings", self.findings(&group.arms[0]))]);
+        if group.is_study() {
+            tables.insert("contrasts", self.contrasts());
+            tables.insert("about", self.about());
+        }
+        let page = serde_json::json!({
+            "kind": self.kind,
+            "key": &self.key[..8.min(self.key.len())],
+            "study": group.is_study(),
+            "dataset": if synthetic { "synthetic dataset" } else { "real images" },
+            "synthetic": synthetic,
+            "images": group.cohort().len(),
+            "patients": group.cohort().patient_count(),
+            "split": group.split,
+            "seeds": seeds.join(", "),
+            "few": few,
+            "sentences": sentences(group, results),
+            "draws": self.draws,
+            "percent": percent(self.confidence),
+            "tables": tables,
+            "figures": figures,
+            "style": include_str!("style.css"),
+        });
+        Ok(environment.get_template("group.html")?.render(Serde(page))?)
+    }
+
+    fn row(&self, series: impl Into<Series>, scope: Scope, subset: &Subset) -> &Row {
+        self.results.of_subset(series, scope, Metric::Auroc, subset, self.group.split)
+    }
+
+    /// The cells of one scope: the branches, the ensemble, two differences and the wins.
+    fn cells(&self, scope: Scope, subset: &Subset) -> Vec<Cell> {
+        let row = |series: Series| self.row(series, scope, subset);
+        let mean = |series: Series| {
+            let text = format!("{} {}", value(row(series)), spread(row(series)));
+            Cell { text: text.trim_end().to_owned(), ..Cell::of(row(series)) }
+        };
+        let mut cells: Vec<Cell> = Branch::ALL.map(|branch| mean(branch.into())).into();
+        cells.push(mean(Series::Ensemble));
+        let gain = row(Pair::FusionGlobal.into());
+        cells.extend([gain, row(Series::EnsembleGain)].map(Cell::signed));
+        cells.push(Cell::plain(wins(gain)));
+        cells
+    }
+
+    fn head(first: &str) -> Vec<Column> {
+        let names = [Branch::Global.into(), Branch::Local.into(), Branch::Fusion.into(), Series::Ensemble];
+        let names = names.into_iter().chain([Pair::FusionGlobal.into(), Series::EnsembleGain]).map(series_title);
+        let names: Vec<String> =
+            [first.to_owned()].into_iter().chain(names).chain(["fusion wins".to_owned()]).collect();
+        columns(&names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn arms(&self) -> Table {
+        let line = |arm: &Arm| Line {
+            name: if self.group.is_study() { arm.name.clone() } else { title(Scope::Mean) },
+            class: "",
+            cells: self.cells(Scope::Mean, &self.group.subset(arm)),
+        };
+        let first = if self.group.is_study() { "arm" } else { "AUROC" };
+        Table { title: "Mean AUROC", head: Self::head(first), rows: self.group.arms.iter().map(line).collect() }
+    }
+
+    fn findings(&self, arm: &Arm) -> Table {
+        let subset = self.group.subset(arm);
+        let line = |scope: Scope| Line { name: title(scope), class: class(scope), cells: self.cells(scope, &subset) };
+        let scopes = Scope::outputs().into_iter().chain([Scope::Mean]);
+        Table { title: "AUROC of every finding", head: Self::head("finding"), rows: scopes.map(line).collect() }
+    }
+
+    fn contrasts(&self) -> Table {
+        let line = |(_, subset): (&Arm, Subset)| {
+            let rows = [Branch::Local, Branch::Fusion].map(|branch| self.row(branch, Scope::Mean, &subset));
+            let cells = rows.iter().flat_map(|row| [Cell::signed(row), Cell::plain(wins(row))]);
+            Line { name: subset_title(&subset), class: "", cells: cells.collect() }
+        };
+        let head = columns(&["difference", "local", "above 0 in seeds", "fusion", "above 0 in seeds"]);
+        Table { title: "Differences between arms", head, rows: self.group.others().map(line).collect() }
+    }
+
+    fn about(&self) -> Table {
+        let line = |arm: &Arm| Line { name: arm.name.clone(), class: "", cells: vec![Cell::text(&arm.about, true)] };
+        let head = columns(&["arm", "what it is"]);
+        Table { title: "What the arms are", head, rows: self.group.arms.iter().map(line).collect() }
+    }
+}
