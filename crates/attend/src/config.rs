@@ -1,6 +1,6 @@
 use std::ops::Bound;
 
-use cxr::heatmap::{Normalise, Statistic};
+use cxr::heatmap::{Alignment, Normalise, Statistic};
 use cxr::{CropSource, Placement};
 use model::region::Threshold;
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,12 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "attend",
-    version: 4,
+    version: 5,
     seeded: false,
     defaults: include_str!("../default.toml"),
     about: "Find the attended region of every image and crop it
 
-Shows every image to the frozen global branch, makes a heat map of its last feature map, and boxes the largest connected component above a threshold. Reads prep/images and global/weights.safetensors; writes regions-NNNNN-of-NNNNN.parquet: heat map, box and crop of every image.
+Shows every image to the frozen global branch, makes a heat map of its last feature map, and boxes the largest connected component above a threshold. Reads prep/images and global/weights.safetensors; writes regions-NNNNN-of-NNNNN.parquet: heat map, box and crop of every image; and class_maps.parquet: the class activation maps of the images that have boxes, to be held against them.
 
 Heat maps that the store has, of whatever run and threshold, are used again.",
 };
@@ -27,6 +27,7 @@ pub struct Config {
     pub threshold: Threshold,
     pub statistic: Statistic,
     pub normalise: Normalise,
+    pub alignment: Alignment,
     pub crop: usize,
     pub region: Placement,
     pub region_seed: u64,

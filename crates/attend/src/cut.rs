@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use branch::{Images, Originals};
+use cxr::heatmap::Cells;
 use cxr::{BBox, CropSource, EvalFrame, ImageKey, Placement, Split};
 use model::crop_of;
 use model::region::Region;
@@ -32,13 +33,14 @@ pub struct Attended {
 }
 
 /// What holds for all regions of a table.
-pub fn facts(config: &Config, frame: EvalFrame, heat: &Heat) -> regions::Facts {
+pub fn facts(config: &Config, frame: EvalFrame, heat: &Heat, cells: Option<Cells>) -> regions::Facts {
     let side = if config.size == 0 { frame.image_px } else { config.size };
     regions::Facts {
         frame,
         threshold: config.threshold.to_string(),
         statistic: config.statistic,
         normalise: config.normalise,
+        cells,
         region: config.region,
         region_seed: (config.region == Placement::Random).then_some(config.region_seed),
         source: config.source,
@@ -67,7 +69,7 @@ pub fn write(
     let subjects: Vec<Subject<'_>> = subjects
         .images
         .iter()
-        .zip(heat.normalised())
+        .zip(heat.normalised(facts.cells))
         .zip(&heat.peaks)
         .zip(regions)
         .map(|(((&(key, split, index), map), &peak), &region)| Subject {

@@ -1,15 +1,16 @@
 //! The heat map of every image: computed by the network, or stored by an earlier result.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use branch::Images;
-use cxr::heatmap::{NormalisedMap, normalise};
-use cxr::{EvalFrame, ImageKey, Split};
+use candle_core::D;
+use cxr::heatmap::{Cells, NormalisedMap, normalise};
+use cxr::{EvalFrame, Finding, ImageKey, Split};
 use model::heat_map::{heat_maps, not_finite};
 use nets::{Evaluated, Network, Taken};
-use tables::regions;
+use tables::{class_maps, regions};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -49,10 +50,13 @@ pub struct Heat {
     pub maps: Vec<f32>,
     /// Highest value of each before normalisation.
     pub peaks: Vec<f32>,
+    /// Normalised class activation maps `[14, height, width]` of some subjects, by their places; all 0 where one was constant.
+    pub class_maps: BTreeMap<usize, Vec<f32>>,
 }
 
 impl Heat {
-    /// Computes the map of every image, of which the network sees the part under `frame`.
+    /// Computes the map of every image, of which the network sees the part under `frame`, and the class activation maps of
+    /// those in `boxed`.
     ///
     /// # Errors
     /// A frame that does not fit into the images, or is no whole number of patches; a feature map that is not finite; [`Error::Interrupted`].
@@ -60,6 +64,7 @@ impl Heat {
         network: &Network,
         all: &Images,
         subjects: &Subjects,
+        boxed: &BTreeSet<String>,
         frame: EvalFrame,
         config: &Config,
     ) -> Result<Heat, Error> {
@@ -70,15 +75,20 @@ impl Heat {
         let side = backbone.map_side(crop);
         let cells = side * side;
         let count = subjects.images.len();
-        let mut heat = Heat { shape: (side, side), maps: vec![0.0; count * cells], peaks: vec![0.0; count] };
+        let (maps, peaks) = (vec![0.0; count * cells], vec![0.0; count]);
+        let mut heat = Heat { shape: (side, side), maps, peaks, class_maps: BTreeMap::new() };
         let mut progress = stage::progress(count as u64, "heat maps");
         for split in Split::ALL {
-            let take = |evaluated: Evaluated| heat_maps(&evaluated.map, config.statistic);
-            nets::evaluate_with(network, all.of(split), frame, config.eval_batch, &take, &mut |batch: Taken<2>| {
+            let take = |evaluated: Evaluated| {
+                let [heat, sums] = heat_maps(&evaluated.map, config.statistic)?;
+                let classes = network.class_maps(&evaluated.map)?.narrow(D::Minus1, 0, Finding::COUNT)?;
+                Ok([heat, sums, classes.permute((0, 3, 1, 2))?.contiguous()?])
+            };
+            nets::evaluate_with(network, all.of(split), frame, config.eval_batch, &take, &mut |batch: Taken<3>| {
                 if stage::interrupted() {
                     return Err(Error::Interrupted);
                 }
-                let [raw, sums] = &batch.values;
+                let [raw, sums, classes] = &batch.values;
                 if let Some(index) = not_finite(sums, cells) {
                     let image_id = all.keys(split)[batch.first + index].image_id.clone();
                     return Err(Error::NotFinite { image_id });
@@ -89,6 +99,13 @@ impl Heat {
                     if let Some(map) = normalise(raw, config.normalise) {
                         heat.maps[place * cells..][..cells].copy_from_slice(&map);
                     }
+                    if boxed.contains(&subjects.images[place].0.image_id) {
+                        let classes = &classes[index * Finding::COUNT * cells..][..Finding::COUNT * cells];
+                        let maps = classes
+                            .chunks_exact(cells)
+                            .flat_map(|raw| normalise(raw, config.normalise).unwrap_or_else(|| vec![0.0; cells]));
+                        heat.class_maps.insert(place, maps.collect());
+                    }
                 }
                 progress.inc((raw.len() / cells) as u64);
                 Ok(ControlFlow::Continue(()))
@@ -98,14 +115,14 @@ impl Heat {
         Ok(heat)
     }
 
-    /// The heat maps that an earlier result stored; `None` where an image has none.
+    /// The heat maps that an earlier result stored, given its `regions` and `class_maps`; `None` where an image has none.
     ///
     /// # Errors
-    /// A file that is no `regions` table.
-    pub fn stored(files: &[PathBuf], subjects: &Subjects) -> Result<Option<Heat>, Error> {
+    /// A file that is no such table.
+    pub fn stored(files: &[PathBuf], class_maps: &Path, subjects: &Subjects) -> Result<Option<Heat>, Error> {
         let rows: HashMap<String, regions::Row> =
             regions::read_meta(files)?.into_iter().map(|row| (row.key.image_id.clone(), row)).collect();
-        let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new() };
+        let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new(), class_maps: BTreeMap::new() };
         for (key, ..) in &subjects.images {
             let Some(row) = rows.get(&key.image_id) else { return Ok(None) };
             heat.shape = (row.heatmap_height, row.heatmap_width);
@@ -113,11 +130,19 @@ impl Heat {
             heat.peaks.push(row.peak);
         }
         let (height, width) = heat.shape;
+        let places: HashMap<&str, usize> =
+            subjects.images.iter().enumerate().map(|(place, (key, ..))| (key.image_id.as_str(), place)).collect();
+        for row in class_maps::read(class_maps, heat.shape)? {
+            if let Some(&place) = places.get(row.image_id.as_str()) {
+                heat.class_maps.insert(place, row.maps);
+            }
+        }
         Ok((heat.maps.len() == height * width * subjects.images.len()).then_some(heat))
     }
 
-    /// The maps of all subjects.
-    pub fn normalised(&self) -> Vec<NormalisedMap<'_>> {
-        self.maps.chunks_exact(self.shape.0 * self.shape.1).map(|map| NormalisedMap::new(map, self.shape)).collect()
+    /// The maps of all subjects, whose cells lie where `cells` says.
+    pub fn normalised(&self, cells: Option<Cells>) -> Vec<NormalisedMap<'_>> {
+        let maps = self.maps.chunks_exact(self.shape.0 * self.shape.1);
+        maps.map(|map| NormalisedMap::new(map, self.shape, cells)).collect()
     }
 }

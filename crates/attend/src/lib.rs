@@ -23,4 +23,4 @@ pub use cut::{Attended, facts, write};
 pub use error::Error;
 pub use heat::{Heat, Subjects};
 pub use place::place;
-pub use regions::locate;
+pub use regions::{locate, of_classes};

@@ -1,18 +1,22 @@
 //! Finds where the global branch looks in every image, and cuts it out.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attend::{Config, Error, Heat, SPEC, Subjects};
 use branch::{Originals, Room};
+use cxr::heatmap::{Alignment, Cells};
 use cxr::{CropSource, EvalCrop, EvalFrame};
-use nets::Network;
+use nets::{Backbone, Network};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run, info, warn};
+use tables::{class_maps, images};
 
 const WEIGHTS: &str = "weights.safetensors";
 const IMAGES: &str = "images/";
+const CLASS_MAPS: &str = "class_maps.parquet";
 /// What another result of this stage may take over.
 const HEAT_MAPS: &str = "heat maps";
 
@@ -38,18 +42,27 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let files = prep.files(IMAGES)?;
     let originals = Originals::new(root, &files).map_err(Error::from)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
-    let images = branch::images(&files, run.limit(), room)?;
-    let subjects = Subjects::of(&images);
+    let pictures = branch::images(&files, run.limit(), room)?;
+    let subjects = Subjects::of(&pictures);
     let frame = frame(&config, &global, subjects.size)?;
+    let boxed: BTreeSet<String> = images::read_meta(&files)
+        .map_err(Error::from)?
+        .into_iter()
+        .filter(|row| !row.boxes.is_empty())
+        .map(|row| row.record.image_id)
+        .collect();
     let heat_maps = stage::digest(&json!({
         "version": SPEC.version, "images": prep.digest(IMAGES), "weights": global.digest(WEIGHTS), "limit": run.limit(),
         "frame": frame, "statistic": config.statistic, "normalise": config.normalise,
     }));
-    let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "regions-") {
-        Some(earlier) => Heat::stored(&earlier.files("regions-")?, &subjects).unwrap_or_else(|error| {
-            warn!("not used: {error}");
-            None
-        }),
+    let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "") {
+        Some(earlier) => {
+            let stored = Heat::stored(&earlier.files("regions-")?, &earlier.file(CLASS_MAPS)?, &subjects);
+            stored.unwrap_or_else(|error| {
+                warn!("not used: {error}");
+                None
+            })
+        }
         None => None,
     };
     let reused = stored.is_some();
@@ -64,15 +77,19 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
             let isa = Some(nets::isa().name().to_owned());
             work.computed(Computed { device: nets::describe(&device), isa, ..Computed::default() });
             let (network, _) = Network::open(&global.file(WEIGHTS)?, &device).map_err(Error::from)?;
-            Heat::computed(&network, &images, &subjects, frame, &config)?
+            Heat::computed(&network, &pictures, &subjects, &boxed, frame, &config)?
         }
     };
     work.part(HEAT_MAPS, heat_maps);
     let ids = subjects.images.iter().map(|(key, ..)| key.image_id.as_str());
-    let maps: Vec<_> = ids.zip(heat.normalised()).collect();
+    let cells = cells(&config, &global)?;
+    let maps: Vec<_> = ids.zip(heat.normalised(cells)).collect();
     let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, &config, watch))?;
-    let facts = attend::facts(&config, frame, &heat);
-    let found = (&images, &subjects, &heat, regions.as_slice());
+    let facts = attend::facts(&config, frame, &heat, cells);
+    let of_classes = attend::of_classes(&heat, &subjects, frame, cells, config.threshold);
+    class_maps::write(&work.out().join(CLASS_MAPS), &of_classes, heat.shape, SPEC.name).map_err(Error::from)?;
+    work.rows(CLASS_MAPS, of_classes.len() as u64);
+    let found = (&pictures, &subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
     let covers = 100.0 * attended.mean_box_frac;
@@ -117,6 +134,18 @@ fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, 
     };
     let frame = EvalFrame { image_px, ..frame };
     if frame.fits() { Ok(frame) } else { Err(Error::Crop { crop: frame.input_px, size: image_px }.into()) }
+}
+
+/// Where the cells of the heat maps lie; `None`: they divide the input evenly.
+fn cells(config: &Config, global: &Input) -> Result<Option<Cells>, Fail> {
+    match config.alignment {
+        Alignment::Grid => Ok(None),
+        Alignment::Receptive => {
+            let meta = nets::weights::meta(&global.file(WEIGHTS)?).map_err(Error::from)?;
+            let backbone: Backbone = meta.backbone.parse().map_err(Error::from)?;
+            Ok(Some(backbone.cells()))
+        }
+    }
 }
 
 /// The folder that prep read; empty where the crops do not come from there.

@@ -2,13 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use cxr::EvalFrame;
-use cxr::heatmap::NormalisedMap;
-use model::region::{self, Region};
+use cxr::heatmap::{Cells, NormalisedMap};
+use cxr::{BBox, EvalFrame, Finding};
+use model::region::{self, Region, Threshold};
 use rayon::prelude::*;
+use tables::class_maps;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::heat::{Heat, Subjects};
 use crate::place::place;
 
 /// Images between two questions whether to go on.
@@ -40,9 +42,30 @@ pub fn locate(
     Ok(regions)
 }
 
+/// The regions of all class activation maps, in the order of image ids; `cells` says where their cells lie.
+pub fn of_classes(
+    heat: &Heat,
+    subjects: &Subjects,
+    frame: EvalFrame,
+    cells: Option<Cells>,
+    threshold: Threshold,
+) -> Vec<class_maps::Row> {
+    let whole = BBox::frame(frame.image_px as f32, frame.image_px as f32);
+    let maps: Vec<(&usize, &Vec<f32>)> = heat.class_maps.iter().collect();
+    let row = |(&place, maps): (&usize, &Vec<f32>)| {
+        let mut regions = [whole; Finding::COUNT];
+        for (region, map) in regions.iter_mut().zip(maps.chunks_exact(heat.shape.0 * heat.shape.1)) {
+            let found = region::locate(NormalisedMap::new(map, heat.shape, cells), frame, threshold);
+            *region = found.bbox.unwrap_or(whole);
+        }
+        class_maps::Row { image_id: subjects.images[place].0.image_id.clone(), maps: maps.clone(), regions }
+    };
+    maps.into_par_iter().map(row).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use cxr::heatmap::{Normalise, Statistic};
+    use cxr::heatmap::{Alignment, Normalise, Statistic};
     use cxr::{BBox, CropSource, EvalCrop, Placement};
     use model::region::Threshold;
 
@@ -53,6 +76,7 @@ mod tests {
             threshold: Threshold::Otsu,
             statistic: Statistic::Max,
             normalise: Normalise::Minmax,
+            alignment: Alignment::Grid,
             crop: 0,
             region,
             region_seed: 0,
@@ -66,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_search_stops_when_asked() {
-        let maps = [("a.png", NormalisedMap::new(&[0.0, 1.0, 0.0, 1.0], (2, 2)))];
+        let maps = [("a.png", NormalisedMap::new(&[0.0, 1.0, 0.0, 1.0], (2, 2), None))];
         let frame = EvalFrame { crop: EvalCrop::Whole, image_px: 16, input_px: 8 };
         let config = config(Placement::Attended);
         let all = locate(&maps, frame, &config, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -82,7 +106,7 @@ mod tests {
             (0..40).map(|n| (0..64).map(|cell| f32::from(u8::from(n > 0 && cell % 8 == n % 8))).collect()).collect();
         let ids: Vec<String> = (0..40).map(|n| format!("{n}.png")).collect();
         let maps: Vec<_> =
-            ids.iter().zip(&heat).map(|(id, heat)| (id.as_str(), NormalisedMap::new(heat, (8, 8)))).collect();
+            ids.iter().zip(&heat).map(|(id, heat)| (id.as_str(), NormalisedMap::new(heat, (8, 8), None))).collect();
         let reversed: Vec<_> = maps.iter().rev().copied().collect();
         let frame = EvalFrame { crop: EvalCrop::Centre, image_px: 64, input_px: 56 };
         let go_on = &mut |_| ControlFlow::Continue(());

@@ -59,6 +59,12 @@ impl EvalFrame {
         BBox::from_corners((offset, offset), (offset + side, offset + side))
     }
 
+    /// Moves a point from the network's input to the stored image, px.
+    pub fn point_to_image(&self, (x, y): (f32, f32)) -> (f32, f32) {
+        let (offset, scale) = (self.offset_px() as f32, self.side_px() as f32 / self.input_px as f32);
+        (offset + x * scale, offset + y * scale)
+    }
+
     /// Moves a box from the network's input, `[0, input_px)` in x and y, to the stored image, cut to its edges: scaling
     /// could otherwise round an edge a hair outside.
     pub fn to_image(&self, bbox: BBox) -> BBox {

@@ -106,6 +106,11 @@ fn regions(pipeline: &Pipeline, run: &str) -> Vec<tables::regions::Row> {
     tables::regions::read_meta(&names.map(|name| folder.join(name)).collect::<Vec<_>>()).unwrap()
 }
 
+/// The class activation maps of a run.
+fn class_maps(pipeline: &Pipeline, run: &str, side: usize) -> Vec<tables::class_maps::Row> {
+    tables::class_maps::read(&pipeline.published(run, "attend").join("class_maps.parquet"), (side, side)).unwrap()
+}
+
 #[test]
 fn regions_may_be_controls() {
     let pipeline = Pipeline::new();
@@ -113,12 +118,28 @@ fn regions_may_be_controls() {
     let views = ["--set", "global.crop=48", "--set", "local.crop=48"];
     pipeline.all(&views);
     let attended = regions(&pipeline, "default");
+    let side = attended[0].heatmap_height;
+    let of_classes = class_maps(&pipeline, "default", side);
+    assert!(!of_classes.is_empty() && of_classes.len() < attended.len(), "of images with boxes");
+    assert!(of_classes.iter().any(|row| row.maps.contains(&1.0)), "normalised");
+    // The same maps, whose cells lie elsewhere.
+    let receptive = [&views[..], &["--run", "receptive", "--set", "attend.alignment=receptive"]].concat();
+    for stage in ["phantom", "prep", "global", "attend"] {
+        pipeline.stage(stage, &receptive).expect(0);
+    }
+    assert_eq!(manifest(&pipeline, "receptive", "attend")["metrics"]["reused_heat_maps"], true);
+    let moved = regions(&pipeline, "receptive");
+    assert!(attended.iter().zip(&moved).all(|(even, moved)| even.heatmap == moved.heatmap));
+    let mean =
+        |rows: &[tables::regions::Row]| rows.iter().map(|row| row.bbox.center().0).sum::<f32>() / rows.len() as f32;
+    assert!(mean(&moved) < mean(&attended), "up and to the left");
     for placement in ["random", "centre", "whole"] {
         let region = format!("attend.region={placement}");
         let control = [&views[..], &["--run", placement, "--set", &region]].concat();
         assert_eq!(pipeline.all(&control), ["attend", "local", "fusion", "report"]);
         let attend = manifest(&pipeline, placement, "attend");
         assert_eq!(attend["metrics"]["reused_heat_maps"], true);
+        assert_eq!(class_maps(&pipeline, placement, side), of_classes);
         for (attended, control) in attended.iter().zip(regions(&pipeline, placement)) {
             assert_eq!((&attended.key, &attended.heatmap), (&control.key, &control.heatmap));
             match placement {

@@ -146,6 +146,7 @@ fn regions_table(folder: &Path) -> PathBuf {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        cells: None,
         region: cxr::Placement::Attended,
         region_seed: None,
         source: CropSource::Original,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::Device;
-use cxr::heatmap::{Normalise, NormalisedMap, Statistic, normalise};
+use cxr::heatmap::{Cells, Normalise, NormalisedMap, Statistic, normalise};
 use cxr::{BBox, CropSource, EvalFrame, Labels, OUTPUTS, Tta};
 use nets::{Evaluated, Network, Scores, Taken};
 use picture::Grey;
@@ -39,6 +39,8 @@ pub struct Attention {
     pub statistic: Statistic,
     /// How heat maps are normalised.
     pub normalise: Normalise,
+    /// Where the heat map's cells lie in the network's input; `None`: they divide it evenly.
+    pub cells: Option<Cells>,
     /// Where the pixels of the crop come from.
     pub source: CropSource,
     /// Factor on every grey value's distance from the crop's mean; 1 is none.
@@ -287,7 +289,8 @@ impl AgCnn {
         let looks = maps.par_chunks_exact(side * side).zip(pool.par_chunks_exact(dim)).zip(logits);
         let look = |((raw, features), logits): ((&[f32], &[f32]), [f32; OUTPUTS])| {
             let heat_map = normalise(raw, attention.normalise).unwrap_or_else(|| vec![0.0; raw.len()]);
-            let region = locate(NormalisedMap::new(&heat_map, shape), attention.frame, attention.threshold);
+            let region =
+                locate(NormalisedMap::new(&heat_map, shape, attention.cells), attention.frame, attention.threshold);
             let peak = raw.iter().copied().fold(f32::MIN, f32::max);
             Look { logits, features: features.to_vec(), heat_map, shape, peak, region }
         };

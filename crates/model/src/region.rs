@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn map(values: &[f32], shape: (usize, usize)) -> NormalisedMap<'_> {
-        NormalisedMap::new(values, shape)
+        NormalisedMap::new(values, shape, None)
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn boxes_are_scikit_images() {
                 let threshold = if otsu { Threshold::Otsu } else { Threshold::Tau(tau) };
                 let what = format!("{}, {statistic:?}, {:?}, {threshold:?}", case.name, expected.normalise);
                 let normal = normalise(&heat, expected.normalise).unwrap_or_else(|| vec![heat[0]; heat.len()]);
-                let map = NormalisedMap::new(&normal, (height, width));
+                let map = NormalisedMap::new(&normal, (height, width), None);
                 let region = region::find(map, case.side, threshold);
                 let area = expected.area.map(|[x0, y0, x1, y1]| BBox::new(x0, y0, x1, y1).unwrap());
                 assert_eq!(region.bbox, area, "{what}");

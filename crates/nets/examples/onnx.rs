@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     };
     let folder = Path::new(folder);
     let frame = EvalFrame { crop: EvalCrop::Centre, image_px: image_px.parse()?, input_px: input_px.parse()? };
-    let heat_map = HeatMap { statistic: statistic.parse()?, normalise: Normalise::Minmax };
+    let heat_map = HeatMap { statistic: statistic.parse()?, normalise: Normalise::Minmax, cells: None };
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
 
     let path = folder.join("weights.safetensors");

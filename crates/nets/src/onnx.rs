@@ -30,7 +30,7 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use cxr::EvalFrame;
-use cxr::heatmap::{Normalise, Statistic};
+use cxr::heatmap::{Cells, Normalise, Statistic};
 use prost::Message;
 use serde::Serialize;
 use serde_json::json;
@@ -48,12 +48,15 @@ const FORMAT: &str = "agcnn-onnx";
 const NOTICE: &str = "not for clinical use";
 
 /// The heat map of a branch that attends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct HeatMap {
     /// How the channels of the last map become one; the graph computes it.
     pub statistic: Statistic,
     /// How a map is normalised before a threshold is applied; the graph leaves that to its caller.
     pub normalise: Normalise,
+    /// Where the map's cells lie in the network's input; none: they divide it evenly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cells: Option<Cells>,
 }
 
 /// Writes a branch as an ONNX file, atomically.

@@ -241,7 +241,7 @@ fn it_learns_and_scores_in_order() {
 #[test]
 fn the_evaluation_batch_changes_no_bit() {
     let test = images(33, 5);
-    for backbone in [Backbone::Mini, Backbone::Mini4, Backbone::Resnet18, Backbone::Resnet50, Backbone::Densenet121] {
+    for backbone in [Backbone::Mini, Backbone::Mini8, Backbone::Resnet18, Backbone::Resnet50, Backbone::Densenet121] {
         let network = nets::Network::new(backbone, nets::Pool::Max, 7, &candle_core::Device::Cpu).unwrap();
         let side = backbone.min_side().max(20);
         let frame = cxr::EvalFrame { crop: EvalCrop::Whole, image_px: common::SIZE, input_px: side };

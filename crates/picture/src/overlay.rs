@@ -1,6 +1,7 @@
 //! Where the global branch looks, as images: the radiograph with boxes, the heat map over it, and the crop.
 
-use cxr::{BBox, EvalFrame, heatmap};
+use cxr::heatmap::{self, Cells};
+use cxr::{BBox, EvalFrame};
 
 use crate::encode::{encode_rgb, encode_rgba};
 use crate::grey::Grey;
@@ -24,6 +25,10 @@ pub struct HeatMap<'a> {
     pub values: &'a [f32],
     /// Height and width, cells.
     pub shape: (usize, usize),
+    /// Side of the network's input, px.
+    pub input_px: usize,
+    /// Where the cells lie in the network's input; `None`: they divide it evenly.
+    pub cells: Option<Cells>,
 }
 
 /// What an overlay shows.
@@ -94,7 +99,9 @@ impl HeatMap<'_> {
         if top <= 0.0 {
             return vec![0.0; side * side];
         }
-        let heat = heatmap::upsample(self.values, self.shape, side);
+        let scale = side as f32 / self.input_px as f32;
+        let cells = self.cells.map(|cells| Cells { first_px: cells.first_px * scale, step_px: cells.step_px * scale });
+        let heat = heatmap::upsample(self.values, self.shape, side, cells);
         heat.into_iter().map(|heat| (heat / top).clamp(0.0, 1.0)).collect()
     }
 }
@@ -102,7 +109,7 @@ impl HeatMap<'_> {
 /// Grey values of a square image, enlarged or reduced to `side` x `side`.
 fn enlarged(image: &Grey, side: usize) -> Vec<f32> {
     let values: Vec<f32> = image.pixels.iter().map(|&value| f32::from(value)).collect();
-    heatmap::upsample(&values, (image.height as usize, image.width as usize), side)
+    heatmap::upsample(&values, (image.height as usize, image.width as usize), side, None)
 }
 
 /// Black over violet, red and orange to light yellow (five points of matplotlib's inferno).

@@ -95,6 +95,7 @@ fn attention(attend: &Input) -> Result<Attention, Fail> {
         threshold,
         statistic: facts.statistic,
         normalise: facts.normalise,
+        cells: facts.cells,
         source: facts.source,
         contrast: facts.contrast,
         size_px: facts.size_px,

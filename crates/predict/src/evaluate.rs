@@ -259,6 +259,7 @@ fn facts(model: &Model) -> regions::Facts {
         threshold: attention.threshold.to_string(),
         statistic: attention.statistic,
         normalise: attention.normalise,
+        cells: attention.cells,
         region: Placement::Attended,
         region_seed: None,
         source: attention.source,

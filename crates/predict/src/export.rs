@@ -81,7 +81,7 @@ fn onnx(model: &Model, folder: &Path) -> Result<(), Error> {
         );
     }
     let ([global, local], attention) = (network.branches(), network.attention());
-    let heat_map = HeatMap { statistic: attention.statistic, normalise: attention.normalise };
+    let heat_map = HeatMap { statistic: attention.statistic, normalise: attention.normalise, cells: attention.cells };
     nets::onnx::write(global, attention.frame, Some(heat_map), &onnx.join("global.onnx"))?;
     nets::onnx::write(local, network.local_frame(), None, &onnx.join("local.onnx"))?;
     let (weight, bias) = network.fusion().tensors().map_err(model::Error::from)?;

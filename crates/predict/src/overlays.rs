@@ -47,12 +47,19 @@ impl Overlays {
     }
 }
 
+/// The heat map of the global branch.
+pub fn heat_map<'a>(sight: &'a model::Sight, model: &Model) -> HeatMap<'a> {
+    let attention = model.network.attention();
+    let (input_px, cells) = (attention.frame.input_px, attention.cells);
+    HeatMap { values: &sight.heat_map, shape: sight.heat_map_shape, input_px, cells }
+}
+
 /// The three panels as a PNG file.
 pub fn panels(sight: &model::Sight, model: &Model) -> Vec<u8> {
     Overlay {
         image: &sight.prepared,
         crop: &sight.crop,
-        heat: HeatMap { values: &sight.heat_map, shape: sight.heat_map_shape },
+        heat: heat_map(sight, model),
         frame: model.network.attention().frame,
         region: sight.bbox,
         control: false,

@@ -44,7 +44,7 @@ pub fn read<'a>(
     prep: &Input,
     attend: &Input,
     cohort: &Cohort,
-    attended: &[Attended<'a>],
+    (attended, facts): (&[Attended<'a>], &regions::Facts),
     chosen: &[(usize, Choice)],
     keep_going: KeepGoing,
 ) -> Result<Vec<Case<'a>>, Fail> {
@@ -59,7 +59,8 @@ pub fn read<'a>(
     for &(image, choice) in chosen {
         let id = cohort.image_ids[image].as_str();
         let attended = **by_id.get(id).ok_or_else(|| missing(id))?;
-        cases.push(Case { image, choice, attended, stored: Stored::default(), heat: overlay::heat(attended.region) });
+        let heat = overlay::heat(attended.region, facts);
+        cases.push(Case { image, choice, attended, stored: Stored::default(), heat });
     }
     let wanted: Vec<&Attended> = cases.iter().map(|case| &case.attended).collect();
     let mut stored = stored(prep, attend, &wanted, keep_going)?;

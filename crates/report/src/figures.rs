@@ -14,7 +14,7 @@ mod training;
 use std::path::Path;
 
 use cxr::Split;
-use cxr::metrics::{Metric, Overlap, Scope};
+use cxr::metrics::{Metric, Overlap, Scope, Series};
 use tables::epochs;
 
 pub use arms::{arms, contrasts};
@@ -89,7 +89,7 @@ pub fn draw(shown: &Shown, keep_going: KeepGoing) -> Result<Vec<Figure>, Error> 
     if epochs.iter().any(|rows| !rows.is_empty()) {
         push("training", "Loss and validation AUROC of every epoch", &|| training::training(epochs))?;
     }
-    let overlaps = results.attention(Scope::All, Metric::IouAt(Overlap::ALL[0]), split);
+    let overlaps = results.located(Series::Attention, Scope::All, Metric::IouAt(Overlap::ALL[0]), split);
     if overlaps.is_some_and(|row| row.value.is_some()) {
         let alt = "Share of boxes found against the overlap asked for";
         push("localisation", alt, &|| localisation::overlaps(results, split))?;

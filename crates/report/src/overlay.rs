@@ -36,16 +36,17 @@ fn check_side(image_id: &str, &Grey { width, height, .. }: &Grey, expected: usiz
 pub fn draw(image: &Grey, crop: &Grey, attended: &Attended, facts: &Facts) -> Result<Vec<u8>, Error> {
     check_side(&attended.image.record.image_id, image, facts.frame.image_px)?;
     let drawn: Vec<BBox> = attended.image.boxes.iter().map(|drawn| drawn.bbox).collect();
-    let (heat, region) = (heat_map(attended.region), attended.region.bbox);
+    let (heat, region) = (heat_map(attended.region, facts), attended.region.bbox);
     let control = facts.region.is_control();
     Ok(Overlay { image, crop, heat, frame: facts.frame, region, control, drawn: &drawn }.panels())
 }
 
 /// The heat map alone as a small RGBA PNG, to be laid over its frame in the image and smoothed by the viewer.
-pub fn heat(region: &Row) -> Vec<u8> {
-    heat_map(region).layer()
+pub fn heat(region: &Row, facts: &Facts) -> Vec<u8> {
+    heat_map(region, facts).layer()
 }
 
-fn heat_map(region: &Row) -> HeatMap<'_> {
-    HeatMap { values: &region.heatmap, shape: (region.heatmap_height, region.heatmap_width) }
+fn heat_map<'a>(region: &'a Row, facts: &Facts) -> HeatMap<'a> {
+    let shape = (region.heatmap_height, region.heatmap_width);
+    HeatMap { values: &region.heatmap, shape, input_px: facts.frame.input_px, cells: facts.cells }
 }

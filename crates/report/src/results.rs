@@ -64,9 +64,10 @@ impl Results {
         self.find(&cell).unwrap_or_else(|| panic!("a bug: nothing was measured for {cell}"))
     }
 
-    /// The row about attended regions on all images of a split, if there is one: only findings with boxes have them.
-    pub fn attention(&self, scope: impl Into<Scope>, metric: Metric, split: Split) -> Option<&Row> {
-        let (series, scope) = (Series::Attention, scope.into());
+    /// The row about regions on all images of a split, if there is one: only findings with boxes have them, and not every
+    /// result has class maps.
+    pub fn located(&self, series: Series, scope: impl Into<Scope>, metric: Metric, split: Split) -> Option<&Row> {
+        let scope = scope.into();
         self.find(&Cell { series, scope, metric, subset: Subset::All, split })
     }
 

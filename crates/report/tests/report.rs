@@ -69,6 +69,47 @@ fn a_report() {
     let found = Overlap::ALL.map(|overlap| get(Series::Attention, Scope::All, Metric::IouAt(overlap)).value.unwrap());
     assert!(found.is_sorted_by(|a, b| a >= b), "{found:?}");
 
+    // The class maps' regions, counted anew by WSRPN's rules.
+    let test: Vec<_> =
+        scene.images.iter().filter(|image| image.split == Split::Test && !image.boxes.is_empty()).collect();
+    let class_maps = scene.class_maps();
+    for overlap in Overlap::ALL {
+        let mut accuracies = Vec::new();
+        for finding in Finding::ALL {
+            let (mut found, mut predicted, mut drawn, mut neither) = (0, 0, 0, 0);
+            for image in &test {
+                let id = &image.record.image_id;
+                let maps = class_maps.iter().find(|row| row.image_id == *id).unwrap();
+                let logits = scene.predictions[0].iter().find(|row| row.key.image_id == *id).unwrap().logits;
+                let here: Vec<_> = image.boxes.iter().filter(|drawn| drawn.finding == finding).collect();
+                let says = logits[finding.index()] > 0.0;
+                predicted += usize::from(says);
+                drawn += here.len();
+                neither += usize::from(!says && here.is_empty());
+                let region = maps.regions[finding.index()];
+                found += here.iter().filter(|drawn| says && region.iou(&drawn.bbox) > overlap.value()).count();
+            }
+            let row = results.located(Series::ClassMap, finding, Metric::LocAccAt(overlap), Split::Test);
+            assert_eq!(row.map_or(0, |row| row.n_pos as usize), drawn, "{finding}");
+            if let Some(row) = row {
+                let accuracy = (found + neither) as f64 / (predicted + drawn - found + neither) as f64;
+                assert!((row.value.unwrap() - accuracy).abs() < 1e-12, "{finding} {overlap}: {row:?}");
+                accuracies.push(accuracy);
+            }
+        }
+        let mean = get(Series::ClassMap, Scope::Mean, Metric::LocAccAt(overlap)).value.unwrap();
+        assert!((mean - accuracies.iter().sum::<f64>() / accuracies.len() as f64).abs() < 1e-12);
+        assert!(get(Series::Attention, Scope::Mean, Metric::LocAccAt(overlap)).value.is_some());
+    }
+    // Their hottest cells are those of the boxes' centres, and those of the attended regions are not.
+    let of = |series: Series| get(series, Scope::All, Metric::PointingGame).value.unwrap();
+    assert!(of(Series::ClassMap) > of(Series::Attention) && of(Series::ClassMap) > 0.9);
+    assert_eq!(
+        get(Series::ClassMap, atelectasis, Metric::Iou).value,
+        Some(1.0),
+        "the first finding's regions are the boxes"
+    );
+
     // DeLong's interval is the bootstrap's, about; its p says the same as the interval.
     let delong = get(pair, Scope::Mean, Metric::AurocDelong);
     assert!((delong.value.unwrap() - difference.value.unwrap()).abs() < 1e-12);

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 
 use crate::schema::Schema;
-use crate::{answers, epochs, experts, features, images, metrics, predictions, regions};
+use crate::{answers, class_maps, epochs, experts, features, images, metrics, predictions, regions};
 
 /// The facts of the tables that have some.
 const FACTS: [(&str, &str); 2] = [
@@ -30,13 +30,14 @@ const FAMILIES: [&str; 9] =
 /// The data dictionary in Markdown: every table with its files and columns, made from the schemas that readers and
 /// writers use. `docs/data-dictionary.md` is this text, which a test checks.
 pub fn markdown() -> String {
-    let tables: [(&str, &str, Schema); 8] = [
+    let tables: [(&str, &str, Schema); 9] = [
         ("image", "`prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet`", images::schema()),
         ("image that radiologists read again", "`prep/experts.parquet`, with `prep.expert_labels`", experts::schema()),
         ("image", "`{global,local}/features.parquet`", features::schema(2048)),
         ("image", "`{global,local,fusion}/predictions.parquet`", predictions::schema()),
         ("epoch", "`{global,local,fusion}/epochs.parquet`", epochs::schema()),
         ("image", "`attend/regions-NNNNN-of-NNNNN.parquet`", regions::schema([7, 7])),
+        ("image with boxes", "`attend/class_maps.parquet`", class_maps::schema((7, 7))),
         (
             "branch, finding, metric, subset and split",
             "`report/metrics.parquet`, `sweep/sweep.parquet`, `seeds/metrics.parquet`, `study/metrics.parquet`",

@@ -3,6 +3,7 @@
 //! | table | one row per | file |
 //! |---|---|---|
 //! | [`images`] | image | `prep/images/{train,validation,test}-NNNNN-of-NNNNN.parquet` |
+//! | [`class_maps`] | image with boxes | `attend/class_maps.parquet` |
 //! | [`experts`] | image that radiologists read again | `prep/experts.parquet` |
 //! | [`features`] | image | `{global,local}/features.parquet` |
 //! | [`predictions`] | image | `{global,local,fusion}/predictions.parquet` |
@@ -33,6 +34,7 @@
 //! ```
 
 pub mod answers;
+pub mod class_maps;
 pub mod dictionary;
 pub mod epochs;
 pub mod experts;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use cxr::heatmap::{Normalise, Statistic};
+use cxr::heatmap::{Cells, Normalise, Statistic};
 use cxr::{BBox, CropSource, EvalFrame, ImageKey, Placement};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,8 @@ pub struct Facts {
     pub statistic: Statistic,
     /// How heat maps were normalised.
     pub normalise: Normalise,
+    /// Where the heat maps' cells lie in the network's input; `None`: they divide it evenly.
+    pub cells: Option<Cells>,
     /// Where regions are put: where the network looks, or as a control elsewhere.
     pub region: Placement,
     /// The seed of random places; `None` where places are not random.
@@ -142,6 +144,9 @@ impl shards::Row for Row {
             return Err(format!(
                 "`region_seed` = {region_seed:?} of `region` = {region}, expected a seed of random regions only"
             ));
+        }
+        if let Some(cells) = facts.cells.filter(|cells| !cells.is_valid()) {
+            return Err(format!("`cells` = {cells:?}, expected a distance of 0 or more and a step above 0"));
         }
         let sides = 1..=MAX_SIDE;
         match facts.heatmap {

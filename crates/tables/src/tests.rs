@@ -39,6 +39,7 @@ fn region_facts() -> regions::Facts {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        cells: None,
         region: cxr::Placement::Attended,
         region_seed: None,
         source: CropSource::Original,

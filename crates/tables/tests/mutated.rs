@@ -79,6 +79,7 @@ fn write_regions(folder: &Path) {
         threshold: "0.7".into(),
         statistic: Statistic::Max,
         normalise: Normalise::Minmax,
+        cells: None,
         region: cxr::Placement::Attended,
         region_seed: None,
         source: CropSource::Prepared,

@@ -61,6 +61,8 @@ pub enum Series {
     EnsembleGain,
     /// A number about attended regions: `attend`.
     Attention,
+    /// A number about regions of class activation maps: `class_map`.
+    ClassMap,
     /// NIH's labels, held against those of experts: `nih`.
     Nih,
     /// An imported model, on images that [`Subset::Peer`] names: `peer`.
@@ -71,7 +73,7 @@ pub enum Series {
 
 impl Series {
     /// All series, in the order of tables.
-    pub const ALL: [Series; 13] = [
+    pub const ALL: [Series; 14] = [
         Series::Branch(Branch::Global),
         Series::Branch(Branch::Local),
         Series::Branch(Branch::Fusion),
@@ -80,6 +82,7 @@ impl Series {
         Series::Ensemble,
         Series::EnsembleGain,
         Series::Attention,
+        Series::ClassMap,
         Series::Nih,
         Series::Peer,
         Series::AgainstPeer(Branch::Global),
@@ -105,6 +108,7 @@ impl Series {
             Series::Ensemble => "ensemble",
             Series::EnsembleGain => "ensemble-fusion",
             Series::Attention => "attend",
+            Series::ClassMap => "class_map",
             Series::Nih => "nih",
             Series::Peer => "peer",
             Series::AgainstPeer(Branch::Global) => "global-peer",
@@ -288,6 +292,9 @@ pub enum Metric {
     /// Share of boxes with a larger intersection over the region.
     #[strum(to_string = "iobb_at_{0}")]
     IobbAt(Overlap),
+    /// Localisation accuracy of WSRPN's protocol.
+    #[strum(to_string = "loc_acc_at_{0}")]
+    LocAccAt(Overlap),
     /// Share of the image that the region takes.
     AttentionArea,
     /// Share of images without a region.
@@ -321,6 +328,7 @@ impl Metric {
         all.extend([Metric::PointingGame, Metric::HitRate, Metric::Iou, Metric::Iobb]);
         all.extend(Overlap::ALL.map(Metric::IouAt));
         all.extend(Overlap::ALL.map(Metric::IobbAt));
+        all.extend(Overlap::ALL.map(Metric::LocAccAt));
         all.extend([Metric::AttentionArea, Metric::FallbackRate]);
         all.extend([Metric::Sensitivity, Metric::Precision, Metric::Kappa]);
         all
@@ -504,6 +512,7 @@ mod tests {
              brier ece temperature brier_scaled ece_scaled pointing_game hit_rate iou iobb \
              iou_at_0.1 iou_at_0.2 iou_at_0.3 iou_at_0.4 iou_at_0.5 iou_at_0.6 iou_at_0.7 \
              iobb_at_0.1 iobb_at_0.2 iobb_at_0.3 iobb_at_0.4 iobb_at_0.5 iobb_at_0.6 iobb_at_0.7 \
+             loc_acc_at_0.1 loc_acc_at_0.2 loc_acc_at_0.3 loc_acc_at_0.4 loc_acc_at_0.5 loc_acc_at_0.6 loc_acc_at_0.7 \
              attention_area fallback_rate sensitivity precision kappa"
         );
         let series = Series::ALL.map(Series::name);
@@ -518,6 +527,7 @@ mod tests {
                 "ensemble",
                 "ensemble-fusion",
                 "attend",
+                "class_map",
                 "nih",
                 "peer",
                 "global-peer",
@@ -560,7 +570,7 @@ mod tests {
         let error = "fusion-attend".parse::<Series>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown branch \"fusion-attend\", expected one of global, local, fusion, fusion-global, fusion-local, ensemble, ensemble-fusion, attend, \
+            "unknown branch \"fusion-attend\", expected one of global, local, fusion, fusion-global, fusion-local, ensemble, ensemble-fusion, attend, class_map, \
              nih, peer, global-peer, local-peer, fusion-peer"
         );
     }

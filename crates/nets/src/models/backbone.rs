@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use cxr::heatmap::Cells;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
@@ -26,8 +27,9 @@ pub enum Backbone {
     Densenet121,
     /// Ours, for laptops, demos and tests: one basic block per stage, widths 32 to 256, output stride 16.
     Mini,
-    /// Ours, as `mini` where a map of few cells is too coarse to attend to small signs: widths 32 to 64, output stride 4.
-    Mini4,
+    /// Ours, as `mini` where a map of few cells is too coarse to attend to small signs: widths 24 to 48, output stride 8, and
+    /// few channels in the last map, so that none is idle.
+    Mini8,
     /// DINOv2's ViT-S/14 (Oquab et al., TMLR 2024), frozen.
     #[serde(rename = "dinov2-vits14")]
     #[strum(serialize = "dinov2-vits14")]
@@ -66,7 +68,7 @@ impl Backbone {
             Backbone::Resnet50 | Backbone::Resnet101 => 2048,
             Backbone::Densenet121 => 1024,
             Backbone::Mini => 256,
-            Backbone::Mini4 => 64,
+            Backbone::Mini8 => 24,
             Backbone::DinoV2Vits14 => 384,
             Backbone::DinoV2Vitb14 | Backbone::RadDino => 768,
             Backbone::ConvnextTiny => 768,
@@ -105,10 +107,24 @@ impl Backbone {
         let halved = |side: usize| side.div_ceil(2); // 7x7, 3x3 and 1x1 at stride 2 with "same" padding
         match self {
             Backbone::Densenet121 => halved(halved(side)) / 2 / 2 / 2, // transitions pool 2x2, dropping a remainder
-            Backbone::Mini4 => halved(halved(side)),
+            Backbone::Mini8 => halved(halved(halved(side))),
             Backbone::Mini => halved(halved(halved(halved(side)))),
             _ if self.patch_px() > 1 => side / self.patch_px(),
             _ => halved(halved(halved(halved(halved(side))))),
+        }
+    }
+
+    /// Where the centres of the receptive fields of the last map's cells lie in the input, px.
+    pub fn cells(self) -> Cells {
+        // A convolution or pool of odd kernel, stride 2 and "same" padding has its first output over the first pixel.
+        let same = |step_px| Cells { first_px: 0.5, step_px };
+        match self {
+            Backbone::Mini8 => same(8.0),
+            Backbone::Mini => same(16.0),
+            // Its transitions' pools of 2x2 have no padding: they add half a step of 4, 8 and 16 px.
+            Backbone::Densenet121 => Cells { first_px: 0.5 + 2.0 + 4.0 + 8.0, step_px: 32.0 },
+            _ if self.is_frozen() => Cells { first_px: self.patch_px() as f32 / 2.0, step_px: self.patch_px() as f32 },
+            _ => same(32.0),
         }
     }
 
@@ -166,10 +182,40 @@ mod tests {
         assert_eq!(
             "resnet".parse::<Backbone>().unwrap_err().to_string(),
             "unknown backbone \"resnet\", expected one of \
-             resnet18, resnet34, resnet50, resnet101, densenet121, mini, mini4, \
+             resnet18, resnet34, resnet50, resnet101, densenet121, mini, mini8, \
              dinov2-vits14, dinov2-vitb14, rad-dino, convnext-tiny, convnext-base, dinov2-tiny, convnext-test"
         );
         assert_eq!("lse".parse::<Pool>().unwrap(), Pool::Lse);
+    }
+
+    /// Centre of the first cell and the distance of two, of layers of (kernel, stride, padding): Araujo et al., Distill 2019.
+    fn receptive(layers: &[(f32, f32, f32)]) -> (f32, f32) {
+        let centre = |(first, step), &(kernel, stride, padding): &(f32, f32, f32)| {
+            (first + ((kernel - 1.0) / 2.0 - padding) * step, step * stride)
+        };
+        layers.iter().fold((0.5, 1.0), centre)
+    }
+
+    #[test]
+    fn cells_lie_at_the_centres_of_their_receptive_fields() {
+        let (stem, same, halved, pool) =
+            ([(7.0, 2.0, 3.0), (3.0, 2.0, 1.0)], (3.0, 1.0, 1.0), (3.0, 2.0, 1.0), (2.0, 2.0, 0.0));
+        for (backbone, stages) in [
+            (Backbone::Mini8, vec![same, halved, same, same]),
+            (Backbone::Mini, vec![same, halved, halved, same]),
+            (Backbone::Resnet18, vec![same, halved, halved, halved]),
+            (Backbone::Resnet50, vec![(1.0, 1.0, 0.0), same, halved, halved, halved]),
+            (Backbone::Densenet121, vec![same, pool, same, pool, same, pool, same]),
+        ] {
+            let layers: Vec<_> = stem.into_iter().chain(stages).collect();
+            let Cells { first_px, step_px } = backbone.cells();
+            assert_eq!((first_px, step_px), receptive(&layers), "{backbone}");
+        }
+        let patches = [(Backbone::RadDino, 14.0), (Backbone::ConvnextTiny, 32.0)];
+        for (backbone, side) in patches {
+            let Cells { first_px, step_px } = backbone.cells();
+            assert_eq!((first_px, step_px), receptive(&[(side, side, 0.0)]), "{backbone}");
+        }
     }
 
     #[test]
@@ -178,7 +224,7 @@ mod tests {
             (Backbone::Resnet50, 7, 33),
             (Backbone::Densenet121, 7, 61),
             (Backbone::Mini, 14, 17),
-            (Backbone::Mini4, 56, 5),
+            (Backbone::Mini8, 28, 9),
             (Backbone::RadDino, 16, 28),
         ] {
             assert_eq!(backbone.map_side(224), at_224);

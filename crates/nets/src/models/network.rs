@@ -518,6 +518,18 @@ impl Network {
         }
     }
 
+    /// The class activation maps `[N, h, w, 15]` of last maps `[N, h, w, K]`: what the linear layer makes of each cell, without
+    /// its bias (Zhou et al., CVPR 2016, equation 2; with another pool than the mean, no parts of the logits, but as good a map).
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn class_maps(&self, map: &Tensor) -> candle_core::Result<Tensor> {
+        let (n, height, width, channels) = map.dims4()?;
+        let weight = self.params.get(self.head.0);
+        let cells = map.to_dtype(DType::F32)?.reshape((n * height * width, channels))?;
+        cells.matmul(&weight.t()?)?.reshape((n, height, width, weight.dim(0)?))
+    }
+
     /// The logits `[N, 15]` of pools `[N, K]`.
     fn head(&self, pool: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (self.params.get(self.head.0), self.params.get(self.head.1));

@@ -42,8 +42,8 @@ impl Shape {
             Backbone::Mini => {
                 Shape { stem: 32, blocks: [1; 4], widths: [32, 64, 128, 256], strides: [1, 2, 2, 1], bottleneck: false }
             }
-            Backbone::Mini4 => {
-                Shape { stem: 32, blocks: [1; 4], widths: [32, 64, 64, 64], strides: [1; 4], bottleneck: false }
+            Backbone::Mini8 => {
+                Shape { stem: 24, blocks: [1; 4], widths: [24, 48, 48, 24], strides: [1, 2, 1, 1], bottleneck: false }
             }
             _ => unreachable!("only residual networks are built here"),
         }

@@ -7,7 +7,7 @@ use strum::VariantArray;
 use super::*;
 use crate::models::backbone::Backbone;
 
-const HEAT: HeatMap = HeatMap { statistic: Statistic::L2, normalise: Normalise::Max };
+const HEAT: HeatMap = HeatMap { statistic: Statistic::L2, normalise: Normalise::Max, cells: None };
 
 fn frame(input_px: usize) -> EvalFrame {
     EvalFrame { crop: EvalCrop::Centre, image_px: input_px + 3, input_px }

@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use cxr::{BBox, OUTPUTS, output_names};
 use model::{Answer, Model, Question};
 use picture::Radiograph;
-use picture::overlay::HeatMap;
 use serde_json::{Map, Value, json};
 
 use crate::output::value;
+use crate::overlays::heat_map;
 use crate::serve::failure::Failure;
 use crate::serve::upload::Upload;
 
@@ -71,7 +71,7 @@ fn drawn(model: &Model, radiograph: &Radiograph, answer: &Answer) -> Value {
         Some(seen) => {
             let sight = &seen.sight;
             pictures["radiograph"] = png(sight.prepared.encode());
-            pictures["heat_map"] = png(HeatMap { values: &sight.heat_map, shape: sight.heat_map_shape }.layer());
+            pictures["heat_map"] = png(heat_map(sight, model).layer());
             pictures["heat_frame_px"] = json!([offset, offset, offset + side, offset + side]);
             pictures["box_px"] = edges(sight.bbox);
             pictures["crop"] = png(sight.crop.encode());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cxr::{Branch, DatasetKind, Split};
 use stage::{Fail, Input, Run};
-use tables::{epochs, experts, images, predictions, regions};
+use tables::{class_maps, epochs, experts, images, predictions, regions};
 
 use super::ending::fail;
 use super::swept;
@@ -40,7 +40,7 @@ impl Source {
         if let Some(evaluated) = run.optional_input(EVALUATE, &[""])? {
             return Ok(Source::External(evaluated));
         }
-        let attend = run.input("attend", &["regions"])?;
+        let attend = run.input("attend", &["regions", CLASS_MAPS])?;
         let files = [PREDICTIONS, EPOCHS];
         let [global, local, fusion] = Branch::ALL.map(|branch| run.input(branch.name(), &files));
         Ok(Source::Trained { attend, branches: [global?, local?, fusion?] })
@@ -124,6 +124,7 @@ pub(super) fn is_evaluation(stage: &str) -> bool {
 
 /// What experts say, where prep has it.
 const EXPERTS: &str = "experts.parquet";
+const CLASS_MAPS: &str = "class_maps.parquet";
 /// The stage of an external evaluation.
 const EVALUATE: &str = "evaluate";
 /// The stage that has the images.
@@ -140,6 +141,8 @@ pub(super) struct Data {
     pub(super) predictions: [Vec<predictions::Row>; 3],
     pub(super) regions: Vec<regions::Row>,
     pub(super) region_facts: regions::Facts,
+    /// Class activation maps of the images with boxes; `None` where attend has none.
+    pub(super) class_maps: Option<Vec<class_maps::Row>>,
     /// The images of the split that is reported, and of the other one.
     pub(super) cohorts: [Cohort; 2],
     /// In the order of [`Branch::ALL`].
@@ -165,6 +168,11 @@ impl Inputs {
         let files = self.source.regions().files("regions")?;
         let regions = regions::read_meta(&files).map_err(fail)?;
         let region_facts = regions::facts(&files).map_err(fail)?;
+        let class_maps = self.source.regions().manifest().outputs.iter().any(|file| file.name == CLASS_MAPS);
+        let shape = (region_facts.heatmap[0], region_facts.heatmap[1]);
+        let class_maps = class_maps
+            .then(|| class_maps::read(&self.source.regions().file(CLASS_MAPS)?, shape).map_err(fail))
+            .transpose()?;
         let read = |branch| predictions::read(&self.source.predictions(branch)?).map_err(fail);
         let [global, local, fusion] = Branch::ALL.map(read);
         let predictions = [global?, local?, fusion?];
@@ -183,7 +191,7 @@ impl Inputs {
             true => Some(experts::read(&self.prep.file(EXPERTS)?).map_err(fail)?),
             false => None,
         };
-        Ok(Data { images, experts, predictions, regions, region_facts, cohorts, epochs, swept })
+        Ok(Data { images, experts, predictions, regions, region_facts, class_maps, cohorts, epochs, swept })
     }
 
     /// All stages, upstream first.

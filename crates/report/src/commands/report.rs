@@ -67,7 +67,8 @@ pub fn report(common: &Common) -> Result<Outcome, Fail> {
         figure.save(&work.out().join("figures"))?;
     }
     let chosen = gallery::choose(cohort, config.cases, run.seed());
-    let cases = cases::read(&inputs.prep, inputs.source.regions(), cohort, &attended, &chosen, &keep_going)?;
+    let shown = (attended.as_slice(), &data.region_facts);
+    let cases = cases::read(&inputs.prep, inputs.source.regions(), cohort, shown, &chosen, &keep_going)?;
     draw_overlays(&work, &cases, &data.region_facts)?;
 
     let mut provenance: Vec<Provenance> = inputs.stages().map(Provenance::of).collect();
@@ -125,7 +126,14 @@ fn numbers(
     let [cohort, other_cohort] = &data.cohorts;
     let tuning = (split == Split::Test).then_some(other_cohort);
     let mut rows = measure::measure(cohort, tuning, &groups(cohort, &data.images), split, plan)?;
-    rows.extend(localisation::measure(attended, &data.region_facts.frame, refusal, split, plan)?);
+    let regions = localisation::Regions {
+        attended,
+        facts: &data.region_facts,
+        class_maps: data.class_maps.as_deref(),
+        cohort,
+        refusal,
+    };
+    rows.extend(localisation::measure(&regions, split, plan)?);
     rows.extend(measure::values(other_cohort, other, plan)?);
     rows.extend(sweep::rows(&data.swept));
     Ok(rows)

@@ -1,6 +1,6 @@
 //! How many boxes are found, against how much overlap is asked for.
 
-use cxr::metrics::{Metric, Overlap, Scope};
+use cxr::metrics::{Metric, Overlap, Scope, Series};
 use cxr::{Branch, Finding, Split};
 use plotters::style::Color;
 use tables::metrics::Row;
@@ -27,7 +27,7 @@ pub(super) fn overlaps(results: &Results, split: Split) -> Drawing {
         along.grid(&mut drawing, across, (top, bottom));
         drawing.text((left + panel / 2.0, bottom + 34.0), "T", 12.0, Anchor::Middle, INK);
         let rows = |scope: Scope| -> Vec<(f64, &Row)> {
-            let row = |&overlap: &Overlap| results.attention(scope, metric(overlap), split);
+            let row = |&overlap: &Overlap| results.located(Series::Attention, scope, metric(overlap), split);
             let at = |overlap: &Overlap| Some((f64::from(overlap.value()), row(overlap)?));
             Overlap::ALL.iter().filter_map(at).collect()
         };

@@ -330,7 +330,7 @@ impl Page<'_> {
     /// Findings that have boxes, then all of them together; nothing without boxes.
     fn boxed(&self) -> impl Iterator<Item = Scope> {
         let scopes = Finding::ALL.map(Scope::from).into_iter().chain([Scope::All]);
-        scopes.filter(|&scope| self.results.attention(scope, Metric::HitRate, self.split).is_some())
+        scopes.filter(|&scope| self.results.located(Series::Attention, scope, Metric::HitRate, self.split).is_some())
     }
 
     fn boxes(&self) -> Table {
@@ -343,15 +343,20 @@ impl Page<'_> {
             Metric::IouAt(Overlap::HALF),
             Metric::Iobb,
         ];
-        let rows = self.boxed().map(|scope| {
-            let of = |metric: Metric| self.row(Series::Attention, scope, metric);
+        let scopes = self.boxed().flat_map(|scope| self.localised().map(move |series| (scope, series)));
+        let rows = scopes.map(|(scope, series)| {
+            let of = |metric: Metric| self.row(series, scope, metric);
             let mut cells = vec![Cell::plain(of(Metric::HitRate).n_pos)];
             cells.extend(metrics.map(|metric| match (metric, scope) {
                 // Of all images, not of those with boxes: said above the table.
-                (Metric::AttentionArea, Scope::All) => Cell::default(),
+                (Metric::AttentionArea, Scope::All) if series == Series::Attention => Cell::default(),
                 _ => Cell::of(of(metric)),
             }));
-            Line { name: title(scope), class: class(scope), cells }
+            let name = match series {
+                Series::ClassMap => format!("{}, class map", title(scope)),
+                _ => title(scope),
+            };
+            Line { name, class: class(scope), cells }
         });
         let head = [
             "finding",
@@ -367,13 +372,22 @@ impl Page<'_> {
         Table { title: "Localisation", head: columns(&head), rows: rows.collect() }
     }
 
+    /// What was held against boxes: the attended regions, and the class activation maps where there are any.
+    fn localised(&self) -> impl Iterator<Item = Series> {
+        let there = |&series: &Series| self.results.located(series, Scope::All, Metric::HitRate, self.split).is_some();
+        [Series::Attention, Series::ClassMap].into_iter().filter(there).collect::<Vec<_>>().into_iter()
+    }
+
     fn overlaps(&self) -> Table {
         let rows = self.boxed().flat_map(|scope| {
-            Metric::SHARES.map(|(metric, label)| {
-                let of = |overlap: Overlap| Cell::of(self.row(Series::Attention, scope, metric(overlap)));
-                let name = format!("{}, {label}", title(scope));
+            let series = self.localised().flat_map(|series| Metric::SHARES.map(|share| (series, share)));
+            let lines = series.map(move |(series, (metric, label))| {
+                let of = |overlap: Overlap| Cell::of(self.row(series, scope, metric(overlap)));
+                let whose = if series == Series::ClassMap { ", class map" } else { "" };
+                let name = format!("{}, {label}{whose}", title(scope));
                 Line { name, class: class(scope), cells: Overlap::ALL.map(of).into() }
-            })
+            });
+            lines.collect::<Vec<_>>()
         });
         let names = Overlap::ALL.map(|overlap| format!("> {overlap}"));
         let head: Vec<&str> = std::iter::once("share of boxes with").chain(names.iter().map(String::as_str)).collect();
@@ -394,15 +408,23 @@ impl Page<'_> {
             })
             .collect();
         if self.refusal.is_none() && self.boxed().next().is_some() {
-            let of = |overlap: Overlap| Cell::of(self.row(Series::Attention, Scope::All, Metric::IouAt(overlap)));
             let source = match self.dataset.not_comparable() {
                 Some(_) => "not comparable, see the top".to_owned(),
-                None => "this report; one region per image, not per finding".to_owned(),
+                None => "this report".to_owned(),
             };
-            let cells = vec![of(Overlap::THREE_TENTHS), of(Overlap::HALF), Cell::text(&source, true)];
-            rows.push(Line { name: format!("this run: {}", self.region()), class: "ours", cells });
+            for series in self.localised() {
+                let row =
+                    |overlap: Overlap| self.results.located(series, Scope::Mean, Metric::LocAccAt(overlap), self.split);
+                let of = |overlap: Overlap| row(overlap).map(Cell::of).unwrap_or_default();
+                let cells = vec![of(Overlap::THREE_TENTHS), of(Overlap::HALF), Cell::text(&source, true)];
+                let what = match series {
+                    Series::ClassMap => "class activation maps",
+                    _ => self.region(),
+                };
+                rows.push(Line { name: format!("this run: {what}"), class: "ours", cells });
+            }
         }
-        let head = ["model", "IoU > 0.3", "IoU > 0.5", "source"];
+        let head = ["model", "accuracy at IoU > 0.3", "accuracy at IoU > 0.5", "source"];
         Table { title: "Published localisation", head: columns(&head), rows }
     }
 

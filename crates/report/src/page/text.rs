@@ -118,7 +118,9 @@ impl Page<'_> {
             lines.push(format!("mean fusion - {}: {}{interval}", pair.other(), signed(row)));
         }
         lines.push(format!("mean: over {}", self.findings()));
-        let region = |metric: Metric| -> Option<&Row> { self.results.attention(Scope::All, metric, self.split) };
+        let region = |metric: Metric| -> Option<&Row> {
+            self.results.located(Series::Attention, Scope::All, metric, self.split)
+        };
         if let Some(refusal) = self.refusal {
             lines.push(format!("boxes are not held against the {}s: {refusal}", self.region()));
         } else if let (Some(hit), Some(area)) = (region(Metric::HitRate), region(Metric::AttentionArea)) {

@@ -132,6 +132,28 @@ impl Scene {
         scene
     }
 
+    /// For every image with a box, maps that are hottest in the cell of the box's centre, and regions that are larger than
+    /// the box by as much as the finding's number.
+    pub fn class_maps(&self) -> Vec<tables::class_maps::Row> {
+        let boxed = self.images.iter().filter(|image| !image.boxes.is_empty());
+        boxed
+            .map(|image| {
+                let (drawn, side) = (image.boxes[0].bbox, SIZE as f32);
+                let (x, y) = drawn.center();
+                let hottest = ((y - 4.0) / 8.0) as usize * 7 + ((x - 4.0) / 8.0) as usize;
+                let larger = |more: f32| {
+                    BBox::from_corners((drawn.x_min, drawn.y_min), (drawn.x_max + more, drawn.y_max))
+                        .clipped(side, side)
+                };
+                tables::class_maps::Row {
+                    image_id: image.record.image_id.clone(),
+                    maps: (0..Finding::COUNT * 49).map(|cell| f32::from(u8::from(cell % 49 == hottest))).collect(),
+                    regions: std::array::from_fn(|finding| larger(4.0 * finding as f32)),
+                }
+            })
+            .collect()
+    }
+
     /// Publishes everything that `report` reads, as run `run`, with `attend.threshold = threshold`.
     pub fn publish(&self, artifacts: &Path, run: &str, threshold: f64) {
         let stage =
@@ -165,6 +187,7 @@ impl Scene {
                 threshold: threshold.to_string(),
                 statistic: Statistic::Max,
                 normalise: Normalise::Minmax,
+                cells: None,
                 region: cxr::Placement::Attended,
                 region_seed: None,
                 source: CropSource::Prepared,
@@ -177,6 +200,7 @@ impl Scene {
                 writer.write(row.clone()).unwrap();
             }
             writer.finish().unwrap();
+            tables::class_maps::write(&out.join("class_maps.parquet"), &self.class_maps(), (7, 7), stage).unwrap();
         });
         let branches = ["global", "local", "fusion"].into_iter().zip(&self.predictions).zip(&self.epochs);
         for ((name, rows), epochs) in branches {
