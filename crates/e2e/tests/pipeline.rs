@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cxr::metrics::{Cell, Metric, Scope, Series, Subset};
+use cxr::{Branch, Expert, Split};
 use e2e::{Pipeline, STAGES, contents, edit};
 
 fn manifest(pipeline: &Pipeline, run: &str, stage: &str) -> serde_json::Value {
@@ -168,6 +170,56 @@ fn regions_may_be_controls() {
     assert_eq!(pipeline.all(&twice), ["local", "fusion", "report"]);
     assert!(weights("twice", "global") == weights("whole", "global"));
     assert!(weights("twice", "local") != weights("whole", "local"));
+}
+
+#[test]
+fn experts_are_another_truth_and_change_no_training() {
+    let pipeline = Pipeline::new();
+    pipeline.all(&[]);
+    let trained = stored(&pipeline, "training");
+    // Experts who agree with the labels of all images but one, in which they see no pneumothorax.
+    let rows = regions(&pipeline, "default");
+    let of = |row: &tables::regions::Row, expert: Expert| cxr::any_of(row.key.labels, expert.findings()).unwrap();
+    let called = |expert| rows.iter().filter(|row| row.key.split == Split::Test && of(row, expert)).count();
+    let told_apart = rows.iter().find(|row| row.key.split == Split::Test && of(row, Expert::Pneumothorax)).unwrap();
+    let mut text = "Image ID,Pneumothorax,Airspace opacity,Nodule or mass\nforeign.png,YES,NO,NO\n".to_owned();
+    for row in &rows {
+        let pneumothorax = of(row, Expert::Pneumothorax) && row.key.image_id != told_apart.key.image_id;
+        let says = [pneumothorax, of(row, Expert::AirspaceOpacity), of(row, Expert::NoduleOrMass)];
+        let says = says.map(|yes| if yes { "YES" } else { "NO" }).join(",");
+        text += &format!("{},{says}\n", row.key.image_id);
+    }
+    fs_err::write(pipeline.path().join("experts.csv"), text).unwrap();
+    let file = format!("prep.expert_labels={}", pipeline.path().join("experts.csv").display());
+    let asked = ["--set", &file];
+    // The images, and with them everything that trains, are what they were.
+    assert_eq!(pipeline.all(&asked), ["prep", "report"]);
+    assert_eq!(stored(&pipeline, "training"), trained);
+    assert_eq!(
+        tables::experts::read(&pipeline.published("default", "prep").join("experts.parquet")).unwrap().len(),
+        rows.len()
+    );
+    let metrics = tables::metrics::read(&pipeline.published("default", "report").join("metrics.parquet")).unwrap();
+    let value = |series, expert, metric, subset| {
+        let cell = Cell { series, scope: Scope::Expert(expert), metric, subset, split: Split::Test };
+        metrics.iter().find(|row| row.cell == cell).unwrap_or_else(|| panic!("{cell:?}")).value.unwrap()
+    };
+    for expert in [Expert::Pneumothorax, Expert::AirspaceOpacity, Expert::NoduleOrMass] {
+        let nih = |metric| value(Series::Nih, expert, metric, Subset::Experts);
+        let auroc = |subset| value(Branch::Fusion.into(), expert, Metric::Auroc, subset);
+        assert_eq!(nih(Metric::Sensitivity), 1.0, "{expert}");
+        if expert == Expert::Pneumothorax {
+            let all = called(expert) as f64;
+            assert!((nih(Metric::Precision) - (all - 1.0) / all).abs() < 1e-12, "one of {all} is not confirmed");
+            assert!(nih(Metric::Kappa) < 1.0);
+            assert_ne!(auroc(Subset::Experts), auroc(Subset::ExpertImages));
+        } else {
+            assert_eq!((nih(Metric::Precision), nih(Metric::Kappa)), (1.0, 1.0), "{expert}");
+            assert_eq!(auroc(Subset::Experts), auroc(Subset::ExpertImages), "{expert}");
+        }
+    }
+    let page = fs_err::read_to_string(pipeline.published("default", "report").join("index.html")).unwrap();
+    assert!(page.contains("labels against the experts"));
 }
 
 #[test]

@@ -141,7 +141,8 @@ pub(crate) struct Published {
 pub(crate) fn published(pipeline: &Pipeline) -> BTreeMap<String, Published> {
     let images = pipeline.published("default", "phantom").join("images_001/images");
     let regions = pipeline.published("default", "attend");
-    let files = e2e::contents(&regions).into_keys().map(|name| regions.join(name)).collect::<Vec<_>>();
+    let names = e2e::contents(&regions).into_keys().filter(|name| name.to_string_lossy().starts_with("regions-"));
+    let files = names.map(|name| regions.join(name)).collect::<Vec<_>>();
     let mut found: BTreeMap<String, Published> = tables::regions::read_meta(&files)
         .unwrap()
         .into_iter()
