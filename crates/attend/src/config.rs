@@ -9,12 +9,12 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "attend",
-    version: 5,
+    version: 6,
     seeded: false,
     defaults: include_str!("../default.toml"),
     about: "Find the attended region of every image and crop it
 
-Shows every image to the frozen global branch, makes a heat map of its last feature map, and boxes the largest connected component above a threshold. Reads prep/images and global/weights.safetensors; writes regions-NNNNN-of-NNNNN.parquet: heat map, box and crop of every image; and class_maps.parquet: the class activation maps of the images that have boxes, to be held against them.
+Shows every image to the frozen global branch, makes a heat map of its last feature map, and boxes the largest connected component above a threshold. Reads prep/images and global/weights.safetensors; writes regions-NNNNN-of-NNNNN.parquet: heat map, box and crop of every image; and class_maps.parquet: the class activation maps of the images that have boxes, to be held against them (none with normalise = \"none\", or where the global branch has pool = \"class\").
 
 Heat maps that the store has, of whatever run and threshold, are used again.",
 };

@@ -27,6 +27,16 @@ pub enum Error {
         /// Side of the images, px.
         size: usize,
     },
+    /// An evaluation crop of which the last map would have a single cell, or none.
+    #[error("attend.crop = {crop}, expected at least {least} px, what {backbone} needs")]
+    Small {
+        /// Side of the evaluation crop, px.
+        crop: usize,
+        /// The smallest side of the network's input, px.
+        least: usize,
+        /// The network.
+        backbone: nets::Backbone,
+    },
     /// An evaluation crop that is no whole number of a transformer's patches.
     #[error("attend.crop = {crop}, expected a multiple of {patch}, the side of a patch of {backbone}")]
     Patches {
@@ -57,7 +67,9 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::Crop { .. } | Error::Patches { .. } | Error::NoFrame { .. } => ErrorKind::InvalidInput,
+            Error::Crop { .. } | Error::Small { .. } | Error::Patches { .. } | Error::NoFrame { .. } => {
+                ErrorKind::InvalidInput
+            }
             Error::NotFinite { .. } => ErrorKind::InvalidData,
             Error::Table(error) => error.kind(),
             Error::Interrupted => ErrorKind::Interrupted,
@@ -70,7 +82,9 @@ impl Problem for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::NoFrame { .. } => "--set attend.crop=224 (or what global.crop was) says it",
-            Error::Crop { .. } | Error::Patches { .. } => "0 takes the side that the global branch was trained with",
+            Error::Crop { .. } | Error::Small { .. } | Error::Patches { .. } => {
+                "0 takes the side that the global branch was trained with"
+            }
             Error::Table(error) => return error.hint(),
             Error::Branch(error) => return error.hint(),
             Error::Network(error) => return error.hint(),

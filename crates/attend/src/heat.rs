@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use branch::Images;
 use candle_core::D;
-use cxr::heatmap::{Cells, NormalisedMap, normalise};
+use cxr::heatmap::{Cells, Normalise, NormalisedMap, normalise};
 use cxr::{EvalFrame, Finding, ImageKey, Split};
 use model::heat_map::{heat_maps, not_finite};
-use nets::{Evaluated, Network, Taken};
+use nets::{Backbone, Evaluated, Network, Pool, Taken};
 use tables::{class_maps, regions};
 
 use crate::config::Config;
@@ -41,6 +41,32 @@ impl<'a> Subjects<'a> {
     }
 }
 
+/// How class activation maps are brought to a range in which the threshold of the heat maps means something: they are signed,
+/// and a division by the maximum would turn those upside down that are negative everywhere.
+const OF_CLASSES: Normalise = Normalise::Minmax;
+
+/// Whether there are class activation maps to be held against the boxes. The linear layer must have been trained on what it is
+/// applied to: on a pool of the cells, not on a class token. And the threshold must be on a scale of its own, not one of
+/// magnitudes, which these maps do not share.
+pub fn has_class_maps(pool: Pool, of_heat_maps: Normalise) -> bool {
+    pool != Pool::Class && of_heat_maps != Normalise::None
+}
+
+/// Refuses a side of the network's input that it cannot be shown, px.
+///
+/// # Errors
+/// [`Error::Small`], [`Error::Patches`].
+pub fn check_crop(crop: usize, backbone: Backbone) -> Result<(), Error> {
+    let (least, patch) = (backbone.min_side(), backbone.patch_px());
+    if crop < least {
+        return Err(Error::Small { crop, least, backbone });
+    }
+    if !crop.is_multiple_of(patch) {
+        return Err(Error::Patches { crop, patch, backbone });
+    }
+    Ok(())
+}
+
 /// Normalised heat maps, one per subject, in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heat {
@@ -50,33 +76,31 @@ pub struct Heat {
     pub maps: Vec<f32>,
     /// Highest value of each before normalisation.
     pub peaks: Vec<f32>,
-    /// Normalised class activation maps `[14, height, width]` of some subjects, by their places; all 0 where one was constant.
-    pub class_maps: BTreeMap<usize, Vec<f32>>,
+    /// Class activation maps `[14, height, width]` of some subjects, by their places, each on 0 to 1; all 0 where one was
+    /// constant. `None` where there are none to be held against boxes ([`has_class_maps()`]).
+    pub class_maps: Option<BTreeMap<usize, Vec<f32>>>,
 }
 
 impl Heat {
     /// Computes the map of every image, of which the network sees the part under `frame`, and the class activation maps of
-    /// those in `boxed`.
+    /// those in `boxed`; `None`: no class activation maps.
     ///
     /// # Errors
-    /// A frame that does not fit into the images, or is no whole number of patches; a feature map that is not finite; [`Error::Interrupted`].
+    /// A frame that does not fit into the images or the network; a feature map that is not finite; [`Error::Interrupted`].
     pub fn computed(
         network: &Network,
         all: &Images,
         subjects: &Subjects,
-        boxed: &BTreeSet<String>,
+        boxed: Option<&BTreeSet<String>>,
         frame: EvalFrame,
         config: &Config,
     ) -> Result<Heat, Error> {
-        let (backbone, crop) = (network.backbone(), frame.input_px);
-        if !crop.is_multiple_of(backbone.patch_px()) {
-            return Err(Error::Patches { crop, patch: backbone.patch_px(), backbone });
-        }
-        let side = backbone.map_side(crop);
+        check_crop(frame.input_px, network.backbone())?;
+        let side = network.backbone().map_side(frame.input_px);
         let cells = side * side;
         let count = subjects.images.len();
         let (maps, peaks) = (vec![0.0; count * cells], vec![0.0; count]);
-        let mut heat = Heat { shape: (side, side), maps, peaks, class_maps: BTreeMap::new() };
+        let mut heat = Heat { shape: (side, side), maps, peaks, class_maps: boxed.map(|_| BTreeMap::new()) };
         let mut progress = stage::progress(count as u64, "heat maps");
         for split in Split::ALL {
             let take = |evaluated: Evaluated| {
@@ -99,12 +123,10 @@ impl Heat {
                     if let Some(map) = normalise(raw, config.normalise) {
                         heat.maps[place * cells..][..cells].copy_from_slice(&map);
                     }
-                    if boxed.contains(&subjects.images[place].0.image_id) {
+                    let wanted = boxed.is_some_and(|boxed| boxed.contains(&subjects.images[place].0.image_id));
+                    if let Some(class_maps) = heat.class_maps.as_mut().filter(|_| wanted) {
                         let classes = &classes[index * Finding::COUNT * cells..][..Finding::COUNT * cells];
-                        let maps = classes
-                            .chunks_exact(cells)
-                            .flat_map(|raw| normalise(raw, config.normalise).unwrap_or_else(|| vec![0.0; cells]));
-                        heat.class_maps.insert(place, maps.collect());
+                        class_maps.insert(place, on_unit_range(classes, cells));
                     }
                 }
                 progress.inc((raw.len() / cells) as u64);
@@ -115,14 +137,15 @@ impl Heat {
         Ok(heat)
     }
 
-    /// The heat maps that an earlier result stored, given its `regions` and `class_maps`; `None` where an image has none.
+    /// The heat maps that an earlier result stored, given its `regions` and `class_maps`, if it has those; `None` where an image
+    /// has none.
     ///
     /// # Errors
     /// A file that is no such table.
-    pub fn stored(files: &[PathBuf], class_maps: &Path, subjects: &Subjects) -> Result<Option<Heat>, Error> {
+    pub fn stored(files: &[PathBuf], class_maps: Option<&Path>, subjects: &Subjects) -> Result<Option<Heat>, Error> {
         let rows: HashMap<String, regions::Row> =
             regions::read_meta(files)?.into_iter().map(|row| (row.key.image_id.clone(), row)).collect();
-        let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new(), class_maps: BTreeMap::new() };
+        let mut heat = Heat { shape: (0, 0), maps: Vec::new(), peaks: Vec::new(), class_maps: None };
         for (key, ..) in &subjects.images {
             let Some(row) = rows.get(&key.image_id) else { return Ok(None) };
             heat.shape = (row.heatmap_height, row.heatmap_width);
@@ -130,12 +153,12 @@ impl Heat {
             heat.peaks.push(row.peak);
         }
         let (height, width) = heat.shape;
-        let places: HashMap<&str, usize> =
-            subjects.images.iter().enumerate().map(|(place, (key, ..))| (key.image_id.as_str(), place)).collect();
-        for row in class_maps::read(class_maps, heat.shape)? {
-            if let Some(&place) = places.get(row.image_id.as_str()) {
-                heat.class_maps.insert(place, row.maps);
-            }
+        if let Some(path) = class_maps {
+            let places: HashMap<&str, usize> =
+                subjects.images.iter().enumerate().map(|(place, (key, ..))| (key.image_id.as_str(), place)).collect();
+            let rows = class_maps::read(path, heat.shape)?.into_iter();
+            let placed = rows.filter_map(|row| Some((*places.get(row.image_id.as_str())?, row.maps)));
+            heat.class_maps = Some(placed.collect());
         }
         Ok((heat.maps.len() == height * width * subjects.images.len()).then_some(heat))
     }
@@ -144,5 +167,41 @@ impl Heat {
     pub fn normalised(&self, cells: Option<Cells>) -> Vec<NormalisedMap<'_>> {
         let maps = self.maps.chunks_exact(self.shape.0 * self.shape.1);
         maps.map(|map| NormalisedMap::new(map, self.shape, cells)).collect()
+    }
+}
+
+/// Class activation maps `[14, height, width]`, each normalised by itself; all 0 where one is constant.
+fn on_unit_range(maps: &[f32], cells: usize) -> Vec<f32> {
+    maps.chunks_exact(cells).flat_map(|raw| normalise(raw, OF_CLASSES).unwrap_or_else(|| vec![0.0; cells])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_activation_maps_are_hottest_where_they_are_highest() {
+        // By their maximum, which is negative, the second map would be hottest where it is lowest.
+        let maps = on_unit_range(&[-1.0, 0.0, 3.0, -4.0, -2.0, -3.0, 5.0, 5.0, 5.0], 3);
+        assert_eq!(maps, [0.0, 0.25, 1.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn class_activation_maps_need_a_layer_of_cells_and_a_threshold_without_units() {
+        assert!(has_class_maps(Pool::Max, Normalise::Minmax) && has_class_maps(Pool::Avg, Normalise::Max));
+        assert!(!has_class_maps(Pool::Max, Normalise::None) && !has_class_maps(Pool::Class, Normalise::Minmax));
+    }
+
+    #[test]
+    fn crops_that_a_network_cannot_be_shown_are_refused() {
+        let refused = |crop, backbone| check_crop(crop, backbone).unwrap_err().to_string();
+        assert_eq!(refused(16, Backbone::Mini), "attend.crop = 16, expected at least 17 px, what mini needs");
+        let small = refused(14, Backbone::RadDino);
+        assert_eq!(small, "attend.crop = 14, expected at least 28 px, what rad-dino needs");
+        let patches = refused(43, Backbone::RadDino);
+        assert_eq!(patches, "attend.crop = 43, expected a multiple of 14, the side of a patch of rad-dino");
+        for (crop, backbone) in [(17, Backbone::Mini), (42, Backbone::RadDino)] {
+            check_crop(crop, backbone).unwrap();
+        }
     }
 }

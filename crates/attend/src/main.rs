@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use attend::{Config, Error, Heat, SPEC, Subjects};
+use attend::{Config, Error, Heat, SPEC, Subjects, check_crop, has_class_maps};
 use branch::{Originals, Room};
 use cxr::heatmap::{Alignment, Cells};
 use cxr::{CropSource, EvalCrop, EvalFrame};
-use nets::{Backbone, Network};
+use nets::weights::{self, Meta};
+use nets::{Backbone, Network, Pool};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run, info, warn};
 use tables::{class_maps, images};
@@ -27,10 +28,7 @@ fn main() -> ExitCode {
 
 fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     if run.check() {
-        let planned = run.planned("prep.size").and_then(|size| usize::try_from(size.as_integer()?).ok());
-        if let Some(size) = planned.filter(|&size| config.crop > size) {
-            return Err(Error::Crop { crop: config.crop, size }.into());
-        }
+        check_planned(&run, &config)?;
     }
     let prep = run.input("prep", &[IMAGES])?;
     let global = run.input("global", &[WEIGHTS])?;
@@ -40,29 +38,26 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let files = prep.files(IMAGES)?;
+    let weights = global.file(WEIGHTS)?;
+    let meta = weights::meta(&weights).map_err(Error::from)?;
+    let backbone: Backbone = meta.backbone.parse().map_err(Error::from)?;
+    let pool: Pool = meta.pool.parse().map_err(Error::from)?;
+    // Before the images: a crop that cannot be costs nobody an hour.
+    let image_px = branch::images_px(&files).map_err(Error::from)? as usize;
+    let frame = frame(&config, (&weights, &meta), image_px)?;
+    check_crop(frame.input_px, backbone)?;
     let originals = Originals::new(root, &files).map_err(Error::from)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
     let pictures = branch::images(&files, run.limit(), room)?;
     let subjects = Subjects::of(&pictures);
-    let frame = frame(&config, &global, subjects.size)?;
-    let boxed: BTreeSet<String> = images::read_meta(&files)
-        .map_err(Error::from)?
-        .into_iter()
-        .filter(|row| !row.boxes.is_empty())
-        .map(|row| row.record.image_id)
-        .collect();
+    let boxed = if has_class_maps(pool, config.normalise) { Some(boxed(&files)?) } else { None };
     let heat_maps = stage::digest(&json!({
-        "version": SPEC.version, "images": prep.digest(IMAGES), "weights": global.digest(WEIGHTS), "limit": run.limit(),
-        "frame": frame, "statistic": config.statistic, "normalise": config.normalise,
+        "version": SPEC.version, "images": prep.digest(IMAGES), "limit": run.limit(), "frame": frame,
+        "weights": weights::digest(&weights).map_err(Error::from)?, "statistic": config.statistic,
+        "normalise": config.normalise,
     }));
     let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "") {
-        Some(earlier) => {
-            let stored = Heat::stored(&earlier.files("regions-")?, &earlier.file(CLASS_MAPS)?, &subjects);
-            stored.unwrap_or_else(|error| {
-                warn!("not used: {error}");
-                None
-            })
-        }
+        Some(earlier) => stored(&earlier, &subjects)?,
         None => None,
     };
     let reused = stored.is_some();
@@ -76,19 +71,20 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
             let device = nets::device(run.device()).map_err(Error::from)?;
             let isa = Some(nets::isa().name().to_owned());
             work.computed(Computed { device: nets::describe(&device), isa, ..Computed::default() });
-            let (network, _) = Network::open(&global.file(WEIGHTS)?, &device).map_err(Error::from)?;
-            Heat::computed(&network, &pictures, &subjects, &boxed, frame, &config)?
+            let (network, _) = Network::open(&weights, &device).map_err(Error::from)?;
+            Heat::computed(&network, &pictures, &subjects, boxed.as_ref(), frame, &config)?
         }
     };
     work.part(HEAT_MAPS, heat_maps);
     let ids = subjects.images.iter().map(|(key, ..)| key.image_id.as_str());
-    let cells = cells(&config, &global)?;
+    let cells = cells(&config, backbone);
     let maps: Vec<_> = ids.zip(heat.normalised(cells)).collect();
     let regions = watched("regions", &subjects, |watch| attend::locate(&maps, frame, &config, watch))?;
     let facts = attend::facts(&config, frame, &heat, cells);
-    let of_classes = attend::of_classes(&heat, &subjects, frame, cells, config.threshold);
-    class_maps::write(&work.out().join(CLASS_MAPS), &of_classes, heat.shape, SPEC.name).map_err(Error::from)?;
-    work.rows(CLASS_MAPS, of_classes.len() as u64);
+    if let Some(of_classes) = attend::of_classes(&heat, &subjects, frame, cells, config.threshold) {
+        class_maps::write(&work.out().join(CLASS_MAPS), &of_classes, heat.shape, SPEC.name).map_err(Error::from)?;
+        work.rows(CLASS_MAPS, of_classes.len() as u64);
+    }
     let found = (&pictures, &subjects, &heat, regions.as_slice());
     let attended =
         watched("crops", &subjects, |watch| attend::write(work.out(), SPEC.name, found, &facts, &originals, watch))?;
@@ -111,6 +107,37 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     }))
 }
 
+/// Refuses a crop that does not fit the images and the network that this configuration leads to.
+fn check_planned(run: &Run, config: &Config) -> Result<(), Fail> {
+    let crop = config.crop;
+    let size = run.planned("prep.size").and_then(|size| usize::try_from(size.as_integer()?).ok());
+    if let Some(size) = size.filter(|&size| crop > size) {
+        return Err(Error::Crop { crop, size }.into());
+    }
+    let backbone = run.planned("global.backbone").and_then(|name| name.as_str()?.parse::<Backbone>().ok());
+    match backbone.filter(|_| crop > 0) {
+        Some(backbone) => Ok(check_crop(crop, backbone)?),
+        None => Ok(()),
+    }
+}
+
+/// The images that have boxes.
+fn boxed(files: &[PathBuf]) -> Result<BTreeSet<String>, Fail> {
+    let rows = images::read_meta(files).map_err(Error::from)?.into_iter();
+    Ok(rows.filter(|row| !row.boxes.is_empty()).map(|row| row.record.image_id).collect())
+}
+
+/// The heat maps of an earlier result, where it has those of all images.
+fn stored(earlier: &Input, subjects: &Subjects) -> Result<Option<Heat>, Fail> {
+    let has_class_maps = earlier.manifest().outputs.iter().any(|file| file.name == CLASS_MAPS);
+    let class_maps = has_class_maps.then(|| earlier.file(CLASS_MAPS)).transpose()?;
+    let stored = Heat::stored(&earlier.files("regions-")?, class_maps.as_deref(), subjects);
+    Ok(stored.unwrap_or_else(|error| {
+        warn!("not used: {error}");
+        None
+    }))
+}
+
 type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
 /// Does something to all images, with a progress bar, until Ctrl-C.
@@ -125,11 +152,10 @@ fn watched<T>(what: &str, subjects: &Subjects, work: impl FnOnce(Watch) -> Resul
 }
 
 /// The part of an image that the global branch is shown: as in its own evaluation, or a centre crop of `attend.crop`.
-fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, Fail> {
-    let weights = global.file(WEIGHTS)?;
+fn frame(config: &Config, (weights, meta): (&Path, &Meta), image_px: usize) -> Result<EvalFrame, Fail> {
     let frame = match config.crop {
         // Weights of version 1 do not say how their network was evaluated.
-        0 => nets::weights::meta(&weights).map_err(Error::from)?.frame.ok_or(Error::NoFrame { path: weights })?,
+        0 => meta.frame.ok_or_else(|| Error::NoFrame { path: weights.to_owned() })?,
         crop => EvalFrame { crop: EvalCrop::Centre, image_px, input_px: crop },
     };
     let frame = EvalFrame { image_px, ..frame };
@@ -137,14 +163,10 @@ fn frame(config: &Config, global: &Input, image_px: usize) -> Result<EvalFrame, 
 }
 
 /// Where the cells of the heat maps lie; `None`: they divide the input evenly.
-fn cells(config: &Config, global: &Input) -> Result<Option<Cells>, Fail> {
+fn cells(config: &Config, backbone: Backbone) -> Option<Cells> {
     match config.alignment {
-        Alignment::Grid => Ok(None),
-        Alignment::Receptive => {
-            let meta = nets::weights::meta(&global.file(WEIGHTS)?).map_err(Error::from)?;
-            let backbone: Backbone = meta.backbone.parse().map_err(Error::from)?;
-            Ok(Some(backbone.cells()))
-        }
+        Alignment::Grid => None,
+        Alignment::Receptive => Some(backbone.cells()),
     }
 }
 

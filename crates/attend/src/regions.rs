@@ -42,16 +42,17 @@ pub fn locate(
     Ok(regions)
 }
 
-/// The regions of all class activation maps, in the order of image ids; `cells` says where their cells lie.
+/// The regions of all class activation maps, in the order of image ids; `cells` says where their cells lie. `None` where there
+/// are no such maps.
 pub fn of_classes(
     heat: &Heat,
     subjects: &Subjects,
     frame: EvalFrame,
     cells: Option<Cells>,
     threshold: Threshold,
-) -> Vec<class_maps::Row> {
+) -> Option<Vec<class_maps::Row>> {
     let whole = BBox::frame(frame.image_px as f32, frame.image_px as f32);
-    let maps: Vec<(&usize, &Vec<f32>)> = heat.class_maps.iter().collect();
+    let maps: Vec<(&usize, &Vec<f32>)> = heat.class_maps.as_ref()?.iter().collect();
     let row = |(&place, maps): (&usize, &Vec<f32>)| {
         let mut regions = [whole; Finding::COUNT];
         for (region, map) in regions.iter_mut().zip(maps.chunks_exact(heat.shape.0 * heat.shape.1)) {
@@ -60,7 +61,7 @@ pub fn of_classes(
         }
         class_maps::Row { image_id: subjects.images[place].0.image_id.clone(), maps: maps.clone(), regions }
     };
-    maps.into_par_iter().map(row).collect()
+    Some(maps.into_par_iter().map(row).collect())
 }
 
 #[cfg(test)]

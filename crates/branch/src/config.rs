@@ -20,6 +20,7 @@ pub struct Config {
     pub backbone: Backbone,
     pub pool: Pool,
     pub init: String,
+    #[serde(default, skip_serializing_if = "defaults::off")]
     pub stream: u64,
     pub crop: usize,
     #[serde(default = "centre")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use cxr::{EvalFrame, Split, Tta};
+use cxr::{EvalFrame, ImageKey, Split, Tta};
 use nets::weights::{self, Meta};
 use nets::{Checkpoints, FeatureRows, Fit, Identity, Network, Scores};
 use serde_json::json;
@@ -30,7 +30,7 @@ const SAVED: usize = 512;
 const CHUNK: usize = 1024;
 
 /// The features of all images, a result of its own: taken from the store or computed. Its key says nothing of the linear
-/// layer, so that another recipe or seed computes none again.
+/// layer, of labels and of splits, so that another recipe, seed or split computes none again.
 ///
 /// # Errors
 /// An interruption; the disk.
@@ -43,8 +43,8 @@ pub(crate) fn stored_features(
     const STEP: &str = "features";
     let frame = frame(images, config);
     let what = json!({
-        "version": 1, "backbone": config.backbone.name(), "pool": config.pool.name(), "weights": init.digest(),
-        "frame": frame, "images": images.digest(&Split::ALL)?,
+        "version": 2, "backbone": config.backbone.name(), "pool": config.pool.name(), "weights": init.digest(),
+        "frame": frame, "images": images.pixels_digest()?,
     });
     let mut work = match run.step(STEP, &stage::digest(&what), what)? {
         Step::Done(done) => {
@@ -62,7 +62,7 @@ pub(crate) fn stored_features(
         // After Ctrl-C, what is computed is saved before the process ends.
         let _hold = stage::hold();
         for split in Split::ALL {
-            let of = Part { split, folder: work.scratch(), frame };
+            let of = Part { split, ids: digest_of_ids(images.keys(split)), folder: work.scratch(), frame };
             let (pool, now) = of.pool(network, images, config.eval_batch, &mut |count| progress.inc(count as u64))?;
             by_split.extend(pool);
             computed_now += now;
@@ -83,6 +83,8 @@ pub(crate) fn stored_features(
 /// The features of a split on their way.
 struct Part<'a> {
     split: Split,
+    /// Stands for the ids of its images: the same features may be wanted of other splits than were interrupted.
+    ids: String,
     /// Has what was computed before.
     folder: &'a Path,
     frame: EvalFrame,
@@ -135,7 +137,7 @@ impl Part<'_> {
 
     /// The file that begins with the features of image `first`.
     fn path(&self, first: usize) -> PathBuf {
-        self.folder.join(format!("{}-{first:07}.safetensors", self.split))
+        self.folder.join(format!("{}-{first:07}.safetensors", self.ids))
     }
 
     fn save(&self, network: &Network, first: usize, pool: &[f32]) -> Result<(), Error> {
@@ -173,6 +175,15 @@ impl Part<'_> {
             }
         }
     }
+}
+
+/// 16 hex digits over the ids of some images, in order.
+fn digest_of_ids(keys: &[ImageKey]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    keys.iter().for_each(|key| {
+        hasher.update(key.image_id.as_bytes()).update(b"\n");
+    });
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// The table of features that are in the order of the splits.
@@ -273,4 +284,30 @@ pub(crate) fn score(network: &Network, images: &Images, table: &Features) -> Res
     }
     scored.sort_by(|a, b| a.key.image_id.cmp(&b.key.image_id));
     Ok(scored)
+}
+
+#[cfg(test)]
+mod tests {
+    use cxr::{EvalCrop, Labels};
+
+    use super::*;
+
+    /// The key of features knows no split: what was saved of one must not be taken for another's.
+    #[test]
+    fn saved_features_are_of_the_images_and_their_order() {
+        let keys = |ids: &[&str], split: Split, labels: Labels| -> Vec<ImageKey> {
+            let key = |&id: &&str| ImageKey { image_id: id.to_owned(), patient_id: 0, split, labels };
+            ids.iter().map(key).collect()
+        };
+        let path = |keys: &[ImageKey]| {
+            let frame = EvalFrame { crop: EvalCrop::Centre, image_px: 48, input_px: 42 };
+            Part { split: Split::Train, ids: digest_of_ids(keys), folder: Path::new("parts"), frame }.path(512)
+        };
+        let known = path(&keys(&["a.png", "b.png"], Split::Train, Labels::default()));
+        assert!(known.to_string_lossy().ends_with("-0000512.safetensors"), "{}", known.display());
+        assert_eq!(path(&keys(&["a.png", "b.png"], Split::Test, Labels::parse("Mass").unwrap())), known);
+        for other in [&["a.png"][..], &["a.png", "c.png"], &["b.png", "a.png"], &["a.pngb.png"]] {
+            assert_ne!(path(&keys(other, Split::Train, Labels::default())), known, "{other:?}");
+        }
+    }
 }

@@ -78,6 +78,29 @@ impl Images {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
+    /// 64 hex digits over ids and grey values of all images, sorted by id: what features are computed from. Neither labels nor
+    /// splits are part of it.
+    ///
+    /// # Errors
+    /// As [`Images::digest`].
+    pub fn pixels_digest(&self) -> Result<String, Error> {
+        let mut order: Vec<(&str, Split, usize)> = Vec::with_capacity(self.len());
+        for split in Split::ALL {
+            order.extend(self.keys(split).iter().enumerate().map(|(index, key)| (key.image_id.as_str(), split, index)));
+        }
+        order.sort_by_key(|&(image_id, ..)| image_id);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{} images of {} px\n", order.len(), self.size()).as_bytes());
+        for (place, (image_id, split, index)) in order.into_iter().enumerate() {
+            hasher.update(format!("{image_id}\n").as_bytes());
+            hasher.update(&self.of(split).image(index)?);
+            if place % CHUNK == 0 && stage::interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
     /// Decodes images and appends them to their splits.
     fn extend(&mut self, chunk: &mut Vec<(ImageKey, Vec<u8>)>, size: usize) -> Result<(), Error> {
         let decoded: Vec<Grey> = chunk

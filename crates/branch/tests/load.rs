@@ -11,6 +11,11 @@ const SIDE: u32 = 40;
 
 /// A table of one split: an image per grey value and label.
 fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
+    table_from(folder, split, 10 * split as usize, images)
+}
+
+/// As [`table`], of images whose numbers begin at `first`.
+fn table_from(folder: &Path, split: Split, first: usize, images: &[(u8, &str)]) -> PathBuf {
     let facts = Facts {
         size_px: SIDE,
         contrast: 1.0,
@@ -22,7 +27,7 @@ fn table(folder: &Path, split: Split, images: &[(u8, &str)]) -> PathBuf {
     let mut writer = Writer::new(folder, split.name(), images.len(), "prep", facts);
     for (index, (grey, findings)) in images.iter().enumerate() {
         let record = ImageRecord {
-            image_id: format!("{:08}_000.png", 10 * split as usize + index),
+            image_id: format!("{:08}_000.png", first + index),
             patient_id: index as u32,
             follow_up: Some(0),
             age_years: None,
@@ -118,6 +123,31 @@ fn the_digest_is_of_what_a_training_learns_from() {
     assert_eq!(digest(train, validation, (4, "Hernia")), expected, "test images are not learnt from");
     assert_ne!(digest((4, "Mass"), validation, test), expected);
     assert_ne!(digest(train, (2, "Hernia"), test), expected);
+}
+
+/// A split, the number of its first image, and its images: a grey value and their findings.
+type Table<'a> = (Split, usize, &'a [(u8, &'a str)]);
+
+/// Features of a frozen network are kept by it: another split or other labels of the same images are no other pixels.
+#[test]
+fn the_digest_of_pixels_knows_no_labels_and_no_split() {
+    let digest = |tables: &[Table<'_>]| {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> =
+            tables.iter().map(|&(split, first, images)| table_from(folder.path(), split, first, images)).collect();
+        branch::images(&files, None, Room { memory_mb: 0, folder: folder.path() }).unwrap().pixels_digest().unwrap()
+    };
+    let (train, validation, test) = (Split::Train, Split::Validation, Split::Test);
+    let expected = digest(&[(train, 0, &[(1, "Mass"), (2, "Mass")]), (test, 2, &[(3, "Mass")])]);
+    assert_eq!(digest(&[(train, 0, &[(1, "Hernia"), (2, "Mass")]), (test, 2, &[(3, "No Finding")])]), expected);
+    assert_eq!(digest(&[(train, 1, &[(2, "Mass"), (3, "Mass")]), (validation, 0, &[(1, "Mass")])]), expected);
+    for other in [
+        digest(&[(train, 0, &[(1, "Mass"), (2, "Mass")]), (test, 2, &[(4, "Mass")])]),
+        digest(&[(train, 0, &[(1, "Mass"), (2, "Mass")]), (test, 3, &[(3, "Mass")])]),
+        digest(&[(train, 0, &[(1, "Mass"), (2, "Mass")])]),
+    ] {
+        assert_ne!(other, expected);
+    }
 }
 
 /// Images cannot be read one by one from an archive: said at once, and not after an hour of heat maps.

@@ -134,6 +134,8 @@ fn range(values: &[f32]) -> (f32, f32) {
 /// Bilinear enlargement of an h x w map to `side` x `side`, both row-major. The cells lie where `cells` says, in units of
 /// the output's pixels; `None`: they divide it evenly (PyTorch's `interpolate(mode="bilinear", align_corners=False)`).
 /// Outside the outermost centres, the map goes on as it is there.
+///
+/// Whoever takes `cells` from a file must have refused those that are not valid ([`Cells::is_valid`]): a step of 0 makes NaN.
 pub fn upsample(heat: &[f32], (height, width): (usize, usize), side: usize, cells: Option<Cells>) -> Vec<f32> {
     let rows = taps(height, side, cells);
     let columns = taps(width, side, cells);

@@ -8,23 +8,26 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
-from conftest import BINARIES, ROOT
+from conftest import BINARIES, ROOT, STAGES
 
 # Largest difference: of probabilities as they are, of other values relative to max(1, |value|).
 TOLERANCE = 1e-5
 
-# Backbone, pool, statistic, side of stored images, side of the input.
+# Backbone, pool, statistic, where the heat map's cells lie, side of stored images, side of the input.
 CASES = [
-    ("mini", "max", "max", 72, 64),
-    ("mini", "avg", "l1", 75, 65),
-    ("mini", "lse", "l2", 64, 64),
-    ("resnet18", "max", "max", 256, 224),
-    ("resnet34", "lse", "max", 128, 112),
-    ("resnet50", "max", "max", 256, 224),
-    ("resnet101", "avg", "l2", 128, 112),
-    ("densenet121", "max", "max", 256, 224),
-    ("densenet121", "lse", "l1", 108, 99),
+    ("mini", "max", "max", "receptive", 72, 64),
+    ("mini", "avg", "l1", "grid", 75, 65),
+    ("mini", "lse", "l2", "grid", 64, 64),
+    ("resnet18", "max", "max", "grid", 256, 224),
+    ("resnet34", "lse", "max", "grid", 128, 112),
+    ("resnet50", "max", "max", "grid", 256, 224),
+    ("resnet101", "avg", "l2", "grid", 128, 112),
+    ("densenet121", "max", "max", "grid", 256, 224),
+    ("densenet121", "lse", "l1", "receptive", 108, 99),
 ]
+
+# Where the first cell of a last map has its centre, and from one centre to the next, in px of the input.
+CELLS = {"mini": {"first_px": 0.5, "step_px": 16.0}, "densenet121": {"first_px": 14.5, "step_px": 32.0}}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
@@ -71,7 +74,7 @@ def statistic(name, feature_map):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_branch(case, batch):
-    folder, (backbone, pool, heat, image_px, input_px) = case
+    folder, (backbone, pool, heat, _, image_px, input_px) = case
     opened, metadata = session(folder / "branch.onnx")
     frame = json.loads(metadata["agcnn.frame"])
     assert frame == {"crop": "centre", "image_px": image_px, "input_px": input_px}
@@ -106,14 +109,15 @@ def test_the_fusion_layer(case):
 
 
 def test_what_a_file_says(case):
-    folder, (backbone, pool, heat, _, input_px) = case
+    folder, (backbone, pool, heat, alignment, _, input_px) = case
     model = onnx.load(folder / "branch.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert (metadata["agcnn.backbone"], metadata["agcnn.pool"]) == (backbone, pool)
     assert metadata["agcnn.notice"] == "not for clinical use" and "not for clinical use" in model.doc_string
     findings = metadata["agcnn.findings"].split(",")
     assert findings[0] == "atelectasis" and len(findings) == np.load(folder / "logits.npy").shape[1]
-    assert json.loads(metadata["agcnn.heat_map"]) == {"statistic": heat, "normalise": "minmax"}
+    cells = {"cells": CELLS[backbone]} if alignment == "receptive" else {}
+    assert json.loads(metadata["agcnn.heat_map"]) == {"statistic": heat, "normalise": "minmax"} | cells
     assert "(H - min H) / (max H - min H)" in model.graph.doc_string
     shapes = {value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] for value in model.graph.input}
     assert shapes == {"image": ["N", 1, input_px, input_px]}
@@ -135,11 +139,17 @@ def test_constants_are_the_weights(case):
     assert all(name.split(".")[0] in {"normalise", "pool", "attend"} for name in constants)
 
 
-def test_the_documented_program(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("alignment", ["grid", "receptive"])
+def test_the_documented_program(runs, alignment, tmp_path, monkeypatch):
     """docs/onnx.md finds the boxes of `regions`, and from them what `predictions` say, but for Pillow's resizing."""
-    run = runs.artifacts / "smoke"
+    name = "smoke"
+    if alignment != "grid":
+        name = alignment
+        for stage in STAGES:
+            runs.stage(stage, "--run", name, "--set", f"attend.alignment={alignment}")
+    run = runs.artifacts / name
     model = tmp_path / "model"
-    command = [BINARIES / "predict", "--artifacts-dir", runs.artifacts, "--run", "smoke", "export", "--onnx", model]
+    command = [BINARIES / "predict", "--artifacts-dir", runs.artifacts, "--run", name, "export", "--onnx", model]
     subprocess.run(command, check=True)
     [program] = (ROOT / "docs/onnx.md").read_text().split("```python\n")[1:]
     program = program.split("```")[0]

@@ -49,6 +49,8 @@ fn features_are_computed_once() {
     assert!(page.contains("AUROC") && page.contains("dinov2-tiny"));
     assert_eq!((stored(&pipeline, "features"), stored(&pipeline, "training")), (2, 3));
     assert_eq!(all(&pipeline, &[]), [""; 0]);
+    // The linear layer was trained on class tokens: it says nothing of single patches.
+    assert!(!pipeline.published("default", "attend").join("class_maps.parquet").exists());
 
     // Another recipe of the linear layer trains again, and computes no feature.
     let [features, predictions] =
@@ -58,15 +60,29 @@ fn features_are_computed_once() {
     assert!(ran.stderr.contains("the features are in the store") && ran.stderr.contains("is frozen"), "{ran}");
     assert_eq!(file(&pipeline, "global", "features.parquet"), features);
     assert_ne!(file(&pipeline, "global", "predictions.parquet"), predictions);
-    let ran = stage(&pipeline, "attend", &["--set", "attend.crop=43"]).expect(2);
-    assert!(ran.stderr.contains("attend.crop = 43, expected a multiple of 14"), "{ran}");
-    // So does one more epoch, which goes on from the last one.
+    // A crop that the network cannot be shown is refused before an image is decoded, and by --check.
+    for (crop, expected) in
+        [("43", "attend.crop = 43, expected a multiple of 14"), ("14", "attend.crop = 14, expected at least 28 px")]
+    {
+        let setting = format!("attend.crop={crop}");
+        for how in ["-v", "--check"] {
+            let ran = stage(&pipeline, "attend", &["--set", &setting, how]).expect(2);
+            assert!(ran.stderr.contains(expected) && !ran.stderr.contains("in memory"), "{ran}");
+        }
+    }
+    // One more epoch is a training too, which goes on from the last one.
     let ran = stage(&pipeline, "global", &["--set", "global.epochs=4"]).expect(0);
     assert!(ran.stderr.contains("continues after epoch 3"), "{ran}");
     // Augmentation is not used.
     let ran = stage(&pipeline, "global", &["--set", "global.flip=false"]).expect(0);
     assert!(ran.stderr.contains("the training is in the store"), "{ran}");
     assert_eq!((stored(&pipeline, "features"), stored(&pipeline, "training")), (2, 5));
+    // Another split is of the same pixels.
+    let other = ["--set", "prep.split_seed=2"];
+    assert!(!stage(&pipeline, "prep", &other).expect(0).current());
+    let ran = stage(&pipeline, "global", &other).expect(0);
+    assert!(ran.stderr.contains("the features are in the store"), "{ran}");
+    assert_eq!((stored(&pipeline, "features"), stored(&pipeline, "training")), (2, 6));
 
     // Again, on one thread, one image at a time, interrupted on the way: the same bits.
     let again = Pipeline::new();

@@ -54,8 +54,9 @@ pub struct Scores {
 /// `prob_Mass`), where there are several such sets.
 ///
 /// # Errors
-/// No text, no rows, more than [`LIMITS`]; no column of images or of scores; several sets of scores; two columns for one
-/// finding; a cell that is no finite number; an image on two lines with different scores.
+/// No text, no rows, more than [`LIMITS`]; no column of images or of scores; several sets of scores, or only sets of 0 and
+/// 1, of which none is wanted; two columns for one finding; a cell that is no finite number; an image on two lines with
+/// different scores.
 pub fn scores(path: &Path, bytes: &[u8], wanted: Option<&str>) -> Result<Scores, Error> {
     let table = Table::within(path, bytes, LIMITS)?;
     if table.rows.is_empty() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use cxr::heatmap::{Cells, Normalise, NormalisedMap, Statistic, normalise};
 use cxr::{BBox, CropSource, EvalFrame, Labels, OUTPUTS, Tta};
-use nets::{Evaluated, Network, Scores, Taken};
+use nets::{Backbone, Evaluated, Network, Scores, Taken};
 use picture::Grey;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,7 @@ pub struct Attention {
     /// How heat maps are normalised.
     pub normalise: Normalise,
     /// Where the heat map's cells lie in the network's input; `None`: they divide it evenly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cells: Option<Cells>,
     /// Where the pixels of the crop come from.
     pub source: CropSource,
@@ -98,6 +99,25 @@ fn within(key: &'static str, side: usize, least: usize) -> Result<(), Error> {
     }
 }
 
+/// Refuses heat maps that the global branch cannot make, and cells that lie nowhere: a model's configuration may say anything.
+fn check(attention: &Attention, global: Backbone) -> Result<(), Error> {
+    let (side, patch) = (attention.frame.input_px, global.patch_px());
+    within("attention.frame.input_px", side, global.min_side())?;
+    if !side.is_multiple_of(patch) {
+        let expected = format!("a multiple of {patch} px, the side of a patch of {global}");
+        return Err(Error::Setting { key: "attention.frame.input_px", got: side.to_string(), expected });
+    }
+    if let Some(cells) = attention.cells.filter(|cells| !cells.is_valid()) {
+        let Cells { first_px, step_px } = cells;
+        return Err(Error::Setting {
+            key: "attention.cells",
+            got: format!("first_px {first_px}, step_px {step_px}"),
+            expected: "first_px of 0 or more and step_px above 0, both finite".to_owned(),
+        });
+    }
+    Ok(())
+}
+
 impl AgCnn {
     /// Reads the weights of `global`, `local` and `fusion`.
     ///
@@ -135,7 +155,7 @@ impl AgCnn {
         let (global_opened, local_opened) =
             rayon::join(|| open(global, preparation.size_px as usize), || open(local, attention.size_px as usize));
         let ((global, global_shown), (local, local_shown)) = (global_opened?, local_opened?);
-        within("attention.frame.input_px", attention.frame.input_px, global.backbone().min_side())?;
+        check(&attention, global.backbone())?;
         let layer = FusionLayer::open(fusion)?;
         let dims = [&global, &local].map(|network| network.backbone().channels());
         if layer.dim() != dims.iter().sum::<usize>() {
@@ -269,12 +289,13 @@ impl AgCnn {
             let [heat, sums] = heat_maps(&evaluated.map, attention.statistic)?;
             Ok([heat, sums, evaluated.pool, evaluated.logits])
         };
-        let mut heat = Taken { first: 0, values: Default::default() };
-        whole(
-            &mut |each| nets::evaluate_with(&self.global, &images, attention.frame, images.len(), &take, each),
-            &mut heat,
-        )?;
-        let [maps, sums, pool, logits] = heat.values;
+        let mut taken: [Vec<f32>; 4] = Default::default();
+        let mut each = |batch: Taken<4>| -> nets::Result<ControlFlow<()>> {
+            taken.iter_mut().zip(batch.values).for_each(|(all, values)| all.extend(values));
+            Ok(ControlFlow::Continue(()))
+        };
+        nets::evaluate_with(&self.global, &images, attention.frame, images.len(), &take, &mut each)?;
+        let [maps, sums, pool, logits] = taken;
         if let Some(index) = not_finite(&sums, side * side) {
             return Err(Error::NotFinite { index });
         }
@@ -315,21 +336,125 @@ fn images(greys: &[Grey]) -> Result<nets::Images, Error> {
     Ok(images)
 }
 
-/// Features and logits of a few images, in one batch.
-fn scores(network: &Network, images: &nets::Images, (frame, tta): Shown) -> Result<Scores, Error> {
+/// Features and logits of a few images.
+fn scores(network: &Network, images: &nets::Images, shown: Shown) -> Result<Scores, Error> {
     let mut scores = Scores { first: 0, pool: Vec::new(), logits: Vec::new() };
-    let batch = images.len() * tta.views(frame).len();
-    whole(&mut |each| nets::evaluate(network, images, frame, tta, batch, each), &mut scores)?;
+    score(network, images, shown, &mut |batch| {
+        scores.pool.extend(batch.pool);
+        scores.logits.extend(batch.logits);
+    })?;
     Ok(scores)
 }
 
-type Each<'a, T> = &'a mut dyn FnMut(T) -> Result<ControlFlow<()>, nets::Error>;
-
-/// Takes the one batch of an evaluation.
-fn whole<T>(evaluate: &mut dyn FnMut(Each<T>) -> Result<(), nets::Error>, into: &mut T) -> Result<(), Error> {
-    evaluate(&mut |batch| {
-        *into = batch;
+/// Scores images in batches of as many views as there are images, so that test-time augmentation takes more time, but no more
+/// memory.
+fn score(
+    network: &Network,
+    images: &nets::Images,
+    (frame, tta): Shown,
+    each: &mut dyn FnMut(Scores),
+) -> Result<(), Error> {
+    nets::evaluate(network, images, frame, tta, images.len(), &mut |batch: Scores| -> nets::Result<ControlFlow<()>> {
+        each(batch);
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Tensor};
+    use cxr::EvalCrop;
+    use nets::Pool;
+    use nets::weights::{self, Meta};
+
+    use super::*;
+    use crate::fusion::{BIAS, WEIGHT};
+
+    /// Side of the prepared image, px.
+    const SIZE: usize = 60;
+
+    fn frame(input_px: usize) -> EvalFrame {
+        EvalFrame { crop: EvalCrop::Whole, image_px: SIZE, input_px }
+    }
+
+    /// Opens a model of two networks of such a backbone.
+    fn opened(backbone: Backbone, attention: Attention) -> Result<AgCnn, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let [global, local, fusion] = ["global", "local", "fusion"].map(|name| folder.path().join(name));
+        for path in [&global, &local] {
+            let network = Network::new(backbone, Pool::Max, 1, &Device::Cpu).unwrap();
+            network.save(path, Some(frame(42))).unwrap();
+        }
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+        let layer =
+            [(WEIGHT.to_owned(), zeros(&[OUTPUTS, 2 * backbone.channels()])), (BIAS.to_owned(), zeros(&[OUTPUTS]))];
+        let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None, tta: Tta::None };
+        weights::write(&fusion, &layer, &meta).unwrap();
+        let preparation = Preparation { size_px: SIZE as u32, contrast: 1.0 };
+        AgCnn::open([&global, &local, &fusion], preparation, attention, &Device::Cpu)
+    }
+
+    fn attention(input_px: usize, cells: Option<Cells>) -> Attention {
+        Attention {
+            frame: frame(input_px),
+            threshold: Threshold::Tau(0.7),
+            statistic: Statistic::Max,
+            normalise: Normalise::Minmax,
+            cells,
+            source: CropSource::Prepared,
+            contrast: 1.0,
+            size_px: SIZE as u32,
+        }
+    }
+
+    /// A step of 0 made heat maps of NaN, in which the search for regions never ended.
+    #[test]
+    fn attention_that_cannot_be_is_refused() {
+        let refused = |backbone, attention| opened(backbone, attention).unwrap_err().to_string();
+        for (first_px, step_px) in [(0.5, 0.0), (-1.0, 16.0), (0.5, f32::INFINITY), (f32::NAN, 16.0)] {
+            let message = refused(Backbone::Mini, attention(42, Some(Cells { first_px, step_px })));
+            assert_eq!(
+                message,
+                format!(
+                    "attention.cells = first_px {first_px}, step_px {step_px}, \
+                     expected first_px of 0 or more and step_px above 0, both finite"
+                )
+            );
+        }
+        let message = refused(Backbone::DinoV2Tiny, attention(43, None));
+        assert_eq!(
+            message,
+            "attention.frame.input_px = 43, expected a multiple of 14 px, the side of a patch of dinov2-tiny"
+        );
+        opened(Backbone::DinoV2Tiny, attention(28, None)).unwrap();
+        opened(Backbone::Mini, attention(43, Some(Backbone::Mini.cells()))).unwrap();
+    }
+
+    /// Ten views of an image are no reason to hold ten times as many activations.
+    #[test]
+    fn views_are_scored_in_batches_of_as_many_as_there_are_images() {
+        let network = Network::new(Backbone::Mini, Pool::Max, 1, &Device::Cpu).unwrap();
+        let grey = |image: u32| {
+            let pixels = (0..48 * 48).map(|at: u32| ((at * (image + 3)) % 251) as u8).collect();
+            Grey { width: 48, height: 48, pixels }
+        };
+        let greys: Vec<Grey> = (0..12).map(grey).collect();
+        let frame = EvalFrame { crop: EvalCrop::Centre, image_px: 48, input_px: 40 };
+        for (tta, expected) in [(Tta::None, [12_usize].as_slice()), (Tta::Flip, &[6, 6]), (Tta::TenCrop, &[1; 12])] {
+            let shown = (frame, tta);
+            let mut batches = Vec::new();
+            score(&network, &images(&greys).unwrap(), shown, &mut |batch| batches.push(batch.logits.len())).unwrap();
+            assert_eq!(batches, expected, "{tta}");
+            // All of them, in their order.
+            let together = scores(&network, &images(&greys).unwrap(), shown).unwrap();
+            let (mut pool, mut logits) = (Vec::new(), Vec::new());
+            for grey in &greys {
+                let alone = scores(&network, &images(std::slice::from_ref(grey)).unwrap(), shown).unwrap();
+                pool.extend(alone.pool);
+                logits.extend(alone.logits);
+            }
+            assert!(together.pool == pool && together.logits == logits, "{tta}");
+        }
+    }
 }

@@ -91,7 +91,9 @@ impl Error {
             Error::NoModel { .. } => {
                 Some("`just predict export --run RUN MODEL` writes a model; --run RUN predicts with a run".to_owned())
             }
-            Error::Changed { .. } => Some("copy the model again, or export it anew".to_owned()),
+            Error::Changed { .. } | Error::Unusable { .. } => {
+                Some("copy the model again, or export it anew".to_owned())
+            }
             Error::Network(error) => error.hint(),
             _ => None,
         }

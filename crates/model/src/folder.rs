@@ -24,8 +24,12 @@ use crate::gate::Gate;
 use crate::novelty::Novelty;
 use crate::validation::Validation;
 
-/// Version of the folder's format; a newer one is refused.
-pub const VERSION: u32 = 1;
+/// Version of the folder's format; a newer one is refused. Version 1 has no [`Attention::cells`]; a model without any is
+/// written as such.
+pub const VERSION: u32 = 2;
+
+/// Version of a folder whose heat maps' cells divide the network's input evenly.
+const PLAIN: u32 = 1;
 
 /// Names of the folder's files.
 pub mod names {
@@ -51,7 +55,7 @@ pub struct Config {
     pub model_type: String,
     /// `AgCnn`.
     pub architectures: Vec<String>,
-    /// [`VERSION`].
+    /// [`VERSION`], or an earlier one that can say the same.
     pub format_version: u32,
     /// Backbone of the global and of the local branch.
     pub backbones: [String; 2],
@@ -88,9 +92,9 @@ impl Config {
         // Before all other fields, which another version may have or lack.
         let Versioned { model_type, format_version } =
             serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
-        if model_type != MODEL_TYPE || format_version != VERSION {
+        if model_type != MODEL_TYPE || !(PLAIN..=VERSION).contains(&format_version) {
             return Err(unusable(format!(
-                "it is {model_type:?}, format_version {format_version}; expected {MODEL_TYPE:?}, {VERSION}"
+                "it is {model_type:?}, format_version {format_version}; expected {MODEL_TYPE:?}, {PLAIN} or {VERSION}"
             )));
         }
         let config: Config = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
@@ -201,7 +205,7 @@ pub fn write(folder: &Path, parts: &Parts) -> Result<(), Error> {
     let config = Config {
         model_type: MODEL_TYPE.to_owned(),
         architectures: vec!["AgCnn".to_owned()],
-        format_version: VERSION,
+        format_version: if parts.attention.cells.is_none() { PLAIN } else { VERSION },
         backbones: parts.backbones.clone(),
         id2label: output_names().map(str::to_owned).into_iter().enumerate().collect(),
         label2id: output_names().map(str::to_owned).into_iter().zip(0..).collect(),
@@ -291,7 +295,13 @@ impl Model {
         }
         let weights = names::WEIGHTS.map(|name| folder.join(name));
         let [global, local, fusion] = weights.each_ref().map(|path| path.as_path());
-        let network = AgCnn::open([global, local, fusion], preparation, config.attention, device)?;
+        let network = AgCnn::open([global, local, fusion], preparation, config.attention, device);
+        let network = network.map_err(|error| match error {
+            Error::Setting { key, .. } if key.starts_with("attention.") => {
+                Error::Unusable { path: folder.join(names::CONFIG), reason: error.to_string() }
+            }
+            error => error,
+        })?;
         let [of_global, _] = network.branches();
         let novelty = Novelty::open(&folder.join(names::NOVELTY), of_global.backbone().channels())?;
         let validation = Validation::open(&folder.join(names::VALIDATION))?;
@@ -334,4 +344,100 @@ pub fn digest(path: &Path) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs_err::File::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Tensor};
+    use cxr::heatmap::{Cells, Normalise, Statistic};
+    use cxr::metrics::decision::Criterion;
+    use cxr::{CropSource, EvalCrop, EvalFrame, Labels, OUTPUTS, Tta};
+    use nets::weights::{self, Meta};
+    use nets::{Backbone, Network, Pool};
+    use picture::Grey;
+
+    use super::*;
+    use crate::fusion::{BIAS, WEIGHT};
+    use crate::novelty::Described;
+    use crate::region::Threshold;
+
+    /// Side of all images, px.
+    const SIZE: usize = 40;
+
+    /// Writes a model whose heat maps have such cells; the text of its `config.json`.
+    fn written(folder: &Path, cells: Option<Cells>) -> String {
+        let frame = EvalFrame { crop: EvalCrop::Whole, image_px: SIZE, input_px: SIZE };
+        let network = Network::new(Backbone::Mini, Pool::Max, 1, &Device::Cpu).unwrap();
+        for name in &names::WEIGHTS[..2] {
+            network.save(&folder.join(name), Some(frame)).unwrap();
+        }
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+        let weight = zeros(&[OUTPUTS, 2 * Backbone::Mini.channels()]);
+        let layer = [(WEIGHT.to_owned(), weight), (BIAS.to_owned(), zeros(&[OUTPUTS]))];
+        let meta = Meta { backbone: "fusion".to_owned(), pool: String::new(), frame: None, tta: Tta::None };
+        weights::write(&folder.join(names::WEIGHTS[2]), &layer, &meta).unwrap();
+        let described = |image: usize| {
+            let pixels = (0..SIZE * SIZE).map(|at| (at * (7 * image + 3) % 251) as u8).collect();
+            let features = [image, image * image % 5, image * image % 7].map(|value| 1.0 + value as f32);
+            Described::new(&features, &Grey { width: SIZE as u32, height: SIZE as u32, pixels })
+        };
+        let described: Vec<Described> = (0..20).map(described).collect();
+        let logits = vec![[0.5; OUTPUTS], [-0.5; OUTPUTS]];
+        let parts = Parts {
+            preparation: Preparation { size_px: SIZE as u32, contrast: 1.0 },
+            attention: Attention {
+                frame,
+                threshold: Threshold::Tau(0.5),
+                statistic: Statistic::Max,
+                normalise: Normalise::Minmax,
+                cells,
+                source: CropSource::Prepared,
+                contrast: 1.0,
+                size_px: SIZE as u32,
+            },
+            backbones: ["mini", "mini"].map(str::to_owned),
+            decision: Decision { temperature: None, criterion: Criterion::Youden, thresholds: [None; OUTPUTS] },
+            gate: Gate { min_side_px: 32, max_colour: 8.0, min_deviation: 4.0, min_levels: 16, max_novelty: 100.0 },
+            novelty: &Novelty::fit(&described[..10], &described[10..]).unwrap(),
+            validation: &Validation {
+                logits: [logits.clone(), logits.clone(), logits],
+                labels: vec![Labels::default(); 2],
+            },
+        };
+        write(folder, &parts).unwrap();
+        fs_err::read_to_string(folder.join(names::CONFIG)).unwrap()
+    }
+
+    /// So a program of version 1 reads every model that it can run.
+    #[test]
+    fn only_cells_raise_the_version() {
+        let folder = tempfile::tempdir().unwrap();
+        for (cells, version) in [(None, PLAIN), (Some(Backbone::Mini.cells()), VERSION)] {
+            let text = written(folder.path(), cells);
+            assert!(text.contains(&format!("\"format_version\": {version},")), "{text}");
+            assert_eq!(text.contains("\"cells\""), cells.is_some(), "{text}");
+            let config = Config::read(folder.path()).unwrap();
+            assert_eq!((config.format_version, config.attention.cells), (version, cells));
+        }
+        let text = fs_err::read_to_string(folder.path().join(names::CONFIG)).unwrap();
+        fs_err::write(
+            folder.path().join(names::CONFIG),
+            text.replace("\"format_version\": 2", "\"format_version\": 3"),
+        )
+        .unwrap();
+        let refused = Config::read(folder.path()).unwrap_err().to_string();
+        assert!(refused.ends_with("format_version 3; expected \"ag-cnn\", 1 or 2"), "{refused}");
+    }
+
+    #[test]
+    fn cells_that_lie_nowhere_are_refused_with_the_file_that_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), Some(Cells { first_px: 0.5, step_px: 0.0 }));
+        let error = Model::open(folder.path(), &Device::Cpu).unwrap_err();
+        let path = folder.path().join(names::CONFIG).display().to_string();
+        let expected = format!("{path}: attention.cells = first_px 0.5, step_px 0, expected ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.hint().is_some());
+    }
 }

@@ -146,7 +146,8 @@ impl Component {
     }
 }
 
-/// The 8-connected components of `heat > tau` in the row-major order of their first pixels; `heat` has rows of `width`.
+/// The 8-connected components of `heat > tau` in the row-major order of their first pixels; `heat` has rows of `width`. A NaN
+/// is in none.
 fn components(heat: &[f32], width: usize, tau: f32) -> Vec<Component> {
     // Every horizontal run of masked pixels is a component, until it touches one of the row above:
     // then `parent` leads to the earlier of the two.
@@ -157,14 +158,16 @@ fn components(heat: &[f32], width: usize, tau: f32) -> Vec<Component> {
         let first = runs.len();
         let mut x = 0;
         let mut candidate = above.start;
+        // Not `<=`, which a NaN is not either: the scan would stand still before one.
+        let masked = |x: usize| row[x] > tau;
         while x < width {
-            if row[x] <= tau {
+            if !masked(x) {
                 x += 1;
                 continue;
             }
             let start = x;
             let mut peak = row[x];
-            while x < width && row[x] > tau {
+            while x < width && masked(x) {
                 peak = peak.max(row[x]);
                 x += 1;
             }
@@ -282,6 +285,23 @@ mod tests {
             0.0, 1.0, 0.0, 1.0, 0.0,
         ];
         assert_eq!(boxes(&heat, 5), [(8, 1.0, [0.0, 0.0, 5.0, 3.0])]);
+    }
+
+    #[test]
+    fn a_nan_is_in_no_component() {
+        const NAN: f32 = f32::NAN;
+        #[rustfmt::skip]
+        let heat = [
+            NAN, 1.0, NAN, 0.9,
+            NAN, NAN, NAN, NAN,
+            0.0, 0.8, 0.8, NAN,
+        ];
+        assert_eq!(
+            boxes(&heat, 4),
+            [(1, 1.0, [1.0, 0.0, 2.0, 1.0]), (1, 0.9, [3.0, 0.0, 4.0, 1.0]), (2, 0.8, [1.0, 2.0, 3.0, 3.0])]
+        );
+        // Nor does a mask that begins at NaN.
+        assert!(components(&[1.0; 4], 2, NAN).is_empty());
     }
 
     fn map(values: &[f32], shape: (usize, usize)) -> NormalisedMap<'_> {

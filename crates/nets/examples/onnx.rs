@@ -1,6 +1,7 @@
 //! A network and a fusion layer as ONNX files, with what they must give: for `crates/e2e/python/test_onnx.py`.
 //!
-//! Arguments: folder, backbone, pool, statistic of the heat map, side of the stored images and of the input in pixels.
+//! Arguments: folder, backbone, pool, statistic of the heat map, where its cells lie (`grid` or `receptive`), side of the
+//! stored images and of the input in pixels.
 //! The weights are random, as are the batch norms; the running statistics are those of random pictures, so that
 //! activations keep their size. Writes into the folder:
 //!
@@ -16,8 +17,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use cxr::heatmap::Normalise;
-use cxr::{EvalCrop, EvalFrame, Labels};
+use cxr::heatmap::{Alignment, Normalise};
+use cxr::{EvalCrop, EvalFrame, Labels, Tta};
 use nets::onnx::HeatMap;
 use nets::{Backbone, Evaluated, Images, Network, Pool, Scores, Taken, onnx, weights};
 use rand::{RngExt, SeedableRng};
@@ -30,24 +31,29 @@ const SEED: u64 = 7;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, backbone, pool, statistic, image_px, input_px] = &arguments[..] else {
-        return Err("onnx FOLDER BACKBONE POOL STATISTIC IMAGE_PX INPUT_PX".into());
+    let [folder, backbone, pool, statistic, alignment, image_px, input_px] = &arguments[..] else {
+        return Err("onnx FOLDER BACKBONE POOL STATISTIC ALIGNMENT IMAGE_PX INPUT_PX".into());
     };
     let folder = Path::new(folder);
     let frame = EvalFrame { crop: EvalCrop::Centre, image_px: image_px.parse()?, input_px: input_px.parse()? };
-    let heat_map = HeatMap { statistic: statistic.parse()?, normalise: Normalise::Minmax, cells: None };
+    let backbone: Backbone = backbone.parse()?;
+    let cells = match alignment.parse::<Alignment>()? {
+        Alignment::Grid => None,
+        Alignment::Receptive => Some(backbone.cells()),
+    };
+    let heat_map = HeatMap { statistic: statistic.parse()?, normalise: Normalise::Minmax, cells };
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
 
     let path = folder.join("weights.safetensors");
-    let network = lifelike(backbone.parse()?, pool.parse()?, frame, &path, &mut rng)?;
+    let network = lifelike(backbone, pool.parse()?, frame, &path, &mut rng)?;
     network.save(&path, Some(frame))?;
-    onnx::write(&network, frame, Some(heat_map), &folder.join("branch.onnx"))?;
+    onnx::write(&network, (frame, Tta::None), Some(heat_map), &folder.join("branch.onnx"))?;
 
     let images = pictures(IMAGES, frame.image_px, &mut rng);
     let stored: Vec<f32> = images.pixels().into_iter().flatten().map(|&grey| grey.into()).collect();
     save(folder, "images", Tensor::from_vec(stored, (IMAGES, frame.image_px, frame.image_px), &Device::Cpu)?)?;
     let (mut features, mut logits, mut map) = (Vec::new(), Vec::new(), Vec::new());
-    nets::evaluate(&network, &images, frame, cxr::Tta::None, IMAGES, &mut |batch: Scores| -> nets::Result<_> {
+    nets::evaluate(&network, &images, frame, Tta::None, IMAGES, &mut |batch: Scores| -> nets::Result<_> {
         features.extend(batch.pool);
         logits.extend(batch.logits.into_iter().flatten());
         Ok(ControlFlow::Continue(()))

@@ -7,19 +7,11 @@
 //! the order of work.
 
 use cxr::{EvalFrame, Tta, View};
-use ops::augment::{AugmentParams, Colours};
+use ops::augment::AugmentParams;
 use rand_chacha::ChaCha8Rng;
 
 use crate::random::{random, unit};
 use crate::recipe::ImageRecipe;
-
-/// Mean and standard deviation of ImageNet's red, green and blue, of 1 (torchvision's reference recipes).
-pub(crate) const COLOURS: Colours = Colours { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
-
-/// Mean and standard deviation by which the three channels of an input are normalised.
-pub fn normalisation() -> ([f32; 3], [f32; 3]) {
-    (COLOURS.mean, COLOURS.deviation)
-}
 
 /// The parameters of an image's evaluation inputs, one for each view.
 pub(crate) fn evaluation(index: usize, frame: EvalFrame, tta: Tta) -> Vec<AugmentParams> {

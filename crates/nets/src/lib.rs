@@ -12,7 +12,7 @@
 //! | what a layer computes, and its gradient | `layers` |
 //! | which networks there are | [`models`] |
 //! | a weights file of ours, or of torchvision or timm | [`weights`] |
-//! | images in memory; how they become batches of inputs | `data`, `augment`, `loader` |
+//! | images in memory; how they become batches of inputs | `data`, `augment`, `colours`, `loader` |
 //! | what is minimised | [`losses`] |
 //! | learning rates and other settings | [`recipe`], `plateau` |
 //! | the training loop; what it trains; the average that it publishes | [`train`], `train_network`, `train_head`, `ema` |
@@ -43,6 +43,7 @@ pub mod weights;
 mod augment;
 mod canonical;
 mod checkpoint;
+mod colours;
 mod data;
 mod deferred;
 mod device;
@@ -57,8 +58,8 @@ mod random;
 mod train_head;
 mod train_network;
 
-pub use augment::normalisation;
 pub use checkpoint::NAME as CHECKPOINT;
+pub use colours::normalisation;
 pub use data::Images;
 pub use device::{describe, device};
 pub use ema::Ema;

@@ -11,7 +11,7 @@ use cxr::{Labels, OUTPUTS};
 use ops::augment::{self, AugmentParams};
 use rayon::prelude::*;
 
-use crate::augment::COLOURS;
+use crate::colours::COLOURS;
 use crate::data::Images;
 use crate::error::Result;
 

@@ -14,6 +14,7 @@
 //! | `agcnn.findings` | the outputs in order, snake_case, separated by commas |
 //! | `agcnn.backbone`, `agcnn.pool` | names of the network's parts; `fusion` and none for the fusion layer |
 //! | `agcnn.frame` | how inputs are cut from stored images, [`EvalFrame`] as JSON; not for the fusion layer |
+//! | `agcnn.tta` | the views whose scores are to be averaged, [`Tta`]; absent where it is the frame alone |
 //! | `agcnn.heat_map` | [`HeatMap`] as JSON, where there is one |
 //! | `agcnn.notice` | `not for clinical use` |
 //!
@@ -29,14 +30,14 @@ use std::io::Write;
 use std::path::Path;
 
 use candle_core::Tensor;
-use cxr::EvalFrame;
 use cxr::heatmap::{Cells, Normalise, Statistic};
+use cxr::{EvalFrame, Tta};
 use prost::Message;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::augment::COLOURS;
 use crate::canonical::canonical;
+use crate::colours::COLOURS;
 use crate::error::{Error, Result};
 use crate::models::backbone::Pool;
 use crate::models::network::{LSE_R, Network};
@@ -61,12 +62,13 @@ pub struct HeatMap {
 
 /// Writes a branch as an ONNX file, atomically.
 ///
-/// The image is the part of a stored image under `frame`, at the frame's input side.
+/// The image is the part of a stored image under `frame`, at the frame's input side. The graph scores one view; `tta` tells
+/// its user which views of an image the model's scores are means over.
 ///
 /// # Errors
 /// A frozen trunk; an input side below [`Backbone::min_side`](crate::Backbone::min_side); the disk, with the path, which then is as it
 /// was.
-pub fn write(network: &Network, frame: EvalFrame, heat_map: Option<HeatMap>, path: &Path) -> Result<()> {
+pub fn write(network: &Network, (frame, tta): (EvalFrame, Tta), heat_map: Option<HeatMap>, path: &Path) -> Result<()> {
     let (backbone, side) = (network.backbone(), frame.input_px);
     if backbone.is_frozen() {
         let expected = "a convolutional trunk: foundation models are not written as ONNX";
@@ -101,6 +103,9 @@ pub fn write(network: &Network, frame: EvalFrame, heat_map: Option<HeatMap>, pat
     }
     let mut metadata = metadata(backbone.name(), network.pool().name());
     metadata.push(("agcnn.frame", canonical(&json!(frame))));
+    if tta != Tta::None {
+        metadata.push(("agcnn.tta", tta.to_string()));
+    }
     metadata.extend(heat_map.map(|heat_map| ("agcnn.heat_map", canonical(&json!(heat_map)))));
     save(path, build.finish(backbone.name(), doc), metadata)
 }

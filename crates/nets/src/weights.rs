@@ -12,7 +12,7 @@ mod sniff;
 mod tests;
 mod words;
 
-pub use file::{Meta, VERSION, meta, read, write};
+pub use file::{Meta, VERSION, digest, meta, read, write};
 pub(crate) use matched::matched;
 pub use safetensors::Tensors;
 pub use sniff::is_safetensors;

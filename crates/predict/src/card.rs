@@ -94,7 +94,8 @@ fn views(model: &Model) -> String {
         true => String::new(),
         false => format!(
             " Features and logits are means over views of an image (test-time augmentation: global {global}, local \
-             {local}), which `agcnn.tta` in the weights files says; the ONNX files, if any, score one view."
+             {local}), which `agcnn.tta` in the metadata of the weights files, and of the ONNX files, if any, says; an ONNX \
+             graph scores one view."
         ),
     }
 }

@@ -74,16 +74,17 @@ fn onnx(model: &Model, folder: &Path) -> Result<(), Error> {
     let onnx = folder.join("onnx");
     fs_err::create_dir(&onnx)?;
     let network = &model.network;
+    let [of_global, of_local] = network.tta();
     if network.tta() != [Tta::None; 2] {
-        let [global, local] = network.tta();
         warn!(
-            "the ONNX files score one view of an image; this model scores global by tta = {global}, local by {local}"
+            "the ONNX files score one view of an image; this model scores global by tta = {of_global}, local by \
+             {of_local}, which their metadata say"
         );
     }
     let ([global, local], attention) = (network.branches(), network.attention());
     let heat_map = HeatMap { statistic: attention.statistic, normalise: attention.normalise, cells: attention.cells };
-    nets::onnx::write(global, attention.frame, Some(heat_map), &onnx.join("global.onnx"))?;
-    nets::onnx::write(local, network.local_frame(), None, &onnx.join("local.onnx"))?;
+    nets::onnx::write(global, (attention.frame, of_global), Some(heat_map), &onnx.join("global.onnx"))?;
+    nets::onnx::write(local, (network.local_frame(), of_local), None, &onnx.join("local.onnx"))?;
     let (weight, bias) = network.fusion().tensors().map_err(model::Error::from)?;
     let dims = [global, local].map(|network| network.backbone().channels());
     Ok(nets::onnx::write_fusion(&weight, Some(&bias), dims, &onnx.join("fusion.onnx"))?)

@@ -92,10 +92,11 @@ fn a_config_json_of_another_program_is_bad_data() {
             "it is \"densenet\", format_version 1; expected \"ag-cnn\", 1",
         ),
         (
-            br#"{"model_type": "ag-cnn", "format_version": 2, "new": []}"#,
-            "it is \"ag-cnn\", format_version 2; expected \"ag-cnn\", 1",
+            br#"{"model_type": "ag-cnn", "format_version": 3, "new": []}"#,
+            "it is \"ag-cnn\", format_version 3; expected \"ag-cnn\", 1 or 2",
         ),
         (br#"{"model_type": "ag-cnn", "format_version": 1}"#, "missing field"),
+        (br#"{"model_type": "ag-cnn", "format_version": 2}"#, "missing field"),
         (&[b' '; (1 << 20) + 1], "1048577 bytes, expected at most 1048576"),
     ] {
         fs_err::write(folder.path().join("config.json"), text).unwrap();

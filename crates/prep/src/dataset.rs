@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use cxr::{DatasetKind, Expert, FindingBox, ImageRecord, Split, SplitKind};
+use cxr::{DatasetKind, Expert, Finding, FindingBox, ImageRecord, Split, SplitKind};
 use labels::names::known_by;
 use labels::nih::{self, BOXES, LABELS};
 use labels::texts::file_name;
@@ -59,13 +59,14 @@ impl Raw {
             name => texts.named("labels", name)?,
         };
         texts.look_beside(&labels);
-        let entries = nih::entries(&labels, &bytes, &config.reading())?;
+        let mut entries = nih::entries(&labels, &bytes, &config.reading())?;
         let box_list = match config.boxes.as_str() {
             "none" => None,
             "auto" => texts.first(&[BOXES])?,
             name => Some(texts.named("boxes", name)?),
         };
-        let experts = experts_of(texts, &entries.records, config)?;
+        let (experts, made) = experts_of(texts, &entries.records, config)?;
+        entries.notes.extend(made);
         let boxes = box_list.as_ref().map_or(Ok(Vec::new()), |(path, bytes)| nih::boxes(path, bytes))?;
         Ok(Raw {
             label_table: file_name(&labels),
@@ -103,20 +104,34 @@ impl Raw {
     }
 }
 
-/// What experts say of images of the table, sorted by `image_id`.
-fn experts_of(texts: &mut Texts<'_>, records: &[ImageRecord], config: &Config) -> Result<Vec<experts::Row>, Error> {
+/// What experts say of images of the table, sorted by `image_id`; and, for the log, which of their findings are made of
+/// others. The report has a setting for that, and prep, which comes before it, has not: it says what it did.
+fn experts_of(
+    texts: &mut Texts<'_>,
+    records: &[ImageRecord],
+    config: &Config,
+) -> Result<(Vec<experts::Row>, Vec<String>), Error> {
     if config.expert_labels.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     }
     let (path, bytes) = texts.named("expert_labels", &config.expert_labels)?;
     let mapping: Vec<_> = Expert::ALL.map(|expert| (expert, expert.findings().to_vec())).into();
     let read = labels::experts::experts(&path, &bytes, &mapping)?;
+    let note = |(expert, findings): &(Expert, Vec<Finding>)| {
+        let findings: Vec<&str> = findings.iter().map(|finding| finding.name()).collect();
+        format!(
+            "experts: {} has no column for {expert}, which is made of {}, whatever report.experts says",
+            config.expert_labels,
+            findings.join(" or ")
+        )
+    };
+    let notes = read.made.iter().map(note).collect();
     let called: HashMap<&str, &str> = records.iter().map(|r| (known_by(&r.image_id), r.image_id.as_str())).collect();
     let row =
         |(name, labels): (String, _)| Some(experts::Row { image_id: (*called.get(name.as_str())?).to_owned(), labels });
     let mut rows: Vec<experts::Row> = read.rows.into_iter().filter_map(row).collect();
     rows.sort_unstable_by(|a, b| a.image_id.cmp(&b.image_id));
-    Ok(rows)
+    Ok((rows, notes))
 }
 
 /// The error of a folder without NIH's table; says where one lies near it.
@@ -343,5 +358,28 @@ impl Dataset {
                 Form::Nih => DatasetKind::Nih,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_that_are_made_of_others_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = "Image ID,Pneumothorax,Nodule,Mass\na.png,YES,NO,YES\n";
+        fs_err::write(folder.path().join("all.csv"), all).unwrap();
+        let four = "Image ID,Pneumothorax,Nodule or mass\na.png,YES,NO\n";
+        fs_err::write(folder.path().join("four.csv"), four).unwrap();
+        let said = |file: &str| {
+            let defaults: toml::Table = include_str!("../default.toml").parse().unwrap();
+            let mut config: Config = defaults["prep"].clone().try_into().unwrap();
+            config.expert_labels = file.to_owned();
+            experts_of(&mut Texts::new(folder.path()), &[], &config).unwrap().1
+        };
+        let made = "has no column for nodule_or_mass, which is made of Nodule or Mass, whatever report.experts says";
+        assert_eq!(said("all.csv"), [format!("experts: all.csv {made}")]);
+        assert!(said("four.csv").is_empty() && said("").is_empty());
     }
 }

@@ -8,6 +8,7 @@ mod import;
 mod imports;
 mod inputs;
 mod leaderboard;
+mod recipes;
 mod report;
 mod show;
 mod sweep;

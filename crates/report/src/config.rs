@@ -12,7 +12,7 @@ use stage::{Fail, Section, Settings, Spec};
 /// What this stage is.
 pub const SPEC: Spec = Spec {
     name: "report",
-    version: 7,
+    version: 8,
     seeded: true,
     defaults: include_str!("../default.toml"),
     about: "Metrics with patient-level intervals, figures and one HTML page

@@ -112,9 +112,40 @@ pub enum Error {
         /// The runs.
         runs: [String; 2],
     },
-    /// A study has no arms, or one that cannot be.
-    #[error("study.arms: {0}")]
-    Arms(String),
+    /// Trainings that should have the same recipe do not.
+    #[error("the runs {} and {} are not the same recipe: {key} is {} in the one and {} in the other", .runs[0], .runs[1], .got[0], .got[1])]
+    Recipe {
+        /// The runs.
+        runs: [String; 2],
+        /// `stage.key`.
+        key: String,
+        /// Its values.
+        got: [String; 2],
+    },
+    /// Trainings that should differ in their seeds do not, or have others than an arm before.
+    #[error("the seeds of the runs {runs} are {got}, expected {expected}")]
+    Seeds {
+        /// The runs.
+        runs: String,
+        /// Their seeds.
+        got: String,
+        /// What they should be.
+        expected: String,
+    },
+    /// A run is not what an arm of the study says.
+    #[error("run {run} is not the arm {arm} of the study: its {key} is {got}, expected {expected}")]
+    NotTheArm {
+        /// The arm.
+        arm: String,
+        /// The run.
+        run: String,
+        /// `stage.key`.
+        key: String,
+        /// What the run has.
+        got: String,
+        /// What the arm sets.
+        expected: String,
+    },
     /// A table of metrics says the same thing twice.
     #[error("two rows for {cell}")]
     Duplicate {
@@ -232,10 +263,9 @@ impl Error {
                 ErrorKind::NotFound
             }
             Error::Text(error) => error.kind(),
-            Error::SameThreshold { .. } | Error::SweepOfItself { .. } | Error::SameTraining { .. } => {
-                ErrorKind::InvalidInput
-            }
-            Error::Arms(_) => ErrorKind::InvalidInput,
+            Error::SameThreshold { .. } | Error::SweepOfItself { .. } => ErrorKind::InvalidInput,
+            Error::SameTraining { .. } | Error::Recipe { .. } | Error::Seeds { .. } => ErrorKind::InvalidInput,
+            Error::NotTheArm { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
             Error::Drawing(_) | Error::Page(_) | Error::Published(_) => ErrorKind::Other,
             Error::Table(error) => error.kind(),
@@ -251,6 +281,12 @@ impl Error {
             Error::SweepOfItself { .. } => Some("name another run with --run".to_owned()),
             Error::SameThreshold { .. } => Some("name one of them".to_owned()),
             Error::SameTraining { .. } => Some("name one of them, or train the other with another --seed".to_owned()),
+            Error::Recipe { .. } => {
+                Some("`just study` compares recipes; seeds of one recipe differ in --seed alone".to_owned())
+            }
+            Error::Seeds { .. } | Error::NotTheArm { .. } => {
+                Some("`just study`, or `just seeds`, with the same configuration trains them".to_owned())
+            }
             Error::Group { .. } => {
                 Some("trainings of one group share prep: same prep settings, same --limit".to_owned())
             }

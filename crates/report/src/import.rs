@@ -10,6 +10,6 @@ pub mod text;
 pub mod truth;
 
 pub use join::{Imported, join};
-pub use lists::{Images, images};
+pub use lists::{Images, images, titles};
 pub use scored::{Aurocs, Scored};
 pub use truth::Truth;

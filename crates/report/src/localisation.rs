@@ -159,7 +159,8 @@ impl Boxed<'_> {
 /// - `iou`, `iobb`: mean overlap over union and over the region;
 /// - `iou_at_0.1`, ..., `iobb_at_0.7`: share of boxes with a larger overlap (Wang et al., CVPR 2017, Table 4);
 /// - `loc_acc_at_0.1`, ..., `loc_acc_at_0.7`: localisation accuracy as WSRPN defines it ([`localisation_accuracy`]), and its
-///   `mean` over the findings that have boxes.
+///   `mean` over the findings that have boxes; `loc_acc_nothing`, the same of a model that predicts nothing;
+///   `box_predicted`, the share of boxes whose finding is predicted there.
 ///
 /// `n_pos` counts boxes (for `attention_area` and `fallback_rate` of `all`: images). Only images with a box of the
 /// finding count. No interval where all draws agree, as with one patient: it would look like certainty. Where `refusal`
@@ -246,13 +247,16 @@ pub fn measure(regions: &Regions<'_>, split: Split, plan: &Plan) -> Result<Vec<R
 /// Each metric's accuracies, by finding with the number of its boxes.
 type Accuracies = Vec<(Metric, Vec<(Finding, usize, Sampled)>)>;
 
-/// Localisation accuracy as WSRPN (Mueller et al., MIDL 2023) defines it, for every overlap T and every finding with boxes:
+/// Localisation accuracy as WSRPN (Mueller et al., IEEE TMI 2024, arXiv 2402.11985) defines it, for every overlap T and every finding with boxes:
 /// (TP + TN) / (TP + TN + FP + FN) over the images that have boxes of any finding
 /// (<https://github.com/philip-mueller/wsrpn>, commit 869ba4a, `src/metrics/detection_metrics.py`, `PRAtIoUMetric`).
 ///
 /// A finding is predicted where its probability by the global branch is above 0.5, with one region per image. TP counts
 /// the boxes of the finding whose IoU with it is above T, TN the images without such a box in which it is not predicted; FP
 /// the regions predicted less TP, FN the boxes less TP.
+///
+/// Such an accuracy rewards silence: most images with boxes have none of a given finding, so a model that predicts nothing
+/// has [`Metric::LocAccNothing`]. [`Metric::BoxPredicted`] says how many boxes were looked for at all.
 fn localisation_accuracy(
     regions: &Regions<'_>,
     boxes: &[Boxed<'_>],
@@ -271,8 +275,26 @@ fn localisation_accuracy(
         return Ok(Vec::new());
     }
     let resamples = plan.bootstrap.resample(&patients);
+    // A logit above 0 is a probability above 0.5.
+    let predicted =
+        |image: &str, finding: Finding| -> bool { cohort.logits(Branch::Global)[place[image]][finding.index()] > 0.0 };
+    // What is counted as right in an image with these boxes of a finding, and of how much.
+    let accuracy = |predicted: bool, of_finding: &[&Boxed], overlap: Overlap| -> (f64, f64) {
+        let overlaps = |boxed: &&&Boxed| {
+            let region = boxed.region(series, regions.facts);
+            predicted && region.is_some_and(|(region, _)| region.iou(&boxed.drawn) > overlap.value())
+        };
+        let positives = of_finding.iter().filter(overlaps).count() as f64;
+        let negatives = whether(!predicted && of_finding.is_empty());
+        let wrong = whether(predicted) + of_finding.len() as f64 - 2.0 * positives;
+        (positives + negatives, positives + negatives + wrong)
+    };
+    let mut metrics: Vec<Metric> = Overlap::ALL.map(Metric::LocAccAt).into();
+    if series == Series::Attention {
+        metrics.extend([Metric::LocAccNothing, Metric::BoxPredicted]);
+    }
     let mut all = Vec::new();
-    for overlap in Overlap::ALL {
+    for metric in metrics {
         plan.check()?;
         let mut accuracies = Vec::new();
         for finding in Finding::ALL {
@@ -280,24 +302,20 @@ fn localisation_accuracy(
             if count == 0 {
                 continue;
             }
-            let mut counts = Vec::with_capacity(images.len());
-            for (image, boxes) in &images {
-                // A logit above 0 is a probability above 0.5.
-                let predicted = cohort.logits(Branch::Global)[place[image]][finding.index()] > 0.0;
+            let of_image = |(image, boxes): (&&str, &Vec<&Boxed>)| -> (f64, f64) {
                 let of_finding: Vec<&Boxed> = boxes.iter().copied().filter(|boxed| boxed.finding == finding).collect();
-                let overlaps = |boxed: &&&Boxed| {
-                    let region = boxed.region(series, regions.facts);
-                    predicted && region.is_some_and(|(region, _)| region.iou(&boxed.drawn) > overlap.value())
-                };
-                let positives = of_finding.iter().filter(overlaps).count() as f64;
-                let negatives = whether(!predicted && of_finding.is_empty());
-                let wrong = whether(predicted) + of_finding.len() as f64 - 2.0 * positives;
-                counts.push((positives + negatives, positives + negatives + wrong));
-            }
-            let (right, of): (Vec<f64>, Vec<f64>) = counts.into_iter().unzip();
+                let predicted = predicted(image, finding);
+                match metric {
+                    Metric::LocAccAt(overlap) => accuracy(predicted, &of_finding, overlap),
+                    // No region is any overlap's.
+                    Metric::LocAccNothing => accuracy(false, &of_finding, Overlap::HALF),
+                    _ => (whether(predicted) * of_finding.len() as f64, of_finding.len() as f64),
+                }
+            };
+            let (right, of): (Vec<f64>, Vec<f64>) = images.iter().map(of_image).unzip();
             accuracies.push((finding, count, resamples.ratio(&right, &of)));
         }
-        all.push((Metric::LocAccAt(overlap), accuracies));
+        all.push((metric, accuracies));
     }
     Ok(all)
 }

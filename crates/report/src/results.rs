@@ -1,5 +1,6 @@
 //! The numbers of a report: an index of them, and how they read.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use cxr::metrics::{Cell, Metric, Scope, Series, Subset};
@@ -174,6 +175,16 @@ pub fn interval(row: &Row) -> Option<String> {
 /// `+0.020 to +0.034`; `None` where there is no interval.
 pub fn signed_interval(row: &Row) -> Option<String> {
     Some(format!("{} to {}", plus_minus(row.ci_low?), plus_minus(row.ci_high?)))
+}
+
+/// Whether a difference is above or below 0, or `Equal` where its interval has 0 in it; `None` without an interval.
+pub fn sign(row: &Row) -> Option<Ordering> {
+    let (low, high) = (row.ci_low?, row.ci_high?);
+    Some(match (low > 0.0, high < 0.0) {
+        (true, _) => Ordering::Greater,
+        (_, true) => Ordering::Less,
+        _ => Ordering::Equal,
+    })
 }
 
 /// A p-value: `0.027`, `< 0.001`.

@@ -63,6 +63,13 @@ impl Settings for Study {
     }
 }
 
+impl ArmSettings {
+    /// What it sets, `stage.key = value` lines.
+    pub fn lines(&self) -> String {
+        self.set.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
+    }
+}
+
 impl Study {
     /// The name of the run of an arm and a seed, for the study of the run `study`.
     pub fn run(study: &str, arm: &ArmSettings, seed: u64) -> String {

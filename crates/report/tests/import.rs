@@ -112,7 +112,7 @@ fn a_file_of_predictions_is_scored_as_a_branch_is() {
     assert!((against.value.unwrap() - (global.value.unwrap() - theirs.value.unwrap())).abs() < 1e-12);
     assert!(results.rows().iter().all(|row| row.value.is_some() || row.reason.is_some()));
     let page = fs_err::read_to_string(out.join("index.html")).unwrap();
-    assert!(page.contains("id=\"peers\"") && page.contains("peer: Mean"));
+    assert!(page.contains("id=\"peers\"") && page.contains("peer: Mean (4 of 14)"));
     let (code, _, stderr) = report.run(&["--set", "report.peers=[\"nobody\"]"]);
     assert!(code == 3 && stderr.contains("nobody is no imported model"), "{stderr}");
 
@@ -136,6 +136,8 @@ fn what_is_wrong_with_a_file_is_named() {
     };
     for (text, code, expected) in [
         ("Image Index,Mass\nsomebody.png,0.5\n".to_owned(), 4, "expected names such as 00000001_000.png"),
+        ("id,Mass\n7,0.5\n".to_owned(), 4, "bad.csv, column \"id\": none of its 1 images is in"),
+        (format!("Image Index,Mass\n{first},1\n"), 4, "begin with the columns Mass (only 0 and 1: labels or decisions"),
         (format!("Image Index,Mass\n{first},nan\n"), 4, "column \"Mass\": got \"nan\""),
         (
             format!("Image Index,Massive\n{first},0.5\n"),
@@ -148,6 +150,9 @@ fn what_is_wrong_with_a_file_is_named() {
         let (got, said) = said(&text, &[]);
         assert!(got == code && said.contains(expected), "{text}: {got} {said}");
     }
+    // Columns of 0 and 1 are scores for who says so.
+    let (code, stdout) = said(&format!("Image Index,Mass\n{first},1\n"), &["--columns", ""]);
+    assert!(code == 0 && stdout.contains("the first in \"Mass\""), "{stdout}");
     // What is missing, foreign or trained on is counted.
     let train = &scene.images[0].record.image_id;
     let text = format!("file,logit_Mass\n{first},-3\n{train},2\nsomebody.png,0\n");
@@ -157,14 +162,15 @@ fn what_is_wrong_with_a_file_is_named() {
         "scores: taken for logits, for some lie outside 0 to 1",
         "images: 1 of the file are not in Data_Entry_2017_v2020.csv, the first: somebody",
         "split: no list that is known here",
-        "split: 1 of the images are in NIH's official test list, 1 in its train_val list",
+        // Only NIH's own list may be called so.
+        "split: 1 of the images are in test_list.txt, 1 in train_val_list.txt, on which",
         "columns: no scores of Atelectasis, Cardiomegaly",
     ] {
         assert!(stdout.contains(expected), "{expected}: {stdout}");
     }
     let (_, stdout) = said(&text, &["--official"]);
-    assert!(stdout.contains("images: 1 outside the official test list left out"), "{stdout}");
-    assert!(stdout.contains("a part of NIH's official test list, 1 of its 30 images"), "{stdout}");
+    assert!(stdout.contains("images: 1 outside test_list.txt left out"), "{stdout}");
+    assert!(stdout.contains("1 of the 30 images of test_list.txt, which is not NIH's official list"), "{stdout}");
     let (code, _, stderr) = report.run(&["import", "bad", "nowhere.csv", "--root", &root]);
     assert!(code == 3 && stderr.contains("nowhere.csv"), "{stderr}");
     let (code, _, stderr) = report.run(&["import", "bad", &format!("{root}/test_list.txt"), "--root", "nowhere"]);
@@ -193,7 +199,8 @@ fn models_on_other_images_are_never_ranked_together() {
     let of = |model: &str| blocks.iter().position(|block| block.lines().any(|line| line.starts_with(model))).unwrap();
     assert_eq!((of("peer"), of("default: fusion"), of("default: global")), (1, 1, 1), "{stdout}");
     assert_eq!(of("few"), 2, "{stdout}");
-    assert!(blocks[2].starts_with("60 images of 20 patients, a part of NIH's official test list, 60 of its 90 images"));
+    let list = "60 of the 90 images of test_list.txt, which is not NIH's official list";
+    assert!(blocks[2].starts_with(&format!("60 images of 20 patients, {list}")), "{stdout}");
     let out = report.artifacts().join("default/leaderboard");
     let page = fs_err::read_to_string(out.join("index.html")).unwrap();
     assert!(page.contains("These models were evaluated on different images") && page.contains("default: local"));
@@ -203,6 +210,78 @@ fn models_on_other_images_are_never_ranked_together() {
     // One set of images needs no warning.
     let (_, one, _) = report.run(&["leaderboard", "peer", "default"]);
     assert!(!one.contains("different images") && one.contains("imported"), "{one}");
+
+    // The same scores, imported with other lists, are said to be of other images: the page is another one.
+    fs_err::remove_file(Path::new(&root).join("test_list.txt")).unwrap();
+    assert_eq!(report.run(&["import", "few", few.to_str().unwrap(), "--root", &root]).0, 0);
+    let (_, _, stderr) = report.run(&["leaderboard"]);
+    assert!(!stderr.contains("current"), "{stderr}");
+    let page = fs_err::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains("60 images of 20 patients, no list that is known here"), "{page}");
+}
+
+#[test]
+fn a_run_is_an_imported_model_or_a_training() {
+    let report = Report::new();
+    let scene = Scene::new(270, 4);
+    scene.publish(&report.artifacts(), "default", 0.7);
+    let (root, file) = (nih(&report, &scene), file(&report, &scene));
+    assert_eq!(report.run(&["import", "peer", &file, "--root", &root]).0, 0);
+    // Training asks nobody whether a model of that name was imported.
+    scene.publish(&report.artifacts(), "peer", 0.6);
+    for args in [&["compare", "default", "peer"][..], &["leaderboard", "peer"], &["--set", "report.peers=[\"peer\"]"]] {
+        let (code, _, stderr) = report.run(args);
+        let named = ["peer/import", "peer/fusion", "hint: choose another name", "remove the link peer/import"];
+        assert!(code == 2 && named.iter().all(|name| stderr.contains(name)), "{args:?}: {stderr}");
+    }
+    // Who names no model is told what is left out.
+    let (code, stdout, stderr) = report.run(&["leaderboard"]);
+    assert!(code == 0 && stderr.contains("peer is left out: run peer has an imported model"), "{stderr}");
+    assert!(stdout.contains("default: fusion") && !stdout.contains("peer"), "{stdout}");
+}
+
+#[test]
+fn what_of_an_imported_model_does_not_count_is_said() {
+    let report = Report::new();
+    let scene = Scene::new(270, 4);
+    scene.publish(&report.artifacts(), "default", 0.7);
+    let root = nih(&report, &scene);
+    // Two of the findings that the images show and one that they do not; 60 of the test images, 5 of training.
+    let train = scene.predictions[2].iter().filter(|row| row.key.split == Split::Train).take(5);
+    let mut text = "image,logit_Atelectasis,logit_Effusion,logit_Hernia".to_owned();
+    for row in fusion(&scene)[..60].iter().copied().chain(train) {
+        let _ = write!(text, "\n{},{},{},-3", row.key.image_id, row.logits[0], row.logits[2]);
+    }
+    let part = report.folder.path().join("part.csv");
+    fs_err::write(&part, text).unwrap();
+    assert_eq!(report.run(&["import", "part", part.to_str().unwrap(), "--root", &root]).0, 0);
+    let (code, _, stderr) = report.run(&["--set", "report.peers=[\"part\"]"]);
+    assert_eq!(code, 0, "{stderr}");
+
+    let out = report.artifacts().join("default/report");
+    let page = fs_err::read_to_string(out.join("index.html")).unwrap();
+    let said = "<p>part: 60 test images count, which both have; left out: 30 of this run that part lacks, 0 of part that this \
+                run lacks, 5 of part on which this run was trained or chose its epoch.</p>";
+    assert!(page.contains(said), "{page}");
+    assert!(page.contains("part: Mean (2 of 14)"), "{page}");
+    let results = Results::new(tables::metrics::read(&out.join("metrics.parquet")).unwrap()).unwrap();
+    let subset = Subset::Peer("part".to_owned());
+    let defined = results.of_subset(Series::Peer, Scope::Mean, Metric::FindingsDefined, &subset, Split::Test);
+    assert_eq!(defined.value, Some(2.0));
+    // The scores are the fusion's: there are scores, and no difference.
+    let why = |scope: Scope| {
+        let against = Series::AgainstPeer(Branch::Fusion);
+        let row = results.of_subset(against, scope, Metric::AurocDelongP, &subset, Split::Test);
+        (row.value, row.reason.clone())
+    };
+    for (scope, reason) in [
+        (Finding::Atelectasis.into(), "the difference does not vary"),
+        (Scope::Mean, "the difference does not vary"),
+        (Finding::Cardiomegaly.into(), "no scores"),
+        (Finding::Hernia.into(), "no positives"),
+    ] {
+        assert_eq!(why(scope), (None, Some(reason.to_owned())), "{scope}");
+    }
 }
 
 #[test]

@@ -101,6 +101,17 @@ fn a_report() {
         assert!((mean - accuracies.iter().sum::<f64>() / accuracies.len() as f64).abs() < 1e-12);
         assert!(get(Series::Attention, Scope::Mean, Metric::LocAccAt(overlap)).value.is_some());
     }
+    // A model that predicts nothing is right about all images that have no box of a finding.
+    let boxes = |finding: Finding| test.iter().flat_map(|image| &image.boxes).filter(|b| b.finding == finding).count();
+    let without =
+        |finding: Finding| test.iter().filter(|image| image.boxes.iter().all(|b| b.finding != finding)).count();
+    let of_boxed = Finding::ALL.into_iter().filter(|&finding| boxes(finding) > 0);
+    let silent: Vec<f64> =
+        of_boxed.map(|finding| without(finding) as f64 / (without(finding) + boxes(finding)) as f64).collect();
+    let row = get(Series::Attention, Scope::Mean, Metric::LocAccNothing);
+    assert!((row.value.unwrap() - silent.iter().sum::<f64>() / silent.len() as f64).abs() < 1e-12);
+    let predicted = get(Series::Attention, Scope::Mean, Metric::BoxPredicted).value.unwrap();
+    assert!(0.0 < predicted && predicted < 1.0, "{predicted}");
     // Their hottest cells are those of the boxes' centres, and those of the attended regions are not.
     let of = |series: Series| get(series, Scope::All, Metric::PointingGame).value.unwrap();
     assert!(of(Series::ClassMap) > of(Series::Attention) && of(Series::ClassMap) > 0.9);
@@ -306,6 +317,7 @@ fn several_seeds() {
     for run in ["s-1", "s-2", "s-3"] {
         scene.publish(&report.artifacts(), run, 0.7);
         retrained(&mut scene, 0.15);
+        scene.seed += 1;
     }
     let runs = ["s-1", "s-2", "s-3"];
     let of_run = |run: &str, branch: Branch| -> f64 {
@@ -349,10 +361,27 @@ fn several_seeds() {
     let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", "s-2", "s-1"]);
     assert!(code == 2 && stderr.contains("the fusions of the runs s-1 and s-1 are the same result"), "{stderr}");
     let mut other = Scene::new(90, 4);
+    other.seed = 9;
     retrained(&mut other, 0.3);
     other.publish(&report.artifacts(), "other", 0.7);
     let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", "other"]);
     assert!(code == 4 && stderr.contains("s-1 and other do not have the same images in test"), "{stderr}");
+    // They are one recipe, and their seeds are different ones.
+    for (run, threshold, seed, why) in [
+        (
+            "higher",
+            0.8,
+            4,
+            "s-1 and higher are not the same recipe: attend.threshold is 0.7 in the one and 0.8 in the other",
+        ),
+        ("again", 0.7, 1, "the seeds of the runs s-1, again are [1, 1], expected different ones"),
+    ] {
+        scene.seed = seed;
+        scene.publish(&report.artifacts(), run, threshold);
+        retrained(&mut scene, 0.15);
+        let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", run]);
+        assert!(code == 2 && stderr.contains(why) && stderr.contains("hint: "), "{stderr}");
+    }
     let (code, _, stderr) = report.run(&["--run", "s", "seeds", "s-1", "nobody"]);
     assert!(code == 3 && stderr.contains("nobody"), "{stderr}");
 }
@@ -374,9 +403,30 @@ fn a_study() {
          --run\tst-paper-seed-6\t--seed\t6\n--run\tst-low-seed-6\t--seed\t6\t--set\tattend.threshold=0.3\n"
     );
     let mut scene = Scene::new(270, 4);
-    for run in ["st-paper-seed-5", "st-paper-seed-6", "st-low-seed-5", "st-low-seed-6"] {
-        scene.publish(&report.artifacts(), run, 0.7);
+    for (run, threshold, seed) in [
+        ("st-paper-seed-5", 0.7, 5),
+        ("st-paper-seed-6", 0.7, 6),
+        ("st-low-seed-5", 0.3, 5),
+        ("st-low-seed-6", 0.7, 6),
+        ("st-low-seed-6", 0.3, 7),
+        ("st-low-seed-6", 0.3, 6),
+    ] {
+        scene.seed = seed;
+        scene.publish(&report.artifacts(), run, threshold);
         retrained(&mut scene, 0.15);
+        if (run, threshold, seed) == ("st-low-seed-6", 0.3, 6) {
+            break;
+        }
+        // A run that is not what its arm says is no part of the study.
+        let (code, _, stderr) = report.run(&["--config", config, "--run", "st", "study"]);
+        let why = match (run, threshold, seed) {
+            ("st-low-seed-6", 0.7, _) => {
+                "run st-low-seed-6 is not the arm low of the study: its attend.threshold is 0.7, expected 0.3"
+            }
+            ("st-low-seed-6", _, 7) => "the seeds of the runs st-low-seed-5, st-low-seed-6 are [5, 7], expected [5, 6]",
+            _ => "which has not run in run",
+        };
+        assert!(code != 0 && stderr.contains(why) && stderr.contains("hint: "), "{stderr}");
     }
     let (code, stdout, stderr) = report.run(&["--config", config, "--run", "st", "study"]);
     assert_eq!(code, 0, "{stderr}");
@@ -391,7 +441,10 @@ fn a_study() {
     let [paper, low] = ["paper", "low"].map(|arm| get(Subset::Arm(arm.to_owned()), Branch::Fusion).value.unwrap());
     assert!((versus.value.unwrap() - (paper - low)).abs() < 1e-12 && versus.seeds.unwrap().above.is_some());
     let page = fs_err::read_to_string(out.join("index.html")).unwrap();
-    assert!(page.contains("as published") && page.contains("paper \u{2212} low"));
+    assert!(
+        page.contains("as published") && page.contains("paper \u{2212} low") && page.contains("attend.threshold = 0.3")
+    );
+    assert!(page.contains("What was trained") && page.contains("Not comparable with published results"));
     for figure in ["arms", "contrasts"] {
         assert!(out.join(format!("figures/{figure}.svg")).exists());
     }

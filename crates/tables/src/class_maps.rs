@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use cxr::{BBox, Finding};
 
 use crate::Error;
-use crate::columns::{f32_lists, read_f32_lists, text};
+use crate::columns::{f32_lists, finite, read_f32_lists, text};
 use crate::schema::{FieldExt, Schema, f32_list, field, image_id_field};
 use crate::sink::Sink;
 use crate::source::Source;
@@ -22,7 +22,7 @@ const EDGES: [&str; 4] = ["x_min_px", "y_min_px", "x_max_px", "y_max_px"];
 pub struct Row {
     /// NIH's `Image Index`.
     pub image_id: String,
-    /// Normalised as the heat maps of `regions`, `[14, height, width]`.
+    /// `[14, height, width]`, each brought onto 0 to 1 by its minimum and maximum; all 0 where one was constant.
     pub maps: Vec<f32>,
     /// The region of each finding in pixels of the stored image: of the largest part of its map above the threshold of
     /// `regions`, or the whole image where there is none.
@@ -40,10 +40,13 @@ impl Row {
 /// Writes the table; the maps have `(height, width)` cells.
 ///
 /// # Errors
-/// Ids are not sorted and unique; the disk is full.
+/// Ids are not sorted and unique; a value is not finite; the disk is full.
 pub fn write(path: &Path, rows: &[Row], shape: (usize, usize), stage: &str) -> Result<(), Error> {
     let mut sink = Sink::create(path, schema(shape), stage, None)?;
     sink.all_ids(rows.iter().map(|row| row.image_id.as_str()))?;
+    for (row, image) in rows.iter().enumerate() {
+        finite(&image.maps).map_err(|(_, value)| sink.value("maps", row, "finite numbers", &value.to_string()))?;
+    }
     sink.write_with(|| columns(rows, shape))?;
     sink.finish().map(drop)
 }
@@ -88,7 +91,7 @@ pub(crate) fn schema((height, width): (usize, usize)) -> Schema {
     let maps = field(
         "maps",
         f32_list(Finding::COUNT * height * width),
-        "the class activation map of each of the 14 findings, normalised as the heat maps of regions",
+        "the class activation map of each of the 14 findings, signed values brought onto 0 to 1 by (H - min H) / (max H - min H), whatever attend.normalise; all 0 where it is constant",
     );
     let maps =
         maps.with("shape", &format!("[{}, {height}, {width}]", Finding::COUNT)).with("dims", "finding, height, width");
@@ -126,5 +129,23 @@ mod tests {
         assert!(read(&path, (3, 3)).is_err(), "maps of another shape");
         write(&path, &[], (2, 3), "attend").unwrap();
         assert_eq!(read(&path, (2, 3)).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("class_maps.parquet");
+        let row = |image_id: &str, last: f32| {
+            let mut maps = vec![0.5; Finding::COUNT];
+            maps[Finding::COUNT - 1] = last;
+            let regions = [BBox::frame(1.0, 1.0); Finding::COUNT];
+            Row { image_id: image_id.to_owned(), maps, regions }
+        };
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = write(&path, &[row("a.png", 1.0), row("b.png", value)], (1, 1), "attend").unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains("maps") && said.contains("row 1") && said.contains("finite numbers"), "{said}");
+        }
+        write(&path, &[row("a.png", 1.0), row("b.png", 0.0)], (1, 1), "attend").unwrap();
     }
 }

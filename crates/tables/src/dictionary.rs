@@ -17,7 +17,8 @@ const FACTS: [(&str, &str); 2] = [
         "regions",
         "`frame` (the part of the stored images that the global branch was shown: `crop` centre or whole, `image_px`, \
          `input_px`), `threshold` (as configured: a number or otsu), `statistic` (how channels were joined: max, l1 or \
-         l2), `normalise` (minmax, max or none), `region` (where regions are put: attended, or as a control random, \
+         l2), `normalise` (minmax, max or none), `cells` (where the centres of the maps' cells lie in the network's input, px: \
+         `first_px` + i * `step_px`; null where they divide it evenly), `region` (where regions are put: attended, or as a control random, \
          centre or whole), `region_seed` (of random places, else null), `source` (of the crops' pixels: prepared or original), `contrast` \
          (factor on the crops; 1 is none), `size_px` (side of the crops), `heatmap` (height and width of the maps)",
     ),

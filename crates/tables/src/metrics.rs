@@ -156,11 +156,17 @@ pub(crate) fn schema() -> Schema {
         field(
             "branch",
             DataType::Utf8,
-            "global, local, fusion, ensemble (of seeds), a difference such as fusion-global, or attend (boxes)",
+            "global, local, fusion, ensemble (of seeds), peer (imported), nih (labels against experts'), a difference \
+             such as fusion-global, ensemble-fusion or global-peer; attend, class_map (boxes)",
         ),
         field("finding", DataType::Utf8, "snake_case; mean is over the 14 findings, all is one number for all of them"),
         field("metric", DataType::Utf8, "auroc, average_precision, ...; docs/reading-the-numbers.md explains each"),
-        field("subset", DataType::Utf8, "all, or the part of the images measured on: sex=F, age=40-59, view=AP, ..."),
+        field(
+            "subset",
+            DataType::Utf8,
+            "all, or the part of the images measured on: sex=F, age=40-59, view=AP, experts, peer=NAME, ...; of a study \
+             arm=NAME or arm=NAME-versus-NAME",
+        ),
         split_field(),
         field("value", DataType::Float64, "the number; null where undefined").nullable(),
         field("ci_low", DataType::Float64, "lower end of the interval (report.confidence, by patient)").nullable(),

@@ -84,7 +84,7 @@ mod tests {
             "batch": 128, "optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001, "schedule": "step",
             "lr_milestones": [20], "lr_factor": 0.1, "warmup_epochs": 0, "scale_min": 0.08, "flip": true,
             "rotate_deg": 0.0, "brightness": 0.0, "contrast": 0.0, "precision": "f32", "eval_batch": 32,
-            "checkpoint_minutes": 10.0, "memory_mb": 0, "stream": 0,
+            "checkpoint_minutes": 10.0, "memory_mb": 0,
         });
         for (key, value) in changes.as_object().unwrap() {
             settings[key] = value.clone();
@@ -97,17 +97,21 @@ mod tests {
     fn what_is_off_is_in_no_key() {
         let plain = config(&json!({}));
         let hashed = serde_json::to_value(&plain).unwrap();
-        assert_eq!(hashed.as_object().unwrap().len(), 25, "{hashed}");
+        assert_eq!(hashed.as_object().unwrap().len(), 24, "{hashed}");
         let said = json!({
             "loss": "bce", "focal_alpha": 0.25, "focal_gamma": 2.0, "gamma_positive": 1.0, "gamma_negative": 4.0,
             "probability_clip": 0.05, "label_smoothing": 0.0, "clip_norm": 0.0, "ema_decay": 0.0, "ema_warmup": false,
-            "lr_patience": 10, "ratio_max": 1.3333333333333333, "crop_schedule": [], "tta": "none",
+            "lr_patience": 10, "ratio_max": 1.3333333333333333, "crop_schedule": [], "tta": "none", "stream": 0,
         });
         assert_eq!(config(&said), plain);
         assert_eq!(serde_json::to_value(config(&said)).unwrap(), hashed);
         let recipe = serde_json::to_value((plain.recipe(1), plain.image_recipe())).unwrap();
         let texts = ["loss", "label", "clip", "ema", "ratio", "crop_schedule"];
         assert!(!texts.iter().any(|text| recipe.to_string().contains(text)), "{recipe}");
+        // Another stream is another seed, and another key.
+        let second = config(&json!({ "stream": 1 }));
+        assert_eq!(serde_json::to_value(&second).unwrap()["stream"], 1);
+        assert_ne!(second.recipe(1).seed, plain.recipe(1).seed);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct Sampled {
     /// Draws that left a finding undefined, with the value on the draw that replaces each of them in a mean.
     pub(crate) repeated: Vec<(u32, f64)>,
     /// Number of draws in which the number was undefined at first.
-    undefined: usize,
+    pub(crate) undefined: usize,
 }
 
 /// A value and its percentile interval.

@@ -95,11 +95,6 @@ impl Series {
         Series::ALL.into_iter().filter(|series| matches!(series, Series::Branch(_) | Series::Pair(_)))
     }
 
-    /// Whether it is a difference, whose sign means something.
-    pub fn is_difference(self) -> bool {
-        matches!(self, Series::Pair(_) | Series::EnsembleGain)
-    }
-
     /// The name in `metrics.parquet`.
     pub fn name(self) -> &'static str {
         match self {
@@ -295,6 +290,10 @@ pub enum Metric {
     /// Localisation accuracy of WSRPN's protocol.
     #[strum(to_string = "loc_acc_at_{0}")]
     LocAccAt(Overlap),
+    /// The same accuracy of a model that predicts no finding, at every overlap.
+    LocAccNothing,
+    /// Share of boxes whose finding is predicted in that protocol.
+    BoxPredicted,
     /// Share of the image that the region takes.
     AttentionArea,
     /// Share of images without a region.
@@ -329,6 +328,7 @@ impl Metric {
         all.extend(Overlap::ALL.map(Metric::IouAt));
         all.extend(Overlap::ALL.map(Metric::IobbAt));
         all.extend(Overlap::ALL.map(Metric::LocAccAt));
+        all.extend([Metric::LocAccNothing, Metric::BoxPredicted]);
         all.extend([Metric::AttentionArea, Metric::FallbackRate]);
         all.extend([Metric::Sensitivity, Metric::Precision, Metric::Kappa]);
         all
@@ -513,6 +513,7 @@ mod tests {
              iou_at_0.1 iou_at_0.2 iou_at_0.3 iou_at_0.4 iou_at_0.5 iou_at_0.6 iou_at_0.7 \
              iobb_at_0.1 iobb_at_0.2 iobb_at_0.3 iobb_at_0.4 iobb_at_0.5 iobb_at_0.6 iobb_at_0.7 \
              loc_acc_at_0.1 loc_acc_at_0.2 loc_acc_at_0.3 loc_acc_at_0.4 loc_acc_at_0.5 loc_acc_at_0.6 loc_acc_at_0.7 \
+             loc_acc_nothing box_predicted \
              attention_area fallback_rate sensitivity precision kappa"
         );
         let series = Series::ALL.map(Series::name);

@@ -79,7 +79,10 @@ impl SeedDraws {
         let shrink = shrink(&of_seeds, &patients, &values, mean);
         let seeds = self.shifts.iter().map(|shift| sd.unwrap_or(0.0) * shift);
         let draws = patients.iter().zip(seeds).map(|(drawn, shift)| mean + shrink * (drawn - mean) + shift).collect();
-        OverSeeds { mean: Sampled::of_draws(Some(mean), draws), sd, above }
+        let over = Sampled::of_draws(Some(mean), draws);
+        // A draw that was drawn again counts as it does for one training.
+        let undefined = of_seeds.iter().map(|sampled| sampled.undefined).fold(over.undefined, usize::max);
+        OverSeeds { mean: Sampled { undefined, ..over }, sd, above }
     }
 }
 
@@ -130,6 +133,18 @@ mod tests {
         // Student's interval of three values: 4.3027 = t(0.975; 2), from any table.
         let half = 4.302_65 * 0.2 / 3.0_f64.sqrt();
         assert!((low - (0.1 - half)).abs() < 0.01 && (high - (0.1 + half)).abs() < 0.01, "{low} {high}");
+    }
+
+    #[test]
+    fn draws_that_were_drawn_again_are_counted() {
+        let rare = |value: f64| {
+            let finding = Sampled { repeated: vec![(1, value)], ..sampled(value, &[value, f64::NAN, value, value]) };
+            Sampled::mean([&finding])
+        };
+        let seeds = [rare(0.6), rare(0.8)];
+        assert!(seeds.iter().all(|mean| mean.undefined == 1 && mean.draws[1] == mean.value.unwrap()));
+        let over = SeedDraws::new(2, &Bootstrap { draws: 4, seed: 1 }).mean(&seeds);
+        assert_eq!(over.mean.estimate(0.95).undefined, 1);
     }
 
     #[test]

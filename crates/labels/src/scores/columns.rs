@@ -6,23 +6,27 @@ use cxr::{Finding, OUTPUTS};
 
 use crate::names::{image_name, stem};
 use crate::rows::{Name, Names};
-use crate::table::{Column, Error, Table, alike, cell};
+use crate::table::{Column, Error, Table, alike, blank, cell};
 
-/// What a column of images is called, the most telling first.
+/// What a column of images is called, the most telling first; case, spaces, `_` and `-` do not matter.
 const IMAGES: [&str; 12] = [
     "Image Index",
     "image_id",
     "image",
-    "image name",
+    "image_name",
+    "image_path",
     "img",
-    "img name",
+    "img_name",
+    "img_path",
     "filename",
-    "file name",
-    "file",
+    "filenames",
+    "file_path",
     "path",
-    "name",
-    "id",
 ];
+
+/// What a column of images may be called, and many others are: such a name counts only where the column's first cell is
+/// an image file's name, or no other column's is.
+const VAGUE: [&str; 3] = ["file", "name", "id"];
 
 /// What stands beside findings in the names of columns that hold scores; nothing is one of them.
 const SCORES: [&str; 20] = [
@@ -85,7 +89,8 @@ pub(super) struct Chosen {
     pub(super) ignored: Vec<String>,
 }
 
-/// The column of images: the first that is called so, or else the first whose first cell is an image file's name.
+/// The column of images: the first that is called so; or else the first whose first cell is an image file's name, of
+/// those with a [`VAGUE`] name before others; or else the first with such a name.
 pub(super) fn image_column(table: &Table) -> Result<Column, Error> {
     if let Some(column) = IMAGES.iter().find_map(|name| table.find(&[name])) {
         return Ok(column);
@@ -95,11 +100,16 @@ pub(super) fn image_column(table: &Table) -> Result<Column, Error> {
         let text = first.map_or("", |(_, record)| cell(record, Some(column)));
         image_name(text).is_some_and(|name| stem(&name).is_some())
     };
-    let mut columns = table.header.iter().enumerate().map(|(index, name)| Column { index, name: name.clone() });
-    columns.find(is_image).ok_or_else(|| Error::NoImageColumn { path: table.path(), got: table.columns() })
+    let vague: Vec<Column> = VAGUE.iter().filter_map(|name| table.find(&[name])).collect();
+    let columns = table.header.iter().enumerate().map(|(index, name)| Column { index, name: name.clone() });
+    let image = vague.iter().cloned().chain(columns).find(is_image);
+    image
+        .or_else(|| vague.first().cloned())
+        .ok_or_else(|| Error::NoImageColumn { path: table.path(), got: table.columns() })
 }
 
-/// The columns of scores.
+/// The columns of scores: those of the set that is `wanted`, or else of the one set that may hold scores. Columns of 0
+/// and 1 are taken for labels or decisions, unless they are wanted.
 pub(super) fn choose(table: &Table, image: &Column, wanted: Option<&str>) -> Result<Chosen, Error> {
     let names = Names::new(&BTreeMap::new());
     // By what stands beside the finding.
@@ -112,20 +122,19 @@ pub(super) fn choose(table: &Table, image: &Column, wanted: Option<&str>) -> Res
     if sets.is_empty() {
         return Err(Error::NoScores { path: table.path(), got: table.columns() });
     }
-    let mut candidates: Vec<&String> = match wanted {
-        Some(wanted) => sets.keys().filter(|beside| **beside == alike(wanted)).collect(),
-        None => sets.keys().filter(|beside| !NO_SCORES.contains(&beside.as_str())).collect(),
+    let may_be = |beside: &str, columns: &[(usize, Column)]| match wanted {
+        Some(wanted) => beside == alike(wanted),
+        None => !NO_SCORES.contains(&beside) && !only_flags(table, columns),
     };
-    // Names that stand beside scores are better than others; bare names of columns of 0 and 1 are labels.
+    // What the columns hold comes first, then what they are called: truth has bare names, as scores have.
+    let mut candidates: Vec<&String> =
+        sets.iter().filter(|&(beside, columns)| may_be(beside, columns)).map(|(beside, _)| beside).collect();
     if candidates.len() > 1 && candidates.iter().any(|beside| SCORES.contains(&beside.as_str())) {
         candidates.retain(|beside| SCORES.contains(&beside.as_str()));
     }
-    if candidates.len() > 1 && sets.get("").is_some_and(|bare| only_flags(table, bare)) {
-        candidates.retain(|beside| !beside.is_empty());
-    }
     let [beside] = candidates[..] else {
-        let sets = sets.values().filter_map(|columns| columns.first()).map(|(_, column)| column.name.clone());
-        return Err(Error::Sets { path: table.path(), sets: sets.collect(), none: candidates.is_empty() });
+        let sets = sets.values().filter_map(|columns| described(table, columns)).collect();
+        return Err(Error::Sets { path: table.path(), sets, none: candidates.is_empty() });
     };
     let mut columns = sets[beside].clone();
     columns.sort_by_key(|(output, column)| (*output, column.index));
@@ -143,10 +152,30 @@ pub(super) fn choose(table: &Table, image: &Column, wanted: Option<&str>) -> Res
     Ok(Chosen { columns, ignored })
 }
 
-/// Whether the columns hold 0 and 1 alone.
+/// The first column of a set, for messages; says of one that holds 0 and 1 alone why it is not taken.
+fn described(table: &Table, columns: &[(usize, Column)]) -> Option<String> {
+    let (_, Column { name, .. }) = columns.first()?;
+    Some(match only_flags(table, columns) {
+        true => format!("{name} (only 0 and 1: labels or decisions, unless `--columns` names them)"),
+        false => name.clone(),
+    })
+}
+
+/// Whether the columns hold 0 and 1 alone, beside empty cells.
 fn only_flags(table: &Table, columns: &[(usize, Column)]) -> bool {
-    let flag = |text: &str| matches!(text.parse::<f64>(), Ok(0.0 | 1.0));
-    table.rows.iter().all(|(_, record)| columns.iter().all(|(_, column)| flag(cell(record, Some(column)))))
+    let mut flags = 0_usize;
+    for (_, record) in &table.rows {
+        for (_, column) in columns {
+            let text = cell(record, Some(column));
+            match text.parse::<f64>() {
+                // Before the numbers: NaN is one, and stands where a label is unknown.
+                _ if blank(text) => {}
+                Ok(0.0 | 1.0) => flags += 1,
+                _ => return false,
+            }
+        }
+    }
+    flags > 0
 }
 
 /// The output that a column is about, and what stands beside its name; `None` where it names none. Of several names the

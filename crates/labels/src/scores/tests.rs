@@ -27,6 +27,11 @@ fn columns_are_known_by_many_names() {
         // Labels beside scores are no scores.
         "Image Index,Mass,Pleural_Thickening,prob_Mass,prob_Pleural_Thickening\n00000001_000.png,1,0,0.25,0.5\n",
         "image,Mass_label,Pleural_Thickening_label,Mass,Pleural_Thickening\n00000001_000.png,1,0,0.25,0.5\n",
+        "Image Index,Mass,Pleural_Thickening,resnet50_Mass,resnet50_Pleural_Thickening\n00000001_000.png,1,,0.25,0.5\n",
+        // What a column holds tells more than a name that many columns have.
+        "id,image_path,Mass,Pleural_Thickening\n7,images/00000001_000.png,0.25,0.5\n",
+        "name,where,id,Mass,Pleural_Thickening\nNobody,images/00000001_000.png,7,0.25,0.5\n",
+        "score,file,Mass,Pleural_Thickening\nx.png,00000001_000.png,0.25,0.5\n",
     ];
     for file in files {
         let read = read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -53,6 +58,44 @@ fn a_set_of_columns_can_be_named() {
     let of = |wanted| scores(Path::new("preds.csv"), two.as_bytes(), Some(wanted));
     assert_eq!(of("prob_fusion").unwrap().rows[0].1[Finding::Mass.index()], 0.2);
     assert!(of("pred").unwrap_err().to_string().contains("no such set"));
+}
+
+#[test]
+fn labels_are_no_scores() {
+    let flags = "only 0 and 1: labels or decisions, unless `--columns` names them";
+    // The truth beside scores, whatever these are called: taken for scores, it has an AUROC of 1.
+    let beside = "Image Index,Mass,resnet50_Mass\na.png,1,0.25\nb.png,0,0.5\n";
+    let taken = read(beside).unwrap();
+    assert_eq!((taken.score_columns, taken.ignored), (vec!["resnet50_Mass".to_owned()], vec!["Mass".to_owned()]));
+    // The truth alone.
+    let truth = "Image Index,Mass,No Finding\na.png,1,0\nb.png,,1\nc.png,NaN,0.0\n";
+    let refused = said(truth);
+    let sets = format!("preds.csv: no such set of scores, the sets begin with the columns Mass ({flags}); hint: ");
+    assert!(refused.starts_with(&sets), "{refused}");
+    assert!(refused.contains("`--columns TEXT` names one set") && refused.contains("`--columns \"\"` takes"));
+    let decisions = said("image,Mass,resnet_Mass\na.png,1,0\nb.png,0,1\n");
+    assert!(decisions.contains(&format!("the columns Mass ({flags}), resnet_Mass ({flags})")), "{decisions}");
+    // Who names them has them.
+    let named = scores(Path::new("preds.csv"), beside.as_bytes(), Some("")).unwrap();
+    assert_eq!((named.score_columns, named.rows[0].1[Finding::Mass.index()]), (vec!["Mass".to_owned()], 1.0));
+}
+
+#[test]
+fn vague_names_of_the_images_column_are_the_last_choice() {
+    let column = |text: &str| read(text).unwrap().image_column;
+    for (file, expected) in [
+        ("id,filepath,Mass\n7,x/a.png,0.5\n", "filepath"),
+        ("id,file_path,Mass\n7,x/a.png,0.5\n", "file_path"),
+        ("id,Img Path,Mass\n7,x/a.png,0.5\n", "Img Path"),
+        ("name,Filenames,Mass\n7,x/a.png,0.5\n", "Filenames"),
+        ("id,x,Mass\n7,a.png,0.5\n", "x"),
+        ("x,id,Mass\nb.png,a.png,0.5\n", "id"),
+        ("x,id,Mass\n1,a,0.5\n", "id"),
+        ("id,name,Mass\n1,a,0.5\n", "name"),
+        ("id,name,Mass\na.png,a,0.5\n", "id"),
+    ] {
+        assert_eq!(column(file), expected, "{file}");
+    }
 }
 
 #[test]

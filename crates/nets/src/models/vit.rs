@@ -7,7 +7,7 @@
 use candle_core::{D, Device, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
-use crate::augment::COLOURS;
+use crate::colours::COLOURS;
 use crate::error::Result;
 use crate::layers::builder::Builder;
 use crate::layers::params::{ParamId, Params};

@@ -9,8 +9,9 @@ use crate::models::backbone::Backbone;
 
 const HEAT: HeatMap = HeatMap { statistic: Statistic::L2, normalise: Normalise::Max, cells: None };
 
-fn frame(input_px: usize) -> EvalFrame {
-    EvalFrame { crop: EvalCrop::Centre, image_px: input_px + 3, input_px }
+/// One view of an image, and what it is a part of.
+fn shown(input_px: usize) -> (EvalFrame, Tta) {
+    (EvalFrame { crop: EvalCrop::Centre, image_px: input_px + 3, input_px }, Tta::None)
 }
 
 fn network(backbone: Backbone, pool: Pool) -> Network {
@@ -55,7 +56,7 @@ fn every_network_is_a_graph_of_all_its_parameters() {
     let each = trained.zip(of_maps().cycle()).chain(of_maps().map(|pool| (&Backbone::Mini, pool)));
     for (&backbone, &pool) in each {
         let network = network(backbone, pool);
-        write(&network, frame(backbone.min_side()), Some(HEAT), &path).unwrap();
+        write(&network, shown(backbone.min_side()), Some(HEAT), &path).unwrap();
         let graph = read(&path).graph.unwrap();
         check(&graph);
         let named = |name: &str| graph.initializer.iter().find(|constant| constant.name == name);
@@ -75,7 +76,7 @@ fn every_network_is_a_graph_of_all_its_parameters() {
 fn a_foundation_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("branch.onnx");
-    let error = write(&network(Backbone::DinoV2Tiny, Pool::Class), frame(28), None, &path).unwrap_err();
+    let error = write(&network(Backbone::DinoV2Tiny, Pool::Class), shown(28), None, &path).unwrap_err();
     assert!(error.to_string().starts_with("backbone = dinov2-tiny, expected a convolutional trunk"), "{error}");
     assert!(!path.exists());
 }
@@ -85,8 +86,8 @@ fn a_file_says_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let [with, without] = ["with", "without"].map(|name| folder.path().join(name));
     let network = network(Backbone::Mini, Pool::Lse);
-    write(&network, frame(20), Some(HEAT), &with).unwrap();
-    write(&network, frame(20), None, &without).unwrap();
+    write(&network, (shown(20).0, Tta::TenCrop), Some(HEAT), &with).unwrap();
+    write(&network, shown(20), None, &without).unwrap();
     let [with, without] = [with, without].map(|path| read(&path));
     let said = |model: &Model, key: &str| {
         model.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone())
@@ -96,13 +97,14 @@ fn a_file_says_what_it_is() {
         ("agcnn.backbone", "mini"),
         ("agcnn.pool", "lse"),
         ("agcnn.frame", r#"{"crop":"centre","image_px":23,"input_px":20}"#),
+        ("agcnn.tta", "ten-crop"),
         ("agcnn.heat_map", r#"{"normalise":"max","statistic":"l2"}"#),
         ("agcnn.notice", "not for clinical use"),
         ("agcnn.findings", &cxr::output_names().join(",")),
     ] {
         assert_eq!(said(&with, key).as_deref(), Some(value), "{key}");
     }
-    assert_eq!(said(&without, "agcnn.heat_map"), None);
+    assert_eq!((said(&without, "agcnn.heat_map"), said(&without, "agcnn.tta")), (None, None));
     let (with, without) = (with.graph.unwrap(), without.graph.unwrap());
     check(&without);
     assert!(with.doc_string.ends_with("Thresholds apply to H / max H, of each map H by itself."));
@@ -114,7 +116,7 @@ fn equal_networks_give_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = ["one", "two"].map(|name| {
         let path = folder.path().join(name);
-        write(&network(Backbone::Mini, Pool::Max), frame(20), Some(HEAT), &path).unwrap();
+        write(&network(Backbone::Mini, Pool::Max), shown(20), Some(HEAT), &path).unwrap();
         fs_err::read(path).unwrap()
     });
     assert!(bytes[0] == bytes[1]);
@@ -126,10 +128,10 @@ fn what_cannot_work_is_refused_and_leaves_the_file() {
     let path = folder.path().join("branch.onnx");
     fs_err::write(&path, "before").unwrap();
     let network = network(Backbone::Mini, Pool::Max);
-    let small = write(&network, frame(16), None, &path).unwrap_err();
+    let small = write(&network, shown(16), None, &path).unwrap_err();
     assert_eq!(small.to_string(), "crop = 16, expected at least 17 for mini");
     assert_eq!(fs_err::read(&path).unwrap(), b"before");
-    let nowhere = write(&network, frame(20), None, &folder.path().join("no/branch.onnx")).unwrap_err();
+    let nowhere = write(&network, shown(20), None, &folder.path().join("no/branch.onnx")).unwrap_err();
     assert!(nowhere.to_string().contains("no/branch.onnx"), "{nowhere}");
     assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
 }

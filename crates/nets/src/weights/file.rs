@@ -82,6 +82,23 @@ pub fn meta(path: &Path) -> Result<Meta> {
     parse(path, read_metadata(path)?)
 }
 
+/// 64 hex digits over what a network with these weights makes of an input: backbone, pool and tensors. How it is evaluated
+/// ([`Meta::frame`], [`Meta::tta`]) is no part of it.
+///
+/// # Errors
+/// As [`read`].
+pub fn digest(path: &Path) -> Result<String> {
+    let (tensors, meta) = read(path, &Device::Cpu)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{} {}\n", meta.backbone, meta.pool).as_bytes());
+    for (name, tensor) in &tensors {
+        hasher.update(format!("{name} {:?}\n", tensor.dims()).as_bytes());
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        hasher.update(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 fn parse(path: &Path, mut metadata: HashMap<String, String>) -> Result<Meta> {
     let mut field = |name: &str| {
         metadata

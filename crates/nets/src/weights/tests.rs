@@ -276,6 +276,32 @@ fn the_views_are_kept() {
     assert!(file::meta(&path).unwrap_err().to_string().contains("metadata \"agcnn.tta\" is \"ten-crap\""));
 }
 
+/// Heat maps are kept by it: other views of an image make no other heat map.
+#[test]
+fn the_digest_is_of_the_network_and_not_of_how_it_is_evaluated() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let plain = Meta { backbone: "mini".to_owned(), pool: "max".to_owned(), frame: None, tta: cxr::Tta::None };
+    let digest = |name: &str, values: &[f32], meta: &Meta| {
+        let tensors = [(name.to_owned(), Tensor::new(values, &Device::Cpu).unwrap())];
+        file::write(&path, &tensors, meta).unwrap();
+        file::digest(&path).unwrap()
+    };
+    let expected = digest("fc.bias", &[1.0, 2.0], &plain);
+    let frame = cxr::EvalFrame { crop: cxr::EvalCrop::Centre, image_px: 256, input_px: 224 };
+    let scored = Meta { frame: Some(frame), tta: cxr::Tta::TenCrop, ..plain.clone() };
+    assert_eq!(digest("fc.bias", &[1.0, 2.0], &scored), expected);
+    let of_mean = Meta { pool: "avg".to_owned(), ..plain.clone() };
+    for other in [
+        digest("fc.bias", &[1.0, 2.5], &plain),
+        digest("fc.bias", &[1.0], &plain),
+        digest("fc.weight", &[1.0, 2.0], &plain),
+        digest("fc.bias", &[1.0, 2.0], &of_mean),
+    ] {
+        assert_ne!(other, expected);
+    }
+}
+
 /// Every bit of a small file.
 #[test]
 fn no_flipped_bit_is_read() {

@@ -54,7 +54,7 @@ pub fn model(folder: &Path) {
             threshold: Threshold::Tau(0.5),
             statistic: Statistic::Max,
             normalise: Normalise::Minmax,
-            cells: None,
+            cells: Some(Backbone::Mini.cells()),
             source: CropSource::Prepared,
             contrast: 1.0,
             size_px: SIZE as u32,

@@ -30,6 +30,9 @@ pub fn compare(common: &Common, runs: [&str; 2], branch: Branch) -> Result<Outco
 }
 
 /// What a run brings to a comparison.
+///
+/// # Errors
+/// The run lacks the branch, or it is an imported model and has predictions of its own, too.
 pub(super) fn side(common: &Common, name: &str, branch: Branch) -> Result<Side, Fail> {
     let (mut run, _) = Run::open::<Config>(&SPEC, &Common { run: name.to_owned(), ..common.clone() })?;
     if let Some(model) = imports::of_run(&mut run)? {

@@ -12,7 +12,7 @@ use super::ending::{fail, keep_going};
 use super::imports;
 use crate::config::{Config, SPEC};
 use crate::experts::{Panel, agreement_text, judged_text};
-use crate::import::Truth;
+use crate::import::{Truth, titles};
 use crate::plan::Plan;
 use crate::results::title;
 
@@ -50,8 +50,8 @@ pub fn against(common: &Common, asked: &Against) -> Result<Outcome, Fail> {
     let bootstrap = Bootstrap { draws: config.draws, seed: common.seed };
     let plan = Plan { bootstrap, confidence: config.confidence, keep_going: &keep_going };
     let agreements = panel.agreement(&mapping, &plan).map_err(fail)?;
-    let place = if list.is_some() { " in NIH's official test list" } else { "" };
-    stage::print(&agreement_text(&panel, &agreements, &mapping, place, &plan))?;
+    let place = list.map_or(String::new(), |list| format!(" in {}", titles(list)[0]));
+    stage::print(&agreement_text(&panel, &agreements, &mapping, &place, &plan))?;
     for (expert, findings) in &read.made {
         let made = crate::experts::union(findings);
         stage::print(&format!(

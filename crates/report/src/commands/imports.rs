@@ -12,9 +12,12 @@ use crate::Error;
 use crate::import::{Images, Imported};
 
 /// How an import is published.
-pub(super) const IMPORT: Spec = Spec { name: "import", version: 1, seeded: false, defaults: "[import]\n", about: "" };
+pub(super) const IMPORT: Spec = Spec { name: "import", version: 2, seeded: false, defaults: "[import]\n", about: "" };
 
 const PREDICTIONS: &str = "predictions.parquet";
+
+/// Stages with predictions of a run's own; no import has one beside it.
+const OWN: [&str; 4] = ["fusion", "local", "global", "evaluate"];
 
 /// An imported model.
 #[derive(Debug)]
@@ -72,8 +75,17 @@ pub(super) fn publish(run: &Run, imported: &Imported, images: &Images, table: &s
 }
 
 /// The imported predictions of a run; `None` where it is no import.
+///
+/// # Errors
+/// Exit code 2 for a run that has predictions of its own, too: it is not known which of them are asked for.
 pub(super) fn of_run(run: &mut Run) -> Result<Option<Model>, Fail> {
     let Some(input) = run.optional_input(IMPORT.name, &[PREDICTIONS])? else { return Ok(None) };
+    for own in OWN {
+        // What is there and cannot be used is there.
+        if !matches!(run.optional_input(own, &[""]), Ok(None)) {
+            return Err(both(run.name(), own));
+        }
+    }
     let facts = &input.manifest().metrics;
     let bad = |what: &'static str, expected: &'static str| {
         fail(Error::Fact { stage: IMPORT.name.to_owned(), what, got: facts[what].to_string(), expected })
@@ -84,6 +96,18 @@ pub(super) fn of_run(run: &mut Run) -> Result<Option<Model>, Fail> {
     let table = facts["labels"].as_str().map(str::to_owned).ok_or_else(|| bad("labels", "a file name"))?;
     let rows = predictions::read(&input.file(PREDICTIONS)?).map_err(fail)?;
     Ok(Some(Model { rows, scored, images, table, digest: input.digest(PREDICTIONS) }))
+}
+
+/// The error of a run that is called as an imported model.
+fn both(run: &str, own: &str) -> Fail {
+    let import = IMPORT.name;
+    let both = anyhow::anyhow!(
+        "run {run} has an imported model in {run}/{import} and predictions of its own in {run}/{own}, expected only one"
+    );
+    Fail::usage(both).hint(format!(
+        "choose another name for the import (`report import NAME ...`), then remove the link {run}/{import} from the \
+         artefacts folder"
+    ))
 }
 
 /// Digest of what an import is asked to do.

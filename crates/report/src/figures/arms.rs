@@ -7,7 +7,7 @@ use tables::metrics::Row;
 
 use super::axis::Axis;
 use super::forest::{Line, bars, draw};
-use super::style::{legend, style};
+use super::style::{Style, legend, style};
 use crate::drawing::{Anchor, Drawing, GREY, INK};
 use crate::group::Group;
 use crate::results::Results;
@@ -26,11 +26,13 @@ const ROW: f64 = 34.0;
 const TOP: f64 = 58.0;
 const LEFT: (f64, f64) = (250.0, 560.0);
 
-/// The paired differences between the first arm and every other one, of the local branch and of the fusion.
+/// The paired differences between the first arm and every other one, of the branches in which arms differ.
 pub fn contrasts(group: &Group, results: &Results) -> Drawing {
-    const BRANCHES: [Branch; 2] = [Branch::Local, Branch::Fusion];
-    let rows = |subset: &Subset| -> [&Row; 2] {
-        BRANCHES.map(|branch| results.of_subset(branch, Scope::Mean, Metric::Auroc, subset, group.split))
+    let branches = group.compared(results);
+    let styles: Vec<Style> = branches.iter().map(|&branch| style(branch)).collect();
+    let rows = |subset: &Subset| -> Vec<&Row> {
+        let row = |&branch: &Branch| results.of_subset(branch, Scope::Mean, Metric::Auroc, subset, group.split);
+        branches.iter().map(row).collect()
     };
     let others: Vec<_> = group.others().map(|(arm, subset)| (arm, rows(&subset))).collect();
     let axis = Axis::over(others.iter().flat_map(|(_, rows)| rows.iter().copied()), None);
@@ -38,7 +40,7 @@ pub fn contrasts(group: &Group, results: &Results) -> Drawing {
     let mut drawing = Drawing::new((LEFT.0 + LEFT.1 + 24.0) as u32, (bottom + 30.0) as u32);
     let title = format!("Mean AUROC: {} minus ...", group.arms[0].name);
     drawing.bold((LEFT.0, 14.0), title, 13.0, Anchor::Left, INK);
-    let names = BRANCHES.map(|branch| (branch.to_string(), style(branch)));
+    let names: Vec<_> = branches.iter().map(Branch::to_string).zip(styles.iter().copied()).collect();
     legend(&mut drawing, (LEFT.0, 36.0), &names, false);
     axis.grid(&mut drawing, LEFT, (TOP, bottom));
     if axis.low < 0.0 && axis.high > 0.0 {
@@ -51,7 +53,7 @@ pub fn contrasts(group: &Group, results: &Results) -> Drawing {
             drawing.rect((0.0, y - ROW / 2.0), (LEFT.0 + LEFT.1, y + ROW / 2.0), GREY.mix(0.08));
         }
         drawing.text((LEFT.0 - 12.0, y), arm.name.clone(), 13.0, Anchor::Right, INK);
-        bars(&mut drawing, rows, &BRANCHES.map(style), &axis, LEFT, y);
+        bars(&mut drawing, rows, &styles, &axis, LEFT, y);
     }
     drawing
 }

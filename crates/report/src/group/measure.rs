@@ -107,9 +107,10 @@ pub fn measure(group: &Group, plan: &Plan) -> Result<Vec<Row>, Error> {
                 let ensemble = &of_arm.ensemble.scopes[scope][metric];
                 rows.sampled((Series::Ensemble, about, name), ensemble, counts);
                 rows.seeds(Seeds { count: seeds, sd: None, above: None });
-                let gains: Vec<Sampled> =
-                    of_arm.of_seeds(Branch::Fusion, scope, metric).map(|fusion| ensemble.minus(fusion)).collect();
-                push(&mut rows, (Series::EnsembleGain, about, name), &draws.mean(&gains), seeds, counts);
+                // There is one ensemble, of these seeds: what others would give is not known, of it or of its gain.
+                let gain = ensemble.minus(&Sampled::mean(of_arm.of_seeds(Branch::Fusion, scope, metric)));
+                rows.sampled((Series::EnsembleGain, about, name), &gain, counts);
+                rows.seeds(Seeds { count: seeds, sd: None, above: None });
             }
         }
     }
@@ -136,7 +137,7 @@ pub fn measure(group: &Group, plan: &Plan) -> Result<Vec<Row>, Error> {
 
 fn push(rows: &mut Rows, about: (Series, Scope, Metric), over: &OverSeeds, seeds: u64, counts: Counts) {
     rows.sampled(about, &over.mean, counts);
-    let above = about.0.is_difference().then_some(over.above as u64);
+    let above = matches!(about.0, Series::Pair(_)).then_some(over.above as u64);
     rows.seeds(Seeds { count: seeds, sd: over.sd, above });
 }
 

@@ -1,5 +1,6 @@
 //! A group in sentences, and as a short table on stdout.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use cxr::Branch;
@@ -7,7 +8,8 @@ use cxr::metrics::{Metric, Pair, Scope, Series, Subset};
 use tables::metrics::Row;
 
 use super::arms::{Arm, Group};
-use crate::results::{Results, interval, signed, signed_interval, value};
+use crate::published::Dataset;
+use crate::results::{Results, interval, sign, signed, signed_interval, value};
 
 impl Group {
     /// Where the rows of an arm are.
@@ -19,6 +21,27 @@ impl Group {
     pub(crate) fn others(&self) -> impl Iterator<Item = (&Arm, Subset)> {
         let reference = &self.arms[0].name;
         self.arms[1..].iter().map(move |arm| (arm, Subset::Versus(reference.clone(), arm.name.clone())))
+    }
+
+    /// The branches in which other arms differ from the first one: what is equal, arms share.
+    pub(crate) fn compared(&self, results: &Results) -> Vec<Branch> {
+        let differs = |row: &Row| row.value != Some(0.0) || row.ci_low != row.ci_high;
+        let somewhere =
+            |branch: &Branch| self.others().any(|(_, subset)| differs(self.mean(results, *branch, &subset)));
+        Branch::ALL.into_iter().filter(somewhere).collect()
+    }
+
+    /// What few seeds cannot say; `None` with three or more.
+    pub(crate) fn few(&self) -> Option<String> {
+        match self.seeds.len() {
+            1 => {
+                Some("One seed: intervals are over patients alone, and say nothing about another training.".to_owned())
+            }
+            count @ ..=2 => {
+                Some(format!("{count} seeds say little about what others would give; hence wide intervals."))
+            }
+            _ => None,
+        }
     }
 
     fn mean<'r>(&self, results: &'r Results, series: impl Into<Series>, subset: &Subset) -> &'r Row {
@@ -37,18 +60,23 @@ pub(crate) fn spread(row: &Row) -> String {
     row.seeds.and_then(|seeds| seeds.sd).map_or(String::new(), |sd| format!("\u{b1} {sd:.3}"))
 }
 
-/// What an interval of a difference says: above 0, below 0, or neither.
-fn verdict<'t>(row: &Row, [above, below, open]: [&'t str; 3]) -> &'t str {
-    match (row.ci_low, row.ci_high) {
-        (Some(low), _) if low > 0.0 => above,
-        (_, Some(high)) if high < 0.0 => below,
-        _ => open,
-    }
-}
-
-fn difference(row: &Row) -> String {
-    let between = signed_interval(row).map_or(String::new(), |between| format!(" ({between})"));
-    format!("{}{between}, above 0 in {} seeds", signed(row), wins(row))
+/// The reference is better than, worse than, or not told apart from other arms, of one branch.
+fn contrast(group: &Group, results: &Results, branch: Branch) -> Option<String> {
+    let names = |wanted: Ordering| -> Vec<&str> {
+        let is_it = |(_, subset): &(&Arm, Subset)| sign(group.mean(results, branch, subset)) == Some(wanted);
+        group.others().filter(is_it).map(|(arm, _)| arm.name.as_str()).collect()
+    };
+    let said = [
+        (Ordering::Greater, "better than with"),
+        (Ordering::Less, "worse than with"),
+        (Ordering::Equal, "not told apart by these patients and seeds from"),
+    ];
+    let parts = said.into_iter().filter_map(|(wanted, words)| {
+        let names = names(wanted);
+        (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")))
+    });
+    let parts: Vec<String> = parts.collect();
+    (!parts.is_empty()).then(|| format!("{branch} with {}: {}.", group.arms[0].name, parts.join("; ")))
 }
 
 /// What follows from the numbers.
@@ -58,40 +86,29 @@ pub fn sentences(group: &Group, results: &Results) -> Vec<String> {
     let fusion = group.mean(results, Branch::Fusion, &subset);
     let between = interval(fusion).map_or(String::new(), |interval| format!(" ({interval})"));
     let name = if group.is_study() { format!("{}: ", reference.name) } else { String::new() };
-    let spread = spread(fusion);
-    let mut said = vec![format!("{name}mean AUROC of fusion {} {spread}{between}.", value(fusion))];
+    let mut said = vec![format!("{name}mean AUROC of fusion {} {}{between}.", value(fusion), spread(fusion))];
     let gain = group.mean(results, Pair::FusionGlobal, &subset);
+    let verdict = sign(gain).map_or(String::new(), |sign| {
+        let verdict = match sign {
+            Ordering::Greater => "fusion is better",
+            Ordering::Less => "fusion is worse",
+            Ordering::Equal => "these patients and seeds leave open whether there is a difference",
+        };
+        format!(": {verdict}")
+    });
+    let between = signed_interval(gain).map_or(String::new(), |between| format!(" ({between})"));
+    let why = if group.is_study() { " Whether attention is the reason, the other arms say." } else { "" };
     said.push(format!(
-        "Fusion \u{2212} global is {}: {}.",
-        difference(gain),
-        verdict(
-            gain,
-            [
-                "fusion is better",
-                "fusion is worse",
-                "these patients and seeds leave open whether there is a difference"
-            ]
-        )
+        "Fusion \u{2212} global is {}{between}, above 0 in {} seeds{verdict}.{why}",
+        signed(gain),
+        wins(gain)
     ));
-    for (arm, subset) in group.others() {
-        for branch in [Branch::Local, Branch::Fusion] {
-            let row = group.mean(results, branch, &subset);
-            let (reference, other) = (&reference.name, &arm.name);
-            let better = format!("{reference} is better than {other}");
-            let worse = format!("{reference} is worse than {other}");
-            let open = "these patients and seeds leave open which is better";
-            said.push(format!(
-                "{branch}: {reference} \u{2212} {other} is {}: {}.",
-                difference(row),
-                verdict(row, [&better, &worse, open])
-            ));
-        }
-    }
+    said.extend(group.compared(results).into_iter().filter_map(|branch| contrast(group, results, branch)));
     said
 }
 
 /// The table for the terminal: mean AUROCs of every arm, and what follows.
-pub fn text(group: &Group, results: &Results, confidence: f64) -> String {
+pub fn text(group: &Group, results: &Results, dataset: &Dataset, confidence: f64) -> String {
     let cohort = group.cohort();
     let seeds = group.seeds.len();
     let mut text = format!(
@@ -123,13 +140,15 @@ pub fn text(group: &Group, results: &Results, confidence: f64) -> String {
         line(&of("fusion - local"), group.mean(results, Pair::FusionLocal, &subset), true);
         line(&of("ensemble - fusion"), group.mean(results, Series::EnsembleGain, &subset), true);
     }
+    let compared = group.compared(results);
     for (arm, subset) in group.others() {
-        for branch in [Branch::Local, Branch::Fusion] {
+        for &branch in &compared {
             let name = format!("{branch}: {} - {}", group.arms[0].name, arm.name);
             line(&name, group.mean(results, branch, &subset), true);
         }
     }
-    for sentence in sentences(group, results) {
+    let not_comparable = dataset.not_comparable().map(|why| format!("Not comparable with published results: {why}."));
+    for sentence in sentences(group, results).into_iter().chain(group.few()).chain(not_comparable) {
         text.push_str(&sentence);
         text.push('\n');
     }

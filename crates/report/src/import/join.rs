@@ -19,11 +19,12 @@ pub struct Imported {
     pub foreign: usize,
     /// The first ten of them.
     pub first_foreign: Vec<String>,
-    /// Images of the file that are left out because the official test list lacks them.
+    /// Images of the file that are left out because the list of test images lacks them.
     pub elsewhere: usize,
 }
 
-/// Joins the scores of `file` with the table, by image; with `official`, only images of the official test list.
+/// Joins the scores of `file` with the table, by image; with `official`, only images of the list of test images beside
+/// the table.
 ///
 /// # Errors
 /// [`Error::NoOverlap`] where no image is left; [`Error::NoList`] where the official list is asked for and not there.
@@ -54,7 +55,7 @@ pub fn join(file: &str, scores: &Scores, truth: &Truth, official: bool) -> Resul
     }
     if rows.is_empty() {
         return Err(Error::NoOverlap {
-            file: file.to_owned(),
+            file: format!("{file}, column {:?}", scores.image_column),
             images: scores.rows.len(),
             first: scores.rows.first().map(|(name, _)| name.clone()).unwrap_or_default(),
             table: truth.table.clone(),
@@ -65,4 +66,26 @@ pub fn join(file: &str, scores: &Scores, truth: &Truth, official: bool) -> Resul
     let count = foreign.len();
     foreign.truncate(10);
     Ok(Imported { rows, scored: scores.scored, foreign: count, first_foreign: foreign, elsewhere })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn an_error_about_images_names_their_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = "Image Index,Finding Labels,Patient ID\n00000001_000.png,Mass,1\n";
+        fs_err::write(folder.path().join("Data_Entry_2017.csv"), table).unwrap();
+        let truth = Truth::read(folder.path(), None).unwrap();
+        let text = "id,Mass\n7,0.5\n8,0.25\n";
+        let scores = labels::scores::scores(Path::new("preds.csv"), text.as_bytes(), None).unwrap();
+        assert_eq!(
+            join("preds.csv", &scores, &truth, false).unwrap_err().to_string(),
+            "preds.csv, column \"id\": none of its 2 images is in Data_Entry_2017.csv; the first: 7, expected names \
+             such as 00000001_000.png"
+        );
+    }
 }

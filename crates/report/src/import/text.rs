@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use cxr::Finding;
 use cxr::metrics::{Sampled, Scope};
+use labels::nih::TEST;
 use labels::scores::{Scale, Scores};
 
 use super::join::Imported;
-use super::lists::Images;
+use super::lists::{Images, titles};
 use super::scored::{Aurocs, Scored};
 use super::truth::Truth;
 use crate::plan::Plan;
@@ -45,26 +46,34 @@ pub fn notes(name: &str, scores: &Scores, imported: &Imported, images: &Images, 
         let (count, first) = (imported.foreign, imported.first_foreign.join(", "));
         let _ = writeln!(text, "images: {count} of the file are not in {}, the first: {first}", truth.table);
     }
+    text + &split(name, imported, images, truth)
+}
+
+/// What the images are, by the lists beside the label table.
+fn split(name: &str, imported: &Imported, images: &Images, truth: &Truth) -> String {
+    let mut text = String::new();
+    // Without a test list nothing is said of it.
+    let [test, train_val] = truth.test.as_ref().map_or(["", ""], titles);
     if imported.elsewhere > 0 {
-        let _ = writeln!(text, "images: {} outside the official test list left out (--official)", imported.elsewhere);
+        let _ = writeln!(text, "images: {} outside {test} left out (--official)", imported.elsewhere);
     }
     let _ = writeln!(text, "split: {}", images.name);
     if let (Some(in_test), Some(list)) = (images.in_test, &truth.test)
         && in_test < list.len()
         && in_test * 2 > list.len()
     {
-        let _ = writeln!(text, "split: {} images of the official test list have no score", list.len() - in_test);
+        let _ = writeln!(text, "split: {} images of {test} have no score", list.len() - in_test);
     }
     match (images.in_test, images.in_train_val) {
         (Some(in_test), Some(in_train_val)) if in_train_val > 0 => {
             let _ = writeln!(
                 text,
-                "split: {in_test} of the images are in NIH's official test list, {in_train_val} in its train_val list, on \
-                 which models with the official split are trained: compare {name} on common images only"
+                "split: {in_test} of the images are in {test}, {in_train_val} in {train_val}, on which models with the \
+                 official split are trained: compare {name} on common images only"
             );
         }
         (None, _) => {
-            let _ = writeln!(text, "split: no official lists beside {}, so nothing more is known", truth.table);
+            let _ = writeln!(text, "split: no {TEST} beside {}, so nothing more is known", truth.table);
         }
         _ => {}
     }

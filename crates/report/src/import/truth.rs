@@ -11,7 +11,7 @@ use labels::{Reading, Texts};
 
 use crate::Error;
 
-/// NIH's table, and the official lists where they are there.
+/// NIH's table, and the lists beside it where they are there.
 #[derive(Debug)]
 pub struct Truth {
     /// File name of the label table.
@@ -20,9 +20,9 @@ pub struct Truth {
     pub records: Vec<ImageRecord>,
     /// Row by what an image is known by, whatever its file ends with.
     by_name: HashMap<String, usize>,
-    /// Images of the official test list; `None` where the list is not there.
+    /// Images of the list of test images, NIH's or another; `None` where the list is not there.
     pub test: Option<HashSet<String>>,
-    /// Images of the official list of training and validation.
+    /// Images of the list of training and validation.
     pub train_val: Option<HashSet<String>>,
     /// File name and BLAKE3 of each text that was read.
     pub texts: Vec<(String, String)>,

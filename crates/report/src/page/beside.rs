@@ -1,12 +1,16 @@
 //! The tables of what stands beside the run.
 
 use cxr::metrics::{Cell as Key, Metric, Scope, Series, Subset};
-use cxr::{Branch, Expert};
+use cxr::{Branch, Expert, Finding};
 use tables::metrics::Row;
 
 use super::content::Page;
 use super::tables::{Cell, Line, Table, class, columns};
+use crate::beside::COUNT;
 use crate::results::title;
+
+/// The class of lines that are sentences about the table, which the page has above it.
+const ABOUT: &str = "about";
 
 impl Page<'_> {
     /// The row of a cell, which is there.
@@ -16,9 +20,10 @@ impl Page<'_> {
 
     /// The imported models, in the order in which they were measured.
     pub(super) fn peers(&self) -> impl Iterator<Item = &str> {
-        let peers =
-            self.results.rows().iter().filter(|row| row.cell.series == Series::Peer && row.cell.scope == Scope::Mean);
-        peers.filter_map(|row| match &row.cell.subset {
+        let is_mean = |row: &&Row| {
+            row.cell.series == Series::Peer && row.cell.scope == Scope::Mean && row.cell.metric == Metric::Auroc
+        };
+        self.results.rows().iter().filter(is_mean).filter_map(|row| match &row.cell.subset {
             Subset::Peer(name) => Some(name.as_str()),
             _ => None,
         })
@@ -33,10 +38,23 @@ impl Page<'_> {
         })
     }
 
+    /// Begins with a line of class [`ABOUT`] for each model: which images count.
     pub(super) fn beside_peers(&self) -> Table {
-        let mut rows = Vec::new();
+        let defined = |name: &str| {
+            let subset = Subset::Peer(name.to_owned());
+            self.on(Series::Peer, Scope::Mean, Metric::FindingsDefined, &subset)
+        };
+        let about = |name: &str| {
+            let counted = defined(name).reason.as_deref().and_then(|reason| reason.strip_prefix(COUNT));
+            Line { name: format!("{name}: {}.", counted.unwrap_or_default()), class: ABOUT, cells: Vec::new() }
+        };
+        let mut rows: Vec<Line> = self.peers().map(about).collect();
         for name in self.peers() {
             let subset = Subset::Peer(name.to_owned());
+            let mean = match defined(name).value.map(|value| value as usize) {
+                Some(defined) if defined < Finding::COUNT => format!("Mean ({defined} of 14)"),
+                _ => "Mean (14)".to_owned(),
+            };
             for scope in self.results.scopes(self.split) {
                 let of = |series: Series| self.on(series, scope, Metric::Auroc, &subset);
                 let theirs = of(Series::Peer);
@@ -49,7 +67,8 @@ impl Page<'_> {
                         self.on(Series::AgainstPeer(branch), scope, Metric::AurocDelongP, &subset).value,
                     ));
                 }
-                rows.push(Line { name: format!("{name}: {}", title(scope)), class: class(scope), cells });
+                let what = if scope == Scope::Mean { mean.clone() } else { title(scope) };
+                rows.push(Line { name: format!("{name}: {what}"), class: class(scope), cells });
             }
         }
         let mut head = ["model", "images", "positives", "its AUROC"].map(str::to_owned).to_vec();

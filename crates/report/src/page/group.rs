@@ -13,6 +13,8 @@ use super::tables::{Cell, Column, Line, Table, class, columns};
 use crate::Error;
 use crate::figures::Figure;
 use crate::group::{Arm, Group, sentences, spread, wins};
+use crate::provenance::Provenance;
+use crate::published::Dataset;
 use crate::results::{Results, series_title, subset_title, title, value};
 
 /// All that the page of a group shows.
@@ -25,8 +27,12 @@ pub struct GroupPage<'a> {
     pub group: &'a Group,
     /// The numbers.
     pub results: &'a Results,
-    /// Where the images come from.
-    pub dataset: DatasetKind,
+    /// What they were measured on.
+    pub dataset: &'a Dataset,
+    /// Of the first training, upstream first.
+    pub provenance: &'a [Provenance],
+    /// What every arm sets, `stage.key = value` lines.
+    pub sets: &'a [String],
     /// Bootstrap draws.
     pub draws: usize,
     /// Share of draws inside an interval.
@@ -49,11 +55,7 @@ impl GroupPage<'_> {
         }
         let &GroupPage { group, results, .. } = self;
         let seeds: Vec<String> = group.seeds.iter().map(u64::to_string).collect();
-        let few = (seeds.len() < 3).then(|| match seeds.len() {
-            1 => "One seed: intervals are over patients alone, and say nothing about another training.".to_owned(),
-            count => format!("{count} seeds say little about what others would give; hence wide intervals."),
-        });
-        let synthetic = self.dataset == DatasetKind::Phantom;
+        let synthetic = self.dataset.kind == DatasetKind::Phantom;
         let mut tables = BTreeMap::from([("arms", self.arms()), ("findings", self.findings(&group.arms[0]))]);
         if group.is_study() {
             tables.insert("contrasts", self.contrasts());
@@ -69,7 +71,10 @@ impl GroupPage<'_> {
             "patients": group.cohort().patient_count(),
             "split": group.split,
             "seeds": seeds.join(", "),
-            "few": few,
+            "few": group.few(),
+            "not_comparable": self.dataset.not_comparable(),
+            "prep_split": self.dataset.split,
+            "provenance": self.provenance,
             "sentences": sentences(group, results),
             "draws": self.draws,
             "percent": percent(self.confidence),
@@ -125,18 +130,24 @@ impl GroupPage<'_> {
     }
 
     fn contrasts(&self) -> Table {
+        let compared = self.group.compared(self.results);
         let line = |(_, subset): (&Arm, Subset)| {
-            let rows = [Branch::Local, Branch::Fusion].map(|branch| self.row(branch, Scope::Mean, &subset));
-            let cells = rows.iter().flat_map(|row| [Cell::signed(row), Cell::plain(wins(row))]);
+            let rows = compared.iter().map(|&branch| self.row(branch, Scope::Mean, &subset));
+            let cells = rows.flat_map(|row| [Cell::signed(row), Cell::plain(wins(row))]);
             Line { name: subset_title(&subset), class: "", cells: cells.collect() }
         };
-        let head = columns(&["difference", "local", "above 0 in seeds", "fusion", "above 0 in seeds"]);
+        let names = compared.iter().flat_map(|branch| [branch.name(), "above 0 in seeds"]);
+        let head = columns(&["difference"].into_iter().chain(names).collect::<Vec<_>>());
         Table { title: "Differences between arms", head, rows: self.group.others().map(line).collect() }
     }
 
     fn about(&self) -> Table {
-        let line = |arm: &Arm| Line { name: arm.name.clone(), class: "", cells: vec![Cell::text(&arm.about, true)] };
-        let head = columns(&["arm", "what it is"]);
-        Table { title: "What the arms are", head, rows: self.group.arms.iter().map(line).collect() }
+        let line = |(arm, set): (&Arm, &String)| Line {
+            name: arm.name.clone(),
+            class: "",
+            cells: [&arm.about, set].map(|text| Cell::text(text, true)).into(),
+        };
+        let head = columns(&["arm", "what it is", "what it sets"]);
+        Table { title: "What the arms are", head, rows: self.group.arms.iter().zip(self.sets).map(line).collect() }
     }
 }

@@ -89,6 +89,8 @@ impl Page<'_> {
             let row = self.results.get(Series::Attention, Scope::All, metric, self.split);
             Some(format!("{:.1} %", 100.0 * row.value?))
         };
+        let predicted = self.results.located(Series::Attention, Scope::Mean, Metric::BoxPredicted, self.split);
+        let predicted = predicted.and_then(|row| Some(format!("{:.0} %", 100.0 * row.value?)));
         let page = serde_json::json!({
             "key": &self.key[..8.min(self.key.len())],
             "dataset": self.dataset,
@@ -109,6 +111,7 @@ impl Page<'_> {
             "region_colour": colour(if self.control.is_some() { CONTROL } else { REGION }),
             "area": region(Metric::AttentionArea),
             "fallback": region(Metric::FallbackRate),
+            "predicted": predicted,
             "any_box": self.cases.iter().any(|case| !case.attended.image.boxes.is_empty()),
             "findings": findings,
             "cases": cases,

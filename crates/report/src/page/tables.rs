@@ -424,6 +424,11 @@ impl Page<'_> {
                 rows.push(Line { name: format!("this run: {what}"), class: "ours", cells });
             }
         }
+        let nothing = self.results.located(Series::Attention, Scope::Mean, Metric::LocAccNothing, self.split);
+        if let Some(row) = nothing.filter(|_| self.refusal.is_none()) {
+            let cells = vec![Cell::of(row), Cell::of(row), Cell::text("by counting boxes", true)];
+            rows.push(Line { name: "nothing predicted".to_owned(), class: "", cells });
+        }
         let head = ["model", "accuracy at IoU > 0.3", "accuracy at IoU > 0.5", "source"];
         Table { title: "Published localisation", head: columns(&head), rows }
     }

@@ -1,11 +1,13 @@
 //! The result in sentences, and the short table on stdout.
 
+use std::cmp::Ordering;
+
 use cxr::metrics::{Metric, Pair, Scope, Series, divergence};
 use cxr::{Branch, Finding};
 use tables::metrics::Row;
 
 use super::content::{Page, percent};
-use crate::results::{interval, known, signed, signed_interval, title, value};
+use crate::results::{interval, known, sign, signed, signed_interval, title, value};
 
 impl Page<'_> {
     /// The result in two sentences.
@@ -18,11 +20,11 @@ impl Page<'_> {
         let [fusion, global] = [Branch::Fusion, Branch::Global].map(with);
         let mut sentences = vec![format!("Mean AUROC over {}: fusion {fusion}, global {global}.", self.findings())];
         let row = mean(Pair::FusionGlobal.into());
-        if let (Some(low), Some(high), Some(between)) = (row.ci_low, row.ci_high, signed_interval(row)) {
-            let verdict = match (low > 0.0, high < 0.0) {
-                (true, _) => "fusion is better on these patients",
-                (_, true) => "fusion is worse on these patients",
-                _ => "no difference that these patients could show",
+        if let (Some(sign), Some(between)) = (sign(row), signed_interval(row)) {
+            let verdict = match sign {
+                Ordering::Greater => "fusion is better on these patients",
+                Ordering::Less => "fusion is worse on these patients",
+                Ordering::Equal => "no difference that these patients could show",
             };
             sentences.push(format!("Fusion \u{2212} global is {} ({between}): {verdict}.", signed(row)));
         }

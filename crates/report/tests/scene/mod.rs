@@ -32,6 +32,8 @@ pub struct Scene {
     pub epochs: [Vec<epochs::Row>; 3],
     /// What experts say, where somebody asked them.
     pub experts: Vec<tables::experts::Row>,
+    /// What trainings draw from.
+    pub seed: u64,
 }
 
 impl Scene {
@@ -53,6 +55,7 @@ impl Scene {
             predictions: Default::default(),
             epochs,
             experts: Vec::new(),
+            seed: 1,
         };
         for i in 0..n {
             let patient_id = 1 + (i / 3) as u32;
@@ -156,8 +159,9 @@ impl Scene {
 
     /// Publishes everything that `report` reads, as run `run`, with `attend.threshold = threshold`.
     pub fn publish(&self, artifacts: &Path, run: &str, threshold: f64) {
-        let stage =
-            |name, defaults: String, write: &dyn Fn(&Path, &str)| publish(artifacts, run, name, &defaults, write);
+        let stage = |name, defaults: String, write: &dyn Fn(&Path, &str)| {
+            publish((artifacts, run, self.seed), name, &defaults, write)
+        };
         let prep = "[prep]\nroot = \"data/raw\"\nsplit = \"official\"\nsize = 64\n".to_owned();
         stage("prep", prep, &|out, stage| {
             if !self.experts.is_empty() {
@@ -216,16 +220,23 @@ impl Scene {
 static PUBLISHED: AtomicUsize = AtomicUsize::new(0);
 
 /// What the stage `name` would do: publish what `write` writes.
-fn publish(artifacts: &Path, run: &str, name: &'static str, defaults: &str, write: &dyn Fn(&Path, &str)) {
+fn publish(
+    (artifacts, run, seed): (&Path, &str, u64),
+    name: &'static str,
+    defaults: &str,
+    write: &dyn Fn(&Path, &str),
+) {
     #[derive(Parser)]
     struct Flags {
         #[command(flatten)]
         common: Common,
     }
     let artifacts = artifacts.to_str().unwrap();
-    let common = Flags::parse_from(["test", "--quiet", "--artifacts-dir", artifacts, "--run", run]).common;
+    let seed = seed.to_string();
+    let flags = ["test", "--quiet", "--artifacts-dir", artifacts, "--run", run, "--seed", &seed];
+    let common = Flags::parse_from(flags).common;
     let defaults: &'static str = defaults.to_owned().leak();
-    let spec = Spec { name, version: 1, seeded: false, defaults, about: "" };
+    let spec = Spec { name, version: 1, seeded: true, defaults, about: "" };
     let (mut run, Unchecked(_)) = Run::open(&spec, &common).unwrap();
     // Whatever is published is of other raw data: keys follow from inputs, which a scene does not have.
     run.outside("raw data", PUBLISHED.fetch_add(1, Ordering::Relaxed).to_string(), None);
