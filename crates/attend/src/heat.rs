@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use branch::Images;
+use branch::{Images, Parts};
 use candle_core::D;
 use cxr::heatmap::{Cells, Normalise, NormalisedMap, normalise};
 use cxr::{EvalFrame, Finding, ImageKey, Split};
@@ -83,10 +83,11 @@ pub struct Heat {
 
 impl Heat {
     /// Computes the map of every image, of which the network sees the part under `frame`, and the class activation maps of
-    /// those in `boxed`; `None`: no class activation maps.
+    /// those in `boxed`; `None`: no class activation maps. They are saved in `folder` on their way ([`Parts`]); `what` stands
+    /// for everything that they are computed from.
     ///
     /// # Errors
-    /// A frame that does not fit into the images or the network; a feature map that is not finite; [`Error::Interrupted`].
+    /// A frame that does not fit into the images or the network; a feature map that is not finite; an interruption; the disk.
     pub fn computed(
         network: &Network,
         all: &Images,
@@ -94,6 +95,7 @@ impl Heat {
         boxed: Option<&BTreeSet<String>>,
         frame: EvalFrame,
         config: &Config,
+        (folder, what): (&Path, &str),
     ) -> Result<Heat, Error> {
         check_crop(frame.input_px, network.backbone())?;
         let side = network.backbone().map_side(frame.input_px);
@@ -101,40 +103,71 @@ impl Heat {
         let count = subjects.images.len();
         let (maps, peaks) = (vec![0.0; count * cells], vec![0.0; count]);
         let mut heat = Heat { shape: (side, side), maps, peaks, class_maps: boxed.map(|_| BTreeMap::new()) };
+        // Where each image in the order of the splits is.
+        let places = subjects.places.concat();
+        let wanted = |place: usize| boxed.is_some_and(|boxed| boxed.contains(&subjects.images[place].0.image_id));
+        let (batch, keys) = (config.eval_batch, Split::ALL.map(|split| all.keys(split)));
+        let length = |index: usize| 1 + cells + if wanted(places[index]) { Finding::COUNT * cells } else { 0 };
+        let mut parts = Parts::new(folder, what, keys, (network, batch), &length);
         let mut progress = stage::progress(count as u64, "heat maps");
+        // After Ctrl-C, what is computed is saved before the process ends.
+        let _hold = stage::hold();
+        let there = parts.read(&mut |index, row| heat.set_row(places[index], row))?;
+        progress.inc(there as u64);
         for split in Split::ALL {
             let take = |evaluated: Evaluated| {
                 let [heat, sums] = heat_maps(&evaluated.map, config.statistic)?;
                 let classes = network.class_maps(&evaluated.map)?.narrow(D::Minus1, 0, Finding::COUNT)?;
                 Ok([heat, sums, classes.permute((0, 3, 1, 2))?.contiguous()?])
             };
-            nets::evaluate_with(network, all.of(split), frame, config.eval_batch, &take, &mut |batch: Taken<3>| {
-                if stage::interrupted() {
-                    return Err(Error::Interrupted);
-                }
+            let (before, start) = parts.of(split);
+            let of_split = all.of(split);
+            nets::evaluate_with_from(network, of_split, start, frame, batch, &take, &mut |batch: Taken<3>| {
                 let [raw, sums, classes] = &batch.values;
                 if let Some(index) = not_finite(sums, cells) {
                     let image_id = all.keys(split)[batch.first + index].image_id.clone();
                     return Err(Error::NotFinite { image_id });
                 }
                 for (index, raw) in raw.chunks_exact(cells).enumerate() {
-                    let place = subjects.places[split as usize][batch.first + index];
+                    let place = places[before + batch.first + index];
                     heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
                     if let Some(map) = normalise(raw, config.normalise) {
                         heat.maps[place * cells..][..cells].copy_from_slice(&map);
                     }
-                    let wanted = boxed.is_some_and(|boxed| boxed.contains(&subjects.images[place].0.image_id));
-                    if let Some(class_maps) = heat.class_maps.as_mut().filter(|_| wanted) {
+                    if let Some(class_maps) = heat.class_maps.as_mut().filter(|_| wanted(place)) {
                         let classes = &classes[index * Finding::COUNT * cells..][..Finding::COUNT * cells];
                         class_maps.insert(place, on_unit_range(classes, cells));
                     }
                 }
                 progress.inc((raw.len() / cells) as u64);
+                parts.add(raw.len() / cells, &|index, row| heat.add_row(places[index], row))?;
                 Ok(ControlFlow::Continue(()))
             })?;
         }
         progress.finish();
         Ok(heat)
+    }
+
+    /// Appends what there is of a subject: peak, map, class activation maps if it has any.
+    fn add_row(&self, place: usize, row: &mut Vec<f32>) {
+        let cells = self.shape.0 * self.shape.1;
+        row.push(self.peaks[place]);
+        row.extend_from_slice(&self.maps[place * cells..][..cells]);
+        if let Some(maps) = self.class_maps.as_ref().and_then(|maps| maps.get(&place)) {
+            row.extend_from_slice(maps);
+        }
+    }
+
+    /// Takes over what [`Heat::add_row`] appended, of a subject that is still without.
+    fn set_row(&mut self, place: usize, row: &[f32]) {
+        let cells = self.shape.0 * self.shape.1;
+        let Some((&peak, maps)) = row.split_first() else { return };
+        let (map, of_classes) = maps.split_at(cells);
+        self.peaks[place] = peak;
+        self.maps[place * cells..][..cells].copy_from_slice(map);
+        if let Some(class_maps) = self.class_maps.as_mut().filter(|_| !of_classes.is_empty()) {
+            class_maps.insert(place, of_classes.to_vec());
+        }
     }
 
     /// The heat maps that an earlier result stored, given its `regions` and `class_maps`, if it has those; `None` where an image
@@ -184,6 +217,23 @@ mod tests {
         // By their maximum, which is negative, the second map would be hottest where it is lowest.
         let maps = on_unit_range(&[-1.0, 0.0, 3.0, -4.0, -2.0, -3.0, 5.0, 5.0, 5.0], 3);
         assert_eq!(maps, [0.0, 0.25, 1.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_row_has_all_of_a_subject() {
+        let empty = Heat { shape: (1, 2), maps: vec![0.0; 4], peaks: vec![0.0; 2], class_maps: Some(BTreeMap::new()) };
+        let mut heat = empty.clone();
+        heat.maps = vec![0.25, 1.0, 0.0, 0.5];
+        heat.peaks = vec![7.0, -1.0];
+        heat.class_maps = Some(BTreeMap::from([(1, vec![0.5; 2 * Finding::COUNT])]));
+        let mut copy = empty;
+        for (place, length) in [(0, 3), (1, 3 + 2 * Finding::COUNT)] {
+            let mut row = Vec::new();
+            heat.add_row(place, &mut row);
+            assert_eq!(row.len(), length);
+            copy.set_row(place, &row);
+        }
+        assert_eq!(copy, heat);
     }
 
     #[test]

@@ -72,7 +72,9 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
             let isa = Some(nets::isa().name().to_owned());
             work.computed(Computed { device: nets::describe(&device), isa, ..Computed::default() });
             let (network, _) = Network::open(&weights, &device).map_err(Error::from)?;
-            Heat::computed(&network, &pictures, &subjects, boxed.as_ref(), frame, &config)?
+            info!("heat maps of {} images on {}", subjects.images.len(), nets::describe(&device));
+            let saved = (work.scratch(), heat_maps.as_str());
+            Heat::computed(&network, &pictures, &subjects, boxed.as_ref(), frame, &config, saved)?
         }
     };
     work.part(HEAT_MAPS, heat_maps);

@@ -2,12 +2,10 @@
 //! linear layer is trained on them.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
-use cxr::{EvalFrame, ImageKey, Split, Tta};
-use nets::weights::{self, Meta};
+use cxr::{EvalFrame, Split, Tta};
 use nets::{Checkpoints, FeatureRows, Fit, Identity, Network, Scores};
 use serde_json::json;
 use stage::{Computed, Fail, Input, Run, Step, info, warn};
@@ -18,14 +16,13 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::init::Init;
 use crate::load::Images;
+use crate::parts::Parts;
 use crate::score::frame;
 use crate::watch::Watch;
 
 /// What the result of [`stored_features`] is called.
 pub(crate) const FEATURES: &str = "features.parquet";
 
-/// Images between two files of features that an interrupted stage goes on from.
-const SAVED: usize = 512;
 /// Rows of features digested between two questions whether to go on.
 const CHUNK: usize = 1024;
 
@@ -46,7 +43,8 @@ pub(crate) fn stored_features(
         "version": 2, "backbone": config.backbone.name(), "pool": config.pool.name(), "weights": init.digest(),
         "frame": frame, "images": images.pixels_digest()?,
     });
-    let mut work = match run.step(STEP, &stage::digest(&what), what)? {
+    let key = stage::digest(&what);
+    let mut work = match run.step(STEP, &key, what)? {
         Step::Done(done) => {
             info!("the features are in the store, {}", done.manifest().made_by());
             return Ok(done);
@@ -55,23 +53,10 @@ pub(crate) fn stored_features(
     };
     info!("{} features of {} images on {}", config.backbone, images.len(), nets::describe(network.device()));
     let clock = Instant::now();
-    let mut progress = stage::progress(images.len() as u64, "features");
-    let mut computed_now = 0;
-    let mut by_split = Vec::with_capacity(images.len() * network.backbone().channels());
-    {
-        // After Ctrl-C, what is computed is saved before the process ends.
-        let _hold = stage::hold();
-        for split in Split::ALL {
-            let of = Part { split, ids: digest_of_ids(images.keys(split)), folder: work.scratch(), frame };
-            let (pool, now) = of.pool(network, images, config.eval_batch, &mut |count| progress.inc(count as u64))?;
-            by_split.extend(pool);
-            computed_now += now;
-        }
-    }
-    progress.finish();
+    let (by_split, now) = pool(network, images, (frame, config.eval_batch), (work.scratch(), &key))?;
     let seconds = clock.elapsed().as_secs_f64();
-    let rate = computed_now as f64 / seconds.max(1e-9);
-    info!("{computed_now} images in {seconds:.1} s, {rate:.1} images/s");
+    let rate = now as f64 / seconds.max(1e-9);
+    info!("{now} images in {seconds:.1} s, {rate:.1} images/s");
     let table = sorted(images, network.backbone().channels(), &by_split);
     features::write(&work.out().join(FEATURES), &table, STEP).map_err(Error::from)?;
     work.rows(FEATURES, images.len() as u64);
@@ -80,110 +65,35 @@ pub(crate) fn stored_features(
     work.finish(json!({ "headline": headline, "images": images.len(), "seconds": seconds, "images_per_s": rate }))
 }
 
-/// The features of a split on their way.
-struct Part<'a> {
-    split: Split,
-    /// Stands for the ids of its images: the same features may be wanted of other splits than were interrupted.
-    ids: String,
-    /// Has what was computed before.
-    folder: &'a Path,
-    frame: EvalFrame,
-}
-
-impl Part<'_> {
-    /// The features `[N, K]` of the split's images, and how many of the images were computed now; `done` hears how many
-    /// there are more.
-    fn pool(
-        &self,
-        network: &Network,
-        images: &Images,
-        batch: usize,
-        done: &mut dyn FnMut(usize),
-    ) -> Result<(Vec<f32>, usize), Error> {
-        let dim = network.backbone().channels();
-        let mut pool = self.saved(network)?;
-        pool.truncate(images.keys(self.split).len() * dim);
-        let start = pool.len() / dim;
-        done(start);
-        let mut saved = start;
-        let mut stopped = false;
-        let evaluated = nets::evaluate_from(
-            network,
-            images.of(self.split),
-            start,
-            (self.frame, Tta::None),
-            batch,
-            &mut |scores: Scores| {
-                pool.extend(&scores.pool);
-                done(scores.logits.len());
-                stopped = stage::interrupted();
-                if stopped || pool.len() / dim - saved >= SAVED {
-                    self.save(network, saved, &pool[saved * dim..])?;
-                    saved = pool.len() / dim;
-                }
-                Ok::<_, Error>(if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            },
-        );
-        match evaluated {
-            Err(_) if stopped => return Err(Error::Interrupted),
-            evaluated => evaluated?,
-        }
-        let count = pool.len() / dim;
-        if saved < count {
-            self.save(network, saved, &pool[saved * dim..])?;
-        }
-        Ok((pool, count - start))
+/// The features `[N, K]` of all images, in the order of the splits, and how many of the images were computed now. They are
+/// saved in `folder` on their way; `key` stands for what they are computed from.
+fn pool(
+    network: &Network,
+    images: &Images,
+    (frame, batch): (EvalFrame, usize),
+    (folder, key): (&Path, &str),
+) -> Result<(Vec<f32>, usize), Error> {
+    let dim = network.backbone().channels();
+    let mut pool = vec![0.0; images.len() * dim];
+    let keys = Split::ALL.map(|split| images.keys(split));
+    let mut parts = Parts::new(folder, key, keys, (network, batch), &|_| dim);
+    let mut progress = stage::progress(images.len() as u64, "features");
+    // After Ctrl-C, what is computed is saved before the process ends.
+    let _hold = stage::hold();
+    let there = parts.read(&mut |index, row| pool[index * dim..][..dim].copy_from_slice(row))?;
+    progress.inc(there as u64);
+    for split in Split::ALL {
+        let (before, start) = parts.of(split);
+        let of_split = images.of(split);
+        nets::evaluate_from(network, of_split, start, (frame, Tta::None), batch, &mut |scores: Scores| {
+            pool[(before + scores.first) * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
+            progress.inc(scores.logits.len() as u64);
+            parts.add(scores.logits.len(), &|index, row| row.extend_from_slice(&pool[index * dim..][..dim]))?;
+            Ok::<_, Error>(ControlFlow::Continue(()))
+        })?;
     }
-
-    /// The file that begins with the features of image `first`.
-    fn path(&self, first: usize) -> PathBuf {
-        self.folder.join(format!("{}-{first:07}.safetensors", self.ids))
-    }
-
-    fn save(&self, network: &Network, first: usize, pool: &[f32]) -> Result<(), Error> {
-        let (backbone, dim) = (network.backbone(), network.backbone().channels());
-        let tensor = Tensor::from_slice(pool, (pool.len() / dim, dim), &Device::Cpu)?;
-        let meta = Meta {
-            backbone: backbone.name().to_owned(),
-            pool: network.pool().name().to_owned(),
-            frame: Some(self.frame),
-            tta: Tta::None,
-        };
-        Ok(weights::write(&self.path(first), &[("pool".to_owned(), tensor)], &meta)?)
-    }
-
-    /// What an interrupted stage saved, up to the first file that is missing or damaged.
-    fn saved(&self, network: &Network) -> Result<Vec<f32>, Error> {
-        let dim = network.backbone().channels();
-        let mut pool = Vec::new();
-        loop {
-            let path = self.path(pool.len() / dim);
-            if !path.exists() {
-                return Ok(pool);
-            }
-            match weights::read(&path, &Device::Cpu) {
-                Ok((tensors, _)) => match &tensors[..] {
-                    [(_, tensor)] if tensor.dims().len() == 2 && tensor.dims()[0] > 0 && tensor.dims()[1] == dim => {
-                        pool.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
-                    }
-                    _ => return Ok(pool),
-                },
-                Err(error) => {
-                    warn!("{error}; its features are computed again");
-                    return Ok(pool);
-                }
-            }
-        }
-    }
-}
-
-/// 16 hex digits over the ids of some images, in order.
-fn digest_of_ids(keys: &[ImageKey]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    keys.iter().for_each(|key| {
-        hasher.update(key.image_id.as_bytes()).update(b"\n");
-    });
-    hasher.finalize().to_hex()[..16].to_owned()
+    progress.finish();
+    Ok((pool, images.len() - there))
 }
 
 /// The table of features that are in the order of the splits.
@@ -284,30 +194,4 @@ pub(crate) fn score(network: &Network, images: &Images, table: &Features) -> Res
     }
     scored.sort_by(|a, b| a.key.image_id.cmp(&b.key.image_id));
     Ok(scored)
-}
-
-#[cfg(test)]
-mod tests {
-    use cxr::{EvalCrop, Labels};
-
-    use super::*;
-
-    /// The key of features knows no split: what was saved of one must not be taken for another's.
-    #[test]
-    fn saved_features_are_of_the_images_and_their_order() {
-        let keys = |ids: &[&str], split: Split, labels: Labels| -> Vec<ImageKey> {
-            let key = |&id: &&str| ImageKey { image_id: id.to_owned(), patient_id: 0, split, labels };
-            ids.iter().map(key).collect()
-        };
-        let path = |keys: &[ImageKey]| {
-            let frame = EvalFrame { crop: EvalCrop::Centre, image_px: 48, input_px: 42 };
-            Part { split: Split::Train, ids: digest_of_ids(keys), folder: Path::new("parts"), frame }.path(512)
-        };
-        let known = path(&keys(&["a.png", "b.png"], Split::Train, Labels::default()));
-        assert!(known.to_string_lossy().ends_with("-0000512.safetensors"), "{}", known.display());
-        assert_eq!(path(&keys(&["a.png", "b.png"], Split::Test, Labels::parse("Mass").unwrap())), known);
-        for other in [&["a.png"][..], &["a.png", "c.png"], &["b.png", "a.png"], &["a.pngb.png"]] {
-            assert_ne!(path(&keys(other, Split::Train, Labels::default())), known, "{other:?}");
-        }
-    }
 }

@@ -9,6 +9,8 @@
 //! The trunk of a foundation model is frozen ([`nets::Backbone::is_frozen`]): the features of all images are a result of
 //! their own, and only the linear layer is trained, on them.
 //!
+//! A pass over all images, for features, scores or the heat maps of `attend`, goes on where it was interrupted ([`Parts`]).
+//!
 //! An image is decoded once, and augmented whenever it is used. The grey values of all images (7.3 GB for 112,120 images of
 //! 256 x 256 px) stay in memory where they may, and in a file where they may not ([`Room`]).
 
@@ -18,6 +20,7 @@ mod frozen;
 mod init;
 mod load;
 mod originals;
+mod parts;
 mod program;
 mod score;
 mod train;
@@ -31,6 +34,7 @@ pub use error::Error;
 pub use init::{Init, WeightsFile};
 pub use load::{Images, Room, images, images_px, regions, regions_px};
 pub use originals::{Originals, raw_folder};
+pub use parts::Parts;
 pub use program::{Load, Source, main};
 pub use score::{Scores, frame, score};
 pub use train::{identity, train};

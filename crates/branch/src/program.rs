@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use candle_core::Device;
 use cxr::{Split, Tta};
 use nets::Network;
+use serde_json::json;
 use stage::{Begin, Computed, Fail, Outcome, Run, Spec, Work, info};
 
 use crate::config::Config;
@@ -91,7 +92,8 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
         }
     }
     network.set_precision(config.precision).map_err(Error::from)?;
-    let scores = score(&network, &images, config)?;
+    let what = stage::digest(&json!({ "key": work.key(), "weights": training.digest(weights) }));
+    let scores = score(&network, &images, config, (work.scratch(), &what))?;
     write_scores(work.out(), &scores, spec.name)?;
     work.publish(headline(&training, &scores.predictions))
 }

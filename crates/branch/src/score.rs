@@ -1,4 +1,5 @@
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use cxr::{EvalFrame, ImageKey, OUTPUTS, Split};
 use nets::{Network, Scores as Batch};
@@ -8,6 +9,7 @@ use tables::predictions;
 use crate::config::Config;
 use crate::error::Error;
 use crate::load::Images;
+use crate::parts::Parts;
 
 /// Features and logits of all images, sorted by `image_id`.
 #[derive(Debug, Clone, Default)]
@@ -18,11 +20,17 @@ pub struct Scores {
     pub predictions: Vec<predictions::Row>,
 }
 
-/// Scores all images of all splits, `config.eval_batch` views at a time, which changes no result on a CPU.
+/// Scores all images of all splits, `config.eval_batch` views at a time, which changes no result on a CPU. Scores are saved in
+/// `folder` on their way ([`Parts`]); `what` stands for the network's weights, the images and the configuration.
 ///
 /// # Errors
-/// [`Error::Interrupted`]; a tensor operation.
-pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scores, Error> {
+/// [`Error::Interrupted`]; a tensor operation; the disk.
+pub fn score(
+    network: &Network,
+    images: &Images,
+    config: &Config,
+    (folder, what): (&Path, &str),
+) -> Result<Scores, Error> {
     let keys: Vec<&ImageKey> = Split::ALL.iter().flat_map(|&split| images.keys(split)).collect();
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_by_key(|&index| &keys[index].image_id);
@@ -33,20 +41,33 @@ pub fn score(network: &Network, images: &Images, config: &Config) -> Result<Scor
     let dim = network.backbone().channels();
     let mut pool = vec![0.0; keys.len() * dim];
     let mut logits = vec![[0.0; OUTPUTS]; keys.len()];
+    let by_split = Split::ALL.map(|split| images.keys(split));
+    let mut parts = Parts::new(folder, what, by_split, (network, config.eval_batch), &|_| dim + OUTPUTS);
     let mut progress = stage::progress(keys.len() as u64, "images scored");
-    let mut first_of_split = 0;
+    // After Ctrl-C, what is scored is saved before the process ends.
+    let _hold = stage::hold();
+    let there = parts.read(&mut |index, row| {
+        let (pooled, row) = row.split_at(dim);
+        pool[place[index] * dim..][..dim].copy_from_slice(pooled);
+        logits[place[index]].copy_from_slice(row);
+    })?;
+    progress.inc(there as u64);
     for split in Split::ALL {
-        let (of_split, frame) = (images.of(split), frame(images, config));
-        nets::evaluate(network, of_split, frame, config.tta, config.eval_batch, &mut |batch: Batch| {
+        let (of_split, views) = (images.of(split), (frame(images, config), config.tta));
+        let (before, start) = parts.of(split);
+        nets::evaluate_from(network, of_split, start, views, config.eval_batch, &mut |batch: Batch| {
             for (index, (pooled, row)) in batch.pool.chunks_exact(dim).zip(&batch.logits).enumerate() {
-                let to = place[first_of_split + batch.first + index];
+                let to = place[before + batch.first + index];
                 pool[to * dim..][..dim].copy_from_slice(pooled);
                 logits[to] = *row;
             }
             progress.inc(batch.logits.len() as u64);
-            Ok::<_, nets::Error>(if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            parts.add(batch.logits.len(), &|index, row| {
+                row.extend_from_slice(&pool[place[index] * dim..][..dim]);
+                row.extend_from_slice(&logits[place[index]]);
+            })?;
+            Ok::<_, Error>(ControlFlow::Continue(()))
         })?;
-        first_of_split += images.keys(split).len();
     }
     progress.finish();
 

@@ -172,3 +172,53 @@ fn interrupted_at_random_moments_all_stages_exit_at_once_and_end_with_the_same_b
     });
     println!("the longest took {} ms to stop", longest.as_millis());
 }
+
+/// How many images were done, and how many there are, as a stage says that goes on.
+fn continued(said: &str) -> (usize, usize) {
+    let (_, text) = said.split_once("continues after ").unwrap_or_else(|| panic!("{said}"));
+    let numbers: Vec<usize> = text.split(' ').take(3).filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [done, count] => (done, count),
+        _ => panic!("{said}"),
+    }
+}
+
+#[test]
+fn passes_over_all_images_go_on_where_they_were_interrupted() {
+    // Large images in small batches, so that the signal comes before the last one.
+    let args = ["prep.size=128", "global.crop=128", "global.epochs=1", "global.eval_batch=1", "attend.eval_batch=8"];
+    let args = args.map(|setting| ["--set", setting]).concat();
+    let [whole, again] = [Pipeline::new(), Pipeline::new()];
+    for pipeline in [&whole, &again] {
+        for stage in ["phantom", "prep", "global"] {
+            pipeline.stage(stage, &args).expect(0);
+        }
+    }
+    whole.stage("attend", &args).expect(0);
+    let same = |stage| contents(&whole.published("default", stage)) == contents(&again.published("default", stage));
+
+    // Scores, of a training that is there.
+    let forced = [&args[..], &["--force"]].concat();
+    let (code, said) = again.interrupted_at("global", &forced, "the training is in the store");
+    assert_eq!(code, 130, "{said}");
+    let ran = again.stage("global", &forced).expect(0);
+    let (done, count) = continued(&ran.stderr);
+    assert!(done < count, "{ran}");
+    assert!(same("global"), "other bytes");
+
+    // Heat maps, batch by batch until all are there: the last of them are of images with boxes.
+    let (code, said) = again.interrupted_at("attend", &args, "heat maps of");
+    assert_eq!(code, 130, "{said}");
+    let mut steps: Vec<(usize, usize)> = Vec::new();
+    while steps.last().is_none_or(|&(done, count)| done < count) {
+        let (code, said) = again.interrupted_at("attend", &args, "continues after");
+        steps.push(continued(&said));
+        assert!([130, 0].contains(&code), "{said}");
+        if code == 0 {
+            break;
+        }
+    }
+    assert!(steps[0].0 < steps[0].1 && steps.is_sorted_by(|a, b| a.0 < b.0), "{steps:?}");
+    again.stage("attend", &args).expect(0);
+    assert!(same("attend"), "other bytes");
+}

@@ -90,9 +90,25 @@ pub fn evaluate_with<const K: usize, E: From<Error>>(
     take: &dyn Fn(Evaluated) -> candle_core::Result<[Tensor; K]>,
     each: &mut dyn FnMut(Taken<K>) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
+    evaluate_with_from(network, images, 0, frame, batch, take, each)
+}
+
+/// As [`evaluate_with()`], from the image with index `start` on.
+///
+/// # Errors
+/// As [`evaluate_with()`].
+pub fn evaluate_with_from<const K: usize, E: From<Error>>(
+    network: &Network,
+    images: &Images,
+    start: usize,
+    frame: EvalFrame,
+    batch: usize,
+    take: &dyn Fn(Evaluated) -> candle_core::Result<[Tensor; K]>,
+    each: &mut dyn FnMut(Taken<K>) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok(take(evaluated)?);
-    run(network, &loader, 0, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
+    run(network, &loader, start, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
 /// The logits of all images of a loader; `go_on` gets the number of images after every batch.

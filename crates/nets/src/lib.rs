@@ -64,7 +64,7 @@ pub use data::Images;
 pub use device::{describe, device};
 pub use ema::Ema;
 pub use error::{Error, Result};
-pub use evaluate::{Scores, Taken, evaluate, evaluate_from, evaluate_with};
+pub use evaluate::{Scores, Taken, evaluate, evaluate_from, evaluate_with, evaluate_with_from};
 pub use identity::Identity;
 pub use layers::params::Params;
 pub use losses::{Loss, Objective};

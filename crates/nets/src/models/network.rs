@@ -526,8 +526,9 @@ impl Network {
     pub fn class_maps(&self, map: &Tensor) -> candle_core::Result<Tensor> {
         let (n, height, width, channels) = map.dims4()?;
         let weight = self.params.get(self.head.0);
-        let cells = map.to_dtype(DType::F32)?.reshape((n * height * width, channels))?;
-        cells.matmul(&weight.t()?)?.reshape((n, height, width, weight.dim(0)?))
+        // A product per image: the order of a sum depends on the number of rows, and must not depend on the batch.
+        let cells = map.to_dtype(DType::F32)?.reshape((n, height * width, channels))?;
+        cells.broadcast_matmul(&weight.t()?)?.reshape((n, height, width, weight.dim(0)?))
     }
 
     /// The logits `[N, 15]` of pools `[N, K]`.

@@ -56,7 +56,11 @@ impl GroupPage<'_> {
         let &GroupPage { group, results, .. } = self;
         let seeds: Vec<String> = group.seeds.iter().map(u64::to_string).collect();
         let synthetic = self.dataset.kind == DatasetKind::Phantom;
-        let mut tables = BTreeMap::from([("arms", self.arms()), ("findings", self.findings(&group.arms[0]))]);
+        let mut tables = BTreeMap::from([
+            ("arms", self.arms("Mean AUROC", Metric::Auroc)),
+            ("precision", self.arms("Mean average precision", Metric::AveragePrecision)),
+            ("findings", self.findings(&group.arms[0])),
+        ]);
         if group.is_study() {
             tables.insert("contrasts", self.contrasts());
             tables.insert("about", self.about());
@@ -85,13 +89,13 @@ impl GroupPage<'_> {
         Ok(environment.get_template("group.html")?.render(Serde(page))?)
     }
 
-    fn row(&self, series: impl Into<Series>, scope: Scope, subset: &Subset) -> &Row {
-        self.results.of_subset(series, scope, Metric::Auroc, subset, self.group.split)
+    fn row(&self, series: impl Into<Series>, scope: Scope, metric: Metric, subset: &Subset) -> &Row {
+        self.results.of_subset(series, scope, metric, subset, self.group.split)
     }
 
     /// The cells of one scope: the branches, the ensemble, two differences and the wins.
-    fn cells(&self, scope: Scope, subset: &Subset) -> Vec<Cell> {
-        let row = |series: Series| self.row(series, scope, subset);
+    fn cells(&self, scope: Scope, metric: Metric, subset: &Subset) -> Vec<Cell> {
+        let row = |series: Series| self.row(series, scope, metric, subset);
         let mean = |series: Series| {
             let text = format!("{} {}", value(row(series)), spread(row(series)));
             Cell { text: text.trim_end().to_owned(), ..Cell::of(row(series)) }
@@ -112,19 +116,23 @@ impl GroupPage<'_> {
         columns(&names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn arms(&self) -> Table {
+    fn arms(&self, name: &'static str, metric: Metric) -> Table {
         let line = |arm: &Arm| Line {
             name: if self.group.is_study() { arm.name.clone() } else { title(Scope::Mean) },
             class: "",
-            cells: self.cells(Scope::Mean, &self.group.subset(arm)),
+            cells: self.cells(Scope::Mean, metric, &self.group.subset(arm)),
         };
-        let first = if self.group.is_study() { "arm" } else { "AUROC" };
-        Table { title: "Mean AUROC", head: Self::head(first), rows: self.group.arms.iter().map(line).collect() }
+        let first = if self.group.is_study() { "arm" } else { "over findings" };
+        Table { title: name, head: Self::head(first), rows: self.group.arms.iter().map(line).collect() }
     }
 
     fn findings(&self, arm: &Arm) -> Table {
         let subset = self.group.subset(arm);
-        let line = |scope: Scope| Line { name: title(scope), class: class(scope), cells: self.cells(scope, &subset) };
+        let line = |scope: Scope| Line {
+            name: title(scope),
+            class: class(scope),
+            cells: self.cells(scope, Metric::Auroc, &subset),
+        };
         let scopes = Scope::outputs().into_iter().chain([Scope::Mean]);
         Table { title: "AUROC of every finding", head: Self::head("finding"), rows: scopes.map(line).collect() }
     }
@@ -132,7 +140,7 @@ impl GroupPage<'_> {
     fn contrasts(&self) -> Table {
         let compared = self.group.compared(self.results);
         let line = |(_, subset): (&Arm, Subset)| {
-            let rows = compared.iter().map(|&branch| self.row(branch, Scope::Mean, &subset));
+            let rows = compared.iter().map(|&branch| self.row(branch, Scope::Mean, Metric::Auroc, &subset));
             let cells = rows.flat_map(|row| [Cell::signed(row), Cell::plain(wins(row))]);
             Line { name: subset_title(&subset), class: "", cells: cells.collect() }
         };
