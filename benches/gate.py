@@ -65,8 +65,8 @@ def asked(program, flags, folder):
     """The word of refusal of every image of a folder, None where it was answered."""
     command = [program, *flags, folder, "--format", "json"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    answers = [json.loads(line) for line in said.splitlines()]
-    return [answer["refused"] and (answer["refused"]["word"] if isinstance(answer["refused"], dict) else answer["refused"]) for answer in answers]
+    answers = [json.loads(line)["refused"] for line in said.splitlines()]
+    return [refused and refused["reason"] for refused in answers]
 
 
 def main():

@@ -528,7 +528,8 @@ impl Network {
         let weight = self.params.get(self.head.0);
         // A product per image: the order of a sum depends on the number of rows, and must not depend on the batch.
         let cells = map.to_dtype(DType::F32)?.reshape((n, height * width, channels))?;
-        cells.broadcast_matmul(&weight.t()?)?.reshape((n, height, width, weight.dim(0)?))
+        let weights = weight.t()?.broadcast_as((n, channels, weight.dim(0)?))?.contiguous()?;
+        cells.matmul(&weights)?.reshape((n, height, width, weight.dim(0)?))
     }
 
     /// The logits `[N, 15]` of pools `[N, K]`.
