@@ -158,7 +158,7 @@ impl Boxed<'_> {
 /// - `fallback_rate` (of `all`): share of images where the region is the whole image for want of a mask;
 /// - `iou`, `iobb`: mean overlap over union and over the region;
 /// - `iou_at_0.1`, ..., `iobb_at_0.7`: share of boxes with a larger overlap (Wang et al., CVPR 2017, Table 4);
-/// - `loc_acc_at_0.1`, ..., `loc_acc_at_0.7`: localisation accuracy as WSRPN defines it ([`localisation_accuracy`]), and its
+/// - `loc_acc_at_0.1`, ..., `loc_acc_at_0.7`: localisation accuracy as WSRPN defines it, and its
 ///   `mean` over the findings that have boxes; `loc_acc_nothing`, the same of a model that predicts nothing;
 ///   `box_predicted`, the share of boxes whose finding is predicted there.
 ///
