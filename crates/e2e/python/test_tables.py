@@ -16,6 +16,7 @@ TABLES = [
     "global/predictions.parquet",
     "global/epochs.parquet",
     "attend/regions-00000-of-00001.parquet",
+    "attend/class_maps.parquet",
     "local/features.parquet",
     "fusion/predictions.parquet",
     "fusion/epochs.parquet",
