@@ -113,9 +113,17 @@ fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let taps = weight.reshape((channels, KERNEL * KERNEL))?.t()?.contiguous()?; // [49, C]
         return Ok(x.contiguous()?.apply_op3_no_bwd(&taps, &bias.contiguous()?, &Depthwise)?);
     }
-    let weight = weight.permute((0, 3, 1, 2))?.contiguous()?;
-    let x = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&weight, KERNEL / 2, 1, 1, channels)?;
-    Ok(x.permute((0, 2, 3, 1))?.broadcast_add(bias)?)
+    // A device adds up the shifted maps, tap by tap; candle's convolution by groups would start one per channel.
+    let taps = weight.permute((1, 2, 3, 0))?.contiguous()?; // [7, 7, 1, C]
+    let (_, height, width, _) = x.dims4()?;
+    let (half, mut sums) = (KERNEL / 2, bias.broadcast_as(x.shape())?.contiguous()?);
+    let padded = x.pad_with_zeros(1, half, half)?.pad_with_zeros(2, half, half)?;
+    for (row, column) in (0..KERNEL).flat_map(|row| (0..KERNEL).map(move |column| (row, column))) {
+        let tap = taps.narrow(0, row, 1)?.narrow(1, column, 1)?;
+        let shifted = padded.narrow(1, row, height)?.narrow(2, column, width)?;
+        sums = (sums + shifted.broadcast_mul(&tap)?)?;
+    }
+    Ok(sums)
 }
 
 struct Depthwise;

@@ -180,6 +180,8 @@ CANDLE_UNARY(usqrt_f32, float, float, sqrtf(v))
 CANDLE_UNARY(usqr_f32, float, float, v * v)
 CANDLE_UNARY(uabs_f32, float, float, fabsf(v))
 CANDLE_UNARY(urelu_f32, float, float, v > 0.0f ? v : 0.0f)
+CANDLE_UNARY(uexp_f32, float, float, expf(v))
+CANDLE_UNARY(ugelu_erf_f32, float, float, 0.5f * v * erfcf(-v * 0.70710678f))
 CANDLE_UNARY(cast_u8_f32, uint8_t, float, v)
 CANDLE_BINARY(badd_f32, x + y)
 CANDLE_BINARY(bsub_f32, x - y)
@@ -242,7 +244,7 @@ static const struct { const char *name; void (*call)(void **); } CANDLE[] = {
     {"uabs_f32", uabs_f32}, {"urelu_f32", urelu_f32}, {"cast_u8_f32", cast_u8_f32}, {"copy2d_f32", copy2d_f32},
     {"copy2d_bf16", copy2d_bf16}, {"ucopy_bf16", ucopy_bf16}, {"fast_max_f32", fast_max_f32},
     {"const_set_bf16", const_set_bf16}, {"bsub_f32", bsub_f32},
-    {"bmul_f32", bmul_f32}, {"bdiv_f32", bdiv_f32}, {"affine_f32", affine_f32},
+    {"uexp_f32", uexp_f32}, {"ugelu_erf_f32", ugelu_erf_f32}, {"bmul_f32", bmul_f32}, {"bdiv_f32", bdiv_f32}, {"affine_f32", affine_f32},
 };
 
 static int launched(const char *name, Dim grid, Dim block, void **arguments) {
