@@ -225,6 +225,7 @@ lint:
 [group('check')]
 test:
     cargo test --workspace --quiet
+    AGCNN_ISA=avx512 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
     AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
 
@@ -389,6 +390,12 @@ bench *args:
 bench-cpu *args:
     cargo build --release --quiet --workspace --examples
     python3 benches/bench_cpu.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" "$@"
+
+# What compiling costs, crate by crate, from nothing
+[group('bench')]
+bench-compile *args:
+    cargo fetch --quiet
+    python3 benches/compile_time.py "$@"
 
 # The same on a GPU: steps, epochs with their data, memory, operators against the roofline, into benches/results
 [group('bench')]

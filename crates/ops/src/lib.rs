@@ -11,7 +11,7 @@
 //!
 //! Activations and their gradients are `f32` or bf16; everything else (weights and their gradients, statistics, sums) is
 //! `f32`. A convolution multiplies in the type of its activations: bf16 has three decimal digits instead of seven, half the
-//! memory traffic, and on CUDA and on a CPU with AVX512-BF16 ([`has_bf16`]) more than twice the speed. On CUDA, `f32` factors
+//! memory traffic, and on CUDA and on a CPU with fast instructions for it ([`bf16_is_fast`]) up to twice the speed. On CUDA, `f32` factors
 //! may be rounded to TF32; each call decides this ([`Conv::tf32`]).
 //!
 //! # No graph
@@ -81,7 +81,7 @@ pub use conv::{
 };
 pub use error::Error;
 pub use input::{Affine, Input};
-pub use kernel::{Isa, has_bf16, isa};
+pub use kernel::{Isa, bf16_is_fast, isa};
 pub use loss::{
     bce_with_logits,
     focus::{ClassWeights, Focus},

@@ -69,7 +69,7 @@ pub struct Computed {
     /// What `precision` was resolved to: `f32`, `tf32` or `bf16`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
-    /// Instruction set of the CPU kernels, e.g. `avx512`.
+    /// Instruction set of the CPU kernels, e.g. `avx512`, or `amx`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isa: Option<String>,
 }

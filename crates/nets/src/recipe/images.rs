@@ -99,10 +99,10 @@ pub enum Precision {
     F32,
     /// `f32`, with factors rounded to three digits by the tensor cores of a CUDA device; `F32` on a CPU.
     Tf32,
-    /// bf16, with three digits: half the memory, and faster on CUDA and on a CPU that has instructions for it
-    /// (AVX512-BF16), slower on other CPUs.
+    /// bf16, with three digits: half the memory, and faster on CUDA and on a CPU that multiplies it fast
+    /// ([`ops::bf16_is_fast`]), slower on other CPUs.
     Bf16,
-    /// `Bf16` where it is fast: on CUDA, and on a CPU that has instructions for it; `F32` elsewhere.
+    /// `Bf16` where it is fast: on CUDA, and on a CPU that multiplies it fast; `F32` elsewhere.
     Auto,
 }
 
@@ -110,7 +110,7 @@ impl Precision {
     /// The precision that is used on a device: never `Auto`.
     pub fn on(self, device: &Device) -> Precision {
         match self {
-            Precision::Auto if device.is_cuda() || ops::has_bf16() => Precision::Bf16,
+            Precision::Auto if device.is_cuda() || ops::bf16_is_fast() => Precision::Bf16,
             Precision::Auto => Precision::F32,
             Precision::Tf32 if !device.is_cuda() => Precision::F32,
             chosen => chosen,

@@ -76,7 +76,7 @@ pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
     unsafe {
         match form {
             #[cfg(target_arch = "x86_64")]
-            Form::Floats if isa() == Isa::Avx512 => x86::avx512(job),
+            Form::Floats if isa().has_avx512() => x86::avx512(job),
             #[cfg(target_arch = "x86_64")]
             Form::Floats if isa() == Isa::Avx2 => x86::avx2(job),
             Form::Floats => job.run::<[f32; 4], FLOATS>(),

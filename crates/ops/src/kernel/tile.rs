@@ -4,69 +4,31 @@
 //! registers; one step of `k` broadcasts each row's `A` and multiplies it with two vectors of `B`.
 //!
 //! With the CPU's bf16 instructions a step takes two values of `k`: each float of `A` and `B` is then a pair of bf16
-//! numbers.
+//! numbers. With matrix tiles ([`amx`](super::amx)) it takes sixteen such pairs, and the sums are in registers of their own.
 
+pub(crate) use super::operands::{MAX_ROWS, Operands, PITCH, Tile};
 use super::{
     isa::{Isa, has_bf16, isa},
     vector::Vector,
 };
 use crate::buffer::Aligned;
 
-/// The most rows a tile has: with AVX-512, 28 of 32 registers hold sums.
-pub(crate) const MAX_ROWS: usize = 14;
-
-/// Floats from row to row of a block in scratch memory: 256 plus a cache line, because rows that are a multiple of 4 KiB
-/// apart evict one another from the first-level cache.
-pub(crate) const PITCH: usize = 256 + 16;
-
-/// The operands of a tile.
-#[derive(Clone, Copy)]
-pub(crate) struct Operands {
-    /// Steps of `k`.
-    pub(crate) depth: usize,
-    /// `A[0][0]`.
-    pub(crate) a: *const f32,
-    /// Floats from `A[r][k]` to `A[r][k + 1]`.
-    pub(crate) a_step: usize,
-    /// `B[0][0]`.
-    pub(crate) b: *const f32,
-    /// Floats from `B[k][0]` to `B[k + 1][0]`.
-    pub(crate) b_step: usize,
-    /// Whether the sums are added to `C` or replace it.
-    pub(crate) accumulate: bool,
-}
-
-/// Computes a tile. Arguments: number of rows, operands, a pointer to each row of `C`.
-pub(crate) type TileFn = unsafe fn(usize, &Operands, &[*mut f32; MAX_ROWS]);
-
-/// A tile for one instruction set, and its size.
-#[derive(Clone, Copy)]
-pub(crate) struct Tile {
-    /// The most rows.
-    pub(crate) rows: usize,
-    /// The columns.
-    pub(crate) columns: usize,
-    /// Values of `k` that a step takes: 1, or 2 where `A` and `B` are pairs of bf16.
-    pub(crate) group: usize,
-    /// For rows of `A` that are [`PITCH`] apart.
-    ///
-    /// # Safety
-    ///
-    /// `1..=rows` rows; everything the tile covers of `A`, `B` and `C` is readable, `C` is writable, and no other thread
-    /// uses it.
-    pub(crate) pitched: TileFn,
-    /// For rows of `A` that are adjacent. Same safety contract as `pitched`.
-    pub(crate) adjacent: TileFn,
-}
-
 /// The tile for the instruction set in use.
 pub(crate) fn tile() -> Tile {
     match isa() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => x86::AVX512,
+        Isa::Amx | Isa::Avx512 => x86::AVX512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => x86::AVX2,
-        _ => Tile { rows: 4, columns: 8, group: 1, pitched: portable::<PITCH>, adjacent: portable::<1> },
+        _ => Tile {
+            rows: 4,
+            columns: 8,
+            group: 1,
+            steps: 1,
+            pixels: 112,
+            pitched: portable::<PITCH>,
+            adjacent: Some(portable::<1>),
+        },
     }
 }
 
@@ -74,30 +36,24 @@ pub(crate) fn tile() -> Tile {
 pub(crate) fn bf16_tile() -> Option<Tile> {
     #[cfg(target_arch = "x86_64")]
     if has_bf16() {
-        return Some(x86::AVX512_BF16);
+        return Some(if isa() == Isa::Amx { super::amx::TILE } else { x86::AVX512_BF16 });
     }
     None
 }
 
 /// Computes a tile `times` times with operands that stay in the first-level cache; returns the floating-point operations.
 pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
-    const DEPTH: usize = 64;
-    let a = Aligned::zeros(MAX_ROWS * DEPTH);
+    const DEPTH: usize = 128;
+    let a = Aligned::zeros(MAX_ROWS * PITCH);
     let b = Aligned::zeros(32 * DEPTH);
     let mut c = Aligned::zeros(MAX_ROWS * 32);
     let mut rows = [std::ptr::null_mut(); MAX_ROWS];
     rows.iter_mut().zip(c.chunks_exact_mut(32)).for_each(|(row, c)| *row = c.as_mut_ptr());
-    let operands = Operands {
-        depth: DEPTH,
-        a: a.as_ptr(),
-        a_step: tile.rows,
-        b: b.as_ptr(),
-        b_step: tile.columns,
-        accumulate: false,
-    };
+    let operands =
+        Operands { depth: DEPTH, a: a.as_ptr(), a_step: 1, b: b.as_ptr(), b_step: tile.columns, accumulate: false };
     for _ in 0..times {
-        // SAFETY: `A` has `rows` floats for each step, `B` at most 32, `C` rows of 32; all are local to this function.
-        unsafe { (tile.adjacent)(tile.rows, std::hint::black_box(&operands), &rows) };
+        // SAFETY: `A` has MAX_ROWS rows of PITCH floats, `B` 32 for each step, `C` rows of 32; all are local to this function.
+        unsafe { (tile.pitched)(tile.rows, std::hint::black_box(&operands), &rows) };
     }
     2 * times * DEPTH * tile.rows * tile.columns * tile.group
 }
@@ -183,23 +139,39 @@ mod x86 {
     use super::{MAX_ROWS, Operands, PITCH, Tile, by_rows};
     use crate::kernel::vector::Vector;
 
-    pub(super) const AVX512: Tile =
-        Tile { rows: 14, columns: 32, group: 1, pitched: avx512::<PITCH>, adjacent: avx512::<1> };
-    pub(super) const AVX2: Tile = Tile { rows: 6, columns: 16, group: 1, pitched: avx2::<PITCH>, adjacent: avx2::<1> };
+    /// 28 of 32 registers hold sums.
+    pub(super) const AVX512: Tile = Tile {
+        rows: 14,
+        columns: 32,
+        group: 1,
+        steps: 1,
+        pixels: 112,
+        pitched: avx512::<PITCH>,
+        adjacent: Some(avx512::<1>),
+    };
+    pub(super) const AVX2: Tile = Tile {
+        rows: 6,
+        columns: 16,
+        group: 1,
+        steps: 1,
+        pixels: 112,
+        pitched: avx2::<PITCH>,
+        adjacent: Some(avx2::<1>),
+    };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<__m512, MAX_ROWS, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<__m512, 14, A_ROW>(rows, operands, c) }
     }
 
     pub(super) const AVX512_BF16: Tile =
-        Tile { rows: 14, columns: 32, group: 2, pitched: avx512_bf16::<PITCH>, adjacent: avx512_bf16::<1> };
+        Tile { group: 2, pitched: avx512_bf16::<PITCH>, adjacent: Some(avx512_bf16::<1>), ..AVX512 };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<Pairs, MAX_ROWS, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<Pairs, 14, A_ROW>(rows, operands, c) }
     }
 
     /// Sixteen sums, or sixteen pairs of bf16.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Weights in panels of as many channels as a tile is wide, `[panel][depth][width]`; the last panel is padded with zeros.
-/// Where a step of the tile takes two values of `k`, `depth` counts steps.
+/// Where a step of the tile takes two values of `k`, a panel has [`Tile::steps_of`] `depth` rows.
 pub(crate) struct Packed {
     pub(super) panels: Aligned,
     /// Values of `k`.
@@ -47,7 +47,7 @@ impl Packed {
             if tile.group == 1 {
                 panels.par_chunks_mut(depth * width).for_each(|panel| vectorised(|| bf16::round(panel)));
             } else {
-                panels = paired(&panels, depth, width);
+                panels = paired(&panels, depth, &tile);
             }
         }
         Packed { panels, depth, channels, precision, tile }
@@ -83,14 +83,15 @@ impl Packed {
 
     /// A panel from `k` on, which must be the first value of a step.
     pub(super) fn from(&self, panel: usize, k: usize) -> &[f32] {
-        let steps = |k: usize| k.div_ceil(self.tile.group);
+        let steps = |k: usize| self.tile.steps_of(k);
         &self.panels[(panel * steps(self.depth) + steps(k)) * self.tile.columns..]
     }
 }
 
-/// Converts panels of `depth` rows of floats to panels of half as many rows of pairs; an odd last row is paired with zeros.
-fn paired(panels: &[f32], depth: usize, width: usize) -> Aligned {
-    let steps = depth.div_ceil(2);
+/// Converts panels of `depth` rows of floats to panels of half as many rows of pairs; an odd last row is paired with zeros,
+/// and rows of zeros follow where the tile takes several steps at once.
+fn paired(panels: &[f32], depth: usize, tile: &Tile) -> Aligned {
+    let (steps, width) = (tile.steps_of(depth), tile.columns);
     let mut pairs = Aligned::zeros(panels.len() / depth * steps);
     let panels = panels.par_chunks(depth * width).zip(pairs.bits_mut().par_chunks_mut(steps * width));
     panels.for_each(|(panel, pairs)| {

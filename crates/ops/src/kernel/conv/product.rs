@@ -9,7 +9,7 @@ use super::{
     gather::{Gather, Spot},
     geometry::{Epilogue, Precision},
     packed::Packed,
-    scratch::{DEPTH, PIXELS, SCRATCH, Scratch, close_pairs, reserve, round_rows},
+    scratch::{DEPTH, SCRATCH, Scratch, close_pairs, reserve, round_rows},
     shared::Shared,
     tasks::{TASKS, balanced, in_steps},
 };
@@ -18,7 +18,7 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    tile::{MAX_ROWS, Operands, PITCH, prefetch},
+    tile::{MAX_ROWS, Operands, PITCH, Tile, prefetch},
 };
 
 /// The fewest output channels of a task: with fewer, gathering costs more than multiplying.
@@ -60,8 +60,8 @@ pub(super) struct Product<'a, T> {
 }
 
 /// How the pixels of a product are divided.
-pub(super) fn blocks(pixels: usize) -> Vec<Range<usize>> {
-    balanced(0..pixels, PIXELS)
+pub(super) fn blocks(pixels: usize, tile: &Tile) -> Vec<Range<usize>> {
+    balanced(0..pixels, tile.pixels)
 }
 
 /// The results of one task while they are summed up.
@@ -78,7 +78,7 @@ struct Partial<'a> {
 
 impl<T: Element> Product<'_, T> {
     pub(super) fn run(&self) {
-        let blocks = blocks(self.gather.patches.pixels());
+        let blocks = blocks(self.gather.patches.pixels(), &self.weights.tile);
         let panels = self.weights.channels.div_ceil(self.weights.tile.columns);
         let panels_min = MIN_CHANNELS.div_ceil(self.weights.tile.columns);
         let groups = TASKS.div_ceil(blocks.len().max(1)).min(panels / panels_min).max(1);
@@ -114,7 +114,7 @@ impl<T: Element> Product<'_, T> {
                 Shared::written(reserve(results, spots.len() * pitch))
             };
             let sums = Partial { memory, rows, places, first };
-            let mut depths = in_steps(depth, DEPTH * tile.group, tile.group);
+            let mut depths = in_steps(depth, DEPTH * tile.group, tile.unit());
             if depths.is_empty() {
                 depths.push(0..0); // no tap reads these pixels: zeros
             }
@@ -122,7 +122,7 @@ impl<T: Element> Product<'_, T> {
                 self.load(spots, depths.clone(), patches);
                 let last = depths.end == depth;
                 // Few weights stay in the cache: then every row of the result is written as a whole.
-                let steps = depths.len().div_ceil(tile.group);
+                let steps = tile.steps_of(depths.len());
                 let whole_rows = steps * panels.len() * tile.columns <= ROW_WEIGHTS;
                 let band = if whole_rows { 1 } else { tiles.len() };
                 for tiles in tiles.chunks(band.max(1)) {
@@ -159,7 +159,7 @@ impl<T: Element> Product<'_, T> {
             }
         } else {
             self.gather.block(spots, depths.clone(), Form::Halves, patches);
-            close_pairs(&mut patches[..spots.len() * PITCH], depths.len());
+            close_pairs(&mut patches[..spots.len() * PITCH], depths.len(), tile.steps_of(depths.len()));
         }
     }
 
@@ -180,7 +180,7 @@ impl<T: Element> Product<'_, T> {
         let (rows, places) = (&sums.rows[tile_rows.clone()], &sums.places[tile_rows.clone()]);
         let last = depths.end == depth;
         let operands = Operands {
-            depth: depths.len().div_ceil(tile.group),
+            depth: tile.steps_of(depths.len()),
             a: patches[tile_rows.start * PITCH..].as_ptr(),
             a_step: 1,
             b: self.weights.from(panel, depths.start).as_ptr(),
@@ -194,7 +194,7 @@ impl<T: Element> Product<'_, T> {
                 prefetch(row.wrapping_add(16));
             }
         }
-        // SAFETY: `A` is `patches`, PIXELS rows of PITCH floats; `B` is a panel from `depths.start` on, which has a row for
+        // SAFETY: `A` is `patches`, which has a row of PITCH floats for each of a block's pixels and MAX_ROWS more; `B` is a panel from `depths.start` on, which has a row for
         // each step; this task alone writes these pixels and channels of `memory`.
         unsafe {
             let at = |row: usize| rows[row] + from;

@@ -5,11 +5,18 @@ use std::cell::RefCell;
 use super::gather::Spot;
 use crate::{
     buffer::Aligned,
-    kernel::{bf16, isa::vectorised, tile::PITCH},
+    kernel::{
+        bf16,
+        isa::vectorised,
+        tile::{MAX_ROWS, PITCH},
+        transpose::transpose,
+    },
 };
 
-/// Pixels in a block: 112 KiB of patches, half of a small second-level cache.
-pub(super) const PIXELS: usize = 112;
+/// The most pixels in a block: with 112 of them, 112 KiB of patches, half of a small second-level cache.
+const PIXELS: usize = 128;
+/// Rows of a block: a tile may read more rows than it has pixels, and a gradient has a row for each of 256 channels.
+const ROWS: usize = 256 + 32;
 /// The most floats of a patch in a block.
 pub(super) const DEPTH: usize = PITCH - 16;
 
@@ -17,6 +24,8 @@ pub(super) const DEPTH: usize = PITCH - 16;
 pub(super) struct Scratch {
     pub(super) left: Aligned,
     pub(super) right: Aligned,
+    /// `left`, with rows and columns exchanged.
+    pub(super) turned: Aligned,
     /// Sums of a block of the result.
     pub(super) results: Vec<f32>,
     pub(super) spots: Vec<Spot>,
@@ -28,13 +37,23 @@ pub(super) struct Scratch {
 
 thread_local! {
     pub(super) static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        left: Aligned::zeros(PIXELS * PITCH),
-        right: Aligned::zeros(PIXELS * PITCH),
+        left: Aligned::zeros((PIXELS + MAX_ROWS) * PITCH),
+        right: Aligned::zeros((PIXELS + MAX_ROWS) * PITCH),
+        turned: Aligned::zeros(0),
         results: Vec::new(),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
         rows: Vec::with_capacity(PIXELS),
     });
+}
+
+/// The first `rows` rows of a block with the first `columns` of each as rows: a row for each column.
+pub(super) fn turn<'a>(block: &[f32], rows: usize, columns: usize, turned: &'a mut Aligned) -> &'a [f32] {
+    if turned.is_empty() {
+        *turned = Aligned::zeros(ROWS * PITCH);
+    }
+    transpose(rows, columns, block, turned);
+    turned
 }
 
 /// The first `len` floats of a buffer, which grows if it is too short.
@@ -50,12 +69,17 @@ pub(super) fn round_rows(block: &mut [f32], rows: usize, floats: usize) {
     vectorised(|| block.chunks_mut(PITCH).take(rows).for_each(|row| bf16::round(&mut row[..floats])));
 }
 
-/// If rows have an odd number of bf16 values, zeroes the unused half of each last pair. Rows are [`PITCH`] floats apart.
-pub(super) fn close_pairs(rows: &mut [f32], len: usize) {
-    if len % 2 == 1 {
-        rows.chunks_mut(PITCH).for_each(|row| {
+/// Zeroes what a tile reads behind the `len` bf16 values of a row: the unused half of a last pair, and pairs up to `steps`.
+/// Rows are [`PITCH`] floats apart.
+pub(super) fn close_pairs(rows: &mut [f32], len: usize, steps: usize) {
+    if len == 2 * steps {
+        return;
+    }
+    rows.chunks_mut(PITCH).for_each(|row| {
+        if len % 2 == 1 {
             let last = &mut row[len / 2];
             *last = f32::from_bits(last.to_bits() & 0xffff);
-        });
-    }
+        }
+        row[len.div_ceil(2)..steps].fill(0.0);
+    });
 }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::kernel::{
     element::Element,
-    tile::{MAX_ROWS, Operands, TileFn},
+    operands::{MAX_ROWS, Operands, TileFn},
 };
 
 /// Memory that several tasks write to, each to a part of its own.
@@ -77,7 +77,7 @@ impl Shared<f32> {
     ///
     /// # Safety
     ///
-    /// The operands are valid for [`Tile`](crate::kernel::tile::Tile); no other task uses these rows, and they are initialised
+    /// The operands are valid for [`Tile`](crate::kernel::operands::Tile); no other task uses these rows, and they are initialised
     /// if `accumulate`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // a tile and where it goes

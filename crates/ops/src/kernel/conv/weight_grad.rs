@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{
     gather::{Gather, Patches},
     geometry::{Geometry, Precision},
-    scratch::{DEPTH, PIXELS, SCRATCH, Scratch, reserve, round_rows},
+    scratch::{DEPTH, SCRATCH, Scratch, reserve, round_rows, turn},
     shared::Shared,
     tasks::{TASKS, balanced, summed},
 };
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The fewest pixels of a task.
-const MIN_PIXELS: usize = 4 * PIXELS;
+const MIN_PIXELS: usize = 448;
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
 pub(super) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
@@ -76,13 +76,15 @@ fn weight_block<T: Element>(
     out: Shared<f32>,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, results, spots, .. } = scratch;
+        let Scratch { left: rows, right: columns, turned, results, spots, .. } = scratch;
         // Rows of the sums are no power of two apart, because such rows would compete for a few cache sets.
         let sums = Shared::written(reserve(results, to.rows.len() * PITCH));
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = balanced(0..to.rows.len(), tile.rows);
         let mut accumulate = false;
-        let mut chunks = balanced(pixels.clone(), PIXELS);
+        // Pairs of pixels take half of a block's rows.
+        let most = if tile.adjacent.is_some() { tile.pixels } else { tile.pixels * tile.group };
+        let mut chunks = balanced(pixels.clone(), most);
         if chunks.is_empty() {
             chunks.push(pixels);
         }
@@ -96,21 +98,30 @@ fn weight_block<T: Element>(
                 round_rows(rows, pixels.len(), to.rows.len());
                 round_rows(columns, pixels.len(), to.columns.len());
             }
+            let steps = tile.steps_of(pixels.len());
+            let unused = pixels.len().div_ceil(tile.group) * PITCH..steps * PITCH;
+            rows[unused.clone()].fill(0.0);
+            columns[unused].fill(0.0);
+            let (run, a_row, a_step, rows) = match tile.adjacent {
+                Some(adjacent) => (adjacent, 1, PITCH, &rows[..]),
+                None => (tile.pitched, PITCH, 1, turn(rows, steps, to.rows.len(), turned)),
+            };
             for column in (0..to.columns.len()).step_by(tile.columns) {
                 for tile_rows in &tiles {
                     let operands = Operands {
-                        depth: pixels.len().div_ceil(tile.group),
-                        a: rows[tile_rows.start..].as_ptr(),
-                        a_step: PITCH,
+                        depth: steps,
+                        a: rows[tile_rows.start * a_row..].as_ptr(),
+                        a_step,
                         b: columns[column..].as_ptr(),
                         b_step: PITCH,
                         accumulate,
                     };
                     let at = |row: usize| (tile_rows.start + row) * PITCH + column;
                     let width = tile.columns;
-                    // SAFETY: `A` is `rows`, `B` is `columns`: PIXELS rows of PITCH floats, of which a tile reads at
-                    // most DEPTH + 14 from where it starts; `sums` belongs to this task.
-                    unsafe { sums.write(tile.adjacent, tile_rows.len(), width, width, operands, &mut spill, at) };
+                    // SAFETY: `A` is `rows`, `B` is `columns`, which have a row of PITCH floats for each step; a tile
+                    // reads up to MAX_ROWS rows or columns behind the last one, which are there; `sums` belongs to this
+                    // task.
+                    unsafe { sums.write(run, tile_rows.len(), width, width, operands, &mut spill, at) };
                 }
             }
             accumulate = true;

@@ -25,8 +25,9 @@ use super::geometry::{Geometry, Precision};
 /// Whether the algorithm applies, and the convolution has enough channels for the transforms to pay.
 pub(super) fn suits(g: &Geometry) -> bool {
     let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
-    // bf16 numbers that are multiplied as `f32` gain nothing.
-    let fast = g.precision == Precision::F32 || g.precision.tile().group == 2;
+    // bf16 numbers that are multiplied as `f32` gain nothing; matrix tiles multiply faster than values are transformed.
+    let tile = g.precision.tile();
+    let fast = g.precision == Precision::F32 || (tile.group == 2 && tile.steps == 1);
     square && fast && g.ci >= 16 && g.co >= 16
 }
 

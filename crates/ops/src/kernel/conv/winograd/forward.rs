@@ -59,7 +59,7 @@ pub(in crate::kernel::conv) fn forward<T: Element>(
                 let place = |tile| (tile * PITCH, form);
                 transform(&patches, &x, spots, channels.clone(), spots.len() * PITCH, place, tiles);
                 if form == Form::Halves {
-                    close_pairs(tiles, channels.len());
+                    close_pairs(tiles, channels.len(), filters.tile.steps_of(channels.len()));
                 }
             }
             let pixels = reserve(pixels, 4 * spots.len() * width);

@@ -107,6 +107,7 @@ fn weight_block<T: Element>(
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { tiles, others, spots, .. } = scratch;
+        let Some(adjacent) = tile.adjacent else { unreachable!("`suits` is false for such tiles") };
         let mut spill = [0.0; MAX_ROWS * 32];
         let tile_rows = balanced(0..rows.len(), tile.rows);
         for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
@@ -145,7 +146,7 @@ fn weight_block<T: Element>(
                         // tile reads at most 14 and 32 from where it starts, below GRAD_CHANNELS; this task alone
                         // writes these points and channels of `out`.
                         unsafe {
-                            out.write(tile.adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, at);
+                            out.write(adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, at);
                         }
                     }
                 }

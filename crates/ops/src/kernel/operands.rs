@@ -1,0 +1,64 @@
+//! What a tile of a matrix product takes.
+
+/// The most rows a tile has.
+pub(crate) const MAX_ROWS: usize = 32;
+
+/// Floats from row to row of a block in scratch memory: 256 plus a cache line, because rows that are a multiple of 4 KiB
+/// apart evict one another from the first-level cache.
+pub(crate) const PITCH: usize = 256 + 16;
+
+/// The operands of a tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    /// Steps of `k`.
+    pub(crate) depth: usize,
+    /// `A[0][0]`.
+    pub(crate) a: *const f32,
+    /// Floats from `A[r][k]` to `A[r][k + 1]`.
+    pub(crate) a_step: usize,
+    /// `B[0][0]`.
+    pub(crate) b: *const f32,
+    /// Floats from `B[k][0]` to `B[k + 1][0]`.
+    pub(crate) b_step: usize,
+    /// Whether the sums are added to `C` or replace it.
+    pub(crate) accumulate: bool,
+}
+
+/// Computes a tile. Arguments: number of rows, operands, a pointer to each row of `C`.
+pub(crate) type TileFn = unsafe fn(usize, &Operands, &[*mut f32; MAX_ROWS]);
+
+/// A tile for one instruction set, and its size.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// The most rows.
+    pub(crate) rows: usize,
+    /// The columns.
+    pub(crate) columns: usize,
+    /// Values of `k` that a step takes: 1, or 2 where `A` and `B` are pairs of bf16.
+    pub(crate) group: usize,
+    /// The number of steps must be a multiple of this.
+    pub(crate) steps: usize,
+    /// Pixels in a block.
+    pub(crate) pixels: usize,
+    /// For rows of `A` that are [`PITCH`] apart.
+    ///
+    /// # Safety
+    ///
+    /// `1..=rows` rows; everything the tile covers of `A`, `B` and `C` is readable, `C` is writable, and no other thread
+    /// uses it. Where `steps` is not 1, `A` covers all `rows`.
+    pub(crate) pitched: TileFn,
+    /// For rows of `A` that are adjacent, where there is such a function. Same safety contract as `pitched`.
+    pub(crate) adjacent: Option<TileFn>,
+}
+
+impl Tile {
+    /// Values of `k` whose number must be a multiple of this, except at the end.
+    pub(crate) fn unit(&self) -> usize {
+        self.group * self.steps
+    }
+
+    /// The steps for that many values of `k`, the last of which multiply zeros.
+    pub(crate) fn steps_of(&self, values: usize) -> usize {
+        values.div_ceil(self.unit()) * self.steps
+    }
+}
