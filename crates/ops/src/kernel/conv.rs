@@ -1,7 +1,7 @@
 //! The three passes of a convolution, as blocked matrix products over gathered patches.
 //!
 //! A *patch* is the input under one output pixel: `kh kw ci` values, of which each row of `kw ci` is contiguous in
-//! channels-last memory. A *block* is up to [`Tile::pixels`](super::tile::Tile) patches by up to [`scratch::DEPTH`] of their values,
+//! channels-last memory. A *block* is up to [`Tile::pixels`](super::operands::Tile) patches by up to [`scratch::DEPTH`] of their values,
 //! gathered into scratch memory that stays in the second-level cache:
 //!
 //! * forward: `y[p][o] = sum_k patch[p][k] w[o][k]`, a block times packed weights;

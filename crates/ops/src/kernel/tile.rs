@@ -6,9 +6,9 @@
 //! With the CPU's bf16 instructions a step takes two values of `k`: each float of `A` and `B` is then a pair of bf16
 //! numbers. With matrix tiles ([`amx`](super::amx)) it takes sixteen such pairs, and the sums are in registers of their own.
 
-pub(crate) use super::operands::{MAX_ROWS, Operands, PITCH, Tile};
 use super::{
     isa::{Isa, has_bf16, isa},
+    operands::{MAX_ROWS, Operands, PITCH, Tile},
     vector::Vector,
 };
 use crate::buffer::Aligned;
@@ -136,8 +136,11 @@ unsafe fn portable<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*m
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{MAX_ROWS, Operands, PITCH, Tile, by_rows};
-    use crate::kernel::vector::Vector;
+    use super::by_rows;
+    use crate::kernel::{
+        operands::{MAX_ROWS, Operands, PITCH, Tile},
+        vector::Vector,
+    };
 
     /// 28 of 32 registers hold sums.
     pub(super) const AVX512: Tile = Tile {

@@ -7,8 +7,8 @@ use crate::kernel::{
     dispatch::{Job, Rows, dispatch},
     element::Element,
     form::{Form, HIGH, LOW, PAIRS},
+    operands::PITCH,
     prologue::Source,
-    tile::PITCH,
     vector::Convert,
 };
 

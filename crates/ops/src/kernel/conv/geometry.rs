@@ -2,7 +2,8 @@
 
 use crate::kernel::{
     element::Element,
-    tile::{Tile, bf16_tile, tile},
+    operands::Tile,
+    tile::{bf16_tile, tile},
 };
 
 /// The numbers in which a convolution multiplies: the type its activations are stored in.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::geometry::{Geometry, Precision};
 use crate::{
     buffer::Aligned,
-    kernel::{bf16, isa::vectorised, tile::Tile},
+    kernel::{bf16, isa::vectorised, operands::Tile},
 };
 
 /// Weights in panels of as many channels as a tile is wide, `[panel][depth][width]`; the last panel is padded with zeros.

@@ -18,7 +18,8 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    tile::{MAX_ROWS, Operands, PITCH, Tile, prefetch},
+    operands::{MAX_ROWS, Operands, PITCH, Tile},
+    tile::prefetch,
 };
 
 /// The fewest output channels of a task: with fewer, gathering costs more than multiplying.

@@ -8,7 +8,7 @@ use crate::{
     kernel::{
         bf16,
         isa::vectorised,
-        tile::{MAX_ROWS, PITCH},
+        operands::{MAX_ROWS, PITCH},
         transpose::transpose,
     },
 };

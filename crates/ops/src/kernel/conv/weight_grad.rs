@@ -16,8 +16,8 @@ use crate::{
     kernel::{
         element::Element,
         form::Form,
+        operands::{MAX_ROWS, Operands, PITCH, Tile},
         prologue::Source,
-        tile::{MAX_ROWS, Operands, PITCH, Tile},
     },
 };
 

@@ -27,7 +27,7 @@ pub(super) fn suits(g: &Geometry) -> bool {
     let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
     // bf16 numbers that are multiplied as `f32` gain nothing; matrix tiles multiply faster than values are transformed.
     let tile = g.precision.tile();
-    let fast = g.precision == Precision::F32 || (tile.group == 2 && tile.steps == 1);
+    let fast = g.precision == Precision::F32 || (tile.group == 2 && tile.adjacent.is_some());
     square && fast && g.ci >= 16 && g.co >= 16
 }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::transforms::POINTS;
 use crate::{
     buffer::Aligned,
-    kernel::{bf16, conv::geometry::Precision, isa::vectorised, tile::Tile},
+    kernel::{bf16, conv::geometry::Precision, isa::vectorised, operands::Tile},
 };
 
 /// Transformed filters in the order in which tiles read them: `[panel][point][depth][width]`, as in

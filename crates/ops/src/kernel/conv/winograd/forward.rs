@@ -21,8 +21,8 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
+    operands::{MAX_ROWS, Operands, PITCH, Tile},
     prologue::Source,
-    tile::{MAX_ROWS, Operands, PITCH, Tile},
 };
 
 /// The fewest output channels of a task.

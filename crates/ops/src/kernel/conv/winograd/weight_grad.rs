@@ -21,8 +21,8 @@ use crate::{
         element::Element,
         form::Form,
         isa::vectorised,
+        operands::{MAX_ROWS, Operands, Tile},
         prologue::Source,
-        tile::{MAX_ROWS, Operands, Tile},
     },
 };
 
