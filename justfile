@@ -23,7 +23,7 @@ torch_python := env("AGCNN_TORCH_PYTHON", "/usr/bin/python3")
 _has_torch := "'" + torch_python + "' -c 'import torch, torchvision' 2>/dev/null"
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
-with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda CARGO_TARGET_DIR=target/mock"
+with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda"
 
 # List the recipes
 default:
@@ -324,12 +324,12 @@ _debian +packages:
 cuda-mock:
     python3 crates/ops/cuda/mock/mock.py {{mock}}
 
-# The CUDA back end without a GPU: lints, the operators' and the networks' tests, what a step asks of the device
+# The CUDA back end without a GPU: lints, the operators' and the networks' tests (of the ten-step trainings of single options, which a GPU runs, only the two with all of them: each takes half a minute on a CPU that plays one), what a step asks of the device
 [group('check')]
 test-cuda: cuda-mock
     {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion -p predict --all-targets --features cuda --quiet -- -D warnings
-    {{with_mock}} cargo test -p ops -p nets --features cuda --quiet
-    python3 benches/cuda_budget.py target/mock/debug/examples/fit_speed {{mock}}/lib
+    {{with_mock}} cargo test -p ops -p nets --features cuda --quiet -- --skip options::averages --skip options::gradient_clipping --skip options::label_smoothing --skip options::learning_rates --skip options::losses
+    python3 benches/cuda_budget.py "{{env("CARGO_TARGET_DIR", "target")}}/debug/examples/fit_speed" {{mock}}/lib
 
 # Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by the nvcc of .cuda or PATH
 [group('check')]
@@ -385,13 +385,18 @@ doc:
 bench *args:
     cargo bench -p ops -- "$@"
 
-# Whole steps beside PyTorch's, interleaved (installs PyTorch into a venv of its own); --layers: where a step's time goes
+# Whole steps beside PyTorch's, interleaved, into benches/results (installs PyTorch into a venv of its own); --layers: where a step's time goes
 [group('bench')]
 bench-cpu *args:
     cargo build --release --quiet --workspace --examples
     python3 benches/bench_cpu.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" "$@"
 
-# What compiling costs, crate by crate, from nothing
+# All that `just bench-cpu` has kept, as a table over time
+[group('bench')]
+bench-history *args:
+    @python3 benches/history.py "$@"
+
+# What compiling costs, crate by crate, from nothing, into benches/results
 [group('bench')]
 bench-compile *args:
     cargo fetch --quiet
@@ -402,7 +407,7 @@ bench-compile *args:
 bench-gpu *args: gpu-programs
     python3 benches/bench_gpu.py .gpu "$@"
 
-# What a GPU must show, in one go: every operator and training beside the CPU's, then the benchmark
+# What a GPU must show, in parts of at most four minutes: data (needs no GPU), parity, speed, precision, pipeline; all by default
 [group('bench')]
 gpu-acceptance *args: gpu-programs
     python3 benches/gpu_acceptance.py .gpu "$@"

@@ -7,8 +7,12 @@ EXAMPLES is the folder with the built examples of crates/nets. PyTorch is instal
 ~/.cache/agcnn-bench) the first time. It runs in the better of its modes: channels_last, with a malloc that keeps its
 memory. Both processes live through all pairs of a case; each pair is a step of ours, then one of PyTorch's.
 
+A case is BACKBONE-train or BACKBONE-evaluate, with -bf16 behind it for bf16, PyTorch's by autocast.
+
 Prints a line per case, and `ratio NAME VALUE`: median over the pairs of ours / PyTorch's images per second, above 1 is
-faster. Ends with exit code 1, without a conclusion, where other processes used more than 5 % of the machine.
+faster. Ends with exit code 1, without a conclusion, where other processes used more than 5 % of the machine. Either way
+--results keeps the run in a file of its own, rewritten after every case: machine, versions, arguments, the seconds of
+every pair. `just bench-history` has all of them in a table.
 
 With --layers, ours alone: every convolution of ResNet-50 and DenseNet-121 beside what this machine can multiply and
 copy, and the share of every operator in a training step.
@@ -16,19 +20,25 @@ copy, and the share of every operator in a training step.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
+
+import machine
 
 CASES = [
     "resnet50-train",
     "resnet50-evaluate",
     "resnet50-train-bf16",
+    "resnet50-evaluate-bf16",
     "resnet18-train",
     "resnet18-evaluate",
     "densenet121-train",
     "densenet121-evaluate",
+    "densenet121-train-bf16",
 ]
 MALLOC = "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1"
 HERE = Path(__file__).parent
@@ -67,12 +77,6 @@ class Peer:
         self.process.wait()
 
 
-def busy():
-    """Seconds that the machine's CPUs have worked since it started, and that others took from it."""
-    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
 def torch_python(venv):
     python = venv / "bin" / "python"
     if not python.exists():
@@ -80,6 +84,58 @@ def torch_python(venv):
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "torch", "torchvision"], check=True)
     return python
+
+
+def torch_versions(python):
+    ask = "from importlib.metadata import version; print(version('torch'), version('torchvision'))"
+    torch, torchvision = (machine.said(python.absolute(), "-c", ask) or "- -").split()
+    return {"torch": torch, "torchvision": torchvision}
+
+
+def checked(cases):
+    """The cases, or a message: an unknown precision would be measured as f32."""
+    for case in cases:
+        if not re.fullmatch(r"\w+-(train|evaluate)(-(f32|bf16))?", case):
+            sys.exit(f"error: no case {case!r}, expected BACKBONE-train or BACKBONE-evaluate, then -bf16 if you like; hint: {CASES[0]}")
+    return cases
+
+
+def measure(case, args, python):
+    """The pairs of a case, and what follows from them; all seconds and sides are ours first."""
+    backbone, what, precision = [*case.split("-"), "f32"][:3]
+    shape = [backbone, str(args.batch), str(args.side), precision]
+    ours = Peer([args.examples / "step_speed", *shape], {"RAYON_NUM_THREADS": str(args.threads)})
+    script = [python, HERE / "step_torch.py", *shape, str(args.threads)]
+    both = (ours, Peer(script, {"GLIBC_TUNABLES": MALLOC}))
+    for _ in range(2):
+        [process.step(what) for process in both]
+    before, all_before, start = [process.status() for process in both], machine.busy(), time.monotonic()
+    pairs = [[process.step(what) for process in both] for _ in range(args.pairs)]
+    after, all_after, wall = [process.status() for process in both], machine.busy(), time.monotonic() - start
+    [process.close() for process in both]
+    own = sum(now[2] - then[2] for then, now in zip(before, after))
+    others = machine.others(all_after - all_before, own, wall)
+    sides = [
+        {
+            "name": process.name,
+            "images_per_second": args.batch / median(seconds),
+            "peak_mb": now[0],
+            "minor_faults_per_step": (now[1] - then[1]) / args.pairs,
+        }
+        for process, seconds, then, now in zip(both, zip(*pairs), before, after)
+    ]
+    ratios = [its / mine for mine, its in pairs]
+    return {
+        "case": case,
+        "ours": sides[0],
+        "peer": sides[1],
+        "seconds": pairs,
+        "ratio": median(ratios),
+        "ratio_lowest": min(ratios),
+        "ratio_highest": max(ratios),
+        "others": others,
+        "disturbed": others > machine.LIMIT,
+    }
 
 
 def main():
@@ -92,6 +148,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "agcnn-bench")
+    parser.add_argument("--results", type=Path, default=machine.RESULTS, help="folder of the file that keeps the run")
     args = parser.parse_args()
     if args.layers:
         for backbone in ("resnet50", "densenet121"):
@@ -99,41 +156,34 @@ def main():
             env = os.environ | {"RAYON_NUM_THREADS": str(args.threads)}
             subprocess.run([args.examples / "step_profile", *shape], check=True, env=env)
         return
+    cases = checked(args.cases.split(","))
     python = torch_python(args.venv)
 
-    ratios, disturbed = [], []
-    for case in args.cases.split(","):
-        backbone, what, precision = [*case.split("-"), "f32"][:3]
-        shape = [backbone, str(args.batch), str(args.side), precision]
-        ours = Peer([args.examples / "step_speed", *shape], {"RAYON_NUM_THREADS": str(args.threads)})
-        script = [python, HERE / "step_torch.py", *shape, str(args.threads)]
-        peer = Peer(script, {"GLIBC_TUNABLES": MALLOC})
-        both = (ours, peer)
-        for _ in range(2):
-            [process.step(what) for process in both]
-        before, all_before = [process.status() for process in both], busy()
-        pairs = [[process.step(what) for process in both] for _ in range(args.pairs)]
-        after, all_after = [process.status() for process in both], busy()
-        seconds = sum(map(sum, pairs))
-        own = sum(now[2] - then[2] for then, now in zip(before, after))
-        others = (all_after - all_before - own) / (seconds * os.cpu_count())
-        if others > 0.05:
-            disturbed.append(f"{case}: other processes used {others:.0%} of the machine")
-        speeds = [args.batch / median(column) for column in zip(*pairs)]
-        ratio = median(theirs / own for own, theirs in pairs)
-        faults = (after[0][1] - before[0][1]) / args.pairs
+    # Paths are left out: they say nothing about speed.
+    arguments = {"cases": cases} | {name: getattr(args, name) for name in ("batch", "side", "pairs", "threads")}
+    run = machine.record("cpu", arguments, torch_versions(python))
+    run["glibc_tunables"] = {"ours": os.environ.get("GLIBC_TUNABLES"), "peer": MALLOC}
+    run["cases"] = []
+    path = machine.new_file(run, args.results)
+    for case in cases:
+        done = measure(case, args, python)
+        run["cases"].append(done)
+        machine.write(path, run)
+        ours, peer = done["ours"], done["peer"]
         print(
-            f"{case}, batch {args.batch}, {args.side} px: {speeds[0]:.1f} images/s ({ours.name}), "
-            f"{speeds[1]:.1f} ({peer.name}); {after[0][0]:.0f} MB, {after[1][0]:.0f} MB; "
-            f"{faults:.0f} minor faults per step of ours",
+            f"{case}, batch {args.batch}, {args.side} px: {ours['images_per_second']:.1f} images/s ({ours['name']}), "
+            f"{peer['images_per_second']:.1f} ({peer['name']}); {ours['peak_mb']:.0f} MB, {peer['peak_mb']:.0f} MB; "
+            f"{ours['minor_faults_per_step']:.0f} minor faults per step of ours",
             flush=True,
         )
-        ratios.append(f"ratio {case.replace('evaluate', 'eval')} {ratio:.2f}")
-        ratios.append(f"ratio {case.replace('evaluate', 'eval')}-memory {after[1][0] / after[0][0]:.2f}")
-        [process.close() for process in both]
+    print(f"kept in {path}", file=sys.stderr)
+    disturbed = [f"{done['case']}: other processes used {done['others']:.0%} of the machine" for done in run["cases"] if done["disturbed"]]
     if disturbed:
         sys.exit("no conclusion: " + "; ".join(disturbed))
-    print("\n".join(ratios))
+    for done in run["cases"]:
+        name = done["case"].replace("evaluate", "eval")
+        print(f"ratio {name} {done['ratio']:.2f}")
+        print(f"ratio {name}-memory {done['peer']['peak_mb'] / done['ours']['peak_mb']:.2f}")
 
 
 if __name__ == "__main__":

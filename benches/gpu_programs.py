@@ -6,6 +6,7 @@ builds the stages, the examples and the tests of the CUDA back end and packs the
 nvcc on PATH (`just cuda-toolkit`, then `. .cuda/env.sh`), no GPU.
 """
 
+import hashlib
 import json
 import lzma
 import os
@@ -55,11 +56,23 @@ def pack(folder):
     print(f"{folder / 'programs.tar.xz'}: {(folder / 'programs.tar.xz').stat().st_size >> 20} MiB, {len(programs)} programs")
 
 
+def stop(message, hint):
+    """Ends the process for something that this machine lacks."""
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    sys.exit(2)
+
+
 def unpacked(folder):
-    """Where the programs are now, and the environment that they need."""
-    target = Path(tempfile.gettempdir()) / "agcnn-gpu-programs"
-    with tarfile.open(folder / "programs.tar.xz") as tar:
-        tar.extractall(target, filter="data")
+    """Where the programs are now, and the environment that they need. The same archive is unpacked once."""
+    archive, target = folder / "programs.tar.xz", Path(tempfile.gettempdir()) / "agcnn-gpu-programs"
+    if not archive.is_file():
+        stop(f"no {archive}", f"`just gpu-programs` packs it where nvcc is; copy it to {folder}")
+    stamp, digest = target / "unpacked", hashlib.sha256(archive.read_bytes()).hexdigest()
+    if not stamp.is_file() or stamp.read_text() != digest:
+        stamp.unlink(missing_ok=True)
+        with tarfile.open(archive) as tar:
+            tar.extractall(target, filter="data")
+        stamp.write_text(digest)
     site = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
     libraries = [str(site / each) for each in LIBRARIES if (site / each).is_dir()]
     libraries += ["/usr/local/nvidia/lib64", "/usr/local/cuda/lib64", os.environ.get("LD_LIBRARY_PATH", "")]

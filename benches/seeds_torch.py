@@ -2,25 +2,27 @@
 
     just bench-seeds 32 ../shared/nih
 
-Trains profiles/nih-seeds.toml, one seed of ours, one of PyTorch's, in turn, and prints the difference of the means with
-its interval (Welch's t over the seeds; the patients are the same). The file --out holds every seed, and those that it
-holds are not trained again. Both AUROCs come from scikit-learn. Needs torch, torchvision, pyarrow, scikit-image,
+Trains profiles/nih-seeds.toml, one seed of ours, then the same seed of PyTorch's, --at-once seeds side by side, and
+prints the difference of the means with its interval (Welch's t over the seeds; the patients are the same). The file
+--out holds every seed, and those that it holds are not trained again. Both AUROCs come from scikit-learn. Needs torch, torchvision, pyarrow, scikit-image,
 scikit-learn and scipy in the Python that runs it.
 """
 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import scipy.stats
 from sklearn.metrics import roc_auc_score
+
+from machine import cpu
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "profiles/nih-seeds.toml"
@@ -39,12 +41,10 @@ def mean_auroc(table):
     return float(np.mean(values))
 
 
-def ours(programs, folder, root, seed, threads):
+def run(programs, stage, folder, root, seed, threads):
     flags = ["--config", PROFILE, "--set", f"prep.root={root}", "--artifacts-dir", folder, "--run", f"seed-{seed}", "--seed", str(seed), "-q"]
-    for stage in ("prep", "global"):
-        environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
-        subprocess.run([Path(programs, stage), *flags, "--device", "cpu"], check=True, env=environment)
-    return mean_auroc(pq.read_table(Path(folder, f"seed-{seed}/global/predictions.parquet")))
+    environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+    subprocess.run([Path(programs, stage), *flags, "--device", "cpu"], check=True, env=environment)
 
 
 def torchs(folder, seed, threads):
@@ -74,26 +74,32 @@ def main():
     parser.add_argument("programs", help="folder of prep and global")
     parser.add_argument("root", help="folder of NIH's files")
     parser.add_argument("--seeds", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="seeds trained side by side")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each")
     parser.add_argument("--out", default=ROOT / "benches/results/seeds-torch.json")
     args = parser.parse_args()
     out = Path(args.out)
     done = json.loads(out.read_text())["trained"] if out.exists() else []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(1, args.seeds + 1):
-            if any(row["seed"] == seed for row in done):
-                continue
-            row = {"seed": seed, "ours": ours(args.programs, folder, args.root, seed, args.threads)}
-            row["torch"] = torchs(folder, seed, args.threads)
-            done.append(row)
-            result = {"machine": platform.processor() or platform.machine(), "profile": PROFILE.name, "trained": done}
+    left = sorted(set(range(1, args.seeds + 1)) - {row["seed"] for row in done})
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.at_once) as pool:
+
+        def pair(seed):
+            run(args.programs, "global", folder, args.root, seed, args.threads)
+            ours = mean_auroc(pq.read_table(Path(folder, f"seed-{seed}/global/predictions.parquet")))
+            return {"seed": seed, "ours": ours, "torch": torchs(folder, seed, args.threads)}
+
+        for seed in left:
+            run(args.programs, "prep", folder, args.root, seed, args.threads)
+        for future in as_completed([pool.submit(pair, seed) for seed in left]):
+            done = sorted([*done, future.result()], key=lambda row: row["seed"])
+            result = {"machine": cpu(), "profile": PROFILE.name, "trained": done}
             if len(done) > 1:
                 result["summary"] = summary(done)
             out.parent.mkdir(exist_ok=True)
             unfinished = out.with_suffix(".partial")
             unfinished.write_text(json.dumps(result, indent=1) + "\n")
             unfinished.replace(out)
-            print(json.dumps(row | result.get("summary", {})), flush=True)
+            print(json.dumps(future.result() | {"summary": result.get("summary")}), flush=True)
 
 
 if __name__ == "__main__":

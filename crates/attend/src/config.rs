@@ -3,6 +3,7 @@ use std::ops::Bound;
 use cxr::heatmap::{Alignment, Normalise, Statistic};
 use cxr::{CropSource, Placement};
 use model::region::Threshold;
+use nets::Precision;
 use serde::{Deserialize, Serialize};
 use stage::{Fail, Section, Settings, Spec};
 
@@ -34,6 +35,7 @@ pub struct Config {
     pub source: CropSource,
     pub size: usize,
     pub contrast: f32,
+    pub precision: Precision,
     pub eval_batch: usize,
     pub memory_mb: usize,
 }

@@ -47,6 +47,14 @@ pub enum Error {
         /// The network.
         backbone: nets::Backbone,
     },
+    /// Numbers that a frozen network does not compute in.
+    #[error("attend.precision = {precision}, expected f32 or auto: {backbone} computes in f32")]
+    Precision {
+        /// The numbers.
+        precision: nets::Precision,
+        /// The network.
+        backbone: nets::Backbone,
+    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -67,9 +75,11 @@ pub enum Error {
 impl Problem for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Error::Crop { .. } | Error::Small { .. } | Error::Patches { .. } | Error::NoFrame { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Error::Crop { .. }
+            | Error::Small { .. }
+            | Error::Patches { .. }
+            | Error::Precision { .. }
+            | Error::NoFrame { .. } => ErrorKind::InvalidInput,
             Error::NotFinite { .. } => ErrorKind::InvalidData,
             Error::Table(error) => error.kind(),
             Error::Interrupted => ErrorKind::Interrupted,

@@ -9,7 +9,7 @@ use candle_core::D;
 use cxr::heatmap::{Cells, Normalise, NormalisedMap, normalise};
 use cxr::{EvalFrame, Finding, ImageKey, Split};
 use model::heat_map::{heat_maps, not_finite};
-use nets::{Backbone, Evaluated, Network, Pool, Taken};
+use nets::{Backbone, Evaluated, Network, Pool, Precision, Taken};
 use tables::{class_maps, regions};
 
 use crate::config::Config;
@@ -65,6 +65,17 @@ pub fn check_crop(crop: usize, backbone: Backbone) -> Result<(), Error> {
         return Err(Error::Patches { crop, patch, backbone });
     }
     Ok(())
+}
+
+/// Refuses numbers that the network does not compute in.
+///
+/// # Errors
+/// [`Error::Precision`].
+pub fn check_precision(precision: Precision, backbone: Backbone) -> Result<(), Error> {
+    match precision {
+        Precision::Bf16 | Precision::Tf32 if backbone.is_frozen() => Err(Error::Precision { precision, backbone }),
+        _ => Ok(()),
+    }
 }
 
 /// Normalised heat maps, one per subject, in their order.
@@ -240,6 +251,14 @@ mod tests {
     fn class_activation_maps_need_a_layer_of_cells_and_a_threshold_without_units() {
         assert!(has_class_maps(Pool::Max, Normalise::Minmax) && has_class_maps(Pool::Avg, Normalise::Max));
         assert!(!has_class_maps(Pool::Max, Normalise::None) && !has_class_maps(Pool::Class, Normalise::Minmax));
+    }
+
+    #[test]
+    fn a_frozen_network_computes_in_f32() {
+        let refused = check_precision(Precision::Bf16, Backbone::RadDino).unwrap_err().to_string();
+        assert_eq!(refused, "attend.precision = bf16, expected f32 or auto: rad-dino computes in f32");
+        check_precision(Precision::Auto, Backbone::RadDino).unwrap();
+        check_precision(Precision::Bf16, Backbone::Resnet50).unwrap();
     }
 
     #[test]

@@ -21,6 +21,6 @@ mod regions;
 pub use config::{Config, SPEC};
 pub use cut::{Attended, facts, write};
 pub use error::Error;
-pub use heat::{Heat, Subjects, check_crop, has_class_maps};
+pub use heat::{Heat, Subjects, check_crop, check_precision, has_class_maps};
 pub use place::place;
 pub use regions::{locate, of_classes};

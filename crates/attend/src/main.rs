@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use attend::{Config, Error, Heat, SPEC, Subjects, check_crop, has_class_maps};
+use attend::{Config, Error, Heat, SPEC, Subjects, check_crop, check_precision, has_class_maps};
 use branch::{Originals, Room};
 use cxr::heatmap::{Alignment, Cells};
 use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::weights::{self, Meta};
-use nets::{Backbone, Network, Pool};
+use nets::{Backbone, Network, Pool, Precision};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run, info, warn};
 use tables::{class_maps, images};
@@ -46,6 +46,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let image_px = branch::images_px(&files).map_err(Error::from)? as usize;
     let frame = frame(&config, (&weights, &meta), image_px)?;
     check_crop(frame.input_px, backbone)?;
+    check_precision(config.precision, backbone)?;
     let originals = Originals::new(root, &files).map_err(Error::from)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
     let pictures = branch::images(&files, run.limit(), room)?;
@@ -54,7 +55,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let heat_maps = stage::digest(&json!({
         "version": SPEC.version, "images": prep.digest(IMAGES), "limit": run.limit(), "frame": frame,
         "weights": weights::digest(&weights).map_err(Error::from)?, "statistic": config.statistic,
-        "normalise": config.normalise,
+        "normalise": config.normalise, "precision": config.precision,
     }));
     let stored = match run.reusable(SPEC.name, HEAT_MAPS, &heat_maps, "") {
         Some(earlier) => stored(&earlier, &subjects)?,
@@ -70,8 +71,11 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         None => {
             let device = nets::device(run.device()).map_err(Error::from)?;
             let isa = Some(nets::isa().name().to_owned());
-            work.computed(Computed { device: nets::describe(&device), isa, ..Computed::default() });
-            let (network, _) = Network::open(&weights, &device).map_err(Error::from)?;
+            let precision = if backbone.is_frozen() { Precision::F32 } else { config.precision.on(&device) };
+            let name = Some(precision.name().to_owned());
+            work.computed(Computed { device: nets::describe(&device), precision: name, isa });
+            let (mut network, _) = Network::open(&weights, &device).map_err(Error::from)?;
+            network.evaluate_in(precision);
             info!("heat maps of {} images on {}", subjects.images.len(), nets::describe(&device));
             let saved = (work.scratch(), heat_maps.as_str());
             Heat::computed(&network, &pictures, &subjects, boxed.as_ref(), frame, &config, saved)?
@@ -109,7 +113,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     }))
 }
 
-/// Refuses a crop that does not fit the images and the network that this configuration leads to.
+/// Refuses a crop and numbers that do not fit the images and the network that this configuration leads to.
 fn check_planned(run: &Run, config: &Config) -> Result<(), Fail> {
     let crop = config.crop;
     let size = run.planned("prep.size").and_then(|size| usize::try_from(size.as_integer()?).ok());
@@ -117,10 +121,13 @@ fn check_planned(run: &Run, config: &Config) -> Result<(), Fail> {
         return Err(Error::Crop { crop, size }.into());
     }
     let backbone = run.planned("global.backbone").and_then(|name| name.as_str()?.parse::<Backbone>().ok());
-    match backbone.filter(|_| crop > 0) {
-        Some(backbone) => Ok(check_crop(crop, backbone)?),
-        None => Ok(()),
+    if let Some(backbone) = backbone {
+        check_precision(config.precision, backbone)?;
+        if crop > 0 {
+            check_crop(crop, backbone)?;
+        }
     }
+    Ok(())
 }
 
 /// The images that have boxes.

@@ -84,6 +84,7 @@ mod tests {
             source: CropSource::Prepared,
             size: 0,
             contrast: 1.0,
+            precision: nets::Precision::F32,
             eval_batch: 1,
             memory_mb: 0,
         }

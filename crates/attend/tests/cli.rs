@@ -21,6 +21,7 @@ fn values_out_of_range_are_usage_errors() {
         ("threshold=1.5", "attend.threshold = 1.5, expected at least 0, below 1, or \"otsu\""),
         ("contrast=0", "attend.contrast = 0, expected above 0, at most 10"),
         ("size=8", "attend.size = 8, expected 16 to 2048, or 0"),
+        ("precision=f16", "expected one of `f32`, `tf32`, `bf16`, `auto`"),
         ("eval_batch=0", "attend.eval_batch = 0, expected 1 to 4096"),
         ("source=elsewhere", "source"),
         ("treshold=0.5", "treshold"),

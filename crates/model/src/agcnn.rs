@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use cxr::heatmap::{Cells, Normalise, NormalisedMap, Statistic, normalise};
 use cxr::{BBox, CropSource, EvalFrame, Labels, OUTPUTS, Tta};
-use nets::{Backbone, Evaluated, Network, Scores, Taken};
+use nets::{Backbone, Evaluated, Network, Precision, Scores, Taken};
 use picture::Grey;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,22 @@ impl AgCnn {
             return Err(Error::Setting { key: "attention.frame", got: format!("{:?}", attention.frame), expected });
         }
         Ok(AgCnn { global, global_shown, local, local_shown, fusion: layer, preparation, attention })
+    }
+
+    /// Chooses in what numbers both networks compute; at first `f32`. What they see is then no longer what the stages store, but
+    /// near it. A frozen network computes in `f32` all the same.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn evaluate_in(&mut self, precision: Precision) -> Result<(), Error> {
+        if precision.on(self.global.device()) == Precision::F32 {
+            return Ok(());
+        }
+        for network in [&mut self.global, &mut self.local] {
+            network.evaluate_in(precision);
+            network.prepare_to_evaluate()?;
+        }
+        Ok(())
     }
 
     /// What `prep` does to an image.

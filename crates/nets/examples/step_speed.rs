@@ -29,11 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (batch, side): (usize, usize) = (batch.parse()?, side.parse()?);
     let device = nets::device(device)?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
-    network.set_precision(match precision.as_str() {
+    let numbers = match precision.as_str() {
         "bf16" => Precision::Bf16,
         "tf32" => Precision::Tf32,
         _ => Precision::F32,
-    })?;
+    };
+    network.set_precision(numbers)?;
+    network.evaluate_in(numbers);
     let mut optimizer = network.optimizer(OptimizerKind::Sgd, 0.9, 1e-4)?;
     let x = Tensor::randn(0f32, 1.0, (batch, side, side, 3), &device)?;
     let targets = Tensor::zeros((batch, cxr::OUTPUTS), DType::F32, &device)?;

@@ -168,7 +168,7 @@ fn run<const K: usize, E: From<Error>>(
     let mut answers = DeferredReadback::new(network.device());
     let mut first = start;
     let input_px = frame.input_px;
-    let ran = loader.each(&params, input_px, batch, network.activations(), &mut |_, x, _| {
+    let ran = loader.each(&params, input_px, batch, network.evaluated_in(), &mut |_, x, _| {
         answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;
         first += x.dim(0)? / views;
         Ok(())

@@ -242,27 +242,41 @@ fn it_learns_and_scores_in_order() {
 fn the_evaluation_batch_changes_no_bit() {
     let test = images(33, 5);
     for backbone in [Backbone::Mini, Backbone::Mini8, Backbone::Resnet18, Backbone::Resnet50, Backbone::Densenet121] {
-        let network = nets::Network::new(backbone, nets::Pool::Max, 7, &candle_core::Device::Cpu).unwrap();
+        let mut network = nets::Network::new(backbone, nets::Pool::Max, 7, &candle_core::Device::Cpu).unwrap();
         let side = backbone.min_side().max(20);
         let frame = cxr::EvalFrame { crop: EvalCrop::Whole, image_px: common::SIZE, input_px: side };
-        let scores = |batch: usize| {
-            let (mut pools, mut logits) = (Vec::new(), Vec::new());
-            nets::evaluate(&network, &test, frame, Tta::None, batch, &mut |batch: Scores| {
-                pools.extend(batch.pool.iter().map(|value| value.to_bits()));
-                logits.extend(batch.logits.as_flattened().iter().map(|value| value.to_bits()));
-                Ok::<_, Error>(ControlFlow::Continue(()))
-            })
-            .unwrap();
-            (pools, logits)
-        };
-        let (pools, logits) = scores(32);
-        assert_eq!(logits.len(), 33 * OUTPUTS);
-        for batch in [1, 7] {
-            let (other_pools, other_logits) = scores(batch);
-            assert!(other_pools == pools, "features of {backbone} in batches of {batch}");
-            assert!(other_logits == logits, "logits of {backbone} in batches of {batch}");
+        let mut of_precision = Vec::new();
+        for precision in [Precision::F32, Precision::Bf16] {
+            network.evaluate_in(precision);
+            let scores = |batch: usize| {
+                let (mut pools, mut logits) = (Vec::new(), Vec::new());
+                nets::evaluate(&network, &test, frame, Tta::None, batch, &mut |batch: Scores| {
+                    pools.extend(batch.pool);
+                    logits.extend(batch.logits.into_flattened());
+                    Ok::<_, Error>(ControlFlow::Continue(()))
+                })
+                .unwrap();
+                (pools, logits)
+            };
+            let (pools, logits) = scores(32);
+            assert_eq!(logits.len(), 33 * OUTPUTS);
+            for batch in [1, 7] {
+                let (other_pools, other_logits) = scores(batch);
+                assert!(same_bits(&other_pools, &pools), "features of {backbone}, {precision}, in batches of {batch}");
+                assert!(same_bits(&other_logits, &logits), "logits of {backbone}, {precision}, in batches of {batch}");
+            }
+            of_precision.push(pools);
         }
+        // Rounded, not something else: the features are apart by no more than some bits of bf16, of which eight are stored.
+        let [exact, rounded] = &of_precision[..] else { unreachable!() };
+        let largest = exact.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        let apart = exact.iter().zip(rounded).fold(0.0, |apart: f32, (a, b)| apart.max((a - b).abs()));
+        assert!(apart > 0.0 && apart < 0.05 * largest, "{backbone}: {apart} of {largest}");
     }
+}
+
+fn same_bits(one: &[f32], other: &[f32]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Two-dimensional convolution, channels last.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
+use half::bf16;
 
 use crate::{
     error::Error,
@@ -193,28 +194,40 @@ pub fn conv2d_norm<'a>(
 }
 
 /// The weights of a convolution in the order in which its kernels read them, made once for a layer that is evaluated many
-/// times. On a CPU they must be `f32`, on CUDA of the type of the convolution's input.
+/// times.
 pub struct Weights {
     shape: [usize; 4],
     conv: Conv,
+    /// The type of the activations that they are multiplied with.
+    activations: DType,
     kernel: Prepared,
 }
 
 enum Prepared {
     Cpu(conv::Weights),
-    /// Unchanged.
+    /// Unchanged, but for their type.
     #[cfg(feature = "cuda")]
     Cuda(Tensor),
 }
 
 impl Weights {
-    /// From `w [Co, kh, kw, Ci]`.
-    pub fn new(w: &Tensor, conv: Conv) -> Result<Self> {
+    /// From `w [Co, kh, kw, Ci]`, `f32`, for activations of a type, `f32` or bf16, to which factors are rounded.
+    ///
+    /// # Errors
+    ///
+    /// Another shape or type; on CUDA, the device.
+    pub fn new(w: &Tensor, conv: Conv, activations: DType) -> Result<Self> {
         let op = "Weights::new";
         let shape @ [_, kh, kw, ci] = dims4(op, "w", w, W)?;
-        let g = geometry::<f32>(op, [0, kh, kw, ci], shape, conv)?;
-        on_cuda!(w, Ok(Self { shape, conv, kernel: Prepared::Cuda(w.clone()) }));
-        Ok(Self { shape, conv, kernel: Prepared::Cpu(conv::Weights::new(&g, &View::new(op, "w", w)?)) })
+        let of = match activations {
+            DType::F32 => geometry::<f32>,
+            DType::BF16 => geometry::<bf16>,
+            got => return Err(Error::Type { op, name: "activations", expected: DType::F32, got }.into()),
+        };
+        let g = of(op, [0, kh, kw, ci], shape, conv)?;
+        on_cuda!(w, Ok(Self { shape, conv, activations, kernel: Prepared::Cuda(w.to_dtype(activations)?) }));
+        let kernel = Prepared::Cpu(conv::Weights::new(&g, &View::new(op, "w", w)?));
+        Ok(Self { shape, conv, activations, kernel })
     }
 }
 
@@ -228,7 +241,11 @@ impl std::fmt::Debug for Weights {
 ///
 /// # Shapes
 ///
-/// As [`conv2d_forward`]; `bias [Co]`, `residual` like the result. Without `relu` there is no activation.
+/// As [`conv2d_forward`]; `bias [Co]`, `f32`, `residual` like the result. Without `relu` there is no activation.
+///
+/// # Errors
+///
+/// As [`conv2d_forward`]; `x` is not of the type that the weights were made for.
 pub fn conv2d_bias_act<'a>(
     x: impl Into<Input<'a>>,
     w: &Weights,
@@ -236,43 +253,42 @@ pub fn conv2d_bias_act<'a>(
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<Tensor> {
-    let (op, x) = ("conv2d_bias_act", x.into());
-    let g = geometry::<f32>(op, dims4(op, "x", x.x, X)?, w.shape, w.conv)?;
-    if let Some(bias) = bias {
-        check_shape(op, "bias", bias, &[g.co])?;
+    fn run<T: Stored>(
+        x: Input,
+        w: &Weights,
+        bias: Option<&Tensor>,
+        residual: Option<&Tensor>,
+        relu: bool,
+    ) -> Result<Tensor> {
+        let op = "conv2d_bias_act";
+        let g = geometry::<T>(op, dims4(op, "x", x.x, X)?, w.shape, w.conv)?;
+        if let Some(bias) = bias {
+            check_shape(op, "bias", bias, &[g.co])?;
+        }
+        if let Some(residual) = residual {
+            check_shape(op, "residual", residual, &output(&g))?;
+        }
+        if x.x.dtype() != w.activations {
+            return Err(Error::Type { op, name: "x", expected: w.activations, got: x.x.dtype() }.into());
+        }
+        let _span = trace::conv(op, &g, residual);
+        #[cfg_attr(not(feature = "cuda"), allow(clippy::infallible_destructuring_match))] // CUDA is the other variant
+        let weights = match &w.kernel {
+            Prepared::Cpu(weights) => weights,
+            #[cfg(feature = "cuda")]
+            Prepared::Cuda(kernel) => {
+                let y = crate::cuda::forward::<T>(op, &g, w.conv.tf32, x, kernel)?;
+                return crate::cuda::bias_act::<T>(op, y, bias, residual, relu);
+            }
+        };
+        let x = InputView::<T>::new(op, "x", x)?;
+        let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
+        let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
+        let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
+        Tensor::from_vec(conv::forward(&g, x.source(), weights, epilogue), &output(&g), &Device::Cpu)
     }
-    if let Some(residual) = residual {
-        check_shape(op, "residual", residual, &output(&g))?;
-    }
-    let _span = trace::conv(op, &g, residual);
-    #[cfg(feature = "cuda")]
-    let tf32 = w.conv.tf32;
-    #[cfg_attr(not(feature = "cuda"), allow(clippy::infallible_destructuring_match))] // CUDA is the other variant
-    let weights = match &w.kernel {
-        Prepared::Cpu(weights) => weights,
-        #[cfg(feature = "cuda")]
-        Prepared::Cuda(w) => return stored!(x.x, evaluated_on_cuda(op, &g, tf32, x, w, bias, residual, relu)),
-    };
-    let x = InputView::<f32>::new(op, "x", x)?;
-    let bias = bias.map(|t| View::new(op, "bias", t)).transpose()?;
-    let residual = residual.map(|t| View::new(op, "residual", t)).transpose()?;
-    let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
-    Tensor::from_vec(conv::forward(&g, x.source(), weights, epilogue), &output(&g), &Device::Cpu)
-}
-
-#[cfg(feature = "cuda")]
-#[allow(clippy::too_many_arguments)] // the arguments of the operator
-fn evaluated_on_cuda<T: Stored>(
-    op: &'static str,
-    g: &Geometry,
-    tf32: bool,
-    x: Input,
-    w: &Tensor,
-    bias: Option<&Tensor>,
-    residual: Option<&Tensor>,
-    relu: bool,
-) -> Result<Tensor> {
-    crate::cuda::bias_act::<T>(op, crate::cuda::forward::<T>(op, g, tf32, x, w)?, bias, residual, relu)
+    let x = x.into();
+    stored!(x.x, run(x, w, bias, residual, relu))
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.

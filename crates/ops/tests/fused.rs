@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::{DType, Tensor};
 use common::{assert_close, halved, random, tensor, values};
-use ops::{Affine, BatchStats, Conv, Input};
+use ops::{Affine, BatchStats, Conv, Input, Weights};
 
 const EPS: f64 = 1e-5;
 
@@ -231,6 +231,15 @@ fn convolution_in_bf16() {
         let expected = if x.device().is_cuda() { DType::BF16 } else { DType::F32 };
         assert_eq!(got.dtype(), expected);
         near("dw", got, grad(&x, &y), grad(&rounded(&x), &rounded(&y)));
+
+        let (bias, residual) = (random(&ws[..1], 3), rounded(&random(y.dims(), 4)));
+        let layer = |x: &Tensor, w: &Tensor, residual: &Tensor| {
+            let prepared = Weights::new(w, conv, x.dtype()).unwrap();
+            ops::conv2d_bias_act(x, &prepared, Some(&bias), Some(residual), true).unwrap()
+        };
+        let got = layer(&halved(&x), &w, &halved(&residual));
+        assert_eq!(got.dtype(), DType::BF16);
+        near("layer", got, layer(&x, &w, &residual), layer(&rounded(&x), &rounded(&w), &residual));
     }
 }
 

@@ -15,7 +15,7 @@
 mod common;
 
 use candle_core::{DType, Result, Tensor};
-use common::{assert_close, random, tensor, values};
+use common::{assert_close, halved, random, tensor, values};
 use ops::{BatchStats, Conv, Input, Pool, Step, Weights};
 
 /// A few roundings.
@@ -54,8 +54,8 @@ fn conv2d() {
     // F.relu(that + torch.tensor([0.5, -1, 0]) + wave(1, 2, 3, 3))
     let expected =
         [0.0, 1.0625, 1.1875, 2.0, 1.4375, 2.0, 1.625, 0.4375, 0.0, 0.0, 0.0, 0.875, 2.125, 0.0, 0.0, 0.0, 0.0, 0.0];
-    let y = ops::conv2d_bias_act(&x, &Weights::new(&w, Conv::new(2, 1)).unwrap(), Some(&bias), Some(&residual), true)
-        .unwrap();
+    let prepared = Weights::new(&w, Conv::new(2, 1), DType::F32).unwrap();
+    let y = ops::conv2d_bias_act(&x, &prepared, Some(&bias), Some(&residual), true).unwrap();
     assert_eq!(values(&y), expected);
 }
 
@@ -533,12 +533,17 @@ fn convolution_refuses() {
         &format!("conv2d_forward: `padded x` must be small enough to be stored, got [2, {most}, {most}, 3]"),
     );
 
-    let prepared = Weights::new(&w, Conv::new(2, 1)).unwrap();
+    let prepared = Weights::new(&w, Conv::new(2, 1), DType::F32).unwrap();
     let bias_act =
         |bias: &Tensor, residual: &Tensor| ops::conv2d_bias_act(&x, &prepared, Some(bias), Some(residual), true);
     refuses(bias_act(&zeros(&[5]), &dy), "conv2d_bias_act: `bias` must have shape [6], got [5]");
     refuses(bias_act(&zeros(&[6]), &x), "conv2d_bias_act: `residual` must have shape [2, 3, 2, 6], got [2, 5, 4, 3]");
     refuses(bias_act(&doubles(&[6]), &dy), "conv2d_bias_act: `bias` must be F32, got F64");
+    refuses(
+        ops::conv2d_bias_act(&halved(&x), &prepared, None, None, true),
+        "conv2d_bias_act: `x` must be F32, got BF16",
+    );
+    refuses(Weights::new(&w, Conv::new(2, 1), DType::F64), "Weights::new: `activations` must be F32, got F64");
 
     refuses(
         ops::conv2d_input_grad(&dy, &w, Conv::new(2, 1), (7, 4), None),

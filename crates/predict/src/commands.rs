@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use candle_core::Device;
 use model::{Model, Question};
+use nets::Precision;
 use stage::{Common, Fail, Outcome, Run, info, warn};
 
 use crate::ask::{Pace, Tally, ask as ask_all};
@@ -38,6 +39,8 @@ pub struct Asked {
     pub overlay: Option<PathBuf>,
     /// Asks about refused images too.
     pub no_gate: bool,
+    /// In what numbers the networks compute.
+    pub precision: Precision,
     /// Bytes of memory for files, decoders and decoded images.
     pub memory: u64,
     /// The verdicts' error rate.
@@ -52,7 +55,7 @@ pub fn ask(common: &Common, asked: &Asked) -> Result<Outcome, Fail> {
     if !(common.print_config || common.dry_run || common.check) {
         can_be_answered(asked)?;
     }
-    let Some((model, _)) = open(common, asked.model.as_deref())? else { return Ok(Outcome::Nothing) };
+    let Some((model, _)) = open(common, asked.model.as_deref(), asked.precision)? else { return Ok(Outcome::Nothing) };
     let Sources { files, unreadable } = sources(&asked.files, &mut BufReader::new(std::io::stdin()))?;
     let single = files.len() == 1 && !files[0].is_table();
     let verdicts = asked.error_rate.is_some();
@@ -100,18 +103,23 @@ fn ended(Tally { images, refused, bad, foreign }: Tally) -> Result<Outcome, Fail
 }
 
 /// The model of `folder`, or of the run; `None` where nothing is to be done. The run is there where there is no folder.
-fn open(common: &Common, folder: Option<&Path>) -> Result<Option<(Model, Option<Run>)>, Fail> {
+fn open(common: &Common, folder: Option<&Path>, precision: Precision) -> Result<Option<(Model, Option<Run>)>, Fail> {
     let device = nets::device(&common.device).map_err(Error::from)?;
+    let opened = |folder: &Path| -> Result<Model, Fail> {
+        let mut model = opened(folder, &device)?;
+        model.network.evaluate_in(precision).map_err(Error::from)?;
+        Ok(model)
+    };
     if let Some(folder) = folder {
         stage::start_log(common);
-        return Ok(Some((opened(folder, &device)?, None)));
+        return Ok(Some((opened(folder)?, None)));
     }
     let (mut run, config) = Run::open::<Config>(&SPEC, common)?;
     if run.printed_config()? {
         return Ok(None);
     }
     let Some(made) = model_of(&mut run, &config)? else { return Ok(None) };
-    Ok(Some((opened(made.folder(), &device)?, Some(run))))
+    Ok(Some((opened(made.folder())?, Some(run))))
 }
 
 fn opened(folder: &Path, device: &Device) -> Result<Model, Fail> {
@@ -180,6 +188,8 @@ pub struct Served {
     pub address: SocketAddr,
     /// Whether other machines may ask.
     pub allow_remote: bool,
+    /// In what numbers the networks compute.
+    pub precision: Precision,
     /// What a client may ask for.
     pub limits: serve::Limits,
 }
@@ -192,7 +202,9 @@ pub fn serve(common: &Common, served: &Served) -> Result<Outcome, Fail> {
     stage::start_log(common);
     check_remote(served.address.ip(), served.allow_remote)?;
     let listener = serve::listen(served.address)?;
-    let Some((model, _)) = open(common, served.model.as_deref())? else { return Ok(Outcome::Nothing) };
+    let Some((model, _)) = open(common, served.model.as_deref(), served.precision)? else {
+        return Ok(Outcome::Nothing);
+    };
     serve::serve(listener, model, served.limits)?;
     info!("stopped; all that asked were answered");
     Ok(Outcome::Done)

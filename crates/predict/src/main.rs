@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use nets::Precision;
 use predict::commands::{self, Asked, Exported, Served};
 use predict::serve::Limits;
 use predict::{Format, SPEC};
@@ -43,6 +44,9 @@ struct Args {
     /// Say of each finding whether it is present or absent at this error rate, and abstain otherwise, e.g. 0.1
     #[arg(long, value_name = "RATE", value_parser = rate)]
     abstain: Option<f64>,
+    /// What the networks multiply: f32, tf32, bf16, or auto, bf16 where the device multiplies it fast; bf16 has three digits
+    #[arg(long, default_value_t = Precision::F32, value_name = "NUMBERS", value_parser = precision)]
+    precision: Precision,
     /// Memory for files and decoded images, MiB, beside that of the networks; an image that needs more is refused
     #[arg(long, default_value_t = 2048, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
     memory_mb: u64,
@@ -91,6 +95,9 @@ enum Command {
         /// Let other machines ask: there is no password and no encryption
         #[arg(long)]
         allow_remote: bool,
+        /// What the networks multiply: f32, tf32, bf16, or auto, bf16 where the device multiplies it fast
+        #[arg(long, default_value_t = Precision::F32, value_name = "NUMBERS", value_parser = precision)]
+        precision: Precision,
         /// The largest image, MiB
         #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=256))]
         max_mb: u16,
@@ -113,27 +120,38 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn precision(text: &str) -> Result<Precision, String> {
+    text.parse().map_err(|_| "expected f32, tf32, bf16 or auto".to_owned())
+}
+
 fn main() -> ExitCode {
     nets::keep_freed_memory();
-    let Args { command, files, model, format, out, overlay, no_gate, abstain, memory_mb, common } = Args::parse();
+    let Args { command, files, model, format, out, overlay, no_gate, abstain, precision, memory_mb, common } =
+        Args::parse();
     stage::exit(|| match command {
         None => {
             let (memory, error_rate) = (memory_mb << 20, abstain);
-            commands::ask(&common, &Asked { files, model, format, out, overlay, no_gate, memory, error_rate })
+            commands::ask(
+                &common,
+                &Asked { files, model, format, out, overlay, no_gate, precision, memory, error_rate },
+            )
         }
         Some(Command::Export { folder, onnx, references, license }) => {
             commands::export(&common, model.as_deref(), &Exported { folder, onnx, references, license })
         }
         Some(Command::Evaluate) => predict::evaluate::evaluate(&common, model.as_deref()),
         Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
-        Some(Command::Serve { port, host, allow_remote, max_mb, max_megapixels, seconds, parallel }) => {
+        Some(Command::Serve { port, host, allow_remote, precision, max_mb, max_megapixels, seconds, parallel }) => {
             let limits = Limits {
                 body_bytes: usize::from(max_mb) << 20,
                 pixels: u64::from(max_megapixels) * 1_000_000,
                 patience: Duration::from_secs(u64::from(seconds)),
                 parallel: usize::from(parallel),
             };
-            commands::serve(&common, &Served { model, address: SocketAddr::new(host, port), allow_remote, limits })
+            commands::serve(
+                &common,
+                &Served { model, address: SocketAddr::new(host, port), allow_remote, precision, limits },
+            )
         }
     })
 }

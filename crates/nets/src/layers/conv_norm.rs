@@ -40,7 +40,7 @@ impl Conv {
 
     /// Its weights for evaluation in `dtype`.
     pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<Weights> {
-        Ok(Weights::new(&params.get(self.weight).to_dtype(dtype)?, self.over(params))?)
+        Ok(Weights::new(params.get(self.weight), self.over(params), dtype)?)
     }
 
     /// As [`Conv::forward`]; the result's statistics go to `into`.
@@ -245,15 +245,15 @@ impl ConvNorm {
         self.conv.backward_weight(params, &unnormed.input, &unnormed.dz, grads)
     }
 
-    /// The convolution that does the same with the running statistics.
+    /// The convolution that does the same with the running statistics, for evaluation in `dtype`.
     pub(crate) fn fold(&self, params: &Params, dtype: DType) -> Result<Folded> {
         let weight = params.get(self.conv.weight);
         let [gamma, beta, mean, var] =
             [self.norm.gamma, self.norm.beta, self.norm.mean, self.norm.var].map(|id| params.get(id));
         let scale = (gamma / (var + EPS)?.sqrt()?)?;
         let bias = (beta - (mean * &scale)?)?;
-        let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.to_dtype(dtype)?;
-        Ok(Folded { weights: Weights::new(&weight, self.conv.over(params))?, bias, relu: self.relu })
+        let weight = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
+        Ok(Folded { weights: Weights::new(&weight, self.conv.over(params), dtype)?, bias, relu: self.relu })
     }
 }
 

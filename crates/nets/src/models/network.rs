@@ -65,8 +65,10 @@ pub struct Network {
     backbone: Backbone,
     pool: Pool,
     device: Device,
-    /// The type of activations and their gradients in training, and on CUDA in evaluation too.
+    /// The type of activations and their gradients in training.
     activations: DType,
+    /// The type of activations in evaluation; `None`: `f32` on a CPU, on CUDA that of training.
+    evaluated: Option<DType>,
     params: Params,
     trunk: Trunk,
     /// Weight `[15, K]` and bias of the linear layer.
@@ -134,6 +136,7 @@ impl Network {
             pool,
             device: device.clone(),
             activations: DType::F32,
+            evaluated: None,
             params: build.finish(),
             trunk,
             head,
@@ -172,14 +175,30 @@ impl Network {
         Ok(())
     }
 
-    /// The type that inputs are best made in.
+    /// Chooses in what numbers [`Network::forward_eval`] computes, whatever [`Network::set_precision`] says. A frozen trunk
+    /// computes in `f32`.
+    pub fn evaluate_in(&mut self, precision: Precision) {
+        let precision = precision.on(&self.device);
+        self.evaluated = Some(if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 });
+        self.folded = OnceLock::new();
+        if self.device.is_cuda() {
+            self.params.allow_tf32(precision == Precision::Tf32);
+        }
+    }
+
+    /// The type that inputs of training are best made in.
     pub(crate) fn activations(&self) -> DType {
         self.activations
     }
 
     /// The type that evaluation computes in.
-    fn evaluated_in(&self) -> DType {
-        if self.device.is_cuda() && !self.backbone.is_frozen() { self.activations } else { DType::F32 }
+    pub(crate) fn evaluated_in(&self) -> DType {
+        match self.evaluated {
+            _ if self.backbone.is_frozen() => DType::F32,
+            Some(chosen) => chosen,
+            None if self.device.is_cuda() => self.activations,
+            None => DType::F32,
+        }
     }
 
     /// torchvision's name and a copy of every trained parameter; a convolution's is `[out, height, width, in]`.

@@ -88,9 +88,21 @@ fn is_ratio_max(value: &f64) -> bool {
 /// The largest `ratio_max`: beyond it a crop has nothing of a chest.
 pub const MOST_RATIO: f64 = 4.0;
 
-/// In what numbers a training step stores activations and their gradients, and multiplies. Weights, statistics and sums
-/// are `f32`. Evaluation computes in `f32` on a CPU, and in the same numbers as training on CUDA.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
+/// In what numbers a network stores activations and their gradients, and multiplies. Weights, statistics and sums are `f32`.
+/// While a network is trained, evaluation computes in `f32` on a CPU, and in the same numbers as training on CUDA.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Precision {
