@@ -135,6 +135,20 @@ fn regions_may_be_controls() {
     let mean =
         |rows: &[tables::regions::Row]| rows.iter().map(|row| row.bbox.center().0).sum::<f32>() / rows.len() as f32;
     assert!(mean(&moved) < mean(&attended), "up and to the left");
+    // Maps that are computed in other numbers are others.
+    let rounded = [&views[..], &["--run", "rounded", "--set", "attend.precision=bf16"]].concat();
+    for stage in ["phantom", "prep", "global", "attend"] {
+        pipeline.stage(stage, &rounded).expect(0);
+    }
+    let attend = manifest(&pipeline, "rounded", "attend");
+    assert_eq!(
+        (&attend["metrics"]["reused_heat_maps"], &attend["computed"]["precision"]),
+        (&false.into(), &"bf16".into())
+    );
+    let near = regions(&pipeline, "rounded");
+    assert!(attended.iter().zip(&near).any(|(exact, near)| exact.heatmap != near.heatmap));
+    let apart = attended.iter().zip(&near).map(|(exact, near)| (exact.peak - near.peak).abs() / exact.peak);
+    assert!(apart.fold(0.0, f32::max) < 0.05, "as f32, but for the third digit");
     for placement in ["random", "centre", "whole"] {
         let region = format!("attend.region={placement}");
         let control = [&views[..], &["--run", placement, "--set", &region]].concat();

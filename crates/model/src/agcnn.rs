@@ -447,6 +447,20 @@ mod tests {
         opened(Backbone::Mini, attention(43, Some(Backbone::Mini.cells()))).unwrap();
     }
 
+    #[test]
+    fn numbers_of_three_digits_see_nearly_the_same() {
+        let mut model = opened(Backbone::Mini, attention(42, None)).unwrap();
+        let pixels = (0..SIZE * SIZE).map(|at| ((at * 37 + at / SIZE * 11) % 251) as u8).collect();
+        let grey = Grey { width: SIZE as u32, height: SIZE as u32, pixels };
+        let exact = model.see(&[&grey]).unwrap();
+        model.evaluate_in(Precision::Bf16).unwrap();
+        let near = model.see(&[&grey]).unwrap();
+        let largest = exact[0].features.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        let pairs = exact[0].features.iter().zip(&near[0].features);
+        let apart = pairs.fold(0.0, |apart: f32, (a, b)| apart.max((a - b).abs()));
+        assert!(apart > 0.0 && apart < 0.05 * largest, "{apart} of {largest}");
+    }
+
     /// Ten views of an image are no reason to hold ten times as many activations.
     #[test]
     fn views_are_scored_in_batches_of_as_many_as_there_are_images() {
