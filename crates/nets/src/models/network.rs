@@ -175,14 +175,15 @@ impl Network {
         Ok(())
     }
 
-    /// Chooses in what numbers [`Network::forward_eval`] computes, whatever [`Network::set_precision`] says. A frozen trunk
-    /// computes in `f32`.
+    /// Chooses in what numbers [`Network::forward_eval`] computes, whatever [`Network::set_precision`] says; TF32 is allowed
+    /// or forbidden in training as well. A frozen trunk computes in `f32`.
     pub fn evaluate_in(&mut self, precision: Precision) {
         let precision = precision.on(&self.device);
+        let before = (self.evaluated_in(), self.params.tf32());
         self.evaluated = Some(if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 });
-        self.folded = OnceLock::new();
-        if self.device.is_cuda() {
-            self.params.allow_tf32(precision == Precision::Tf32);
+        self.params.allow_tf32(precision == Precision::Tf32);
+        if before != (self.evaluated_in(), self.params.tf32()) {
+            self.folded = OnceLock::new();
         }
     }
 
