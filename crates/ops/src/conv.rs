@@ -1,6 +1,8 @@
 //! Two-dimensional convolution, channels last.
 
-use candle_core::{DType, Device, Result, Tensor};
+use std::marker::PhantomData;
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp3, Layout, Result, Tensor};
 use half::bf16;
 
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
     },
     norm::{BatchNorm, BatchStats},
     trace,
-    view::{Stored, View, check_count, check_shape, dims4, on_cuda, stored},
+    view::{Stored, View, check_count, check_shape, dims4, on_cuda, pixels, slice, slice_mut, stored},
 };
 
 /// The parameters of a convolution.
@@ -296,7 +298,11 @@ pub fn conv2d_bias_act<'a>(
 /// # Shapes
 ///
 /// `dy [N, Ho, Wo, Co]`, `w [Co, kh, kw, Ci]` to `[N, H, W, Ci]`. `plus`, of the result's shape, is added: the gradient by
-/// another path. Its storage may become the result's.
+/// another path. It is changed in place and returned.
+///
+/// # Errors
+///
+/// Shapes or types differ; `plus` shares its storage with another operand.
 pub fn conv2d_input_grad(
     dy: &Tensor,
     w: &Tensor,
@@ -321,12 +327,42 @@ pub fn conv2d_input_grad(
         }
         let _span = trace::conv(op, &g, plus.as_ref());
         on_cuda!(dy, crate::cuda::input_grad::<T>(op, &g, conv.tf32, dy, w, plus));
+        if let Some(plus) = plus {
+            plus.inplace_op3(dy, w, &AddInputGrad::<T> { g, kind: PhantomData })?;
+            return Ok(plus);
+        }
         let (dy, w) = (View::<T>::pixels(op, "dy", dy)?, View::new(op, "w", w)?);
-        let plus = plus.as_ref().map(|t| View::new(op, "plus", t)).transpose()?;
-        let dx = conv::input_grad(&g, plain(&dy), &w, plus.as_deref());
-        Tensor::from_vec(dx, (n, height, width, ci), &Device::Cpu)
+        Tensor::from_vec(conv::input_grad(&g, plain(&dy), &w), (n, height, width, ci), &Device::Cpu)
     }
     stored!(dy, run(dy, w, conv, (height, width), plus))
+}
+
+/// Adds the input gradient to a tensor.
+struct AddInputGrad<T> {
+    g: Geometry,
+    kind: PhantomData<T>,
+}
+
+impl<T: Stored> InplaceOp3 for AddInputGrad<T> {
+    fn name(&self) -> &'static str {
+        "conv2d_input_grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        plus: &mut CpuStorage,
+        layout: &Layout,
+        dy: &CpuStorage,
+        ldy: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<()> {
+        let op = self.name();
+        let (data, pitch) = pixels::<T>(op, "dy", dy, ldy)?;
+        let (into, w) = (slice_mut(op, "plus", plus, layout)?, slice(op, "w", w, lw)?);
+        conv::input_grad_add(&self.g, Source { data, pitch, prologue: None }, w, into);
+        Ok(())
+    }
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `w`, whose kernel was `(kh, kw)`.

@@ -75,9 +75,30 @@ fn input_gradient_takes_another_path_along() {
         let dy = ops::conv2d_forward(&x, &w, Conv::new(stride, padding)).unwrap();
         let side = (xs[1], xs[2]);
         let alone = ops::conv2d_input_grad(&dy, &w, Conv::new(stride, padding), side, None).unwrap();
-        let both =
-            ops::conv2d_input_grad(&dy, &w, Conv::new(stride, padding), side, Some(plus.copy().unwrap())).unwrap();
-        assert_close(&format!("{xs:?} * {ws:?}"), &values(&both), &values(&(alone + plus).unwrap()), 1e-6);
+        let into = plus.copy().unwrap();
+        let both = ops::conv2d_input_grad(&dy, &w, Conv::new(stride, padding), side, Some(into.clone())).unwrap();
+        assert_close(&format!("{xs:?} * {ws:?}"), &values(&both), &values(&(alone + &plus).unwrap()), 1e-6);
+        assert!(values(&into) == values(&both), "in place");
+    }
+}
+
+/// Each way to sums: complete after one pass over the weights, after several, by phases of the stride (some without a
+/// tap), by Winograd.
+#[test]
+fn input_gradient_is_added_in_place() {
+    for (xs, ws, stride, padding) in [
+        ([2, 9, 8, 40], [64, 1, 1, 40], 1, 0),
+        ([1, 9, 8, 70], [300, 1, 1, 70], 1, 0),
+        ([2, 9, 8, 33], [20, 1, 1, 33], 2, 0),
+        ([2, 9, 8, 33], [40, 3, 3, 33], 2, 1),
+        ([1, 12, 12, 64], [64, 3, 3, 64], 1, 1),
+    ] {
+        let (w, plus) = (random(&ws, 2), random(&xs, 3));
+        let conv = Conv::new(stride, padding);
+        let dy = random(ops::conv2d_forward(&plus, &w, conv).unwrap().dims(), 1);
+        let grad = |plus| ops::conv2d_input_grad(&dy, &w, conv, (xs[1], xs[2]), plus).unwrap();
+        let expected = (grad(None) + &plus).unwrap();
+        assert_close(&format!("{xs:?} * {ws:?}"), &values(&grad(Some(plus))), &values(&expected), 1e-6);
     }
 }
 

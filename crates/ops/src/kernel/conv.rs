@@ -98,28 +98,34 @@ fn forward_to<T: Element>(
     moments: Option<Shared<f64>>,
 ) {
     match w {
-        Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, out, moments),
+        Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, (out, false), moments),
         Weights::Patches(weights) => {
             let gather = &Gather::new(Patches::forward(g), x);
             let layout = Layout { h: g.oh, w: g.ow, pitch: g.co, step: 1, y: 0, x: 0 };
-            Product { gather, weights, layout, epilogue, out, moments }.run();
+            Product { gather, weights, layout, epilogue, out, adds: false, moments }.run();
         }
     }
 }
 
-/// `[n, h, w, ci]` from `dy` and `w`, plus `residual`, of the same shape.
-pub(crate) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], residual: Option<&[T]>) -> Vec<T> {
-    let epilogue = Epilogue { residual, ..Epilogue::default() };
-    let fill = |out: &mut [MaybeUninit<T>]| {
-        let out = Shared::new(out);
-        if winograd::suits(g) {
-            let filters = winograd::Filters::rotated(g.precision, g.co, g.ci, w);
-            return winograd::forward(&winograd::rotated(g), dy, &filters, epilogue, out, None);
-        }
-        input_grad::input_grad(g, dy, w, epilogue, out);
-    };
+/// `[n, h, w, ci]` from `dy` and `w`.
+pub(crate) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32]) -> Vec<T> {
+    let fill = |out: &mut [MaybeUninit<T>]| input_grad_to(g, dy, w, Shared::new(out), false);
     // SAFETY: every pixel belongs to one phase along each axis, and the pass of that phase writes it.
     unsafe { buffer::filled(g.n * g.h * g.w * g.ci, fill) }
+}
+
+/// As [`input_grad`], added to `into`.
+pub(crate) fn input_grad_add<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], into: &mut [T]) {
+    assert_eq!(into.len(), g.n * g.h * g.w * g.ci);
+    input_grad_to(g, dy, w, Shared::written(into), true);
+}
+
+fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared<T>, adds: bool) {
+    if winograd::suits(g) {
+        let filters = winograd::Filters::rotated(g.precision, g.co, g.ci, w);
+        return winograd::forward(&winograd::rotated(g), dy, &filters, Epilogue::default(), (out, adds), None);
+    }
+    input_grad::input_grad(g, dy, w, out, adds);
 }
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.

@@ -28,13 +28,13 @@ impl<T: Element> Epilogue<'_, T> {
         self.bias.is_none() && self.residual.is_none() && !self.relu
     }
 
-    /// Adds bias and residual and applies the ReLU, in place.
+    /// Adds bias, residual and, if given, what the output `onto` holds in their places, and applies the ReLU, in place.
     ///
     /// # Safety
     ///
-    /// The sums are initialised, and no other task uses them meanwhile.
-    pub(super) unsafe fn apply(&self, sums: Sums) {
-        if self.is_empty() {
+    /// The sums and their places in `onto` are initialised, and no other task uses them meanwhile.
+    pub(super) unsafe fn apply(&self, sums: Sums, onto: Option<Shared<T>>) {
+        if self.is_empty() && onto.is_none() {
             return;
         }
         let Sums { memory, rows, places, from, channel, lanes } = sums;
@@ -42,9 +42,11 @@ impl<T: Element> Epilogue<'_, T> {
         let bias = self.bias.map(|bias| &bias[channel..][..lanes]);
         let room = |at: &usize, len: usize| at + from + lanes <= len;
         assert!(rows.iter().all(|at| room(at, memory.len())));
-        assert!(self.residual.is_none_or(|residual| places.iter().all(|at| room(at, residual.len()))));
+        let residual = onto.map(|onto| (onto.start().cast_const(), onto.len()));
+        let residual = residual.or(self.residual.map(|residual| (residual.as_ptr(), residual.len())));
+        assert!(residual.is_none_or(|(_, len)| places.iter().all(|at| room(at, len))));
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        let job = Finish { sums, bias, residual: self.residual, floor };
+        let job = Finish { sums, bias, residual: residual.map(|(start, _)| start), floor };
         // SAFETY: every row is inside, as just checked; the rest is the caller's promise.
         unsafe { dispatch(Form::Floats, &job) }
     }
@@ -54,7 +56,8 @@ struct Finish<'a, T> {
     sums: Sums<'a>,
     /// The bias of these channels.
     bias: Option<&'a [f32]>,
-    residual: Option<&'a [T]>,
+    /// Where the residual starts.
+    residual: Option<*const T>,
     floor: f32,
 }
 
@@ -78,7 +81,7 @@ impl<T: Element> Rows for Finish<'_, T> {
                 let sum = memory.start().add(row + from + at);
                 let mut v = V::load(sum).add(bias);
                 if let Some(residual) = self.residual {
-                    v = v.add(T::load::<V>(residual.as_ptr().add(place + from + at)));
+                    v = v.add(T::load::<V>(residual.add(place + from + at)));
                 }
                 v.at_least(floor).store(sum);
             }

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::kernel::{element::Element, prologue::Source};
 
-/// Writes `[n, h, w, ci]` from `dy` and `w`, after the epilogue, to `out`.
-pub(super) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], epilogue: Epilogue<T>, out: Shared<T>) {
+/// Writes `[n, h, w, ci]` from `dy` and `w` to `out`, or adds it to what `out` holds.
+pub(super) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared<T>, adds: bool) {
     let s = g.stride;
     for (ry, rx) in (0..s).flat_map(|ry| (0..s).map(move |rx| (ry, rx))) {
         let rows = Phase::new(g.h, g.kh, s, g.padding, ry);
@@ -36,7 +36,8 @@ pub(super) fn input_grad<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], epi
         let taps: Vec<usize> = taps.map(|(ty, tx)| (ry + s * ty) * g.kw + rx + s * tx).collect();
         let weights = Packed::rotated(g, &taps, w);
         let layout = Layout { h: g.h, w: g.w, pitch: g.ci, step: s, y: rows.first, x: columns.first };
-        Product { gather: &Gather::new(patches, dy), weights: &weights, layout, epilogue, out, moments: None }.run();
+        let (gather, epilogue) = (&Gather::new(patches, dy), Epilogue::default());
+        Product { gather, weights: &weights, layout, epilogue, out, adds, moments: None }.run();
     }
 }
 

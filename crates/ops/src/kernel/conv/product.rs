@@ -56,6 +56,8 @@ pub(super) struct Product<'a, T> {
     pub(super) layout: Layout,
     pub(super) epilogue: Epilogue<'a, T>,
     pub(super) out: Shared<T>,
+    /// Whether the results are added to what `out` holds, which is then initialised.
+    pub(super) adds: bool,
     /// If given, the moments of each block of [`blocks`] and channel, stored as in [`moments::Parts`].
     pub(super) moments: Option<Shared<f64>>,
 }
@@ -69,6 +71,8 @@ pub(super) fn blocks(pixels: usize, tile: &Tile) -> Vec<Range<usize>> {
 #[derive(Clone, Copy)]
 struct Partial<'a> {
     memory: Shared<f32>,
+    /// Whether `memory` is the output.
+    direct: bool,
     /// Where each pixel starts in `memory`.
     rows: &'a [usize],
     /// Where each pixel starts in the output.
@@ -79,6 +83,9 @@ struct Partial<'a> {
 
 impl<T: Element> Product<'_, T> {
     pub(super) fn run(&self) {
+        if self.adds && self.weights.depth == 0 {
+            return; // nothing is added
+        }
         let blocks = blocks(self.gather.patches.pixels(), &self.weights.tile);
         let panels = self.weights.channels.div_ceil(self.weights.tile.columns);
         let panels_min = MIN_CHANNELS.div_ceil(self.weights.tile.columns);
@@ -114,7 +121,7 @@ impl<T: Element> Product<'_, T> {
                 rows.extend((0..spots.len()).map(|row| row * pitch));
                 Shared::written(reserve(results, spots.len() * pitch))
             };
-            let sums = Partial { memory, rows, places, first };
+            let sums = Partial { memory, direct: direct.is_some(), rows, places, first };
             let mut depths = in_steps(depth, DEPTH * tile.group, tile.unit());
             if depths.is_empty() {
                 depths.push(0..0); // no tap reads these pixels: zeros
@@ -186,11 +193,13 @@ impl<T: Element> Product<'_, T> {
             a_step: 1,
             b: self.weights.from(panel, depths.start).as_ptr(),
             b_step: tile.columns,
-            accumulate: depths.start > 0,
+            accumulate: depths.start > 0 || sums.direct && self.adds,
         };
-        if let (true, Some(residual)) = (last, self.epilogue.residual) {
+        let onto = (self.adds && !sums.direct).then_some(self.out);
+        let residual = self.epilogue.residual.map(<[T]>::as_ptr).or(onto.map(|out| out.start().cast_const()));
+        if let (true, Some(residual)) = (last, residual) {
             for place in places {
-                let row = residual[place + from..].as_ptr().cast::<f32>();
+                let row = residual.wrapping_add(place + from).cast::<f32>();
                 prefetch(row);
                 prefetch(row.wrapping_add(16));
             }
@@ -201,7 +210,7 @@ impl<T: Element> Product<'_, T> {
             let at = |row: usize| rows[row] + from;
             sums.memory.write(tile.pitched, rows.len(), lanes, tile.columns, operands, spill, at);
             if last {
-                self.epilogue.apply(Sums { memory: sums.memory, rows, places, from, channel, lanes });
+                self.epilogue.apply(Sums { memory: sums.memory, rows, places, from, channel, lanes }, onto);
             }
         }
     }

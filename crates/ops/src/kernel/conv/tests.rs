@@ -97,7 +97,7 @@ fn all_passes_match_their_definition() {
         let dy = values(n * g.oh * g.ow * co, 3);
         let [y, dx, dw] = naive(&g, &x, &weight, &dy);
         close("y", &g, &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), Epilogue::default()), &y);
-        close("dx", &g, &input_grad(&g, plain(&dy, co), &weight, None), &dx);
+        close("dx", &g, &input_grad(&g, plain(&dy, co), &weight), &dx);
         close("dw", &g, &weight_grad(&g, plain(&x, ci), plain(&dy, co)), &dw);
 
         let (bias, residual) = (values(co, 4), values(y.len(), 5));
@@ -138,7 +138,7 @@ fn threads_change_no_bit() {
         pool.install(|| {
             (
                 forward(&g, plain(&x, 20), &Weights::new(&g, &w), Epilogue::default()),
-                input_grad(&g, plain(&dy, 40), &w, None),
+                input_grad(&g, plain(&dy, 40), &w),
                 weight_grad(&g, plain(&x, 20), plain(&dy, 40)),
             )
         })

@@ -28,14 +28,14 @@ use crate::kernel::{
 /// The fewest output channels of a task.
 const MIN_CHANNELS: usize = 64;
 
-/// Writes the convolution of `x`, after the epilogue, to `out`, and the moments of each block and channel to `moments`, stored
+/// Writes the convolution of `x`, after the epilogue, to `out`, or, if `adds`, adds it to what `out` holds, and the moments of each block and channel to `moments`, stored
 /// as in [`moments::Parts`].
 pub(in crate::kernel::conv) fn forward<T: Element>(
     g: &Geometry,
     x: Source<T>,
     filters: &Filters,
     epilogue: Epilogue<T>,
-    out: Shared<T>,
+    (out, adds): (Shared<T>, bool),
     moments: Option<Shared<f64>>,
 ) {
     let width = filters.tile.columns;
@@ -95,7 +95,7 @@ pub(in crate::kernel::conv) fn forward<T: Element>(
                 rows.extend((0..places.len()).map(|row| row * width));
                 let memory = Shared::written(pixels);
                 // SAFETY: `pixels` belongs to this task, and it alone writes these pixels and channels of `out`.
-                unsafe { epilogue.apply(Sums { memory, rows, places, from: 0, channel, lanes }) };
+                unsafe { epilogue.apply(Sums { memory, rows, places, from: 0, channel, lanes }, adds.then_some(out)) };
                 let finished = pixels.chunks_exact(width).map(|row| &row[..lanes]).take(places.len());
                 for (place, row) in places.iter().zip(finished.clone()) {
                     // SAFETY: as above.
