@@ -72,10 +72,7 @@ pub fn check_crop(crop: usize, backbone: Backbone) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Precision`].
 pub fn check_precision(precision: Precision, backbone: Backbone) -> Result<(), Error> {
-    match precision {
-        Precision::Bf16 | Precision::Tf32 if backbone.is_frozen() => Err(Error::Precision { precision, backbone }),
-        _ => Ok(()),
-    }
+    if precision.suits(backbone) { Ok(()) } else { Err(Error::Precision { precision, backbone }) }
 }
 
 /// Normalised heat maps, one per subject, in their order.

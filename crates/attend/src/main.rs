@@ -10,7 +10,7 @@ use branch::{Originals, Room};
 use cxr::heatmap::{Alignment, Cells};
 use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::weights::{self, Meta};
-use nets::{Backbone, Network, Pool, Precision};
+use nets::{Backbone, Network, Pool};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Input, Outcome, Run, info, warn};
 use tables::{class_maps, images};
@@ -71,7 +71,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         None => {
             let device = nets::device(run.device()).map_err(Error::from)?;
             let isa = Some(nets::isa().name().to_owned());
-            let precision = if backbone.is_frozen() { Precision::F32 } else { config.precision.on(&device) };
+            let precision = config.precision.of(backbone, &device);
             let name = Some(precision.name().to_owned());
             work.computed(Computed { device: nets::describe(&device), precision: name, isa });
             let (mut network, _) = Network::open(&weights, &device).map_err(Error::from)?;

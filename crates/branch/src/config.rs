@@ -205,7 +205,7 @@ impl Config {
                 .refuse("init", &"\"random\"", &expected)
                 .hint("docs/foundation.md says where to get them"));
         }
-        if matches!(self.precision, Precision::Bf16 | Precision::Tf32) {
+        if !self.precision.suits(backbone) {
             return Err(section.refuse(
                 "precision",
                 &self.precision,
@@ -229,7 +229,7 @@ impl Config {
 
     /// In what numbers the network computes on a device.
     pub(crate) fn precision_on(&self, device: &Device) -> Precision {
-        if self.backbone.is_frozen() { Precision::F32 } else { self.precision.on(device) }
+        self.precision.of(self.backbone, device)
     }
 
     fn training(&self) -> TrainingSettings<'_> {

@@ -108,6 +108,11 @@ fn open(common: &Common, folder: Option<&Path>, precision: Precision) -> Result<
     let opened = |folder: &Path| -> Result<Model, Fail> {
         let mut model = opened(folder, &device)?;
         model.network.evaluate_in(precision).map_err(Error::from)?;
+        for backbone in model.network.branches().map(nets::Network::backbone) {
+            if !precision.suits(backbone) {
+                warn!("--precision {precision} does not apply to {backbone}, which computes in f32");
+            }
+        }
         Ok(model)
     };
     if let Some(folder) = folder {

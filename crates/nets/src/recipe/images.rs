@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::canonical::is_default;
 use crate::error::{Error, Result};
+use crate::models::backbone::Backbone;
 
 /// How a network is shown images in training and validation, and in what numbers it computes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +130,16 @@ impl Precision {
         }
     }
 
+    /// Whether a network with this backbone can compute so: a frozen one computes in `f32` whatever is asked.
+    pub fn suits(self, backbone: Backbone) -> bool {
+        !backbone.is_frozen() || matches!(self, Precision::F32 | Precision::Auto)
+    }
+
+    /// As [`Precision::on`], for a network with this backbone.
+    pub fn of(self, backbone: Backbone, device: &Device) -> Precision {
+        if backbone.is_frozen() { Precision::F32 } else { self.on(device) }
+    }
+
     /// The name in configurations.
     pub fn name(self) -> &'static str {
         self.into()
@@ -138,6 +149,16 @@ impl Precision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frozen_network_computes_in_f32() {
+        let all = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::Auto];
+        let suits = |backbone| all.map(|precision| precision.suits(backbone));
+        assert_eq!(suits(Backbone::Resnet50), [true; 4]);
+        assert_eq!(suits(Backbone::RadDino), [true, false, false, true]);
+        assert_eq!(all.map(|precision| precision.of(Backbone::RadDino, &Device::Cpu)), [Precision::F32; 4]);
+        assert_eq!(Precision::Bf16.of(Backbone::Resnet50, &Device::Cpu), Precision::Bf16);
+    }
 
     #[test]
     fn sides_grow_by_the_schedule() {
