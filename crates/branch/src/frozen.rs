@@ -2,13 +2,12 @@
 //! linear layer is trained on them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Instant;
 
 use cxr::{EvalFrame, Split, Tta};
 use nets::{Checkpoints, FeatureRows, Fit, Identity, Network, Scores};
 use serde_json::json;
-use stage::{Computed, Fail, Input, Run, Step, info, warn};
+use stage::{Computed, Fail, Input, Run, Shards, Step, info, warn};
 use tables::features::Features;
 use tables::{features, predictions};
 
@@ -53,7 +52,7 @@ pub(crate) fn stored_features(
     };
     info!("{} features of {} images on {}", config.backbone, images.len(), nets::describe(network.device()));
     let clock = Instant::now();
-    let (by_split, now) = pool(network, images, (frame, config.eval_batch), (work.scratch(), &key))?;
+    let (by_split, now) = pool(network, images, (frame, config.eval_batch), (work.shards(), &key))?;
     let seconds = clock.elapsed().as_secs_f64();
     let rate = now as f64 / seconds.max(1e-9);
     info!("{now} images in {seconds:.1} s, {rate:.1} images/s");
@@ -66,31 +65,35 @@ pub(crate) fn stored_features(
 }
 
 /// The features `[N, K]` of all images, in the order of the splits, and how many of the images were computed now. They are
-/// saved in `folder` on their way; `key` stands for what they are computed from.
+/// saved on their way; `key` stands for what they are computed from.
 fn pool(
     network: &Network,
     images: &Images,
     (frame, batch): (EvalFrame, usize),
-    (folder, key): (&Path, &str),
+    (shards, key): (&Shards, &str),
 ) -> Result<(Vec<f32>, usize), Error> {
     let dim = network.backbone().channels();
     let mut pool = vec![0.0; images.len() * dim];
     let keys = Split::ALL.map(|split| images.keys(split));
-    let mut parts = Parts::new(folder, key, keys, (network, batch), &|_| dim);
+    let mut parts = Parts::new(shards, key, keys, (network, batch), &|_| dim);
     let mut progress = stage::progress(images.len() as u64, "features");
     // After Ctrl-C, what is computed is saved before the process ends.
     let _hold = stage::hold();
     let there = parts.read(&mut |index, row| pool[index * dim..][..dim].copy_from_slice(row))?;
     progress.inc(there as u64);
     for split in Split::ALL {
-        let (before, start) = parts.of(split);
-        let of_split = images.of(split);
-        nets::evaluate_from(network, of_split, start, (frame, Tta::None), batch, &mut |scores: Scores| {
-            pool[(before + scores.first) * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
-            progress.inc(scores.logits.len() as u64);
-            parts.add(scores.logits.len(), &|index, row| row.extend_from_slice(&pool[index * dim..][..dim]))?;
-            Ok::<_, Error>(ControlFlow::Continue(()))
-        })?;
+        let (before, of_split) = (parts.first(split), images.of(split));
+        for range in parts.missing(split) {
+            nets::evaluate_range(network, of_split, range, (frame, Tta::None), batch, &mut |scores: Scores| {
+                let first = before + scores.first;
+                pool[first * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
+                progress.inc(scores.logits.len() as u64);
+                parts.add(first, scores.logits.len(), &|index, row| {
+                    row.extend_from_slice(&pool[index * dim..][..dim]);
+                })?;
+                Ok::<_, Error>(ControlFlow::Continue(()))
+            })?;
+        }
     }
     progress.finish();
     Ok((pool, images.len() - there))

@@ -93,7 +93,7 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     }
     network.set_precision(config.precision).map_err(Error::from)?;
     let what = stage::digest(&json!({ "key": work.key(), "weights": training.digest(weights) }));
-    let scores = score(&network, &images, config, (work.scratch(), &what))?;
+    let scores = score(&network, &images, config, (work.shards(), &what))?;
     write_scores(work.out(), &scores, spec.name)?;
     work.publish(headline(&training, &scores.predictions))
 }

@@ -6,14 +6,13 @@
 //! The key of the result knows nothing of shards.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::anyhow;
-
-use crate::Fail;
-use crate::store::{own_name, replace};
+use crate::store::replace;
+use crate::{Fail, Problem};
 
 /// The most shards of a result.
 const MOST: usize = 100_000;
@@ -83,12 +82,13 @@ pub struct Shards {
 }
 
 impl Shards {
-    pub(crate) fn new(stage: &'static str, folder: PathBuf, sharing: Sharing) -> Shards {
+    /// Those of a result of `stage` that keep their shares in `folder`.
+    pub fn new(stage: &'static str, folder: PathBuf, sharing: Sharing) -> Shards {
         Shards { stage, folder, sharing }
     }
 
     /// The folder of what the shards keep; it may not exist yet. A file in it is whole or not there: who writes one does it by
-    /// [`Shards::keep`].
+    /// [`crate::replace`].
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -98,22 +98,9 @@ impl Shards {
         self.sharing.shard
     }
 
-    /// Writes a file of the folder. `write` gets another path in it; the file then takes its name in one rename, so that who
-    /// reads it, or writes the same at the same time, meets a whole file.
-    ///
-    /// # Errors
-    /// What `write` returns; the disk.
-    pub fn keep<E: From<std::io::Error>>(
-        &self,
-        name: &str,
-        write: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), E> {
-        replace(&self.folder, name, write)
-    }
-
     /// Notes into how many shards the work is divided.
     pub(crate) fn begin(&self, shard: Shard) -> Result<(), Fail> {
-        self.keep(COUNT, |path| fs_err::write(path, format!("{}\n", shard.count)))?;
+        replace(&self.folder, COUNT, |path| fs_err::write(path, format!("{}\n", shard.count)))?;
         Ok(())
     }
 
@@ -126,25 +113,17 @@ impl Shards {
     /// With `--merge`, refuses a result of which shards are missing.
     ///
     /// # Errors
-    /// Exit code 3, with the shards that are missing.
-    pub fn check(&self, is_missing: impl Fn(Shard) -> bool) -> Result<(), Fail> {
+    /// The shards that are missing.
+    pub fn check(&self, is_missing: impl Fn(Shard) -> bool) -> Result<(), Incomplete> {
         if !self.sharing.merge {
             return Ok(());
         }
-        let stage = self.stage;
-        let Some(count) = self.count() else {
-            return Err(Fail::missing(anyhow!(
-                "--merge: no shard of {stage} has run, none in {}",
-                self.folder.display()
-            ))
-            .hint(format!("run {stage} --shard 0/N to N-1/N with the same arguments first")));
-        };
-        let missing: Vec<Shard> = Shard::all(count).filter(|&shard| is_missing(shard)).collect();
-        if missing.is_empty() {
+        let count = self.count();
+        let missing: Vec<Shard> = count.into_iter().flat_map(Shard::all).filter(|&shard| is_missing(shard)).collect();
+        if count.is_some() && missing.is_empty() {
             return Ok(());
         }
-        Err(Fail::missing(anyhow!("--merge: {} of {count} shards of {stage} are missing: {}", missing.len(), list(&missing)))
-            .hint("run them again, on the same kind of machine; or leave --merge away: the command then computes what they lack"))
+        Err(Incomplete { stage: self.stage, folder: self.folder.clone(), count, missing })
     }
 
     /// Says that this shard is done, and which others are not.
@@ -158,6 +137,43 @@ impl Shards {
             ),
             false => tracing::info!("{}: shard {mine} is done; not yet: {}", self.stage, list(&missing)),
         }
+    }
+}
+
+/// A result that cannot be published because shards of it are missing.
+#[derive(Debug)]
+pub struct Incomplete {
+    stage: &'static str,
+    folder: PathBuf,
+    /// Into how many shards the work was divided; `None`: none has run.
+    count: Option<usize>,
+    missing: Vec<Shard>,
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Incomplete { stage, folder, count, missing } = self;
+        match count {
+            None => write!(f, "--merge: no shard of {stage} has run, there is none in {}", folder.display()),
+            Some(count) => {
+                write!(f, "--merge: {} of {count} shards of {stage} are missing: {}", missing.len(), list(missing))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Incomplete {}
+
+impl Problem for Incomplete {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::NotFound
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(format!(
+            "run {} --shard I/N for them, on the same kind of machine as this one; or leave --merge away: the command then computes what is missing",
+            self.stage
+        ))
     }
 }
 
@@ -204,28 +220,14 @@ mod tests {
         };
         let merge = shards(None, true);
         let fail = merge.check(|_| true).unwrap_err();
-        assert!(fail.error.to_string().contains("no shard of attend has run"), "{fail}");
+        assert!(fail.to_string().contains("no shard of attend has run"), "{fail}");
         let third = shards(Some("2/30"), false);
         third.begin(third.mine().unwrap()).unwrap();
         let fail = merge.check(|shard| shard.index % 10 == 4).unwrap_err();
-        assert_eq!(fail.error.to_string(), "--merge: 3 of 30 shards of attend are missing: 4/30, 14/30, 24/30");
-        assert_eq!(fail.code, crate::exit_code::MISSING);
-        assert!(merge.check(|_| true).unwrap_err().error.to_string().ends_with("18/30, 19/30 and 10 more"));
+        assert_eq!(fail.to_string(), "--merge: 3 of 30 shards of attend are missing: 4/30, 14/30, 24/30");
+        assert_eq!(fail.kind(), ErrorKind::NotFound);
+        assert!(merge.check(|_| true).unwrap_err().to_string().ends_with("18/30, 19/30 and 10 more"));
         merge.check(|_| false).unwrap();
         shards(None, false).check(|_| true).unwrap();
-    }
-
-    #[test]
-    fn what_is_kept_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let shards = Shards::new("attend", folder.path().join("a.partial"), Sharing::default());
-        shards.keep("one", |path| fs_err::write(path, "1")).unwrap();
-        let failed = shards.keep("one", |path| {
-            fs_err::write(path, "half")?;
-            Err(std::io::Error::other("the disk is full"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(crate::store::entries(shards.folder()).unwrap(), ["one"]);
-        assert_eq!(fs_err::read_to_string(shards.folder().join("one")).unwrap(), "1");
     }
 }

@@ -331,8 +331,12 @@ pub(crate) fn own_name(name: &str) -> String {
     format!(".{name}.{random:016x}")
 }
 
-/// Writes a file of a folder, which is made where it is missing, under another name, and renames it: others meet a whole file.
-pub(crate) fn replace<E: From<std::io::Error>>(
+/// Writes a file of a folder, which is made where it is missing. `write` gets another path in it; the file then takes its
+/// name in one rename, so that who reads it, or writes the same at the same time on whatever machine, meets a whole file.
+///
+/// # Errors
+/// What `write` returns; the disk.
+pub fn replace<E: From<std::io::Error>>(
     folder: &Path,
     name: &str,
     write: impl FnOnce(&Path) -> Result<(), E>,
@@ -358,4 +362,31 @@ pub(crate) fn entries(folder: &Path) -> std::io::Result<Vec<String>> {
 /// Writes the folder's entries to the disk.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Fail> {
     fs_err::File::open(path).and_then(|folder| folder.sync_all()).map_err(Fail::failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        replace(&inner, "one", |path| fs_err::write(path, "1")).unwrap();
+        let failed = replace(&inner, "one", |path| {
+            fs_err::write(path, "half")?;
+            Err(std::io::Error::other("the disk is full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(entries(&inner).unwrap(), ["one"]);
+        assert_eq!(fs_err::read_to_string(inner.join("one")).unwrap(), "1");
+        assert_ne!(own_name("a"), own_name("a"));
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_told_from_a_failure() {
+        let fail = |errno: Errno| Fail::failed(anyhow!(std::io::Error::from(errno)).context("failed to lock it"));
+        assert!(has_no_locks(&fail(Errno::NOLCK)) && has_no_locks(&fail(Errno::NOTSUP)));
+        assert!(!has_no_locks(&fail(Errno::ACCESS)));
+    }
 }
