@@ -16,10 +16,10 @@ use crate::config::Config;
 use crate::dataset::{Dataset, Item};
 use crate::error::Error;
 use crate::prepare::{Watch, prepare};
-use crate::rows::{chunk, write};
+use crate::rows::{chunk, is_packed, write};
 use crate::shards::{Found, Record, find, hash};
 
-/// Images of a piece, at most: what a shard that is killed prepares again, on each of its cores' behalf.
+/// Images of a piece, at most: enough for any number of cores, and what a shard that is killed prepares again.
 const ROWS: usize = 64;
 
 /// What a piece's file is called while it is written, by the table's writer.
@@ -103,7 +103,8 @@ impl<'a> Pieces<'a> {
         }
         let items: Vec<&Item> = missing.iter().flat_map(|piece| self.items_of(piece)).copied().collect();
         // Of an archive, which is read from its beginning each time, as many as memory allows.
-        for group in missing.chunks((chunk(&items, self.config) / ROWS).max(1)) {
+        let at_once = if is_packed(&items) { (chunk(&items, self.config) / ROWS).max(1) } else { 1 };
+        for group in missing.chunks(at_once) {
             let items: Vec<&Item> = group.iter().flat_map(|piece| self.items_of(piece)).copied().collect();
             let mut outcomes = prepare(&self.dataset.root, &items, self.config, &budget, watch)?.into_iter();
             for piece in group {

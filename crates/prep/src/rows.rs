@@ -34,11 +34,15 @@ pub(crate) fn append(
 /// from its beginning each time: as many as memory allows.
 pub(crate) fn chunk(items: &[&Item], config: &Config) -> usize {
     let stored = config.size as usize * config.size as usize + 1024;
-    let is_packed = items.iter().any(|item| item.file.as_ref().is_some_and(|file| file.packed.is_some()));
-    match is_packed {
+    match is_packed(items) {
         true => (((config.memory_mb as usize) << 20) / 2 / stored).max(1),
         false => (CHUNK_BYTES / stored).clamp(1, CHUNK),
     }
+}
+
+/// Whether some of the images lie in archives.
+pub(crate) fn is_packed(items: &[&Item]) -> bool {
+    items.iter().any(|item| item.file.as_ref().is_some_and(|file| file.packed.is_some()))
 }
 
 /// Writes rows, and leaves out what cannot be one.
