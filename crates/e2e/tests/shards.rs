@@ -139,7 +139,8 @@ fn disturbed(before: &Pipeline, stage: &Stage) {
     bytes[middle] ^= 1;
     edit(damaged, &bytes);
     let refused = stage.ran(&pipeline, &["--merge"]).expect(3);
-    let named = |index: usize| refused.stderr.contains(&format!("1 of 2 shards of {} are missing: {index}/2", stage.name));
+    let named =
+        |index: usize| refused.stderr.contains(&format!("1 of 2 shards of {} are missing: {index}/2", stage.name));
     assert!(named(0) || named(1), "{refused}");
     stage.shard(&pipeline, usize::from(named(1)), 2);
     let ran = stage.ran(&pipeline, &["--merge"]).expect(0);
@@ -244,6 +245,32 @@ fn an_evaluation_in_shards_publishes_the_bytes_of_one_run() {
     disturbed(&pipeline, &evaluate);
 }
 
+/// A frozen trunk's features are a result of their own, which the stage makes first.
+#[test]
+fn features_in_shards_are_those_of_one_run() {
+    const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nets/tests/parity/dinov2/model.safetensors");
+    let init = format!("global.init=pretrained:{WEIGHTS}");
+    let values = [&*init, "global.backbone=dinov2-tiny", "global.pool=class", "global.crop=42", "global.eval_batch=8"];
+    let settings: Vec<&str> = values.into_iter().flat_map(|value| ["--set", value]).collect();
+    let pipeline = Pipeline::new();
+    for stage in ["phantom", "prep"] {
+        pipeline.stage(stage, &settings).expect(0);
+    }
+    let global = Stage { program: "global", name: "global", args: settings, run: "default" };
+    let whole = copy(&pipeline);
+    global.ran(&whole, &[]).expect(0);
+    let missing = global.ran(&pipeline, &["--merge"]).expect(3);
+    assert!(missing.stderr.contains("no shard of global has run"), "{missing}");
+    (0..3).rev().for_each(|index| drop(global.shard(&pipeline, index, 3)));
+    let ran = global.ran(&pipeline, &["--merge"]).expect(0);
+    assert!(ran.stderr.contains("0 images in"), "{ran}");
+    assert!(global.published(&pipeline) == global.published(&whole), "{ran}");
+    // Another recipe has the features already.
+    let args = [&global.args[..], &["--set", "global.epochs=2"]].concat();
+    let ran = Stage { args, ..global }.shard(&pipeline, 1, 3);
+    assert!(ran.stderr.contains("the features are in the store"), "{ran}");
+}
+
 #[test]
 fn shards_are_refused_where_they_mean_nothing() {
     let pipeline = Pipeline::new();
@@ -251,6 +278,10 @@ fn shards_are_refused_where_they_mean_nothing() {
     assert!(said("prep", &["--shard", "3/3"]).contains("expected 0/3 to 2/3: shards are counted from 0"));
     assert!(said("prep", &["--shard", "0/3", "--merge"]).contains("--shard and --merge do not go together"));
     assert!(said("attend", &["--shard", "0/3", "--force"]).contains("--shard and --force do not go together"));
+    for stage in ["phantom", "prep"] {
+        pipeline.stage(stage, &[]).expect(0);
+    }
+    assert!(said("global", &["--shard", "0/3"]).contains("global trains mini, which is not divided into shards"));
     assert!(said("fusion", &["--shard", "0/3"]).contains("unexpected argument '--shard'"));
 }
 

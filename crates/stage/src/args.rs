@@ -11,7 +11,7 @@ pub const STAGES: [&str; 9] =
     ["phantom", "prep", "global", "attend", "local", "fusion", "evaluate", "report", "predict"];
 
 /// Those whose work can be divided between processes.
-const SHARDED: [&str; 3] = ["prep", "attend", "evaluate"];
+const SHARDED: [&str; 5] = ["prep", "global", "attend", "local", "evaluate"];
 
 /// What a stage is.
 #[derive(Debug, Clone, Copy)]

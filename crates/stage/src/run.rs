@@ -95,6 +95,11 @@ impl Run {
         Ok((run, config))
     }
 
+    /// Whether `--shard` or `--merge` was said.
+    pub fn is_divided(&self) -> bool {
+        self.common.sharing.shard.is_some() || self.common.sharing.merge
+    }
+
     /// What the user set for `stage.key` of any section; `None` where nothing was said.
     pub fn setting(&self, dotted: &str) -> Option<&toml::Value> {
         self.layers.setting(dotted)
@@ -355,6 +360,18 @@ impl Run {
     /// # Errors
     /// As [`Run::begin`].
     pub fn step(&self, name: &str, key: &str, config: Value) -> Result<Step<'_>, Fail> {
+        self.step_of((name, key), config, Sharing::default())
+    }
+
+    /// As [`Run::step`], of work that is divided as `--shard` says.
+    ///
+    /// # Errors
+    /// As [`Run::begin`].
+    pub fn divided_step(&self, name: &str, key: &str, config: Value) -> Result<Step<'_>, Fail> {
+        self.step_of((name, key), config, self.common.sharing)
+    }
+
+    fn step_of(&self, (name, key): (&str, &str), config: Value, sharing: Sharing) -> Result<Step<'_>, Fail> {
         let what = What {
             stage: name.to_owned(),
             version: self.spec.version,
@@ -367,8 +384,7 @@ impl Run {
             clear(&self.desk.store.partial(name, key));
             return Ok(Step::Done(Input::whole(found, &self.desk.verified)));
         }
-        // Nobody divides a training.
-        let shards = Shards::new(self.spec.name, self.desk.store.partial(name, key), Sharing::default());
+        let shards = Shards::new(self.spec.name, self.desk.store.partial(name, key), sharing);
         let work = Work::open(&self.desk, what, shards, false)?;
         match self.sound(name, key) {
             Some(found) => Ok(Step::Done(Input::whole(found, &self.desk.verified))),

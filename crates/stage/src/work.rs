@@ -133,7 +133,9 @@ impl<'run> Work<'run> {
         if let Ok(Some(_)) = desk.store.find(&what.stage, &what.key) {
             // What this shard kept since is in nobody's way, and of no use.
             clear(&self.partial);
-            desk.store.point(&desk.run, &what.stage, &what.key)?;
+            if self.links {
+                desk.store.point(&desk.run, &what.stage, &what.key)?;
+            }
             tracing::info!("{}: the result was published meanwhile", what.stage);
             return Ok(Outcome::Current);
         }
