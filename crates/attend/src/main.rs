@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use attend::{Config, Error, Heat, SPEC, Subjects, check_crop, check_precision, has_class_maps};
-use branch::{Originals, Room};
+use branch::{Originals, Parts, Room};
 use cxr::heatmap::{Alignment, Cells};
 use cxr::{CropSource, EvalCrop, EvalFrame};
 use nets::weights::{self, Meta};
@@ -49,7 +49,9 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     check_precision(config.precision, backbone)?;
     let originals = Originals::new(root, &files).map_err(Error::from)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
-    let pictures = branch::images(&files, run.limit(), room)?;
+    let shards = run.shards();
+    let share = |counts| Parts::mine_of(counts, config.eval_batch, &shards);
+    let pictures = branch::images_of(&files, run.limit(), room, &share)?;
     let subjects = Subjects::of(&pictures);
     let boxed = if has_class_maps(pool, config.normalise) { Some(boxed(&files)?) } else { None };
     let heat_maps = stage::digest(&json!({
@@ -62,11 +64,11 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         None => None,
     };
     let reused = stored.is_some();
-    let heat = match stored {
+    let (heat, parts) = match stored {
         Some(heat) => {
             info!("uses the {} heat maps that the store has", subjects.images.len());
             work.computed(Computed { device: "CPU".to_owned(), ..Computed::default() });
-            heat
+            (heat, None)
         }
         None => {
             let device = nets::device(run.device()).map_err(Error::from)?;
@@ -77,10 +79,14 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
             let (mut network, _) = Network::open(&weights, &device).map_err(Error::from)?;
             network.evaluate_in(precision);
             info!("heat maps of {} images on {}", subjects.images.len(), nets::describe(&device));
-            let saved = (work.scratch(), heat_maps.as_str());
-            Heat::computed(&network, &pictures, &subjects, boxed.as_ref(), frame, &config, saved)?
+            let saved = (&shards, heat_maps.as_str());
+            let (heat, parts) = Heat::computed(&network, &pictures, &subjects, boxed.as_ref(), frame, &config, saved)?;
+            (heat, Some(parts))
         }
     };
+    if shards.mine().is_some() {
+        return work.share(|shard| parts.as_ref().is_some_and(|parts| parts.is_missing(shard)));
+    }
     work.part(HEAT_MAPS, heat_maps);
     let ids = subjects.images.iter().map(|(key, ..)| key.image_id.as_str());
     let cells = cells(&config, backbone);

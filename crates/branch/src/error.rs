@@ -84,6 +84,12 @@ pub enum Error {
     /// Ctrl-C or SIGTERM while images were loaded or scored.
     #[error("interrupted")]
     Interrupted,
+    /// Shards are missing.
+    #[error(transparent)]
+    Incomplete(#[from] stage::Incomplete),
+    /// The disk.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     /// More images than there is memory for.
     #[error("{} for {count} images of {size} px in memory, {} are free", gigabytes(*bytes), gigabytes(*free))]
     Memory {
@@ -144,7 +150,8 @@ impl Problem for Error {
                 kind => kind,
             },
             Error::Images(error) | Error::Network(error) => error.kind(),
-            Error::Tensor(_) => ErrorKind::Other,
+            Error::Incomplete(error) => error.kind(),
+            Error::Io(_) | Error::Tensor(_) => ErrorKind::Other,
         }
     }
 
@@ -171,6 +178,7 @@ impl Problem for Error {
                 "make room there, or name another place with --artifacts-dir; a larger memory_mb keeps images in memory"
                     .to_owned(),
             ),
+            Error::Incomplete(error) => error.hint(),
             Error::Table(error) => error.hint(),
             Error::Network(error) => error.hint(),
             _ => None,

@@ -2,13 +2,12 @@
 //! linear layer is trained on them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Instant;
 
 use cxr::{EvalFrame, Split, Tta};
 use nets::{Checkpoints, FeatureRows, Fit, Identity, Network, Scores};
 use serde_json::json;
-use stage::{Computed, Fail, Input, Run, Step, info, warn};
+use stage::{Computed, Fail, Input, Run, Shards, Step, info, warn};
 use tables::features::Features;
 use tables::{features, predictions};
 
@@ -27,7 +26,8 @@ pub(crate) const FEATURES: &str = "features.parquet";
 const CHUNK: usize = 1024;
 
 /// The features of all images, a result of its own: taken from the store or computed. Its key says nothing of the linear
-/// layer, of labels and of splits, so that another recipe, seed or split computes none again.
+/// layer, of labels and of splits, so that another recipe, seed or split computes none again. A shard computes its share, and
+/// has no result.
 ///
 /// # Errors
 /// An interruption; the disk.
@@ -36,7 +36,7 @@ pub(crate) fn stored_features(
     network: &Network,
     (images, config, init): (&Images, &Config, &Init),
     computed: &Computed,
-) -> Result<Input, Fail> {
+) -> Result<Option<Input>, Fail> {
     const STEP: &str = "features";
     let frame = frame(images, config);
     let what = json!({
@@ -44,56 +44,67 @@ pub(crate) fn stored_features(
         "frame": frame, "images": images.pixels_digest()?,
     });
     let key = stage::digest(&what);
-    let mut work = match run.step(STEP, &key, what)? {
+    let mut work = match run.divided_step(STEP, &key, what)? {
         Step::Done(done) => {
             info!("the features are in the store, {}", done.manifest().made_by());
-            return Ok(done);
+            return Ok(run.shards().mine().is_none().then_some(done));
         }
         Step::Work(work) => work,
     };
     info!("{} features of {} images on {}", config.backbone, images.len(), nets::describe(network.device()));
     let clock = Instant::now();
-    let (by_split, now) = pool(network, images, (frame, config.eval_batch), (work.scratch(), &key))?;
+    let (by_split, now, parts) = pool(network, images, (frame, config.eval_batch), (work.shards(), &key))?;
     let seconds = clock.elapsed().as_secs_f64();
     let rate = now as f64 / seconds.max(1e-9);
     info!("{now} images in {seconds:.1} s, {rate:.1} images/s");
+    if work.shards().mine().is_some() {
+        work.share(|shard| parts.is_missing(shard))?;
+        return Ok(None);
+    }
     let table = sorted(images, network.backbone().channels(), &by_split);
     features::write(&work.out().join(FEATURES), &table, STEP).map_err(Error::from)?;
     work.rows(FEATURES, images.len() as u64);
     work.computed(computed.clone());
     let headline = format!("{} features of {} images, {rate:.1} images/s", config.backbone, images.len());
-    work.finish(json!({ "headline": headline, "images": images.len(), "seconds": seconds, "images_per_s": rate }))
+    let figures = json!({ "headline": headline, "images": images.len(), "seconds": seconds, "images_per_s": rate });
+    work.finish(figures).map(Some)
 }
 
-/// The features `[N, K]` of all images, in the order of the splits, and how many of the images were computed now. They are
-/// saved in `folder` on their way; `key` stands for what they are computed from.
+/// The features `[N, K]` of all images, in the order of the splits, those of a shard's share at least; how many of the images
+/// were computed now; and what is saved on the way. `key` stands for what they are computed from.
 fn pool(
     network: &Network,
     images: &Images,
     (frame, batch): (EvalFrame, usize),
-    (folder, key): (&Path, &str),
-) -> Result<(Vec<f32>, usize), Error> {
+    (shards, key): (&Shards, &str),
+) -> Result<(Vec<f32>, usize, Parts), Error> {
     let dim = network.backbone().channels();
     let mut pool = vec![0.0; images.len() * dim];
     let keys = Split::ALL.map(|split| images.keys(split));
-    let mut parts = Parts::new(folder, key, keys, (network, batch), &|_| dim);
+    let mut parts = Parts::new(shards, key, keys, (network, batch), &|_| dim);
     let mut progress = stage::progress(images.len() as u64, "features");
     // After Ctrl-C, what is computed is saved before the process ends.
     let _hold = stage::hold();
     let there = parts.read(&mut |index, row| pool[index * dim..][..dim].copy_from_slice(row))?;
     progress.inc(there as u64);
+    let mut now = 0;
     for split in Split::ALL {
-        let (before, start) = parts.of(split);
-        let of_split = images.of(split);
-        nets::evaluate_from(network, of_split, start, (frame, Tta::None), batch, &mut |scores: Scores| {
-            pool[(before + scores.first) * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
-            progress.inc(scores.logits.len() as u64);
-            parts.add(scores.logits.len(), &|index, row| row.extend_from_slice(&pool[index * dim..][..dim]))?;
-            Ok::<_, Error>(ControlFlow::Continue(()))
-        })?;
+        let (before, of_split) = (parts.first(split), images.of(split));
+        for range in parts.missing(split) {
+            nets::evaluate_range(network, of_split, range, (frame, Tta::None), batch, &mut |scores: Scores| {
+                let first = before + scores.first;
+                pool[first * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
+                progress.inc(scores.logits.len() as u64);
+                now += scores.logits.len();
+                parts.add(first, scores.logits.len(), &|index, row| {
+                    row.extend_from_slice(&pool[index * dim..][..dim]);
+                })?;
+                Ok::<_, Error>(ControlFlow::Continue(()))
+            })?;
+        }
     }
     progress.finish();
-    Ok((pool, images.len() - there))
+    Ok((pool, now, parts))
 }
 
 /// The table of features that are in the order of the splits.

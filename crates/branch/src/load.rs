@@ -1,5 +1,6 @@
 //! From Parquet to grey values, in memory or in a file.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cxr::{ImageKey, Split};
@@ -29,6 +30,8 @@ pub struct Room<'a> {
 pub struct Images {
     keys: [Vec<ImageKey>; 3],
     images: [nets::Images; 3],
+    /// Where, in its split, the first image is whose grey values are there.
+    first: [usize; 3],
 }
 
 impl Images {
@@ -37,9 +40,14 @@ impl Images {
         &self.keys[split as usize]
     }
 
-    /// The grey values and labels of a split.
+    /// The grey values and labels of a split; of a share of the images ([`images_of`]), those from [`Images::first`] on.
     pub fn of(&self, split: Split) -> &nets::Images {
         &self.images[split as usize]
+    }
+
+    /// Where, in its split, the first image is that [`Images::of`] has; 0 where all are loaded.
+    pub fn first(&self, split: Split) -> usize {
+        self.first[split as usize]
     }
 
     /// Side of all images, px.
@@ -115,7 +123,6 @@ impl Images {
             }
             let split = key.split as usize;
             self.images[split].push(&image.pixels, key.labels).map_err(Error::Images)?;
-            self.keys[split].push(key);
         }
         Ok(())
     }
@@ -127,8 +134,22 @@ impl Images {
 /// A file that is no `images` table; an image that is no square 8-bit grey PNG or of another size than the table says;
 /// the disk is full; [`Error::Interrupted`].
 pub fn images(files: &[PathBuf], limit: Option<usize>, room: Room) -> Result<Images, Error> {
+    images_of(files, limit, room, &|counts| 0..counts.iter().sum())
+}
+
+/// As [`images`], and the grey values of a share of them only: `share` says which, by their place among all in the order of the
+/// splits, given the number of images of each split.
+///
+/// # Errors
+/// As [`images`].
+pub fn images_of(
+    files: &[PathBuf],
+    limit: Option<usize>,
+    room: Room,
+    share: &dyn Fn([usize; 3]) -> Range<usize>,
+) -> Result<Images, Error> {
     let size = tables::images::facts(files)?.size_px as usize;
-    load(size, limit, room, tables::images::rows(files)?, |each| {
+    load(size, limit, room, (tables::images::rows(files)?, share), |each| {
         tables::images::read(files, |row| each(row.key(), row.png))
     })
 }
@@ -139,7 +160,8 @@ pub fn images(files: &[PathBuf], limit: Option<usize>, room: Room) -> Result<Ima
 /// As [`images`], for `regions`.
 pub fn regions(files: &[PathBuf], limit: Option<usize>, room: Room) -> Result<Images, Error> {
     let size = tables::regions::facts(files)?.size_px as usize;
-    load(size, limit, room, tables::regions::rows(files)?, |each| {
+    let all = |counts: [usize; 3]| 0..counts.iter().sum();
+    load(size, limit, room, (tables::regions::rows(files)?, &all), |each| {
         tables::regions::read(files, |row| each(row.key, row.crop_png))
     })
 }
@@ -162,17 +184,30 @@ pub fn regions_px(files: &[PathBuf]) -> Result<u32, tables::Error> {
 
 type Each<'a> = &'a mut dyn FnMut(ImageKey, Vec<u8>) -> Result<(), Error>;
 
+/// The part of a range among all images that is of each split, by the places there.
+pub(crate) fn by_split(counts: [usize; 3], range: &Range<usize>) -> [Range<usize>; 3] {
+    let mut before = 0;
+    counts.map(|count| {
+        let [start, end] = [range.start, range.end].map(|at| at.clamp(before, before + count) - before);
+        before += count;
+        start..end
+    })
+}
+
 /// `rows` says how many images each split has.
 fn load(
     size: usize,
     limit: Option<usize>,
     room: Room,
-    rows: [usize; 3],
+    (rows, share): ([usize; 3], &dyn Fn([usize; 3]) -> Range<usize>),
     read: impl FnOnce(Each) -> Result<(), Error>,
 ) -> Result<Images, Error> {
     let most = rows.map(|rows| rows.min(limit.unwrap_or(rows)));
-    let mut images = Images { keys: Default::default(), images: place(size, most, room)? };
-    let count = most.iter().sum::<usize>() as u64;
+    let mine = by_split(most, &share(most));
+    let of_mine = [0, 1, 2].map(|split| mine[split].len());
+    let first = [0, 1, 2].map(|split| mine[split].start);
+    let mut images = Images { keys: Default::default(), images: place(size, of_mine, room)?, first };
+    let count = of_mine.iter().sum::<usize>() as u64;
     let mut progress = stage::progress(count, "images loaded");
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut taken = [0; 3];
@@ -181,7 +216,11 @@ fn load(
         if taken[split] == most[split] {
             return Ok(());
         }
+        images.keys[split].push(key.clone());
         taken[split] += 1;
+        if !mine[split].contains(&(taken[split] - 1)) {
+            return Ok(());
+        }
         chunk.push((key, png));
         if chunk.len() < CHUNK {
             return Ok(());

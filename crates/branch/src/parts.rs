@@ -1,18 +1,20 @@
 //! What a network computes of every image, saved on the way: whoever is interrupted goes on behind the last image.
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use cxr::{ImageKey, Split, Tta};
 use nets::Network;
 use nets::weights::{self, Meta};
-use stage::{info, warn};
+use stage::{Shard, Shards, info, warn};
 
 use crate::error::Error;
+use crate::load::by_split;
 
 /// Version of the files; those of another one are not found.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Between two saves, so what a power cut costs. A pass that takes less writes no file.
 const BETWEEN: Duration = Duration::from_secs(300);
@@ -21,28 +23,32 @@ const BETWEEN: Duration = Duration::from_secs(300);
 const FULL: usize = 4096;
 
 /// A row of values for every image, in the order of the splits: computed one after another, and saved into a folder every
-/// few minutes and after Ctrl-C.
+/// few minutes and after Ctrl-C. A shard computes its share only ([`Parts::share`]), and saves all of it.
 ///
-/// Each file `<digest>-<first image>.safetensors` has some rows in its tensor `rows`, one behind the other, and its own digest
-/// as every weights file. The digest in the name is of the ids of all images, in order, of the lengths of their rows, and of
-/// what these are computed from.
+/// Each file `<digest>-<first image>-<behind the last>.safetensors` has some rows in its tensor `rows`, one behind the other, and
+/// its own digest as every weights file. The digest in the name is of the ids of all images, in order, of the lengths of their
+/// rows, and of what these are computed from.
 ///
-/// A continued pass ends with the bits of one that was not interrupted: it computes the same batches from there on. On a CPU
-/// it may also have another batch, on which the outputs of a network do not depend; on CUDA it then begins anew.
+/// A continued pass ends with the bits of one that was not interrupted: it computes the same batches. On a CPU it may also
+/// have another batch, on which the outputs of a network do not depend; on CUDA it then begins anew.
 #[derive(Debug)]
 pub struct Parts {
-    folder: PathBuf,
+    shards: Shards,
     name: String,
     meta: Meta,
     /// The number of images of each split.
     counts: [usize; 3],
+    /// Images of a batch.
+    batch: usize,
     /// Where the row of each image begins in all of them, and where the last one ends.
     offsets: Vec<usize>,
-    /// Images that are done.
-    done: usize,
-    /// Images whose rows are on disk.
-    saved: usize,
-    /// Where, behind them, full files will end: always with a batch, since a pass may have to go on from there.
+    /// Which images are done.
+    done: Vec<bool>,
+    /// Images that are done and not yet on disk.
+    unsaved: Range<usize>,
+    /// Whether any image is on disk.
+    any_saved: bool,
+    /// Where, among those, full files will end: always with a batch, since a pass may have to go on from there.
     ends: Vec<usize>,
     /// Images of a full file.
     full: usize,
@@ -59,7 +65,7 @@ impl Parts {
     ///
     /// While it is in use, signals are to be held ([`stage::hold`]).
     pub fn new(
-        folder: &Path,
+        shards: &Shards,
         what: &str,
         keys: [&[ImageKey]; 3],
         (network, batch): (&Network, usize),
@@ -81,7 +87,7 @@ impl Parts {
             offsets.push(end);
         }
         Parts {
-            folder: folder.to_owned(),
+            shards: shards.clone(),
             name: hasher.finalize().to_hex()[..16].to_owned(),
             meta: Meta {
                 backbone: network.backbone().name().to_owned(),
@@ -90,9 +96,11 @@ impl Parts {
                 tta: Tta::None,
             },
             counts: keys.map(<[ImageKey]>::len),
+            batch,
+            done: vec![false; offsets.len() - 1],
             offsets,
-            done: 0,
-            saved: 0,
+            unsaved: 0..0,
+            any_saved: false,
             ends: Vec::new(),
             full: FULL,
             clock: Instant::now(),
@@ -100,45 +108,108 @@ impl Parts {
         }
     }
 
-    /// Gives what an interrupted pass saved to `take`, by the index of the image among all, up to the first file that is
-    /// missing or damaged. Returns the number of images that are done so.
+    /// The images of a shard, by their index among all, given the number of images of each split. It begins and ends between two
+    /// batches of an undivided pass.
+    pub fn share(counts: [usize; 3], batch: usize, shard: Shard) -> Range<usize> {
+        let total = counts.iter().sum();
+        let cut = |at: usize| {
+            if at == total {
+                return total;
+            }
+            let mut before = 0;
+            for count in counts {
+                if at < before + count {
+                    return before + (at - before) / batch * batch;
+                }
+                before += count;
+            }
+            total
+        };
+        let share = shard.range(total);
+        cut(share.start)..cut(share.end)
+    }
+
+    /// As [`Parts::share`], of the shard that this process computes; all images where it computes all.
+    pub fn mine_of(counts: [usize; 3], batch: usize, shards: &Shards) -> Range<usize> {
+        shards.mine().map_or(0..counts.iter().sum(), |shard| Parts::share(counts, batch, shard))
+    }
+
+    /// Gives what interrupted passes and shards saved to `take`, by the index of the image among all; files that are damaged are
+    /// passed over. Returns the number of images that are done so.
     ///
     /// # Errors
-    /// A tensor operation.
+    /// With `--merge`, shards that are missing; a tensor operation; the folder cannot be read.
     pub fn read(&mut self, take: &mut dyn FnMut(usize, &[f32])) -> Result<usize, Error> {
-        while let Some((end, rows)) = self.part(self.saved)? {
-            let first = self.offsets[self.saved];
-            for index in self.saved..end {
+        for range in self.saved()? {
+            let Some(rows) = self.part(&range)? else { continue };
+            let first = self.offsets[range.start];
+            for index in range.filter(|&index| !std::mem::replace(&mut self.done[index], true)) {
                 take(index, &rows[self.offsets[index] - first..self.offsets[index + 1] - first]);
             }
-            self.saved = end;
         }
-        self.done = self.saved;
-        if self.done > 0 {
-            info!("continues after {} of {} images", self.done, self.count());
+        self.shards.check(|shard| {
+            let share = Parts::share(self.counts, self.batch, shard);
+            self.done[share].contains(&false)
+        })?;
+        let done = self.done.iter().filter(|&&done| done).count();
+        self.any_saved = done > 0;
+        match (self.shards.mine(), done) {
+            (_, 0) => {}
+            (None, _) => info!("continues after {done} of {} images", self.count()),
+            (Some(_), _) => info!("{done} of all {} images are done already", self.count()),
         }
-        Ok(self.done)
+        Ok(done)
     }
 
-    /// The index of a split's first image among all, and how many of the split's images are done.
-    pub fn of(&self, split: Split) -> (usize, usize) {
-        let first: usize = self.counts[..split as usize].iter().sum();
-        (first, self.done.saturating_sub(first).min(self.counts[split as usize]))
+    /// Which images of a split are to be computed by this process: runs of neighbours, by their places in the split.
+    pub fn missing(&self, split: Split) -> Vec<Range<usize>> {
+        let first = self.first(split);
+        let mine = by_split(self.counts, &self.mine())[split as usize].clone();
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for place in mine.filter(|place| !self.done[first + place]) {
+            match runs.last_mut() {
+                Some(run) if run.end == place => run.end += 1,
+                _ => runs.push(place..place + 1),
+            }
+        }
+        runs
     }
 
-    /// The next `count` images, a batch, are done. `row` appends the row of an image, given its index among all; it is asked for those
-    /// that are to be saved.
+    /// The index of a split's first image among all.
+    pub fn first(&self, split: Split) -> usize {
+        self.counts[..split as usize].iter().sum()
+    }
+
+    /// Whether something of a shard is not on disk, by the names of the files.
+    pub fn is_missing(&self, shard: Shard) -> bool {
+        let mut missing = Parts::share(self.counts, self.batch, shard);
+        for saved in self.saved().unwrap_or_default() {
+            if saved.contains(&missing.start) {
+                missing.start = saved.end;
+            }
+        }
+        !missing.is_empty()
+    }
+
+    /// `count` images from `first` on, a batch, are done. `row` appends the row of an image, given its index among all; it is
+    /// asked for those that are to be saved.
     ///
     /// # Errors
     /// [`Error::Interrupted`], and then all that is done is saved; the disk.
-    pub fn add(&mut self, count: usize, row: &dyn Fn(usize, &mut Vec<f32>)) -> Result<(), Error> {
-        self.done += count;
-        if self.done - self.ends.last().copied().unwrap_or(self.saved) >= self.full {
-            self.ends.push(self.done);
+    pub fn add(&mut self, first: usize, count: usize, row: &dyn Fn(usize, &mut Vec<f32>)) -> Result<(), Error> {
+        if first != self.unsaved.end {
+            self.save(row)?;
+            self.unsaved = first..first;
+        }
+        self.unsaved.end += count;
+        self.done[first..first + count].fill(true);
+        if self.unsaved.end - self.ends.last().copied().unwrap_or(self.unsaved.start) >= self.full {
+            self.ends.push(self.unsaved.end);
         }
         let stop = stage::interrupted();
-        // What comes behind the last image may be interrupted too; a short pass is not worth a file.
-        let last = self.done == self.count() && self.saved > 0;
+        // What comes behind the last image may be interrupted too; a short pass is not worth a file, if it is no shard.
+        let is_kept = self.any_saved || self.shards.mine().is_some();
+        let last = is_kept && !self.done[self.mine()].contains(&false);
         if stop || last || self.clock.elapsed() >= self.between {
             self.save(row)?;
         }
@@ -147,16 +218,20 @@ impl Parts {
 
     fn save(&mut self, row: &dyn Fn(usize, &mut Vec<f32>)) -> Result<(), Error> {
         let ends = std::mem::take(&mut self.ends);
-        for end in ends.into_iter().chain([self.done]) {
-            if end == self.saved {
+        for end in ends.into_iter().chain([self.unsaved.end]) {
+            let range = self.unsaved.start..end;
+            if range.is_empty() {
                 continue; // the last file is full too
             }
-            let length = self.offsets[end] - self.offsets[self.saved];
+            let length = self.offsets[range.end] - self.offsets[range.start];
             let mut rows = Vec::with_capacity(length);
-            (self.saved..end).for_each(|index| row(index, &mut rows));
-            let rows = Tensor::from_vec(rows, length, &Device::Cpu)?;
-            weights::write(&self.path(self.saved), &[("rows".to_owned(), rows)], &self.meta)?;
-            self.saved = end;
+            range.clone().for_each(|index| row(index, &mut rows));
+            let rows = [("rows".to_owned(), Tensor::from_vec(rows, length, &Device::Cpu)?)];
+            stage::replace(self.shards.folder(), &self.file(&range), |path| {
+                Ok::<_, Error>(weights::write(path, &rows, &self.meta)?)
+            })?;
+            self.unsaved.start = end;
+            self.any_saved = true;
         }
         self.clock = Instant::now();
         Ok(())
@@ -164,21 +239,45 @@ impl Parts {
 
     /// The number of all images.
     fn count(&self) -> usize {
-        self.offsets.len() - 1
+        self.done.len()
     }
 
-    /// The file that begins with the image `first`.
-    fn path(&self, first: usize) -> PathBuf {
-        self.folder.join(format!("{}-{first:07}.safetensors", self.name))
+    /// The images that this process computes.
+    fn mine(&self) -> Range<usize> {
+        Parts::mine_of(self.counts, self.batch, &self.shards)
     }
 
-    /// The rows in the file that begins with the image `first`, and the image behind its last one; `None` where it is missing
-    /// or damaged.
-    fn part(&self, first: usize) -> Result<Option<(usize, Vec<f32>)>, Error> {
-        let path = self.path(first);
-        if !path.exists() {
-            return Ok(None);
+    /// The name of a file.
+    fn file(&self, images: &Range<usize>) -> String {
+        format!("{}-{:07}-{:07}.safetensors", self.name, images.start, images.end)
+    }
+
+    /// The images of all files that are there, by their names, in order.
+    fn saved(&self) -> Result<Vec<Range<usize>>, Error> {
+        let entries = match fs_err::read_dir(self.shards.folder()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut saved = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let numbers: Vec<usize> =
+                name.split(['-', '.']).skip(1).take(2).filter_map(|number| number.parse().ok()).collect();
+            if let [start, end] = numbers[..]
+                && start < end
+                && end <= self.count()
+                && self.file(&(start..end)) == name
+            {
+                saved.push(start..end);
+            }
         }
+        saved.sort_by_key(|images| (images.start, images.end));
+        Ok(saved)
+    }
+
+    /// The rows in the file of these images; `None` where it is damaged.
+    fn part(&self, images: &Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        let path = self.shards.folder().join(self.file(images));
         let tensors = match weights::read(&path, &Device::Cpu) {
             Ok((tensors, _)) => tensors,
             Err(error) => {
@@ -190,22 +289,22 @@ impl Parts {
             [(_, tensor)] => tensor.flatten_all()?.to_vec1::<f32>()?,
             _ => Vec::new(),
         };
-        let ends = self.offsets.get(first + 1..).unwrap_or_default();
-        match ends.binary_search(&(self.offsets[first] + rows.len())) {
-            Ok(more) => Ok(Some((first + 1 + more, rows))),
-            Err(_) => {
-                let count = rows.len();
-                warn!("{}: {count} values, expected those of whole images, which are computed again", path.display());
-                Ok(None)
-            }
+        let (got, expected) = (rows.len(), self.offsets[images.end] - self.offsets[images.start]);
+        if got == expected {
+            return Ok(Some(rows));
         }
+        warn!("{}: {got} values, expected {expected}; its images are computed again", path.display());
+        Ok(None)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use cxr::Labels;
     use nets::{Backbone, Pool};
+    use stage::Sharing;
 
     use super::*;
 
@@ -215,6 +314,10 @@ mod tests {
 
     /// Parts of images: one of train, two of validation, the rest of test. They are saved whenever some are added.
     fn parts(folder: &Path, what: &str, ids: &[&str], lengths: &[usize]) -> Parts {
+        shared(folder, (what, ids, lengths), Sharing::default())
+    }
+
+    fn shared(folder: &Path, (what, ids, lengths): (&str, &[&str], &[usize]), sharing: Sharing) -> Parts {
         let key = |&id: &&str| ImageKey {
             image_id: id.to_owned(),
             patient_id: 0,
@@ -224,13 +327,20 @@ mod tests {
         let keys: Vec<ImageKey> = ids.iter().map(key).collect();
         let network = Network::new(Backbone::Mini, Pool::Max, 1, &Device::Cpu).unwrap();
         let by_split = [&keys[..1], &keys[1..3], &keys[3..]];
-        let parts = Parts::new(folder, what, by_split, (&network, 4), &|index| lengths[index]);
+        let shards = Shards::new("attend", folder.to_owned(), sharing);
+        let parts = Parts::new(&shards, what, by_split, (&network, 2), &|index| lengths[index]);
         Parts { between: Duration::ZERO, ..parts }
     }
 
     /// Those of the images that most tests are about.
     fn usual(folder: &Path) -> Parts {
         parts(folder, "weights", &IDS, &LENGTHS)
+    }
+
+    /// Those of a shard, which saves nothing before it is done.
+    fn shard(folder: &Path, shard: &str) -> Parts {
+        let sharing = Sharing { shard: Some(shard.parse().unwrap()), merge: false };
+        Parts { between: Duration::MAX, ..shared(folder, ("weights", &IDS, &LENGTHS), sharing) }
     }
 
     fn expected(index: usize) -> Vec<f32> {
@@ -241,20 +351,35 @@ mod tests {
         rows.extend(expected(index));
     }
 
-    /// Adds images, and ends as a power cut would.
-    fn added(mut parts: Parts, counts: &[usize]) {
-        counts.iter().for_each(|&count| parts.add(count, &row).unwrap());
+    /// Adds images from the first on, and ends as a power cut would.
+    fn added(mut parts: Parts, mut first: usize, counts: &[usize]) {
+        for &count in counts {
+            parts.add(first, count, &row).unwrap();
+            first += count;
+        }
     }
 
-    /// How many images there are, whose rows are what they were.
-    fn found(parts: &mut Parts) -> usize {
-        let mut next = 0;
+    /// Computes what is missing, two at a time.
+    fn computed(mut parts: Parts) {
+        parts.read(&mut |_, _| ()).unwrap();
+        for split in Split::ALL {
+            for range in parts.missing(split) {
+                for first in range.clone().step_by(2) {
+                    parts.add(parts.first(split) + first, (range.end - first).min(2), &row).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Which images are there, whose rows are what they were.
+    fn found(parts: &mut Parts) -> Vec<usize> {
+        let mut found = Vec::new();
         let there = parts.read(&mut |index, row| {
-            assert_eq!((index, row), (next, &expected(index)[..]));
-            next += 1;
+            assert_eq!(row, expected(index));
+            found.push(index);
         });
-        assert_eq!(there.unwrap(), next);
-        next
+        assert_eq!(there.unwrap(), found.len());
+        found
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {
@@ -267,50 +392,49 @@ mod tests {
     fn what_was_saved_is_there_and_the_rest_is_computed() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = usual(folder.path());
-        assert_eq!(found(&mut first), 0);
-        assert_eq!(Split::ALL.map(|split| first.of(split)), [(0, 0), (1, 0), (3, 0)]);
-        added(first, &[1, 1, 2]);
+        assert_eq!(found(&mut first), [0; 0]);
+        assert_eq!(Split::ALL.map(|split| first.missing(split)), [vec![0..1], vec![0..2], vec![0..3]]);
+        added(first, 0, &[1, 1, 2]);
         assert_eq!(files(folder.path()).len(), 3);
         let mut second = usual(folder.path());
-        assert_eq!(found(&mut second), 4);
-        assert_eq!(Split::ALL.map(|split| second.of(split)), [(0, 1), (1, 2), (3, 1)]);
-        added(second, &[2]);
+        assert_eq!(found(&mut second), [0, 1, 2, 3]);
+        assert_eq!(Split::ALL.map(|split| second.missing(split)), [vec![], vec![], vec![1..3]]);
+        added(second, 4, &[2]);
         let mut third = usual(folder.path());
-        assert_eq!(found(&mut third), 6);
-        assert_eq!(third.of(Split::Test), (3, 3));
+        assert_eq!(found(&mut third), [0, 1, 2, 3, 4, 5]);
+        assert!(Split::ALL.into_iter().all(|split| third.missing(split).is_empty()));
     }
 
     #[test]
     fn a_short_pass_writes_nothing_and_a_long_one_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let short = || Parts { between: Duration::MAX, ..usual(folder.path()) };
-        added(short(), &[1, 2, 3]);
+        added(short(), 0, &[1, 2, 3]);
         assert_eq!(files(folder.path()).len(), 0);
         // Another one was interrupted, and goes on.
-        added(usual(folder.path()), &[1]);
+        added(usual(folder.path()), 0, &[1]);
         let mut rest = short();
-        assert_eq!(found(&mut rest), 1);
-        added(rest, &[2, 3]);
+        assert_eq!(found(&mut rest), [0]);
+        added(rest, 1, &[2, 3]);
         assert_eq!(files(folder.path()).len(), 2);
-        assert_eq!(found(&mut usual(folder.path())), 6);
+        assert_eq!(found(&mut usual(folder.path())), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn full_files_end_with_a_batch() {
         let folder = tempfile::tempdir().unwrap();
         let mut parts = Parts { between: Duration::MAX, full: 2, ..usual(folder.path()) };
-        [1, 2, 1].iter().for_each(|&count| parts.add(count, &row).unwrap());
+        [(0, 1), (1, 2), (3, 1)].iter().for_each(|&(first, count)| parts.add(first, count, &row).unwrap());
         parts.between = Duration::ZERO;
-        added(parts, &[1]);
-        let ends: Vec<bool> = (0..6).map(|first| usual(folder.path()).path(first).exists()).collect();
-        assert_eq!(ends, [true, false, false, true, false, false]);
-        assert_eq!(found(&mut usual(folder.path())), 5);
+        added(parts, 4, &[1]);
+        assert_eq!(usual(folder.path()).saved().unwrap(), [0..3, 3..5]);
+        assert_eq!(found(&mut usual(folder.path())), [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn what_is_damaged_is_computed_again() {
         let folder = tempfile::tempdir().unwrap();
-        added(usual(folder.path()), &[2, 2, 1]);
+        added(usual(folder.path()), 0, &[2, 2, 1]);
         let saved = files(folder.path());
         let [_, second, third] = &saved[..] else { panic!("{saved:?}") };
         let whole = fs_err::read(second).unwrap();
@@ -320,21 +444,73 @@ mod tests {
         for damaged in [&flipped[..], &whole[..whole.len() / 2], &[], &of_others[..]] {
             fs_err::write(second, damaged).unwrap();
             let mut parts = usual(folder.path());
-            assert_eq!(found(&mut parts), 2);
+            assert_eq!(found(&mut parts), [0, 1, 4]);
             // The file behind it is whole.
-            added(parts, &[2]);
+            added(parts, 2, &[2]);
             assert!(fs_err::read(second).unwrap() == whole);
-            assert_eq!(found(&mut usual(folder.path())), 5);
+            assert_eq!(found(&mut usual(folder.path())), [0, 1, 2, 3, 4]);
         }
         fs_err::remove_file(second).unwrap();
-        assert_eq!(found(&mut usual(folder.path())), 2);
+        assert_eq!(found(&mut usual(folder.path())), [0, 1, 4]);
+        // Files of other names are not looked at.
+        for name in ["a", "0-1.safetensors", "x-0000000-0000009.safetensors"] {
+            fs_err::write(folder.path().join(name), "").unwrap();
+        }
+        computed(usual(folder.path()));
+        assert_eq!(found(&mut usual(folder.path())), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn shards_of_any_number_make_one_pass() {
+        for counts in [[1, 1, 1], [3, 1, 3], [7, 7, 2]] {
+            let folder = tempfile::tempdir().unwrap();
+            for count in counts {
+                // The last one first; one of them is repeated.
+                for index in (0..count).rev().chain([0]) {
+                    computed(shard(folder.path(), &format!("{index}/{count}")));
+                }
+                assert_eq!(found(&mut usual(folder.path())), [0, 1, 2, 3, 4, 5], "{counts:?}");
+                let parts = usual(folder.path());
+                assert!(Shard::all(5).all(|shard| !parts.is_missing(shard)), "{counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shard_begins_and_ends_with_a_batch_and_a_missing_one_is_known() {
+        for (count, expected) in [(1, vec![0..9]), (2, vec![0..4, 4..9]), (3, vec![0..2, 2..5, 5..9])] {
+            let shares = Shard::all(count).map(|shard| Parts::share([2, 3, 4], 3, shard));
+            let shares: Vec<_> = shares.collect();
+            let cuts: Vec<usize> = shares.iter().map(|share| share.end).collect();
+            assert!(cuts.iter().all(|cut| [0, 2, 5, 8, 9].contains(cut)), "{shares:?}, near {expected:?}");
+            assert_eq!(shares.iter().map(ExactSizeIterator::len).sum::<usize>(), 9);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        computed(shard(folder.path(), "1/3"));
+        let parts = usual(folder.path());
+        let missing: Vec<String> =
+            Shard::all(3).filter(|&shard| parts.is_missing(shard)).map(|shard| shard.to_string()).collect();
+        assert_eq!(missing, ["0/3", "2/3"]);
+        // `--merge` refuses them, and what is not theirs is there.
+        let merge = Sharing { shard: None, merge: true };
+        let mut merge = shared(folder.path(), ("weights", &IDS, &LENGTHS), merge);
+        let refused = merge.read(&mut |_, _| ()).unwrap_err().to_string();
+        assert!(refused.contains("no shard of attend has run"), "{refused}");
+        fs_err::write(folder.path().join("shards"), "3\n").unwrap();
+        let refused = merge.read(&mut |_, _| ()).unwrap_err().to_string();
+        assert_eq!(refused, "--merge: 2 of 3 shards of attend are missing: 0/3, 2/3");
+        for index in [0, 2] {
+            computed(shard(folder.path(), &format!("{index}/3")));
+        }
+        let mut merge = shared(folder.path(), ("weights", &IDS, &LENGTHS), Sharing { shard: None, merge: true });
+        assert_eq!(found(&mut merge), [0, 1, 2, 3, 4, 5]);
     }
 
     /// The folder's key may know no split: what was saved of one must not be taken for another's.
     #[test]
     fn saved_rows_are_of_the_images_their_order_and_what_they_are_made_of() {
         let folder = tempfile::tempdir().unwrap();
-        added(usual(folder.path()), &[4]);
+        added(usual(folder.path()), 0, &[4]);
         let there = |what: &str, ids: &[&str], lengths: &[usize]| {
             parts(folder.path(), what, ids, lengths).read(&mut |_, _| ()).unwrap()
         };

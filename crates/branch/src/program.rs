@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use candle_core::Device;
 use cxr::{Split, Tta};
 use nets::Network;
@@ -44,6 +45,12 @@ pub fn main(spec: &Spec, source: Source) -> ExitCode {
 }
 
 fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<Outcome, Fail> {
+    if run.is_divided() && !config.backbone.is_frozen() {
+        let message = anyhow!("{} trains {}, which is not divided into shards", spec.name, config.backbone);
+        return Err(
+            Fail::usage(message).hint("shards compute the features of a frozen backbone; docs/cluster.md says why")
+        );
+    }
     let init = Init::find(spec.name, config)?;
     if (run.dry_run() || run.check()) && init != Init::Random {
         init.network(config, run.seed(), &Device::Cpu)?;
@@ -93,7 +100,7 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     }
     network.set_precision(config.precision).map_err(Error::from)?;
     let what = stage::digest(&json!({ "key": work.key(), "weights": training.digest(weights) }));
-    let scores = score(&network, &images, config, (work.scratch(), &what))?;
+    let scores = score(&network, &images, config, (work.shards(), &what))?;
     write_scores(work.out(), &scores, spec.name)?;
     work.publish(headline(&training, &scores.predictions))
 }
@@ -111,7 +118,9 @@ fn frozen_story(
         "{} is frozen: only its linear layer is trained, and scale_min, flip, rotate_deg, brightness and contrast are not used",
         config.backbone
     );
-    let features = frozen::stored_features(run, &start, (images, config, init), &computed)?;
+    let Some(features) = frozen::stored_features(run, &start, (images, config, init), &computed)? else {
+        return Ok(Outcome::Done);
+    };
     let table = tables::features::read(&features.file(FEATURES)?).map_err(Error::from)?;
     let (train, validation) =
         (frozen::rows(images, &table, Split::Train)?, frozen::rows(images, &table, Split::Validation)?);

@@ -1,8 +1,8 @@
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use cxr::{EvalFrame, ImageKey, OUTPUTS, Split};
 use nets::{Network, Scores as Batch};
+use stage::Shards;
 use tables::features::Features;
 use tables::predictions;
 
@@ -20,8 +20,8 @@ pub struct Scores {
     pub predictions: Vec<predictions::Row>,
 }
 
-/// Scores all images of all splits, `config.eval_batch` views at a time, which changes no result on a CPU. Scores are saved in
-/// `folder` on their way ([`Parts`]); `what` stands for the network's weights, the images and the configuration.
+/// Scores all images of all splits, `config.eval_batch` views at a time, which changes no result on a CPU. Scores are saved
+/// on their way ([`Parts`]); `what` stands for the network's weights, the images and the configuration.
 ///
 /// # Errors
 /// [`Error::Interrupted`]; a tensor operation; the disk.
@@ -29,7 +29,7 @@ pub fn score(
     network: &Network,
     images: &Images,
     config: &Config,
-    (folder, what): (&Path, &str),
+    (shards, what): (&Shards, &str),
 ) -> Result<Scores, Error> {
     let keys: Vec<&ImageKey> = Split::ALL.iter().flat_map(|&split| images.keys(split)).collect();
     let mut order: Vec<usize> = (0..keys.len()).collect();
@@ -42,7 +42,7 @@ pub fn score(
     let mut pool = vec![0.0; keys.len() * dim];
     let mut logits = vec![[0.0; OUTPUTS]; keys.len()];
     let by_split = Split::ALL.map(|split| images.keys(split));
-    let mut parts = Parts::new(folder, what, by_split, (network, config.eval_batch), &|_| dim + OUTPUTS);
+    let mut parts = Parts::new(shards, what, by_split, (network, config.eval_batch), &|_| dim + OUTPUTS);
     let mut progress = stage::progress(keys.len() as u64, "images scored");
     // After Ctrl-C, what is scored is saved before the process ends.
     let _hold = stage::hold();
@@ -54,20 +54,22 @@ pub fn score(
     progress.inc(there as u64);
     for split in Split::ALL {
         let (of_split, views) = (images.of(split), (frame(images, config), config.tta));
-        let (before, start) = parts.of(split);
-        nets::evaluate_from(network, of_split, start, views, config.eval_batch, &mut |batch: Batch| {
-            for (index, (pooled, row)) in batch.pool.chunks_exact(dim).zip(&batch.logits).enumerate() {
-                let to = place[before + batch.first + index];
-                pool[to * dim..][..dim].copy_from_slice(pooled);
-                logits[to] = *row;
-            }
-            progress.inc(batch.logits.len() as u64);
-            parts.add(batch.logits.len(), &|index, row| {
-                row.extend_from_slice(&pool[place[index] * dim..][..dim]);
-                row.extend_from_slice(&logits[place[index]]);
+        let before = parts.first(split);
+        for range in parts.missing(split) {
+            nets::evaluate_range(network, of_split, range, views, config.eval_batch, &mut |batch: Batch| {
+                for (index, (pooled, row)) in batch.pool.chunks_exact(dim).zip(&batch.logits).enumerate() {
+                    let to = place[before + batch.first + index];
+                    pool[to * dim..][..dim].copy_from_slice(pooled);
+                    logits[to] = *row;
+                }
+                progress.inc(batch.logits.len() as u64);
+                parts.add(before + batch.first, batch.logits.len(), &|index, row| {
+                    row.extend_from_slice(&pool[place[index] * dim..][..dim]);
+                    row.extend_from_slice(&logits[place[index]]);
+                })?;
+                Ok::<_, Error>(ControlFlow::Continue(()))
             })?;
-            Ok::<_, Error>(ControlFlow::Continue(()))
-        })?;
+        }
     }
     progress.finish();
 

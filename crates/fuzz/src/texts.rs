@@ -36,7 +36,7 @@ fn read(root: &Path, keys: &str) -> bool {
     assert!(names.is_sorted());
     if let Ok(taken) = dataset.take(OnProblem::Skip, None) {
         let _ = dataset.quick_fingerprint(&taken);
-        let _ = dataset.contents_fingerprint(&taken, &mut |_| ControlFlow::Continue(()));
+        let _ = dataset.contents_fingerprint(&taken, &Default::default(), &mut |_| ControlFlow::Continue(()));
     }
     dataset.items.iter().any(|item| item.file.is_some())
 }

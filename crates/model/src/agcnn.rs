@@ -239,7 +239,7 @@ impl AgCnn {
             return Ok(Vec::new());
         }
         let looks = self.look(&prepared)?;
-        let crop = |((look, source), prepared): ((&Look, &&Grey), &Grey)| self.cut(look, source, prepared);
+        let crop = |((look, source), prepared): ((&Look, &&Grey), &Grey)| self.crop(&look.region, prepared, source);
         let crops: Vec<Grey> = looks.par_iter().zip(sources).zip(&prepared).map(crop).collect();
         let local = scores(&self.local, &images(&crops)?, self.local_shown)?;
         let dim = self.local.backbone().channels();
@@ -273,13 +273,16 @@ impl AgCnn {
         Ok(scores.pool.chunks_exact(dim).map(<[f32]>::to_vec).collect())
     }
 
-    fn bbox(&self, region: &Region) -> BBox {
+    /// The attended region of a prepared image, or all of it where there is none.
+    pub fn bbox(&self, region: &Region) -> BBox {
         let size = self.attention.frame.image_px as f32;
         region.bbox.unwrap_or(BBox::frame(size, size))
     }
 
-    fn cut(&self, look: &Look, source: &Grey, prepared: &Grey) -> Grey {
-        let (area, size) = (self.bbox(&look.region), self.attention.frame.image_px);
+    /// What `attend` would store of a prepared image with that region; `source` is the image behind it, which is looked at only
+    /// where crops come from there ([`CropSource::Original`]).
+    pub fn crop(&self, region: &Region, prepared: &Grey, source: &Grey) -> Grey {
+        let (area, size) = (self.bbox(region), self.attention.frame.image_px);
         let mut crop = match self.attention.source {
             CropSource::Prepared => crop_of(prepared, area, size, self.attention.size_px),
             CropSource::Original => {

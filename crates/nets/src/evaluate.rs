@@ -2,7 +2,7 @@
 //!
 //! On a CPU the outputs of an image do not depend on the batch that it is in.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use candle_core::Tensor;
 use cxr::{EvalFrame, OUTPUTS, Tta};
@@ -53,17 +53,17 @@ pub fn evaluate<E: From<Error>>(
     batch: usize,
     each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
-    evaluate_from(network, images, 0, (frame, tta), batch, each)
+    evaluate_range(network, images, 0..images.len(), (frame, tta), batch, each)
 }
 
-/// As [`evaluate()`], from the image with index `start` on.
+/// As [`evaluate()`], of the images with the indices `range`; batches begin with its first.
 ///
 /// # Errors
 /// As [`evaluate()`].
-pub fn evaluate_from<E: From<Error>>(
+pub fn evaluate_range<E: From<Error>>(
     network: &Network,
     images: &Images,
-    start: usize,
+    range: Range<usize>,
     (frame, tta): (EvalFrame, Tta),
     batch: usize,
     each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
@@ -71,7 +71,7 @@ pub fn evaluate_from<E: From<Error>>(
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok([evaluated.pool, evaluated.logits]);
     let views = tta.views(frame).len();
-    run(network, &loader, start, (frame, tta), batch, &take, &mut |first, [pool, logits]| {
+    run(network, &loader, range, (frame, tta), batch, &take, &mut |first, [pool, logits]| {
         let pool = means(pool, network.backbone().channels(), views);
         let logits = means(logits, OUTPUTS, views);
         each(Scores { first, pool, logits: logits.as_chunks().0.to_vec() })
@@ -90,17 +90,17 @@ pub fn evaluate_with<const K: usize, E: From<Error>>(
     take: &dyn Fn(Evaluated) -> candle_core::Result<[Tensor; K]>,
     each: &mut dyn FnMut(Taken<K>) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
-    evaluate_with_from(network, images, 0, frame, batch, take, each)
+    evaluate_with_range(network, images, 0..images.len(), frame, batch, take, each)
 }
 
-/// As [`evaluate_with()`], from the image with index `start` on.
+/// As [`evaluate_with()`], of the images with the indices `range`; batches begin with its first.
 ///
 /// # Errors
 /// As [`evaluate_with()`].
-pub fn evaluate_with_from<const K: usize, E: From<Error>>(
+pub fn evaluate_with_range<const K: usize, E: From<Error>>(
     network: &Network,
     images: &Images,
-    start: usize,
+    range: Range<usize>,
     frame: EvalFrame,
     batch: usize,
     take: &dyn Fn(Evaluated) -> candle_core::Result<[Tensor; K]>,
@@ -108,7 +108,7 @@ pub fn evaluate_with_from<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok(take(evaluated)?);
-    run(network, &loader, start, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
+    run(network, &loader, range, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
 /// The logits of all images of a loader; `go_on` gets the number of images after every batch.
@@ -121,7 +121,9 @@ pub(crate) fn logits(
 ) -> Result<Vec<[f32; OUTPUTS]>> {
     let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(loader.images().len());
     let take = |evaluated: Evaluated| Ok([evaluated.logits]);
-    run(network, loader, 0, (frame, Tta::None), batch, &take, &mut |_, [logits]| -> Result<_> {
+    run(network, loader, 0..loader.images().len(), (frame, Tta::None), batch, &take, &mut |_,
+                                                                                           [logits]|
+     -> Result<_> {
         all.extend(logits.as_chunks().0);
         Ok(go_on(all.len()))
     })?;
@@ -140,12 +142,12 @@ fn means(values: Vec<f32>, len: usize, views: usize) -> Vec<f32> {
     values.chunks_exact(len * views).flat_map(mean).collect()
 }
 
-/// Runs from the image `start` on. `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and
+/// Runs over the images `range`. `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and
 /// their values, view by view.
 fn run<const K: usize, E: From<Error>>(
     network: &Network,
     loader: &Loader,
-    start: usize,
+    range: Range<usize>,
     (frame, tta): (EvalFrame, Tta),
     batch: usize,
     take: &dyn Fn(Evaluated) -> Result<[Tensor; K]>,
@@ -153,7 +155,7 @@ fn run<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let images = loader.images();
     check(images, frame)?;
-    let params: Vec<AugmentParams> = (start..images.len()).flat_map(|index| evaluation(index, frame, tta)).collect();
+    let params: Vec<AugmentParams> = range.clone().flat_map(|index| evaluation(index, frame, tta)).collect();
     let views = tta.views(frame).len();
     let batch = (batch / views).max(1) * views;
     let mut failed = None;
@@ -166,7 +168,7 @@ fn run<const K: usize, E: From<Error>>(
         }
     };
     let mut answers = DeferredReadback::new(network.device());
-    let mut first = start;
+    let mut first = range.start;
     let input_px = frame.input_px;
     let ran = loader.each(&params, input_px, batch, network.evaluated_in(), &mut |_, x, _| {
         answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;

@@ -4,7 +4,7 @@
 //! [`OUTPUTS`](cxr::OUTPUTS) logits. [`fit_network`] trains it on [`Images`], [`evaluate()`] runs it over images.
 //! [`fit`] trains anything that is [`Trainable`].
 //!
-//! The trunk of a foundation model is frozen ([`Backbone::is_frozen`]): [`evaluate_from`] computes features once, [`fit_head`]
+//! The trunk of a foundation model is frozen ([`Backbone::is_frozen`]): [`evaluate_range`] computes features once, [`fit_head`]
 //! trains the linear layer on them, [`score_features`] applies it.
 //!
 //! | question | module |
@@ -64,7 +64,7 @@ pub use data::Images;
 pub use device::{describe, device};
 pub use ema::Ema;
 pub use error::{Error, Result};
-pub use evaluate::{Scores, Taken, evaluate, evaluate_from, evaluate_with, evaluate_with_from};
+pub use evaluate::{Scores, Taken, evaluate, evaluate_range, evaluate_with, evaluate_with_range};
 pub use identity::Identity;
 pub use layers::params::Params;
 pub use losses::{Loss, Objective};

@@ -10,7 +10,7 @@ use nets::Precision;
 use predict::commands::{self, Asked, Exported, Served};
 use predict::serve::Limits;
 use predict::{Format, SPEC};
-use stage::{Common, EXIT_CODES};
+use stage::{Common, EXIT_CODES, Sharing};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -78,7 +78,10 @@ enum Command {
     ///
     /// Reads the images that `prep` prepared in that run, and trains nothing. `report` then makes the whole report, with
     /// thresholds and temperature from the model's own validation images.
-    Evaluate,
+    Evaluate {
+        #[command(flatten)]
+        sharing: Sharing,
+    },
     /// Recompute the reference answers of an exported model, and say whether they are equal or how far apart
     Selftest,
     /// Serve a page and a JSON API on this machine, until Ctrl-C
@@ -139,7 +142,9 @@ fn main() -> ExitCode {
         Some(Command::Export { folder, onnx, references, license }) => {
             commands::export(&common, model.as_deref(), &Exported { folder, onnx, references, license })
         }
-        Some(Command::Evaluate) => predict::evaluate::evaluate(&common, model.as_deref()),
+        Some(Command::Evaluate { sharing }) => {
+            predict::evaluate::evaluate(&Common { sharing, ..common }, model.as_deref())
+        }
         Some(Command::Selftest) => commands::selftest(&common, model.as_deref()),
         Some(Command::Serve { port, host, allow_remote, precision, max_mb, max_megapixels, seconds, parallel }) => {
             let limits = Limits {

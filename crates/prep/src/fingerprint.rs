@@ -1,5 +1,6 @@
 //! What stands for the contents of a dataset.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use rayon::prelude::*;
@@ -27,29 +28,33 @@ impl Dataset {
 
     /// The fingerprint of the raw data: BLAKE3 over the text files' contents, and path and contents of the `taken` files.
     ///
-    /// Reads all of them, in parallel, but for those in archives, which were read when they were found. `watch` hears the
-    /// number of files read since it was last called, and may stop.
+    /// Reads all of them, in parallel, but for those in archives, which were read when they were found, and those that are
+    /// `known`, path and BLAKE3 by `image_id`. `watch` hears the number of files read since it was last called, and may stop.
     ///
     /// # Errors
     /// A file cannot be read; [`Error::Interrupted`].
     pub fn contents_fingerprint(
         &self,
         taken: &[&Item],
+        known: &HashMap<String, (String, String)>,
         watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<String, Error> {
         let mut hasher = self.texts_hasher();
-        let files: Vec<&File> = taken.iter().filter_map(|item| item.file.as_ref()).collect();
+        let files: Vec<(&str, &File)> =
+            taken.iter().filter_map(|item| Some((item.record.image_id.as_str(), item.file.as_ref()?))).collect();
         for chunk in files.chunks(CHUNK) {
-            let hash = |file: &&File| -> Result<blake3::Hash, Error> {
-                if let Some(packed) = &file.packed {
-                    return Ok(packed.blake3);
+            let hash = |&(image_id, file): &(&str, &File)| -> Result<blake3::Hash, Error> {
+                let known = known.get(image_id).filter(|(path, _)| *path == file.path);
+                let known = known.and_then(|(_, hash)| blake3::Hash::from_hex(hash).ok());
+                if let Some(hash) = known.or(file.packed.as_ref().map(|packed| packed.blake3)) {
+                    return Ok(hash);
                 }
                 let mut hasher = blake3::Hasher::new();
                 hasher.update_reader(guard::open(&self.root.join(&file.path))?)?;
                 Ok(hasher.finalize())
             };
             let hashes = chunk.par_iter().map(hash).collect::<Result<Vec<_>, Error>>()?;
-            for (file, hash) in chunk.iter().zip(hashes) {
+            for ((_, file), hash) in chunk.iter().zip(hashes) {
                 hasher.update(file.path.as_bytes()).update(&[0]).update(hash.as_bytes());
             }
             if watch(chunk.len()).is_break() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use prep::{Config, Dataset, Item, Place, SPEC, Written};
+use prep::{Config, Dataset, Pieces, Place, SPEC, Written};
 use serde_json::json;
 use stage::{Begin, Computed, Fail, Outcome, Run, info, warn};
 
@@ -28,11 +28,19 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
         taken => taken?,
     };
     // The synthetic files are known by the hashes in their manifest.
-    if !synthetic {
-        let contents = run.remembered(&dataset.quick_fingerprint(&taken), || {
-            watched("raw files read", &taken, |watch| dataset.contents_fingerprint(&taken, watch))
+    let quick = (!synthetic).then(|| dataset.quick_fingerprint(&taken));
+    if let Some(quick) = &quick {
+        run.stand_in(RAW, quick);
+    }
+    let shards = run.shards();
+    let pieces = Pieces::new(&dataset, &taken, &config, SPEC.name, &shards);
+    if let Some(quick) = &quick {
+        let contents = run.remembered(quick, || -> Result<String, Fail> {
+            pieces.check()?;
+            let known = pieces.hashes()?;
+            Ok(watched("raw files read", taken.len(), |watch| dataset.contents_fingerprint(&taken, &known, watch))?)
         })?;
-        run.outside("raw data", contents, Some(&root));
+        run.outside(RAW, contents, Some(&root));
     }
     let mut work = match run.begin()? {
         Begin::Work(work) => work,
@@ -41,11 +49,16 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     if let Some(phantom) = phantom {
         phantom.verify("")?;
     }
+    if shards.mine().is_some() {
+        watched("images", pieces.images(), |watch| pieces.prepare(watch))?;
+        return work.share(|shard| pieces.is_missing(shard));
+    }
+    pieces.check()?;
     dataset.summary.sentences().iter().for_each(|line| info!("{line}"));
     dataset.summary.warning().iter().for_each(|line| warn!("{line}"));
     let (scratch, out) = (work.scratch().join("images"), work.out().join("images"));
-    let place = Place { stage: SPEC.name, scratch: &scratch, out: &out };
-    let written = watched("images", &taken, |watch| prep::write(&dataset, &taken, &config, place, watch))?;
+    let place = Place { stage: SPEC.name, scratch: &scratch, out: &out, pieces: Some(&pieces) };
+    let written = watched("images", taken.len(), |watch| prep::write(&dataset, &taken, &config, place, watch))?;
     for shard in &written.shards {
         work.rows(&format!("images/{}", shard.name), shard.rows);
     }
@@ -61,11 +74,14 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     work.publish(metrics(&dataset, &written))
 }
 
+/// The label of the images' files in the key.
+const RAW: &str = "raw data";
+
 type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
-/// Does something to all images, with a progress bar, until Ctrl-C.
-fn watched<T, E>(what: &str, taken: &[&Item], work: impl FnOnce(Watch) -> Result<T, E>) -> Result<T, E> {
-    let mut progress = stage::progress(taken.len() as u64, what);
+/// Does something to some images, with a progress bar, until Ctrl-C.
+fn watched<T, E>(what: &str, images: usize, work: impl FnOnce(Watch) -> Result<T, E>) -> Result<T, E> {
+    let mut progress = stage::progress(images as u64, what);
     let done = work(&mut |images| {
         progress.inc(images as u64);
         if stage::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -78,7 +94,10 @@ fn watched<T, E>(what: &str, taken: &[&Item], work: impl FnOnce(Watch) -> Result
 fn report(written: &Written) {
     let found = &written.found;
     if written.taken_over > 0 {
-        info!("{} images were prepared before an interruption, and taken over", written.taken_over);
+        info!(
+            "{} images were prepared before, by shards or before an interruption, and taken over",
+            written.taken_over
+        );
     }
     for problem in &found.first_corrupt {
         warn!("left out: {problem}");

@@ -60,7 +60,7 @@ impl Found {
 /// What is recorded beside a finished file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    blake3: String,
+    pub(crate) blake3: String,
     pub(crate) rows: u64,
     pub(crate) found: Found,
 }
@@ -99,8 +99,7 @@ impl Finished {
 
     /// The record of a file that is finished and has the contents that it had then.
     pub(crate) fn find(&self, name: &str) -> Option<Record> {
-        let record: Record = serde_json::from_str(&fs_err::read_to_string(self.record(name)).ok()?).ok()?;
-        hash(&self.folder.join(name)).is_ok_and(|hash| hash == record.blake3).then_some(record)
+        find(&self.folder, name)
     }
 
     /// Makes room for a file that is written anew.
@@ -122,7 +121,15 @@ impl Finished {
     }
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// The record of a finished file of a folder, if the file has the contents that it had then.
+pub(crate) fn find(folder: &Path, name: &str) -> Option<Record> {
+    let record: Record =
+        serde_json::from_str(&fs_err::read_to_string(folder.join(format!("{name}.json"))).ok()?).ok()?;
+    hash(&folder.join(name)).is_ok_and(|hash| hash == record.blake3).then_some(record)
+}
+
+/// BLAKE3 of a file, hex.
+pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs_err::File::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())

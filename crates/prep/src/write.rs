@@ -6,16 +6,13 @@ use cxr::Split;
 use tables::{Shard, images};
 
 use crate::budget::Budget;
-use crate::config::{Config, OnProblem};
+use crate::config::Config;
 use crate::dataset::{Dataset, Item};
 use crate::error::Error;
-use crate::prepare::{Outcome, Watch, prepare};
+use crate::pieces::Pieces;
+use crate::prepare::Watch;
+use crate::rows::append;
 use crate::shards::{Finished, Found};
-
-/// Images decoded between two writes: enough for any number of cores.
-const CHUNK: usize = 256;
-/// Bytes of stored images between two writes.
-const CHUNK_BYTES: usize = 64 << 20;
 
 /// Where files are written.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +23,8 @@ pub struct Place<'a> {
     pub scratch: &'a Path,
     /// The folder where all files lie in the end.
     pub out: &'a Path,
+    /// What shards have prepared.
+    pub pieces: Option<&'a Pieces<'a>>,
 }
 
 /// What was written.
@@ -35,14 +34,14 @@ pub struct Written {
     pub images: [u64; 3],
     /// The files, in the order of writing.
     pub shards: Vec<Shard>,
-    /// How many of the images were taken over from an earlier, interrupted attempt.
+    /// How many of the images were taken over from shards, or from an earlier, interrupted attempt.
     pub taken_over: u64,
     /// Damaged images, and others that the log should mention.
     pub found: Found,
 }
 
 /// Decodes the `taken` images (sorted by `image_id`) of a dataset and writes `{split}-NNNNN-of-NNNNN.parquet`. Files that an
-/// earlier attempt finished are taken over where their contents are as they were; equal settings and images are the
+/// earlier attempt finished, and pieces that shards did, are taken over where their contents are as they were; equal settings and images are the
 /// caller's promise, so that the result is the same.
 ///
 /// # Errors
@@ -78,7 +77,9 @@ pub fn write(
                 }
                 None => {
                     finished.clear(&name)?;
-                    let found = file(dataset, items, config, &budget, &mut writer, watch)?;
+                    let by = (config, &budget);
+                    let (found, taken_over) = file(dataset, items, by, place.pieces, (&name, &mut writer), watch)?;
+                    written.taken_over += taken_over;
                     let shard = writer.end_file()?;
                     finished.keep(&name, shard.rows, found.clone())?;
                     found
@@ -101,49 +102,27 @@ pub fn write(
     Ok(written)
 }
 
-/// Writes the rows of one file.
+/// Writes the rows of one file. Those that shards have prepared are copied; says how many.
 fn file(
     dataset: &Dataset,
     items: &[&Item],
-    config: &Config,
-    budget: &Budget,
-    writer: &mut images::Writer,
+    (config, budget): (&Config, &Budget),
+    pieces: Option<&Pieces<'_>>,
+    (name, writer): (&str, &mut images::Writer),
     watch: Watch<'_>,
-) -> Result<Found, Error> {
-    let mut found = Found::default();
-    for chunk in items.chunks(chunk(items, config)) {
-        for outcome in prepare(&dataset.root, chunk, config, budget, watch)? {
-            one(outcome, config, writer, &mut found)?;
+) -> Result<(Found, u64), Error> {
+    let (mut found, mut from, mut taken_over) = (Found::default(), 0, 0);
+    for (pieces, piece) in pieces.into_iter().flat_map(|pieces| pieces.of(name).map(move |piece| (pieces, piece))) {
+        let Some(record) = pieces.find(piece) else { continue };
+        found.add(append(dataset, &items[from..piece.rows.start], (config, budget), writer, watch)?);
+        pieces.copy(piece, &record, writer)?;
+        taken_over += record.rows;
+        found.add(record.found);
+        if watch(piece.rows.len()).is_break() {
+            return Err(Error::Interrupted);
         }
+        from = piece.rows.end;
     }
-    Ok(found)
-}
-
-/// How many images are decoded between two writes. Images in an archive lie there in an order of their own, and it is read
-/// from its beginning each time: as many as memory allows.
-fn chunk(items: &[&Item], config: &Config) -> usize {
-    let stored = config.size as usize * config.size as usize + 1024;
-    let is_packed = items.iter().any(|item| item.file.as_ref().is_some_and(|file| file.packed.is_some()));
-    match is_packed {
-        true => (((config.memory_mb as usize) << 20) / 2 / stored).max(1),
-        false => (CHUNK_BYTES / stored).clamp(1, CHUNK),
-    }
-}
-
-/// Writes one row, or leaves it out.
-fn one(outcome: Outcome, config: &Config, writer: &mut images::Writer, found: &mut Found) -> Result<(), Error> {
-    match outcome {
-        Ok(prepared) => {
-            if let Some(bits) = prepared.bits {
-                found.deep(&prepared.row.path, bits, prepared.levels, config.depth);
-            }
-            writer.write(prepared.row)?;
-        }
-        Err(Error::Picture(error)) if config.corrupt == OnProblem::Skip && error.is_corrupt() => {
-            found.damaged(error.to_string());
-            writer.leave_out()?;
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(())
+    found.add(append(dataset, &items[from..], (config, budget), writer, watch)?);
+    Ok((found, taken_over))
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -139,7 +140,7 @@ fn fingerprints(root: &Path) -> (String, String) {
     let dataset = dataset(root, &config).unwrap();
     let taken = dataset.take(config.missing, None).unwrap();
     let mut read = 0;
-    let contents = dataset.contents_fingerprint(&taken, &mut |files| {
+    let contents = dataset.contents_fingerprint(&taken, &HashMap::new(), &mut |files| {
         read += files;
         ControlFlow::Continue(())
     });
@@ -194,7 +195,7 @@ fn fingerprints_see_contents_and_not_places() {
 
     let dataset = dataset(root, &config(SplitKind::Official)).unwrap();
     let taken = dataset.take(OnProblem::Error, None).unwrap();
-    let stopped = dataset.contents_fingerprint(&taken, &mut |_| ControlFlow::Break(()));
+    let stopped = dataset.contents_fingerprint(&taken, &HashMap::new(), &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }
 

@@ -21,7 +21,7 @@ fn prepared(root: &Path, config: &Config, limit: Option<usize>) -> Result<(Writt
     let dataset = dataset(root, config)?;
     let taken = dataset.take(config.missing, limit)?;
     let mut done = 0;
-    let place = Place { stage: "prep", scratch: scratch.path(), out: out.path() };
+    let place = Place { stage: "prep", scratch: scratch.path(), out: out.path(), pieces: None };
     let written = prep::write(&dataset, &taken, config, place, &mut |n| {
         done += n;
         ControlFlow::Continue(())
@@ -89,7 +89,7 @@ fn stops_when_told() {
     let taken = dataset.take(OnProblem::Error, ALL).unwrap();
     let out = tempfile::tempdir().unwrap();
     let (scratch, out) = (&out.path().join("scratch"), &out.path().join("out"));
-    let place = Place { stage: "prep", scratch, out };
+    let place = Place { stage: "prep", scratch, out, pieces: None };
     let stopped = prep::write(&dataset, &taken, &config, place, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches};
 
+use crate::Sharing;
+
 /// The stages in pipeline order; also the sections that a configuration file may have.
 pub const STAGES: [&str; 9] =
     ["phantom", "prep", "global", "attend", "local", "fusion", "evaluate", "report", "predict"];
+
+/// Those whose work can be divided between processes.
+const SHARDED: [&str; 5] = ["prep", "global", "attend", "local", "evaluate"];
 
 /// What a stage is.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +32,22 @@ impl Spec {
     /// Parses the command line of a stage without arguments of its own; `--help` and mistakes end the process.
     pub(crate) fn parse(&self) -> Common {
         let short = self.about.lines().next().unwrap_or_default();
-        let command = clap::Command::new(self.name)
+        let mut command = Common::augment_args(clap::Command::new(self.name));
+        if SHARDED.contains(&self.name) {
+            command = Sharing::augment_args(command);
+        }
+        // Behind the flags, which would say what they are themselves.
+        let matches = command
             .version(env!("CARGO_PKG_VERSION"))
             .about(short)
             .long_about(self.about)
-            .after_help(EXIT_CODES);
-        let matches = Common::augment_args(command).get_matches();
-        Common::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+            .after_help(EXIT_CODES)
+            .get_matches();
+        let mut common = Common::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if SHARDED.contains(&self.name) {
+            common.sharing = Sharing::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        }
+        common
     }
 }
 
@@ -89,6 +103,9 @@ pub struct Common {
     /// Say errors only
     #[arg(global = true, short, long)]
     pub quiet: bool,
+    /// Which share of the work, in stages that can be divided.
+    #[arg(skip)]
+    pub sharing: Sharing,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -13,7 +13,7 @@ use crate::manifest::{FORMAT, File, Manifest, Source};
 use crate::settings::digest;
 use crate::store::{Found, Lock, STORE, Store};
 use crate::work::{Desk, What, Work, clear};
-use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Spec, exit_code, log};
+use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Shards, Sharing, Spec, exit_code, log};
 
 /// What [`Run::begin`] found.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Run {
     settings: Value,
     execution: &'static [&'static str],
     inputs: Vec<Source>,
+    /// What stands for the digests of outside data in the name of the shards' folder, by label.
+    stand_ins: BTreeMap<String, String>,
     /// Held while the run is open: no clean-up removes what it reads.
     _shared: Option<Lock>,
 }
@@ -61,13 +63,19 @@ impl Run {
                 "run name {name:?}: expected letters, digits, '.', '_' or '-', no '.' in front, and not {STORE:?}"
             )));
         }
+        if common.sharing.shard.is_some() && (common.force || common.sharing.merge) {
+            let other = if common.force { "--force" } else { "--merge" };
+            return Err(Fail::usage(anyhow!("--shard and {other} do not go together")).hint(
+                "shards compute what is missing and publish nothing; the command that publishes takes no --shard",
+            ));
+        }
         let layers = Layers::read(spec, common)?;
         let config: C = layers.parse()?;
         config.check(Section(spec.name))?;
         let settings = serde_json::to_value(&config).map_err(Fail::failed)?;
         let store = Store::new(&common.artifacts_dir);
         let reads_only = common.print_config || common.dry_run || common.check;
-        let shared = if reads_only { None } else { Some(store.share()?) };
+        let shared = if reads_only { None } else { store.share()? };
         let run = Run {
             spec: *spec,
             common: common.clone(),
@@ -81,9 +89,15 @@ impl Run {
             settings,
             execution: C::EXECUTION,
             inputs: Vec::new(),
+            stand_ins: BTreeMap::new(),
             _shared: shared,
         };
         Ok((run, config))
+    }
+
+    /// Whether `--shard` or `--merge` was said.
+    pub fn is_divided(&self) -> bool {
+        self.common.sharing.shard.is_some() || self.common.sharing.merge
     }
 
     /// What the user set for `stage.key` of any section; `None` where nothing was said.
@@ -210,9 +224,27 @@ impl Run {
         self.inputs.push(Source { stage: label.to_owned(), key: None, place, files });
     }
 
+    /// Until the contents of the outside data `label` are known, `quick` stands for them: shards, of which none reads all of
+    /// the data, keep their shares under it.
+    pub fn stand_in(&mut self, label: &str, quick: &str) {
+        self.stand_ins.insert(label.to_owned(), quick.to_owned());
+    }
+
+    /// What shards keep of the result that the settings and the inputs named so far make.
+    pub fn shards(&self) -> Shards {
+        let mut inputs = self.inputs.clone();
+        inputs.retain(|input| !self.stand_ins.contains_key(&input.stage));
+        for (label, quick) in &self.stand_ins {
+            let files = BTreeMap::from([(label.clone(), quick.clone())]);
+            inputs.push(Source { stage: label.clone(), key: None, place: None, files });
+        }
+        let folder = self.desk.store.partial(self.spec.name, &self.key_of(&inputs));
+        Shards::new(self.spec.name, folder, self.common.sharing)
+    }
+
     /// The digest that `compute` gives, which is remembered under `quick`, a cheap stand-in for the contents such as a
-    /// digest of names, sizes and dates: the next time the contents are not read. A dry run reads no contents, and takes
-    /// the stand-in where nothing is remembered.
+    /// digest of names, sizes and dates: the next time the contents are not read. A dry run and a shard read no contents,
+    /// and take the stand-in where nothing is remembered.
     ///
     /// # Errors
     /// Those of `compute`.
@@ -220,7 +252,7 @@ impl Run {
         if let Some(digest) = self.desk.store.note(quick) {
             return Ok(digest);
         }
-        if self.common.dry_run || self.common.check {
+        if self.common.dry_run || self.common.check || self.common.sharing.shard.is_some() {
             return Ok(quick.to_owned());
         }
         let digest = compute()?;
@@ -298,7 +330,10 @@ impl Run {
             tracing::info!("{name}: would run ({why})");
             return Ok(Begin::Stop(Outcome::Nothing));
         }
-        tracing::info!("{name}: runs ({why})");
+        match self.common.sharing.shard {
+            Some(shard) => tracing::info!("{name}: runs shard {shard} ({why})"),
+            None => tracing::info!("{name}: runs ({why})"),
+        }
         let what = What {
             stage: name.to_owned(),
             version: self.spec.version,
@@ -309,7 +344,7 @@ impl Run {
             limit: self.common.limit,
             inputs: self.inputs.clone(),
         };
-        let work = Work::open(&self.desk, what, true)?;
+        let work = Work::open(&self.desk, what, self.shards(), true)?;
         // Another process may have published it before this one got the lock.
         match self.desk.store.find(name, work.key()) {
             Ok(Some(found)) if !self.common.force && changed(&found, self.common.verify).is_empty() => {
@@ -325,6 +360,18 @@ impl Run {
     /// # Errors
     /// As [`Run::begin`].
     pub fn step(&self, name: &str, key: &str, config: Value) -> Result<Step<'_>, Fail> {
+        self.step_of((name, key), config, Sharing::default())
+    }
+
+    /// As [`Run::step`], of work that is divided as `--shard` says.
+    ///
+    /// # Errors
+    /// As [`Run::begin`].
+    pub fn divided_step(&self, name: &str, key: &str, config: Value) -> Result<Step<'_>, Fail> {
+        self.step_of((name, key), config, self.common.sharing)
+    }
+
+    fn step_of(&self, (name, key): (&str, &str), config: Value, sharing: Sharing) -> Result<Step<'_>, Fail> {
         let what = What {
             stage: name.to_owned(),
             version: self.spec.version,
@@ -337,7 +384,8 @@ impl Run {
             clear(&self.desk.store.partial(name, key));
             return Ok(Step::Done(Input::whole(found, &self.desk.verified)));
         }
-        let work = Work::open(&self.desk, what, false)?;
+        let shards = Shards::new(self.spec.name, self.desk.store.partial(name, key), sharing);
+        let work = Work::open(&self.desk, what, shards, false)?;
         match self.sound(name, key) {
             Some(found) => Ok(Step::Done(Input::whole(found, &self.desk.verified))),
             None => Ok(Step::Work(Box::new(work))),
@@ -403,6 +451,10 @@ impl Run {
     /// Hash of stage, version, result settings, the seed where the stage uses one, `--limit`, and the contents of the
     /// inputs; 32 hex digits.
     pub fn key(&self) -> String {
+        self.key_of(&self.inputs)
+    }
+
+    fn key_of(&self, inputs: &[Source]) -> String {
         let mut settings = self.settings.clone();
         if let Some(map) = settings.as_object_mut() {
             map.retain(|name, _| !self.execution.contains(&name.as_str()));
@@ -414,7 +466,7 @@ impl Run {
             "settings": settings,
             "seed": self.spec.seeded.then_some(self.common.seed),
             "limit": self.common.limit,
-            "inputs": self.inputs.iter().map(|input| (&input.stage, &input.files)).collect::<Vec<_>>(),
+            "inputs": inputs.iter().map(|input| (&input.stage, &input.files)).collect::<Vec<_>>(),
         }))
     }
 

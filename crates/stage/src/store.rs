@@ -19,6 +19,7 @@
 //! of another. A training is a result of its own, `training/<key>`, that `global`, `local` and `fusion` take weights from.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -120,8 +121,7 @@ impl Store {
         if link.is_dir() && !link.is_symlink() {
             return Err(self.old_layout(&link));
         }
-        let new = folder.join(format!(".{stage}.{}", std::process::id()));
-        let _ = fs_err::remove_file(&new); // of a process that had this number before
+        let new = folder.join(own_name(stage));
         fs_err::os::unix::fs::symlink(&target, &new)?;
         fs_err::rename(&new, &link)?;
         sync_folder(folder)?;
@@ -135,7 +135,7 @@ impl Store {
         if link.is_dir() && !link.is_symlink() {
             return Err(self.old_layout(&link));
         }
-        let (from, to) = (partial.join(".probe"), partial.with_file_name(format!(".probe.{}", std::process::id())));
+        let (from, to) = (partial.join(own_name("probe")), partial.with_file_name(own_name("probe")));
         let cannot = |what: &str, error: std::io::Error| {
             let hint = "the store must lie in one file system that has renames and symbolic links; --artifacts-dir names another place";
             Fail::failed(anyhow!(error).context(format!("results could not be published here: {what}"))).hint(hint)
@@ -146,7 +146,7 @@ impl Store {
             .map_err(|error| cannot("a folder cannot be renamed", error))?;
         let run_folder = self.artifacts.join(run);
         fs_err::create_dir_all(&run_folder)?;
-        let probe = run_folder.join(format!(".probe.{}", std::process::id()));
+        let probe = run_folder.join(own_name("probe"));
         let target = Path::new("..").join(STORE);
         let made = fs_err::os::unix::fs::symlink(&target, &probe).and_then(|()| fs_err::canonicalize(&probe));
         let _ = fs_err::remove_file(&probe); // the first error matters
@@ -173,11 +173,7 @@ impl Store {
     /// Remembers a digest under `name`; it can be computed again, so failing is a warning.
     pub(crate) fn remember(&self, name: &str, digest: &str) {
         let folder = self.root().join("raw");
-        let written = fs_err::create_dir_all(&folder).and_then(|()| {
-            let part = folder.join(format!(".{name}.{}", std::process::id()));
-            fs_err::write(&part, format!("1 {digest}\n"))?;
-            fs_err::rename(&part, folder.join(name))
-        });
+        let written = replace(&folder, name, |path| fs_err::write(path, format!("1 {digest}\n")));
         if let Err(error) = written {
             tracing::warn!("the digest of the raw data is not kept, and will be computed again: {error}");
         }
@@ -193,11 +189,9 @@ impl Store {
     /// Keeps a text under `name`; it can be computed again, so failing is a warning.
     pub(crate) fn keep(&self, name: &str, text: &str) {
         let folder = self.root().join("raw");
-        let written = fs_err::create_dir_all(&folder).and_then(|()| {
-            let part = folder.join(format!(".{name}.{}", std::process::id()));
-            fs_err::write(&part, format!("{}\n{text}", blake3::hash(text.as_bytes()).to_hex()))?;
-            fs_err::rename(&part, folder.join(format!("{name}.txt")))
-        });
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        let write = |path: &Path| fs_err::write(path, format!("{digest}\n{text}"));
+        let written = replace(&folder, &format!("{name}.txt"), write);
         if let Err(error) = written {
             tracing::warn!("what is in the raw data is not kept, and will be looked for again: {error}");
         }
@@ -228,16 +222,22 @@ impl Store {
         Ok(runs)
     }
 
-    /// Shares the store with other stages at work; waits where a clean-up holds it.
-    pub(crate) fn share(&self) -> Result<Lock, Fail> {
+    /// Shares the store with other stages at work; waits where a clean-up holds it. `None` on a file system without locks,
+    /// where no clean-up works.
+    pub(crate) fn share(&self) -> Result<Option<Lock>, Fail> {
         fs_err::create_dir_all(self.root())?;
         let path = self.root().join("lock");
-        match Lock::take(&path, FlockOperation::NonBlockingLockShared)? {
-            Some(lock) => Ok(lock),
-            None => {
+        match Lock::take(&path, FlockOperation::NonBlockingLockShared) {
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Ok(None) => {
                 tracing::info!("waits for a clean-up of {}", self.root().display());
-                Lock::take(&path, FlockOperation::LockShared)?.ok_or_else(|| Fail::failed(anyhow!("no lock")))
+                Lock::take(&path, FlockOperation::LockShared)
             }
+            Err(fail) if has_no_locks(&fail) => {
+                tracing::debug!("{fail}");
+                Ok(None)
+            }
+            Err(fail) => Err(fail),
         }
     }
 
@@ -269,8 +269,10 @@ impl Lock {
             Ok(()) => Ok(Some(Lock(file))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => {
-                let error = std::io::Error::from(error);
-                Err(Fail::failed(anyhow!("failed to lock {}: {error}", path.display())))
+                let fail = Fail::failed(
+                    anyhow!(std::io::Error::from(error)).context(format!("failed to lock {}", path.display())),
+                );
+                Err(if has_no_locks(&fail) { fail.hint(NO_LOCKS) } else { fail })
             }
         }
     }
@@ -284,6 +286,7 @@ impl Lock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(false),
             Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK) => Ok(false), // nobody can hold one
             Err(error) => Err(error.into()),
         }
     }
@@ -310,6 +313,43 @@ impl Drop for Lock {
     }
 }
 
+/// What helps where a file system has no locks.
+const NO_LOCKS: &str = "the file system has no locks (flock), which the command that publishes needs: NFS 4 and Lustre mounted with `flock` have them; --artifacts-dir names another place";
+
+/// Whether locks failed because the file system has none.
+fn has_no_locks(fail: &Fail) -> bool {
+    let none = [Errno::NOSYS, Errno::NOTSUP, Errno::NOLCK].map(|errno| Some(errno.raw_os_error()));
+    fail.error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| none.contains(&error.raw_os_error())))
+}
+
+/// A hidden name that no other process has, on whatever machine: process numbers repeat between machines, and every
+/// container's first process is number 1.
+pub(crate) fn own_name(name: &str) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!(".{name}.{random:016x}")
+}
+
+/// Writes a file of a folder, which is made where it is missing. `write` gets another path in it; the file then takes its
+/// name in one rename, so that who reads it, or writes the same at the same time on whatever machine, meets a whole file.
+///
+/// # Errors
+/// What `write` returns; the disk.
+pub fn replace<E: From<std::io::Error>>(
+    folder: &Path,
+    name: &str,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    fs_err::create_dir_all(folder)?;
+    let part = folder.join(own_name(name));
+    let written = write(&part).and_then(|()| Ok(fs_err::rename(&part, folder.join(name))?));
+    if written.is_err() {
+        let _ = fs_err::remove_file(&part); // the first error matters
+    }
+    written
+}
+
 /// Names in a folder, sorted.
 pub(crate) fn entries(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut names = fs_err::read_dir(folder)?
@@ -322,4 +362,31 @@ pub(crate) fn entries(folder: &Path) -> std::io::Result<Vec<String>> {
 /// Writes the folder's entries to the disk.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Fail> {
     fs_err::File::open(path).and_then(|folder| folder.sync_all()).map_err(Fail::failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        replace(&inner, "one", |path| fs_err::write(path, "1")).unwrap();
+        let failed = replace(&inner, "one", |path| {
+            fs_err::write(path, "half")?;
+            Err(std::io::Error::other("the disk is full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(entries(&inner).unwrap(), ["one"]);
+        assert_eq!(fs_err::read_to_string(inner.join("one")).unwrap(), "1");
+        assert_ne!(own_name("a"), own_name("a"));
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_told_from_a_failure() {
+        let fail = |errno: Errno| Fail::failed(anyhow!(std::io::Error::from(errno)).context("failed to lock it"));
+        assert!(has_no_locks(&fail(Errno::NOLCK)) && has_no_locks(&fail(Errno::NOTSUP)));
+        assert!(!has_no_locks(&fail(Errno::ACCESS)));
+    }
 }

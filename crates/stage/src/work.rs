@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
-use crate::store::{Found, Lock, REPLACED, Store, entries, sync_folder};
+use crate::shard::Shards;
+use crate::store::{Found, Lock, REPLACED, Store, entries, own_name, replace, sync_folder};
 use crate::verified::Verified;
 use crate::{Fail, Outcome};
 
@@ -41,7 +42,7 @@ pub(crate) struct What {
     pub(crate) inputs: Vec<Source>,
 }
 
-/// A stage at work. While it lives, no other process computes the result with the same key.
+/// A stage at work. While it lives, no other process computes the result with the same key, but for shards of it.
 #[derive(Debug)]
 pub struct Work<'run> {
     desk: &'run Desk,
@@ -49,6 +50,7 @@ pub struct Work<'run> {
     /// Whether the run links to the result.
     links: bool,
     partial: PathBuf,
+    shards: Shards,
     out: PathBuf,
     rows: BTreeMap<String, u64>,
     uses: Vec<Use>,
@@ -63,34 +65,47 @@ const ABOUT: &str = "about.json";
 const OUT: &str = "out";
 
 impl<'run> Work<'run> {
-    pub(crate) fn open(desk: &'run Desk, what: What, links: bool) -> Result<Self, Fail> {
-        let partial = desk.store.partial(&what.stage, &what.key);
-        let lock = lock(&partial, &what.stage)?;
+    pub(crate) fn open(desk: &'run Desk, what: What, shards: Shards, links: bool) -> Result<Self, Fail> {
+        let partial = match shards.mine() {
+            Some(_) => shards.folder().to_owned(),
+            None => desk.store.partial(&what.stage, &what.key),
+        };
         let out = partial.join(OUT);
-        if links {
-            desk.store.probe(&desk.run, &what.stage, &partial)?;
-        }
-        if out.exists() {
-            fs_err::remove_dir_all(&out)?;
-        }
-        fs_err::create_dir_all(&out)?;
+        let lock = match shards.mine() {
+            Some(shard) => {
+                shards.begin(shard)?;
+                None
+            }
+            None => {
+                let lock = lock(&partial, &what.stage)?;
+                if links {
+                    desk.store.probe(&desk.run, &what.stage, &partial)?;
+                }
+                if out.exists() {
+                    fs_err::remove_dir_all(&out)?;
+                }
+                fs_err::create_dir_all(&out)?;
+                Some(lock)
+            }
+        };
         let about = json!({
             "stage": what.stage, "run": desk.run, "config": what.config, "command": command(),
             "started": manifest::rfc3339(desk.started),
         });
         let text = serde_json::to_string_pretty(&about).map_err(Fail::failed)?;
-        fs_err::write(partial.join(ABOUT), text + "\n")?;
+        replace(&partial, ABOUT, |path| fs_err::write(path, text + "\n"))?;
         Ok(Work {
             desk,
             what,
             links,
             partial,
+            shards,
             out,
             rows: BTreeMap::new(),
             uses: Vec::new(),
             parts: BTreeMap::new(),
             computed: Computed::default(),
-            lock: Some(lock),
+            lock,
         })
     }
 
@@ -102,6 +117,30 @@ impl<'run> Work<'run> {
     /// The folder for the files to be published; empty at first.
     pub fn out(&self) -> &Path {
         &self.out
+    }
+
+    /// What shards keep of this result, and which share is to be computed here. A share is ended by [`Work::share`].
+    pub fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// The end of a share of the work, which publishes nothing. Says which shards are missing.
+    ///
+    /// # Errors
+    /// The result, which was published meanwhile, cannot be linked.
+    pub fn share(self, is_missing: impl Fn(crate::Shard) -> bool) -> Result<Outcome, Fail> {
+        let (desk, what) = (self.desk, &self.what);
+        if let Ok(Some(_)) = desk.store.find(&what.stage, &what.key) {
+            // What this shard kept since is in nobody's way, and of no use.
+            clear(&self.partial);
+            if self.links {
+                desk.store.point(&desk.run, &what.stage, &what.key)?;
+            }
+            tracing::info!("{}: the result was published meanwhile", what.stage);
+            return Ok(Outcome::Current);
+        }
+        self.shards.say(is_missing);
+        Ok(Outcome::Done)
     }
 
     /// The folder for checkpoints; what an interrupted process left is still there.
@@ -172,6 +211,9 @@ impl<'run> Work<'run> {
     /// # Errors
     /// A file cannot be read, written or renamed.
     pub fn finish(mut self, metrics: Value) -> Result<Input, Fail> {
+        if let Some(shard) = self.shards.mine() {
+            return Err(Fail::failed(anyhow!("shard {shard} of {} is no result", self.what.stage)));
+        }
         let (files, folders) = tree(&self.out)?;
         let mut outputs = Vec::new();
         for name in files {
@@ -199,6 +241,9 @@ impl<'run> Work<'run> {
         sync_folder(&self.desk.store.root())?;
         kill_point("after-publish");
         discard(&self.partial);
+        if self.shards.folder() != self.partial {
+            discard(self.shards.folder());
+        }
         self.lock = None;
         Ok(Input::whole(Found { folder: result, manifest }, &self.desk.verified))
     }
@@ -285,7 +330,7 @@ impl Drop for Work<'_> {
 /// be removed now is removed by `store gc`.
 fn discard(partial: &Path) {
     let name = partial.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let aside = partial.with_file_name(format!(".{name}.{}", std::process::id()));
+    let aside = partial.with_file_name(own_name(&name));
     if fs_err::rename(partial, &aside).is_ok() {
         let _ = fs_err::remove_dir_all(&aside);
     }
