@@ -25,6 +25,7 @@ fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &T
     let common = Common {
         run: "default".to_owned(),
         artifacts_dir: folder.to_owned(),
+        cache_dir: folder.to_owned(),
         config: Vec::new(),
         set: Vec::new(),
         device: "auto".to_owned(),

@@ -3,12 +3,11 @@
 //! Nothing in an archive is believed: it becomes at most [`MOST_TIMES`] as large when unpacked, an image has at most
 //! [`picture::MAX_BYTES`], names are short, and only the ending of a name matters, for nothing is written under it.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fs_err::File as Disk;
 use tar::{Archive, EntryType};
 
 use crate::Error;
@@ -21,7 +20,7 @@ const MOST_TIMES: u64 = 100;
 const LEAST: u64 = 64 << 20;
 /// The longest name of an entry, bytes.
 const LONGEST_NAME: u64 = 4096;
-/// Bytes read from disk at a time.
+/// Bytes read of the file at a time.
 const BUFFER: usize = 1 << 20;
 
 /// What is left of an archive: tells how much of the file was read, and ends where too much came out.
@@ -43,9 +42,9 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Counts what was read from disk.
+/// Counts what was read of the file.
 struct Counted {
-    inner: BufReader<Disk>,
+    inner: BufReader<Box<dyn Read + Send>>,
     read: Arc<AtomicU64>,
 }
 
@@ -60,11 +59,12 @@ impl Read for Counted {
 type Opened = Archive<Bounded<Box<dyn Read + Send>>>;
 
 fn open(path: &Path, read: Arc<AtomicU64>) -> std::io::Result<Opened> {
-    let mut file = guard::open(path)?;
-    let mut magic = [0; 2];
-    let packed = file.by_ref().take(2).read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
-    let bytes = file.metadata()?.len();
-    let counted = Counted { inner: BufReader::with_capacity(BUFFER, guard::open(path)?), read };
+    let files::Opened { mut contents, bytes } = files::open(path)?;
+    let mut magic = Vec::new();
+    contents.by_ref().take(2).read_to_end(&mut magic)?;
+    let packed = magic == [0x1f, 0x8b];
+    let whole: Box<dyn Read + Send> = Box::new(Cursor::new(magic).chain(contents));
+    let counted = Counted { inner: BufReader::with_capacity(BUFFER, whole), read };
     let inner: Box<dyn Read + Send> =
         if packed { Box::new(flate2::read::MultiGzDecoder::new(counted)) } else { Box::new(counted) };
     Ok(Archive::new(Bounded { inner, left: bytes.saturating_mul(MOST_TIMES).max(LEAST) }))
@@ -158,6 +158,7 @@ pub(crate) fn files(archive: &File, index: &str) -> Vec<File> {
                 entry: entry.parse().ok()?,
                 blake3: blake3::Hash::from_hex(hash).ok()?,
             }),
+            tag: archive.tag.clone(),
             inode: archive.inode,
         })
     };

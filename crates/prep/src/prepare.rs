@@ -17,6 +17,7 @@ use crate::budget::{Budget, Part};
 use crate::config::Config;
 use crate::dataset::Item;
 use crate::error::Error;
+use crate::threads;
 use labels::nih::BOX_FRAME_PX;
 
 /// Bytes in front of a file in which its header is looked for.
@@ -63,7 +64,7 @@ pub(crate) fn prepare(
         Some(outcome) => outcome,
         None => from_file(root, items[at], config, budget),
     };
-    let outcomes = outcomes.into_par_iter().enumerate().map(file).collect();
+    let outcomes = threads::enough(root, || outcomes.into_par_iter().enumerate().map(file).collect());
     if watch(rest).is_break() { Err(Error::Interrupted) } else { Ok(outcomes) }
 }
 
@@ -73,14 +74,26 @@ fn from_file(root: &Path, item: &Item, config: &Config, budget: &Budget) -> Outc
     let path = root.join(place);
     let name = path.display().to_string();
     // Opened as images are, which refuses what is no regular file, and read in two parts.
-    let mut open = picture::open(&path)?;
-    let failed = |source| Error::Picture(picture::Error::Read { path: path.clone(), source });
+    let files::Opened { mut contents, bytes: size } = open(&path)?;
+    let failed = |source| match files::is_remote(&path) {
+        true => Error::Files(files::Error::from_reader(source)),
+        false => Error::Picture(picture::Error::Read { path: path.clone(), source }),
+    };
     let mut bytes = Vec::new();
-    open.file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(failed)?;
-    let _part = claim(&name, &bytes, open.bytes, budget)?;
-    bytes.reserve_exact((open.bytes as usize).saturating_sub(bytes.len()));
-    open.file.take(MAX_BYTES - HEAD).read_to_end(&mut bytes).map_err(failed)?;
+    contents.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(failed)?;
+    let _part = claim(&name, &bytes, size, budget)?;
+    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
+    contents.take(MAX_BYTES - HEAD).read_to_end(&mut bytes).map_err(failed)?;
     row(item, &name, place, &bytes, (config, budget))
+}
+
+/// An image's file, on disk or in a bucket.
+fn open(path: &Path) -> Result<files::Opened, Error> {
+    if files::is_remote(path) {
+        return Ok(files::open(path)?);
+    }
+    let picture::Opened { file, bytes } = picture::open(path)?;
+    Ok(files::Opened { contents: Box::new(file), bytes })
 }
 
 /// Images of an archive, read one after the other and decoded in parallel.
