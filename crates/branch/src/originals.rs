@@ -128,7 +128,8 @@ impl Originals {
 
 /// A file where a path below `root` expects a folder: an archive.
 fn file_in(root: &Path, path: &Path) -> Result<Option<PathBuf>, Error> {
-    let is_packed = |part: &&Path| part.to_str().is_some_and(|name| ARCHIVES.iter().any(|ending| name.ends_with(ending)));
+    let is_packed =
+        |part: &&Path| part.to_str().is_some_and(|name| ARCHIVES.iter().any(|ending| name.ends_with(ending)));
     for part in path.ancestors().filter(is_packed).map(|part| root.join(part)) {
         if files::is_file(&part)? {
             return Ok(Some(part));

@@ -196,9 +196,18 @@ fn what_is_refused_is_said_without_a_secret() {
         (wrong("AWS_SECRET_ACCESS_KEY", hidden).expect(1), "s3://data/nih: the server says 403 SignatureDoesNotMatch"),
         (wrong("AWS_ACCESS_KEY_ID", hidden).expect(1), "s3://data/nih: the server says 403"),
         (wrong("AWS_ENDPOINT_URL", "http://127.0.0.1:9").expect(1), "no connection to the server: "),
-        (cloud.run("prep", &["--set", "prep.root=s3://none/nih"]).expect(3), "s3://none/nih: the server says 404 NoSuchBucket"),
-        (cloud.run("prep", &["--set", "prep.root=s3://data/none"]).expect(3), "s3://data/none: no such folder (prep.root)"),
-        (cloud.run("prep", &["--artifacts-dir", "s3://none/p"]).expect(3), "s3://none/p: the server says 404 NoSuchBucket"),
+        (
+            cloud.run("prep", &["--set", "prep.root=s3://none/nih"]).expect(3),
+            "s3://none/nih: the server says 404 NoSuchBucket",
+        ),
+        (
+            cloud.run("prep", &["--set", "prep.root=s3://data/none"]).expect(3),
+            "s3://data/none: no such folder (prep.root)",
+        ),
+        (
+            cloud.run("prep", &["--artifacts-dir", "s3://none/p"]).expect(3),
+            "s3://none/p: the server says 404 NoSuchBucket",
+        ),
         (cloud.run("prep", &["--set", "prep.root=https://data/nih"]).expect(2), "expected a path, file:///PATH, s3://"),
         (
             cloud.run("store", &["runs", "--artifacts-dir", "s3://results/p"]).expect(2),
@@ -234,7 +243,8 @@ fn a_damaged_object_is_found_and_named_and_made_again() {
     let (path, whole) = (images.join(&name), fs::read(images.join(&name)).unwrap());
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
-    for (cache, bytes, what) in [("one", &flipped[..], "BLAKE3"), ("two", &whole[..whole.len() / 2], "bytes, expected")] {
+    for (cache, bytes, what) in [("one", &flipped[..], "BLAKE3"), ("two", &whole[..whole.len() / 2], "bytes, expected")]
+    {
         edit(&path, bytes);
         let ran = cloud.machine(cache, "global", &[]).expect(4);
         let url = format!("s3://results/p/store/prep/");
@@ -305,7 +315,10 @@ fn a_bucket_of_archives_and_a_file_url_are_the_same_dataset() {
     fs::remove_dir_all(&images).unwrap();
     cloud.run("prep", &["--run", "packed", "--set", "prep.root=raw"]).expect(0);
     let ran = cloud.machine("here", "prep", &[&["--run", "packed"], &REMOTE[..]].concat()).expect(0);
-    assert!(contents(&cloud.pipeline.published("packed", "prep")) == contents(&cloud.published("packed", "prep").unwrap()), "{ran}");
+    assert!(
+        contents(&cloud.pipeline.published("packed", "prep")) == contents(&cloud.published("packed", "prep").unwrap()),
+        "{ran}"
+    );
 }
 
 #[test]

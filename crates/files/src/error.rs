@@ -55,7 +55,7 @@ pub enum Error {
 }
 
 const BUILD: &str =
-    "build it with them: cargo build --release --workspace --bins --features cloud, or just features=cloud build";
+    "build it with them: just cloud=yes build, or cargo build --release --workspace --bins --features cloud";
 
 const NO_SECRETS: &str =
     "keys come from the environment only (AWS_ACCESS_KEY_ID, ...): a URL is written into logs and manifests";

@@ -12,7 +12,7 @@ use picture::{MAX_BYTES, Radiograph};
 use rayon::prelude::*;
 use tables::images;
 
-use crate::archive;
+use crate::archive::{self, Copies};
 use crate::budget::{Budget, Part};
 use crate::config::Config;
 use crate::dataset::Item;
@@ -46,7 +46,7 @@ pub(crate) fn prepare(
     root: &Path,
     items: &[&Item],
     config: &Config,
-    budget: &Budget,
+    (budget, copies): (&Budget, &Copies),
     watch: Watch<'_>,
 ) -> Result<Vec<Outcome>, Error> {
     let mut outcomes: Vec<Option<Outcome>> = items.iter().map(|_| None).collect();
@@ -57,7 +57,8 @@ pub(crate) fn prepare(
         }
     }
     for (archive, members) in archives {
-        from_archive(&root.join(archive), items, &members, (config, budget), &mut outcomes, watch)?;
+        let path = (root.join(archive), copies.place(root, archive));
+        from_archive((&path.0, &path.1), items, &members, (config, budget), &mut outcomes, watch)?;
     }
     let rest = outcomes.iter().filter(|outcome| outcome.is_none()).count();
     let file = |(at, outcome): (usize, Option<Outcome>)| match outcome {
@@ -96,9 +97,9 @@ fn open(path: &Path) -> Result<files::Opened, Error> {
     Ok(files::Opened { contents: Box::new(file), bytes })
 }
 
-/// Images of an archive, read one after the other and decoded in parallel.
+/// Images of an archive, which is read at `place`, one after the other; decoded in parallel.
 fn from_archive(
-    path: &Path,
+    (path, place): (&Path, &Path),
     items: &[&Item],
     members: &[usize],
     (config, budget): (&Config, &Budget),
@@ -110,7 +111,7 @@ fn from_archive(
     let entries: Vec<u64> = files.iter().map(|(_, packed)| packed.entry).collect();
     let done = Mutex::new(Vec::with_capacity(members.len()));
     rayon::in_place_scope(|scope| {
-        archive::read(path, &entries, &mut |member, contents, size| {
+        archive::read(path, place, &entries, &mut |member, contents, size| {
             let (item, (file, packed)) = (items[members[member]], files[member]);
             let name = format!("{}/{}", path.display(), file.path[packed.archive..].trim_start_matches('/'));
             let failed = |error: std::io::Error| Error::Archive {

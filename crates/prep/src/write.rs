@@ -5,6 +5,7 @@ use std::path::Path;
 use cxr::Split;
 use tables::{Shard, images};
 
+use crate::archive::Copies;
 use crate::budget::Budget;
 use crate::config::{Config, OnProblem};
 use crate::dataset::{Dataset, Item};
@@ -58,6 +59,8 @@ pub fn write(
     fs_err::create_dir_all(place.out)?;
     let finished = Finished::new(place.scratch)?;
     let budget = Budget::new(u64::from(config.memory_mb) << 20);
+    let archives = taken.iter().filter_map(|item| item.file.as_ref()?.archive());
+    let copies = Copies::new(&dataset.root, archives, &place.scratch.join("archives"))?;
     let mut written = Written::default();
     for split in Split::ALL {
         let items: Vec<&Item> = taken.iter().copied().filter(|item| item.split == split).collect();
@@ -78,7 +81,7 @@ pub fn write(
                 }
                 None => {
                     finished.clear(&name)?;
-                    let found = file(dataset, items, config, &budget, &mut writer, watch)?;
+                    let found = file(dataset, items, config, (&budget, &copies), &mut writer, watch)?;
                     let shard = writer.end_file()?;
                     finished.keep(&name, shard.rows, found.clone())?;
                     found
@@ -106,13 +109,13 @@ fn file(
     dataset: &Dataset,
     items: &[&Item],
     config: &Config,
-    budget: &Budget,
+    within: (&Budget, &Copies),
     writer: &mut images::Writer,
     watch: Watch<'_>,
 ) -> Result<Found, Error> {
     let mut found = Found::default();
     for chunk in items.chunks(chunk(items, config)) {
-        for outcome in prepare(&dataset.root, chunk, config, budget, watch)? {
+        for outcome in prepare(&dataset.root, chunk, config, within, watch)? {
             one(outcome, config, writer, &mut found)?;
         }
     }

@@ -22,8 +22,7 @@ enum Fault {
     Status503,
 }
 
-const FAULTS: [Fault; 5] =
-    [Fault::Dropped, Fault::HalfAsked, Fault::HalfAnswered, Fault::Status500, Fault::Status503];
+const FAULTS: [Fault; 5] = [Fault::Dropped, Fault::HalfAsked, Fault::HalfAnswered, Fault::Status500, Fault::Status503];
 
 /// What happened so far.
 #[derive(Default)]
