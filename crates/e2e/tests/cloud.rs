@@ -145,14 +145,14 @@ fn same_bytes(percent: usize) {
         assert!(cloud.machine("here", stage, &REMOTE).expect(0).current());
     }
     let (requests, faults) = cloud.proxy.counts();
-    assert!(requests > 300 && faults * 150 > requests * percent, "{faults} of {requests} requests failed");
+    assert!(requests > 200 && faults * 150 > requests * percent, "{faults} of {requests} requests failed");
 
     // Another machine has nothing to do, and fetches what it reads only.
     for stage in STAGES {
         assert!(cloud.machine("there", stage, &REMOTE).expect(0).current());
     }
     let fetched = contents(&cloud.pipeline.path().join("there"));
-    assert!(fetched.keys().all(|path| !path.to_string_lossy().ends_with(".parquet")), "{:?}", fetched.keys());
+    assert!(fetched.keys().all(|path| !path.to_string_lossy().contains("/train-")), "{:?}", fetched.keys());
     cloud.machine("there", "attend", &["--set", "attend.threshold=0.3"]).expect(0);
 }
 
@@ -247,8 +247,11 @@ fn a_damaged_object_is_found_and_named_and_made_again() {
     {
         edit(&path, bytes);
         let ran = cloud.machine(cache, "global", &[]).expect(4);
-        let url = format!("s3://results/p/store/prep/");
-        assert!(ran.stderr.contains(&url) && ran.stderr.contains(&format!("images/{name} is damaged: ")), "{ran}");
+        assert!(
+            ran.stderr.contains("s3://results/p/store/prep/")
+                && ran.stderr.contains(&format!("images/{name} is damaged: ")),
+            "{ran}"
+        );
         assert!(ran.stderr.contains(what) && ran.stderr.contains("hint: just prep --verify"), "{ran}");
     }
     let ran = cloud.machine("two", "prep", &[&REMOTE[..], &["--verify"]].concat()).expect(0);

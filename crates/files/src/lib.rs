@@ -3,8 +3,8 @@
 //! A folder of files may be a bucket: `s3://bucket/nih` is a path whose files are objects, and joins, names and messages
 //! work on it as on any path. Who opens, reads or lists by this crate need not know which it is.
 //!
-//! Every request to an object store is repeated where that may help, and none needs more memory than a few parts of
-//! [`cloud`](self)'s size. Keys come from the environment, and no message contains them. Without the feature `cloud` a URL
+//! Every request to an object store is repeated where that may help, and a few parts of files are in memory at a time,
+//! however large they are. Keys come from the environment, and no message contains them. Without the feature `cloud` a URL
 //! of an object store is an error that says how to build with it.
 
 mod address;

@@ -33,15 +33,15 @@ struct Seen {
 }
 
 /// A proxy, until its process ends.
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// Where it listens.
-    pub port: u16,
+    pub(crate) port: u16,
     seen: Arc<Seen>,
 }
 
 impl Proxy {
     /// Listens, and hands on to `server`; so many of a hundred requests fail.
-    pub fn start(server: u16, percent: usize) -> Proxy {
+    pub(crate) fn start(server: u16, percent: usize) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Seen::default());
@@ -57,12 +57,12 @@ impl Proxy {
     }
 
     /// Requests, and how many of them failed.
-    pub fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         (self.seen.requests.load(Ordering::SeqCst), self.seen.faults.load(Ordering::SeqCst))
     }
 
     /// The first lines of all requests.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.seen.lines.lock().unwrap().clone()
     }
 }

@@ -32,6 +32,8 @@ pub(crate) fn error(address: Address<'_>, fault: &Fault) -> Error {
         Service::Azure => AZURE,
     };
     let kind = match fault {
+        // A list has no error of its own for a bucket that is not there.
+        _ if status(&fault.to_string()) == Some("404") => ErrorKind::NotFound,
         Fault::NotFound { .. } => ErrorKind::NotFound,
         Fault::PermissionDenied { .. } | Fault::Unauthenticated { .. } => ErrorKind::PermissionDenied,
         Fault::InvalidPath { .. } => ErrorKind::InvalidInput,
@@ -40,21 +42,11 @@ pub(crate) fn error(address: Address<'_>, fault: &Fault) -> Error {
     Error::Remote { url: address.url.to_owned(), cause: cause(fault), kind, hint }
 }
 
-/// Whether a fault is one of a connection that broke, or of an answer that was cut short: what `object_store` does not
-/// itself repeat, and may be repeated.
+/// Whether a fault is that of a connection that broke: what `object_store` does not itself repeat, and may be repeated.
+/// Where there was no connection at all, it has tried for long enough.
 pub(crate) fn is_passing(fault: &Fault) -> bool {
-    match fault {
-        Fault::Generic { .. } | Fault::JoinError { .. } => {
-            http(fault).is_some_and(|http| http.kind() != HttpErrorKind::Connect) || cut_short(fault)
-        }
-        _ => false,
-    }
-}
-
-/// Whether an answer was no whole XML.
-fn cut_short(fault: &Fault) -> bool {
-    let text = fault.to_string();
-    status(&text).is_none() && (text.contains("Error decoding") || text.contains("Error getting"))
+    matches!(fault, Fault::Generic { .. } | Fault::JoinError { .. })
+        && http(fault).is_some_and(|http| http.kind() != HttpErrorKind::Connect)
 }
 
 fn cause(fault: &Fault) -> String {
