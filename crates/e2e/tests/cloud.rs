@@ -196,6 +196,7 @@ fn what_is_refused_is_said_without_a_secret() {
         (wrong("AWS_SECRET_ACCESS_KEY", hidden).expect(1), "s3://data/nih: the server says 403 SignatureDoesNotMatch"),
         (wrong("AWS_ACCESS_KEY_ID", hidden).expect(1), "s3://data/nih: the server says 403"),
         (wrong("AWS_ENDPOINT_URL", "http://127.0.0.1:9").expect(1), "no connection to the server: "),
+        (wrong("AWS_ENDPOINT_URL", "ht!tp://x").expect(1), "no request can be made of what the environment says: "),
         (
             cloud.run("prep", &["--set", "prep.root=s3://none/nih"]).expect(3),
             "s3://none/nih: the server says 404 NoSuchBucket",

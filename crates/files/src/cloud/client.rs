@@ -99,5 +99,10 @@ fn runtime() -> std::io::Result<&'static Runtime> {
 /// Waits for what a store says. Not to be called by a task of a runtime.
 pub(crate) fn wait<T>(answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let runtime = runtime().map_err(|source| Fault::Generic { store: "", source: source.into() })?;
-    runtime.block_on(answer)
+    // What the environment says of a server or a region may make no URL, on which object_store panics.
+    guard::caught(|| Ok(runtime.block_on(answer))).unwrap_or_else(|problem| {
+        let problem = problem.trim_start_matches("the decoder stopped: ");
+        let source = format!("no request can be made of what the environment says: {problem}").into();
+        Err(Fault::Generic { store: "", source })
+    })
 }
