@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::address::Address;
-use crate::{Error, Object, Opened};
+use crate::error::Error;
+use crate::object::{Object, Opened};
 
 fn absent<T>(address: Address<'_>) -> Result<T, Error> {
     Err(Error::NotBuilt { url: address.url.to_owned() })

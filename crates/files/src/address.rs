@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Which service a URL is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,12 +50,11 @@ pub fn plain(text: &str) -> PathBuf {
     PathBuf::from(text.strip_prefix("file://").filter(|path| path.starts_with('/')).unwrap_or(text))
 }
 
-/// Checks a setting that names a file or a folder, before anything is opened.
+/// Checks the text of a setting that names a file or a folder.
 ///
 /// # Errors
-/// A URL that is none of an object store, or has a user, a password or a query; one of an object store in a program that
-/// was built without.
-pub fn check(text: &str) -> Result<(), Error> {
+/// A URL that is none of an object store, or has a user, a password or a query.
+pub(crate) fn check(text: &str) -> Result<(), Error> {
     refuse_secrets(text)?;
     let refused = |expected| Err(Error::Address { shown: text.to_owned(), expected });
     let Some(address) = Address::of(Path::new(text)) else {
@@ -75,7 +74,7 @@ pub fn check(text: &str) -> Result<(), Error> {
     if !address.key.is_empty() && address.key.split('/').any(parts) {
         return refused("a folder without empty parts, '.' and '..'");
     }
-    crate::cloud::built(address)
+    Ok(())
 }
 
 /// Refuses a text, a whole configuration file perhaps, in which a URL carries a secret: a user and a password, or, for an

@@ -3,28 +3,23 @@
 //! `object_store` repeats requests that a server answers with 5xx or that never reached it. What it leaves out, such as a
 //! list or an upload whose connection broke half-way, is repeated here: all that is done to a store may be done twice.
 
+mod again;
 mod client;
 mod fault;
 mod read;
 mod write;
-
-use std::future::Future;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use object_store::path::Path as Key;
 use object_store::{Error as Fault, ObjectStoreExt};
 
 use crate::address::Address;
-use crate::{Error, Object, Opened};
+use crate::error::Error;
+use crate::object::{Object, Opened};
+use again::{ATTEMPTS, again, pause};
 use client::{Client, client, wait};
 
 pub(crate) use write::{put, upload};
-
-/// How often something is tried that a broken connection ended, before it made any progress.
-const ATTEMPTS: u32 = 6;
-/// Before it is tried again; doubled each time.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) fn built(_: Address<'_>) -> Result<(), Error> {
     Ok(())
@@ -106,32 +101,4 @@ fn object(folder: &Key, about: &object_store::ObjectMeta) -> Option<Object> {
         modified_ns: modified.unwrap_or_default(),
         tag: about.e_tag.clone(),
     })
-}
-
-/// Tries something until it ends otherwise than by a connection that broke.
-async fn again<T, F>(attempt: impl FnMut() -> F) -> Result<T, Fault>
-where
-    F: Future<Output = Result<T, Fault>>,
-{
-    again_after(fault::is_passing, attempt).await
-}
-
-/// Tries something until it ends otherwise than by such a fault.
-async fn again_after<T, F>(fault: impl Fn(&Fault) -> bool, mut attempt: impl FnMut() -> F) -> Result<T, Fault>
-where
-    F: Future<Output = Result<T, Fault>>,
-{
-    let mut number = 1;
-    loop {
-        match attempt().await {
-            Err(got) if number < ATTEMPTS && fault(&got) => pause(&mut number).await,
-            ended => return ended,
-        }
-    }
-}
-
-/// Waits before the next attempt, and counts it.
-async fn pause(attempt: &mut u32) {
-    tokio::time::sleep(FIRST_WAIT * 2u32.pow(*attempt - 1)).await;
-    *attempt += 1;
 }

@@ -13,8 +13,8 @@ use object_store::{BackoffConfig, ClientConfigKey, Error as Fault, ObjectStore, 
 use tokio::runtime::{Builder, Runtime};
 
 use super::fault;
-use crate::Error;
 use crate::address::{Address, Service};
+use crate::error::Error;
 
 /// How often a request is repeated that a server refused for now, or never saw.
 const RETRIES: usize = 6;

@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use object_store::Error as Fault;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use crate::Error;
 use crate::address::{Address, Service};
+use crate::error::Error;
 
 const S3: &str = "keys of s3:// come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN where there is one, AWS_REGION; AWS_ENDPOINT_URL names another server than Amazon's (with AWS_ALLOW_HTTP=true one without TLS), AWS_SKIP_SIGNATURE=true reads a public bucket";
 

@@ -9,10 +9,11 @@ use futures_util::stream::BoxStream;
 use object_store::path::Path as Key;
 use object_store::{Error as Fault, GetOptions, GetRange, ObjectStore};
 
+use super::again::{ATTEMPTS, again, pause};
 use super::client::{Client, wait};
-use super::{ATTEMPTS, again, fault, pause};
-use crate::Error;
+use super::fault;
 use crate::address::Address;
+use crate::error::Error;
 
 /// The contents of an object as they come. Where the connection breaks, the rest is asked for, of the same contents.
 pub(crate) struct Reader {

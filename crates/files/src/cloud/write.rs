@@ -9,10 +9,11 @@ use object_store::{Error as Fault, ObjectStoreExt, PutPayload};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::again::{again, again_after};
 use super::client::{Client, client, wait};
-use super::{again, again_after, fault};
-use crate::Error;
+use super::fault;
 use crate::address::Address;
+use crate::error::Error;
 
 /// Bytes of a part; every service takes parts of this size.
 const PART: u64 = 8 << 20;
