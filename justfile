@@ -267,7 +267,8 @@ test-cloud:
     cargo clippy -p files --all-targets --features cloud --quiet -- -D warnings
     cargo test -p files --features cloud --quiet
     cargo build $packages --bins --features files/cloud --quiet
-    mkdir -p "$target/cloud"
+    # Away from where the tests of programs without object stores are built.
+    rm -rf "$target/cloud" && mkdir "$target/cloud"
     cp "$target"/debug/{phantom,prep,global,attend,store} "$target/tools/bin/s3s-fs" "$target/cloud/"
     AGCNN_CLOUD="$target/cloud" cargo test -p e2e --quiet --test cloud -- --ignored
 
