@@ -4,10 +4,12 @@ set positional-arguments
 
 # Where to compute: `just device=cpu all`, `just device=cuda all`; auto is CUDA where there are a GPU and nvcc.
 device := "auto"
+# Programs that read and write buckets (s3://, gs://, az://): `just cloud=yes all ...`; compiles 80 crates more.
+cloud := ""
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
 target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
-features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }
+features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" } + if cloud == "" { "" } else { " --features cloud" }
 bin := target / "release"
 # A GPU that nothing is compiled for: what `just` then says, once.
 idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else { "" } } else { "" }
@@ -199,7 +201,7 @@ phantom-sheet *args:
 
 # Everything that CI runs: formatting, lints, tests, docs; installs what it needs (Debian packages, two venvs, nvcc)
 [group('check')]
-check: fmt-check lint deny test _test-outside test-torch test-python test-cluster test-cuda cuda-kernels doc
+check: fmt-check lint deny test _test-outside test-cloud test-torch test-python test-cluster test-cuda cuda-kernels doc
 
 # Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
 [group('check')]
@@ -252,6 +254,23 @@ test-dicom:
 test-torch:
     @{{_has_torch}} || [ -n "${AGCNN_TORCH_PYTHON:-}" ] || just _debian python3-torchvision
     AGCNN_TORCH_PYTHON="{{torch_python}}" cargo test --workspace --quiet --test parity -- --ignored torchvision
+
+# Input and results in a bucket: a real S3 server, a network where 1 and 10 of a hundred requests fail, wrong keys, damaged objects; compiles the server once, and the stages with object stores
+[group('check')]
+test-cloud:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    target="$(realpath -m "{{env("CARGO_TARGET_DIR", "target")}}")"
+    # Later versions need a newer compiler than ours.
+    [ -x "$target/tools/bin/s3s-fs" ] || cargo install s3s-fs --version 0.14.1 --features binary --locked --debug --quiet --root "$target/tools"
+    packages="-p files -p phantom -p prep -p global -p attend -p stage"
+    cargo clippy -p files --all-targets --features cloud --quiet -- -D warnings
+    cargo test -p files --features cloud --quiet
+    cargo build $packages --bins --features files/cloud --quiet
+    # Away from where the tests of programs without object stores are built.
+    rm -rf "$target/cloud" && mkdir "$target/cloud"
+    cp "$target"/debug/{phantom,prep,global,attend,store} "$target/tools/bin/s3s-fs" "$target/cloud/"
+    AGCNN_CLOUD="$target/cloud" cargo test -p e2e --quiet --test cloud -- --ignored
 
 # `test-nih` and `test-dicom` where what they need is here; otherwise a line that says they did not run
 _test-outside:

@@ -58,6 +58,9 @@ pub enum Error {
     /// A file behind a prepared image.
     #[error(transparent)]
     Original(picture::Error),
+    /// As that, in an object store.
+    #[error(transparent)]
+    Files(#[from] files::Error),
     /// A file of initial weights that changed between two reads.
     #[error("{}: the file changed while it was read", path.display())]
     Replaced {
@@ -140,6 +143,7 @@ impl Problem for Error {
             | Error::Empty => ErrorKind::InvalidData,
             Error::Packed { .. } => ErrorKind::NotFound,
             Error::Original(error) => error.kind(),
+            Error::Files(error) => error.kind_of_reading(),
             Error::NoOriginals { .. } => ErrorKind::NotFound,
             Error::Crop { .. } | Error::NoCorners { .. } => ErrorKind::InvalidInput,
             Error::Interrupted => ErrorKind::Interrupted,
@@ -163,6 +167,7 @@ impl Problem for Error {
                 "the files that prep read are needed; attend.source = \"prepared\" needs only prep's images".to_owned(),
             ),
             Error::Original(error) => error.hint(),
+            Error::Files(error) => error.hint(),
             Error::NoCorners { .. } => Some("a smaller crop, or tta = \"flip\"".to_owned()),
             Error::Replaced { .. } => Some("run the same command again".to_owned()),
             Error::Packed { .. } => Some(

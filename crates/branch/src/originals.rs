@@ -16,10 +16,10 @@ use crate::error::Error;
 /// Exit code 3 where it is not known; a file that is no `images` table.
 pub fn raw_folder(run: &mut Run, prep: &Input) -> Result<PathBuf, Fail> {
     if images::facts(&[prep.first("images/")?]).map_err(Error::from)?.dataset == DatasetKind::Phantom {
-        return Ok(run.input("phantom", &["images_"])?.folder().to_owned());
+        return Ok(run.input("phantom", &["images_"])?.on_disk()?.to_owned());
     }
     // Where the user says they are, or else where prep found them.
-    let said = run.setting("prep.root").and_then(|root| root.as_str()).map(PathBuf::from);
+    let said = run.setting("prep.root").and_then(|root| root.as_str()).map(files::plain);
     said.or_else(|| prep.manifest().place("raw data").map(Path::to_owned)).ok_or_else(|| {
         Fail::missing(anyhow::anyhow!("it is not known where the raw images are"))
             .hint("name their folder with --set prep.root=FOLDER")
@@ -37,6 +37,9 @@ pub struct Originals {
     files: HashMap<String, Original>,
 }
 
+/// What the names of archives end with that prep reads.
+const ARCHIVES: [&str; 3] = [".tar.gz", ".tgz", ".tar"];
+
 /// One file behind a prepared image.
 #[derive(Debug)]
 struct Original {
@@ -52,7 +55,7 @@ impl Originals {
     /// # Errors
     /// A folder that is not there; images inside an archive; a file that is no `images` table.
     pub fn new(root: PathBuf, files: &[PathBuf]) -> Result<Originals, Error> {
-        if !root.as_os_str().is_empty() && !root.is_dir() {
+        if !root.as_os_str().is_empty() && !files::is_folder(&root)? {
             return Err(Error::NoOriginals { folder: root });
         }
         let images::Facts { contrast, depth, .. } = images::facts(files)?;
@@ -61,10 +64,8 @@ impl Originals {
         let files: HashMap<String, Original> = rows.map(original).collect();
         let mut folders = HashSet::new();
         for (image_id, Original { path, .. }) in files.iter().filter(|_| !root.as_os_str().is_empty()) {
-            let folder = Path::new(path).parent();
-            if let Some(archive) =
-                folder.filter(|folder| folders.insert(*folder)).and_then(|folder| file_in(&root, folder))
-            {
+            let Some(folder) = Path::new(path).parent().filter(|folder| folders.insert(*folder)) else { continue };
+            if let Some(archive) = file_in(&root, folder)? {
                 return Err(Error::Packed { image_id: image_id.clone(), archive });
             }
         }
@@ -86,7 +87,10 @@ impl Originals {
     pub fn bytes(&self, image_id: &str) -> Result<Vec<u8>, Error> {
         let Original { path, blake3 } = self.of(image_id)?;
         let path = self.root.join(path);
-        let bytes = picture::read(&path).map_err(Error::Original)?;
+        let bytes = match files::is_remote(&path) {
+            true => files::read(&path, picture::MAX_BYTES)?,
+            false => picture::read(&path).map_err(Error::Original)?,
+        };
         match blake3::hash(&bytes).to_hex().as_str() == blake3 {
             true => Ok(bytes),
             false => Err(Error::Changed { image_id: image_id.to_owned(), path }),
@@ -123,6 +127,13 @@ impl Originals {
 }
 
 /// A file where a path below `root` expects a folder: an archive.
-fn file_in(root: &Path, path: &Path) -> Option<PathBuf> {
-    path.ancestors().map(|part| root.join(part)).find(|part| part.is_file())
+fn file_in(root: &Path, path: &Path) -> Result<Option<PathBuf>, Error> {
+    let is_packed =
+        |part: &&Path| part.to_str().is_some_and(|name| ARCHIVES.iter().any(|ending| name.ends_with(ending)));
+    for part in path.ancestors().filter(is_packed).map(|part| root.join(part)) {
+        if files::is_file(&part)? {
+            return Ok(Some(part));
+        }
+    }
+    Ok(None)
 }

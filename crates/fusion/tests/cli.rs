@@ -25,6 +25,7 @@ fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &T
     let common = Common {
         run: "default".to_owned(),
         artifacts_dir: folder.to_owned(),
+        cache_dir: folder.to_owned(),
         config: Vec::new(),
         set: Vec::new(),
         device: "auto".to_owned(),
@@ -38,6 +39,7 @@ fn publish(folder: &Path, name: &'static str, defaults: &'static str, tables: &T
         tensorboard: None,
         verbose: 0,
         quiet: true,
+        sharing: Default::default(),
     };
     let spec = Spec { name, version: 1, seeded: false, defaults, about: "" };
     let (run, Unchecked(_)) = Run::open(&spec, &common).unwrap();

@@ -35,7 +35,7 @@ impl<'a> Texts<'a> {
     pub fn named(&mut self, key: &'static str, name: &str) -> Result<(PathBuf, Vec<u8>), Error> {
         let here = Some(Path::new(""));
         let folders = [Some(self.root), here, self.beside.as_deref()];
-        let path = folders.into_iter().flatten().find_map(|folder| existing(&folder.join(name)));
+        let path = first_existing(folders.into_iter().flatten().map(|folder| folder.join(name)))?;
         match path {
             Some(path) => self.load(path),
             None => Err(Error::NoFile { path: self.root.join(name), key, others: self.others() }),
@@ -46,8 +46,7 @@ impl<'a> Texts<'a> {
     pub fn first(&mut self, names: &[&str]) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
         let folders = [Some(self.root), self.beside.as_deref()];
         let paths = folders.into_iter().flatten().flat_map(|folder| names.iter().map(|name| folder.join(name)));
-        let path = paths.into_iter().find_map(|path| existing(&path));
-        path.map(|path| self.load(path)).transpose()
+        first_existing(paths)?.map(|path| self.load(path)).transpose()
     }
 
     /// A list of images, named by the setting `key`, or else by its usual name.
@@ -59,8 +58,7 @@ impl<'a> Texts<'a> {
     /// Names of other texts in the folders that were looked in.
     fn others(&self) -> Vec<String> {
         let folders = [Some(self.root), self.beside.as_deref()].into_iter().flatten();
-        let entries = folders.filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let names = folders.filter_map(|folder| files::names(folder).ok()).flatten();
         let mut names: Vec<String> = names.filter(|name| name.to_ascii_lowercase().ends_with(".txt")).collect();
         names.sort();
         names.dedup();
@@ -69,17 +67,24 @@ impl<'a> Texts<'a> {
     }
 
     fn load(&mut self, path: PathBuf) -> Result<(PathBuf, Vec<u8>), Error> {
-        let bytes = guard::read(&path, MAX_TEXT)?;
+        let bytes = files::read(&path, MAX_TEXT)?;
         self.hashes.push((file_name(&path), blake3::hash(&bytes)));
         Ok((path, bytes))
     }
 }
 
-/// A file of that name, or the same compressed.
-fn existing(path: &Path) -> Option<PathBuf> {
-    let mut packed = path.as_os_str().to_owned();
-    packed.push(".gz");
-    [path.to_owned(), PathBuf::from(packed)].into_iter().find(|path| path.is_file())
+/// The first of these that is a file, as it is or compressed.
+fn first_existing(paths: impl IntoIterator<Item = PathBuf>) -> Result<Option<PathBuf>, Error> {
+    for path in paths {
+        let mut packed = path.as_os_str().to_owned();
+        packed.push(".gz");
+        for path in [path, PathBuf::from(packed)] {
+            if files::is_file(&path)? {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// BLAKE3 of some bytes, 64 hex digits.

@@ -124,7 +124,7 @@ fn open(common: &Common, folder: Option<&Path>, precision: Precision) -> Result<
         return Ok(None);
     }
     let Some(made) = model_of(&mut run, &config)? else { return Ok(None) };
-    Ok(Some((opened(made.folder())?, Some(run))))
+    Ok(Some((opened(made.on_disk()?)?, Some(run))))
 }
 
 fn opened(folder: &Path, device: &Device) -> Result<Model, Fail> {

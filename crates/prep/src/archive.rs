@@ -3,12 +3,12 @@
 //! Nothing in an archive is believed: it becomes at most [`MOST_TIMES`] as large when unpacked, an image has at most
 //! [`picture::MAX_BYTES`], names are short, and only the ending of a name matters, for nothing is written under it.
 
-use std::io::{BufReader, Read};
+use std::collections::BTreeMap;
+use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fs_err::File as Disk;
 use tar::{Archive, EntryType};
 
 use crate::Error;
@@ -21,7 +21,7 @@ const MOST_TIMES: u64 = 100;
 const LEAST: u64 = 64 << 20;
 /// The longest name of an entry, bytes.
 const LONGEST_NAME: u64 = 4096;
-/// Bytes read from disk at a time.
+/// Bytes read of the file at a time.
 const BUFFER: usize = 1 << 20;
 
 /// What is left of an archive: tells how much of the file was read, and ends where too much came out.
@@ -43,9 +43,9 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Counts what was read from disk.
+/// Counts what was read of the file.
 struct Counted {
-    inner: BufReader<Disk>,
+    inner: BufReader<Box<dyn Read + Send>>,
     read: Arc<AtomicU64>,
 }
 
@@ -60,11 +60,12 @@ impl Read for Counted {
 type Opened = Archive<Bounded<Box<dyn Read + Send>>>;
 
 fn open(path: &Path, read: Arc<AtomicU64>) -> std::io::Result<Opened> {
-    let mut file = guard::open(path)?;
-    let mut magic = [0; 2];
-    let packed = file.by_ref().take(2).read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
-    let bytes = file.metadata()?.len();
-    let counted = Counted { inner: BufReader::with_capacity(BUFFER, guard::open(path)?), read };
+    let files::Opened { mut contents, bytes } = files::open(path)?;
+    let mut magic = Vec::new();
+    contents.by_ref().take(2).read_to_end(&mut magic)?;
+    let packed = magic == [0x1f, 0x8b];
+    let whole: Box<dyn Read + Send> = Box::new(Cursor::new(magic).chain(contents));
+    let counted = Counted { inner: BufReader::with_capacity(BUFFER, whole), read };
     let inner: Box<dyn Read + Send> =
         if packed { Box::new(flate2::read::MultiGzDecoder::new(counted)) } else { Box::new(counted) };
     Ok(Archive::new(Bounded { inner, left: bytes.saturating_mul(MOST_TIMES).max(LEAST) }))
@@ -158,10 +159,70 @@ pub(crate) fn files(archive: &File, index: &str) -> Vec<File> {
                 entry: entry.parse().ok()?,
                 blake3: blake3::Hash::from_hex(hash).ok()?,
             }),
+            tag: archive.tag.clone(),
             inode: archive.inode,
         })
     };
     index.lines().filter_map(file).collect()
+}
+
+/// Archives in a bucket, copied into a folder: each is read once for every file of the table that has images from it, and
+/// a bucket asks for money and time each time.
+#[derive(Debug, Default)]
+pub(crate) struct Copies(BTreeMap<String, PathBuf>);
+
+impl Copies {
+    /// Copies those of the archives that are in a bucket; each may be named many times. Those that an earlier attempt copied
+    /// are taken over. What is in them is compared with its digests when it is read.
+    ///
+    /// # Errors
+    /// An archive that cannot be read, a full disk; [`Error::Interrupted`].
+    pub(crate) fn new<'a>(
+        root: &Path,
+        archives: impl Iterator<Item = &'a str>,
+        folder: &Path,
+    ) -> Result<Copies, Error> {
+        let mut copies = BTreeMap::new();
+        if !files::is_remote(root) {
+            return Ok(Copies(copies));
+        }
+        for archive in archives {
+            if copies.contains_key(archive) {
+                continue;
+            }
+            let name = &blake3::hash(archive.as_bytes()).to_hex()[..16];
+            let copy = folder.join(name);
+            if !copy.exists() {
+                stage::replace(folder, name, |part| fetch(&root.join(archive), part))?;
+            }
+            copies.insert(archive.to_owned(), copy);
+        }
+        Ok(Copies(copies))
+    }
+
+    /// Where an archive is read.
+    pub(crate) fn place(&self, root: &Path, archive: &str) -> PathBuf {
+        self.0.get(archive).cloned().unwrap_or_else(|| root.join(archive))
+    }
+}
+
+/// Copies an archive of a bucket into a file.
+fn fetch(url: &Path, to: &Path) -> Result<(), Error> {
+    let files::Opened { mut contents, bytes } = files::open(url)?;
+    stage::info!("copies {}, {} MB, next to the table, since it is read several times", url.display(), bytes >> 20);
+    let (mut file, mut progress) = (fs_err::File::create(to)?, stage::progress(bytes >> 20, "MB copied"));
+    loop {
+        if stage::interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let copied = std::io::copy(&mut contents.by_ref().take(BUFFER as u64), &mut file);
+        if copied.map_err(files::Error::from_reader)? == 0 {
+            break;
+        }
+        progress.inc(1);
+    }
+    progress.finish();
+    Ok(file.sync_all()?)
 }
 
 /// An image read from an archive: which of those asked for, and what is to be done with its contents.
@@ -170,13 +231,13 @@ pub(crate) type Each<'a> = dyn FnMut(usize, &mut dyn Read, u64) -> Result<(), Er
 /// Reads some images of an archive, given by their entries, in the order in which they lie there.
 ///
 /// # Errors
-/// Those of `each`; [`Error::Archive`] for one that cannot be read, or has changed.
-pub(crate) fn read(path: &Path, entries: &[u64], each: &mut Each<'_>) -> Result<(), Error> {
+/// Those of `each`; [`Error::Archive`], with `path`, for one that cannot be read, or has changed.
+pub(crate) fn read(path: &Path, place: &Path, entries: &[u64], each: &mut Each<'_>) -> Result<(), Error> {
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_unstable_by_key(|&at| entries[at]);
     let mut next = 0;
     let mut failed = None;
-    let walked = open(path, Arc::default()).and_then(|mut archive| {
+    let walked = open(place, Arc::default()).and_then(|mut archive| {
         let wanted = std::cell::Cell::new(order.first().map(|&at| entries[at]));
         walk(
             &mut archive,

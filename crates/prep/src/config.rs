@@ -162,6 +162,7 @@ impl Settings for Config {
     const EXECUTION: &'static [&'static str] = &["memory_mb", "root"];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
+        files::check(&self.root)?;
         section.within("size", self.size, 16..=2048)?;
         section.within("contrast", self.contrast, (Bound::Excluded(0.0), Bound::Included(10.0)))?;
         section.within(

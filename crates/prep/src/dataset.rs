@@ -149,14 +149,12 @@ fn no_table(root: &Path) -> Error {
 /// The name of the one table that a folder has.
 fn only_table(root: &Path) -> Result<String, Error> {
     let mut tables = Vec::new();
-    for entry in fs_err::read_dir(root)? {
-        let Ok(name) = entry?.file_name().into_string() else { continue };
+    for name in files::names(root)? {
         let lower = name.to_ascii_lowercase();
-        if (lower.ends_with(".csv") || lower.ends_with(".csv.gz")) && root.join(&name).is_file() {
+        if (lower.ends_with(".csv") || lower.ends_with(".csv.gz")) && files::is_file(&root.join(&name))? {
             tables.push(name);
         }
     }
-    tables.sort();
     match <[String; 1]>::try_from(tables) {
         Ok([name]) => Ok(name),
         Err(got) => Err(table::Error::Tables { root: root.to_owned(), got }.into()),
@@ -191,8 +189,10 @@ fn packed(root: &Path, archives: &[File], remember: Remember<'_>) -> Result<Vec<
     let megabytes = archives.iter().map(|archive| archive.bytes >> 20).sum();
     let progress = Mutex::new(stage::progress(megabytes, "MB of archives read"));
     let index = |archive: &File| {
-        let File { path, bytes, modified_ns, .. } = archive;
-        let name = blake3::hash(format!("archive 1\n{path}\n{bytes}\n{modified_ns}").as_bytes()).to_hex().to_string();
+        let File { path, bytes, modified_ns, tag, .. } = archive;
+        let tag = tag.as_ref().map_or(String::new(), |tag| format!("\n{tag}"));
+        let name = format!("archive 1\n{path}\n{bytes}\n{modified_ns}{tag}");
+        let name = blake3::hash(name.as_bytes()).to_hex().to_string();
         let read = |megabytes| progress.lock().unwrap_or_else(PoisonError::into_inner).inc(megabytes);
         let index = remember(&name, &mut || archive::index(root, archive, &read))?;
         Ok(archive::files(archive, &index))
@@ -202,7 +202,7 @@ fn packed(root: &Path, archives: &[File], remember: Remember<'_>) -> Result<Vec<
     Ok(files.concat())
 }
 
-/// A dataset on disk, its images still closed.
+/// A dataset on disk or in a bucket, its images still closed.
 #[derive(Debug)]
 pub struct Dataset {
     /// The folder.
@@ -227,7 +227,7 @@ impl Dataset {
     /// A folder, table or list that is not there; a text file that is not as it should be; a bad division; two images
     /// of one name; an archive that cannot be read. That images are absent is no error here: see [`Dataset::take`].
     pub fn read(root: &Path, config: &Config, remember: Remember<'_>) -> Result<Dataset, Error> {
-        if !root.is_dir() {
+        if !files::is_folder(root)? {
             return Err(Error::NoFolder { path: root.to_owned() });
         }
         let mut texts = Texts::new(root);

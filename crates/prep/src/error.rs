@@ -115,6 +115,9 @@ pub enum Error {
     /// Reading a folder or a text failed; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// Reading a folder or a text failed, in an object store perhaps; the message names the place.
+    #[error(transparent)]
+    Files(#[from] files::Error),
     /// Writing the table failed.
     #[error(transparent)]
     Table(#[from] tables::Error),
@@ -139,6 +142,7 @@ impl Problem for Error {
             Error::Picture(error) => error.kind(),
             // What prep itself writes is not missing.
             Error::Io(_) | Error::Table(_) => ErrorKind::Other,
+            Error::Files(error) => error.kind_of_reading(),
             Error::Interrupted => ErrorKind::Interrupted,
         }
     }
@@ -171,6 +175,7 @@ impl Problem for Error {
             }
             Error::Text(error) => return error.hint(),
             Error::Split(error) => return error.hint(),
+            Error::Files(error) => return error.hint(),
             _ => return None,
         };
         Some(hint.to_owned())

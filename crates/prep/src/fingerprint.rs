@@ -8,20 +8,22 @@ use rayon::prelude::*;
 use crate::dataset::{Dataset, Item};
 use crate::error::Error;
 use crate::scan::File;
+use crate::threads;
 
 /// Files hashed between two questions whether to go on: some 30 MB.
 const CHUNK: usize = 64;
 
 impl Dataset {
     /// A cheap fingerprint of the raw data: BLAKE3 over the text files' contents, and path, size and time of last change
-    /// of the `taken` files. Equal for equal contents unless files were touched or copied.
+    /// of the `taken` files, and an object store's mark of their contents. Equal for equal contents unless files were touched or copied.
     ///
     /// Neither fingerprint depends on where the folder is or what it is called.
     pub fn quick_fingerprint(&self, taken: &[&Item]) -> String {
         let mut hasher = self.texts_hasher();
-        for File { path, bytes, modified_ns, .. } in taken.iter().filter_map(|item| item.file.as_ref()) {
+        for File { path, bytes, modified_ns, tag, .. } in taken.iter().filter_map(|item| item.file.as_ref()) {
             hasher.update(path.as_bytes()).update(&[0]);
             hasher.update(&bytes.to_le_bytes()).update(&modified_ns.to_le_bytes());
+            hasher.update(tag.as_deref().unwrap_or_default().as_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -50,10 +52,12 @@ impl Dataset {
                     return Ok(hash);
                 }
                 let mut hasher = blake3::Hasher::new();
-                hasher.update_reader(guard::open(&self.root.join(&file.path))?)?;
+                let file = files::open(&self.root.join(&file.path))?;
+                hasher.update_reader(file.contents).map_err(files::Error::from_reader)?;
                 Ok(hasher.finalize())
             };
-            let hashes = chunk.par_iter().map(hash).collect::<Result<Vec<_>, Error>>()?;
+            let read = || chunk.par_iter().map(hash).collect::<Result<Vec<_>, Error>>();
+            let hashes = threads::enough(&self.root, read)?;
             for ((_, file), hash) in chunk.iter().zip(hashes) {
                 hasher.update(file.path.as_bytes()).update(&[0]).update(hash.as_bytes());
             }

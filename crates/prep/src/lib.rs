@@ -19,6 +19,7 @@ mod same;
 mod scan;
 mod shards;
 mod summary;
+mod threads;
 mod write;
 
 pub use config::{Config, SPEC};

@@ -15,7 +15,10 @@ fn main() -> ExitCode {
 fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
     let synthetic = config.root == Config::PHANTOM;
     let phantom = synthetic.then(|| run.input("phantom", &[""])).transpose()?;
-    let root = phantom.as_ref().map_or_else(|| config.root.clone().into(), |phantom| phantom.folder().to_owned());
+    let root = match &phantom {
+        Some(phantom) => phantom.on_disk()?.to_owned(),
+        None => files::plain(&config.root),
+    };
     let dataset = Dataset::read(&root, &config, &|name, compute| run.kept(name, compute))?;
     if run.dry_run() {
         stage::print(&dataset.summary.to_string())?;

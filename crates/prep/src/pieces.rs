@@ -11,6 +11,7 @@ use cxr::Split;
 use stage::{Incomplete, Shard, Shards, replace};
 use tables::images;
 
+use crate::archive::Copies;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::dataset::{Dataset, Item};
@@ -102,11 +103,13 @@ impl<'a> Pieces<'a> {
             return Err(Error::Interrupted);
         }
         let items: Vec<&Item> = missing.iter().flat_map(|piece| self.items_of(piece)).copied().collect();
+        let archives = items.iter().filter_map(|item| item.file.as_ref()?.archive());
+        let copies = Copies::new(&self.dataset.root, archives, &self.shards.folder().join("archives"))?;
         // Of an archive, which is read from its beginning each time, as many as memory allows.
         let at_once = if is_packed(&items) { (chunk(&items, self.config) / ROWS).max(1) } else { 1 };
         for group in missing.chunks(at_once) {
             let items: Vec<&Item> = group.iter().flat_map(|piece| self.items_of(piece)).copied().collect();
-            let mut outcomes = prepare(&self.dataset.root, &items, self.config, &budget, watch)?.into_iter();
+            let mut outcomes = prepare(&self.dataset.root, &items, self.config, (&budget, &copies), watch)?.into_iter();
             for piece in group {
                 let outcomes = outcomes.by_ref().take(piece.rows.len()).collect();
                 self.keep(piece, |writer| write(outcomes, self.config, writer))?;

@@ -12,11 +12,12 @@ use picture::{MAX_BYTES, Radiograph};
 use rayon::prelude::*;
 use tables::images;
 
-use crate::archive;
+use crate::archive::{self, Copies};
 use crate::budget::{Budget, Part};
 use crate::config::Config;
 use crate::dataset::Item;
 use crate::error::Error;
+use crate::threads;
 use labels::nih::BOX_FRAME_PX;
 
 /// Bytes in front of a file in which its header is looked for.
@@ -45,7 +46,7 @@ pub(crate) fn prepare(
     root: &Path,
     items: &[&Item],
     config: &Config,
-    budget: &Budget,
+    (budget, copies): (&Budget, &Copies),
     watch: Watch<'_>,
 ) -> Result<Vec<Outcome>, Error> {
     let mut outcomes: Vec<Option<Outcome>> = items.iter().map(|_| None).collect();
@@ -56,14 +57,15 @@ pub(crate) fn prepare(
         }
     }
     for (archive, members) in archives {
-        from_archive(&root.join(archive), items, &members, (config, budget), &mut outcomes, watch)?;
+        let path = (root.join(archive), copies.place(root, archive));
+        from_archive((&path.0, &path.1), items, &members, (config, budget), &mut outcomes, watch)?;
     }
     let rest = outcomes.iter().filter(|outcome| outcome.is_none()).count();
     let file = |(at, outcome): (usize, Option<Outcome>)| match outcome {
         Some(outcome) => outcome,
         None => from_file(root, items[at], config, budget),
     };
-    let outcomes = outcomes.into_par_iter().enumerate().map(file).collect();
+    let outcomes = threads::enough(root, || outcomes.into_par_iter().enumerate().map(file).collect());
     if watch(rest).is_break() { Err(Error::Interrupted) } else { Ok(outcomes) }
 }
 
@@ -73,19 +75,31 @@ fn from_file(root: &Path, item: &Item, config: &Config, budget: &Budget) -> Outc
     let path = root.join(place);
     let name = path.display().to_string();
     // Opened as images are, which refuses what is no regular file, and read in two parts.
-    let mut open = picture::open(&path)?;
-    let failed = |source| Error::Picture(picture::Error::Read { path: path.clone(), source });
+    let files::Opened { mut contents, bytes: size } = open(&path)?;
+    let failed = |source| match files::is_remote(&path) {
+        true => Error::Files(files::Error::from_reader(source)),
+        false => Error::Picture(picture::Error::Read { path: path.clone(), source }),
+    };
     let mut bytes = Vec::new();
-    open.file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(failed)?;
-    let _part = claim(&name, &bytes, open.bytes, budget)?;
-    bytes.reserve_exact((open.bytes as usize).saturating_sub(bytes.len()));
-    open.file.take(MAX_BYTES - HEAD).read_to_end(&mut bytes).map_err(failed)?;
+    contents.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(failed)?;
+    let _part = claim(&name, &bytes, size, budget)?;
+    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
+    contents.take(MAX_BYTES - HEAD).read_to_end(&mut bytes).map_err(failed)?;
     row(item, &name, place, &bytes, (config, budget))
 }
 
-/// Images of an archive, read one after the other and decoded in parallel.
+/// An image's file, on disk or in a bucket.
+fn open(path: &Path) -> Result<files::Opened, Error> {
+    if files::is_remote(path) {
+        return Ok(files::open(path)?);
+    }
+    let picture::Opened { file, bytes } = picture::open(path)?;
+    Ok(files::Opened { contents: Box::new(file), bytes })
+}
+
+/// Images of an archive, which is read at `place`, one after the other; decoded in parallel.
 fn from_archive(
-    path: &Path,
+    (path, place): (&Path, &Path),
     items: &[&Item],
     members: &[usize],
     (config, budget): (&Config, &Budget),
@@ -97,7 +111,7 @@ fn from_archive(
     let entries: Vec<u64> = files.iter().map(|(_, packed)| packed.entry).collect();
     let done = Mutex::new(Vec::with_capacity(members.len()));
     rayon::in_place_scope(|scope| {
-        archive::read(path, &entries, &mut |member, contents, size| {
+        archive::read(path, place, &entries, &mut |member, contents, size| {
             let (item, (file, packed)) = (items[members[member]], files[member]);
             let name = format!("{}/{}", path.display(), file.path[packed.archive..].trim_start_matches('/'));
             let failed = |error: std::io::Error| Error::Archive {

@@ -2,6 +2,7 @@
 
 use tables::images;
 
+use crate::archive::Copies;
 use crate::budget::Budget;
 use crate::config::{Config, OnProblem};
 use crate::dataset::{Dataset, Item};
@@ -14,18 +15,26 @@ const CHUNK: usize = 256;
 /// Bytes of stored images between two writes.
 const CHUNK_BYTES: usize = 64 << 20;
 
+/// How images are prepared, and within what.
+#[derive(Clone, Copy)]
+pub(crate) struct By<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) budget: &'a Budget,
+    pub(crate) copies: &'a Copies,
+}
+
 /// Prepares images, and appends their rows to a file.
 pub(crate) fn append(
     dataset: &Dataset,
     items: &[&Item],
-    (config, budget): (&Config, &Budget),
+    by: By<'_>,
     writer: &mut images::Writer,
     watch: Watch<'_>,
 ) -> Result<Found, Error> {
     let mut found = Found::default();
-    for chunk in items.chunks(chunk(items, config)) {
-        let outcomes = prepare(&dataset.root, chunk, config, budget, watch)?;
-        found.add(write(outcomes, config, writer)?);
+    for chunk in items.chunks(chunk(items, by.config)) {
+        let outcomes = prepare(&dataset.root, chunk, by.config, (by.budget, by.copies), watch)?;
+        found.add(write(outcomes, by.config, writer)?);
     }
     Ok(found)
 }

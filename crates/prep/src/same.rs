@@ -21,7 +21,7 @@ pub(crate) fn same(root: &Path, files: &[&File]) -> Option<usize> {
 }
 
 fn equal_contents(a: &Path, b: &Path) -> std::io::Result<bool> {
-    let (mut a, mut b) = (guard::open(a)?, guard::open(b)?);
+    let (mut a, mut b) = (files::open(a)?.contents, files::open(b)?.contents);
     let (mut part_a, mut part_b) = (Vec::with_capacity(PART), Vec::with_capacity(PART));
     loop {
         part_a.clear();

@@ -1,6 +1,6 @@
 //! What lies in a folder: images, archives of images, tables, and the rest, which is counted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -13,6 +13,8 @@ const DEPTH: usize = 64;
 /// Folders that systems and not people make, in which no dataset lies.
 const FOREIGN: [&str; 6] =
     ["lost+found", "System Volume Information", "$RECYCLE.BIN", "RECYCLER", "__MACOSX", "@eaDir"];
+/// Why they are passed over.
+const NO_PART: &str = "no part of a dataset";
 /// What the names of archives end with that are read.
 const ARCHIVES: [&str; 3] = [".tar.gz", ".tgz", ".tar"];
 /// What the names of tables end with.
@@ -29,6 +31,8 @@ pub struct File {
     pub modified_ns: u128,
     /// Where it lies in an archive; `None` for a file of its own.
     pub packed: Option<Packed>,
+    /// The mark that an object store puts on the contents; `None` on disk.
+    pub(crate) tag: Option<String>,
     /// Device and inode: two paths to one file have the same.
     pub(crate) inode: (u64, u64),
 }
@@ -76,6 +80,34 @@ pub(crate) struct Scan {
 /// # Errors
 /// The folder itself cannot be read; [`Error::Interrupted`].
 pub(crate) fn scan(root: &Path) -> Result<Scan, Error> {
+    if files::is_remote(root) { listed(root) } else { walked(root) }
+}
+
+/// The files of a folder in an object store, of which there is a list.
+fn listed(root: &Path) -> Result<Scan, Error> {
+    let mut found = Scan::default();
+    let mut passed = BTreeSet::new();
+    for (number, object) in (0..).zip(files::objects(root)?) {
+        let files::Object { path, bytes, modified_ns, tag } = object;
+        let (folders, _) = path.rsplit_once('/').unwrap_or_default();
+        if path.split('/').any(|part| part.starts_with('.')) || folders.split('/').count() > DEPTH {
+            continue;
+        }
+        if let Some(foreign) = folders.split('/').position(|part| FOREIGN.contains(&part)) {
+            let parts: Vec<&str> = folders.split('/').take(foreign + 1).collect();
+            passed.insert(parts.join("/"));
+            continue;
+        }
+        // No two objects are the same file.
+        found.add(File { path, bytes, modified_ns, packed: None, tag, inode: (u64::MAX, number) });
+    }
+    found.passed = passed.into_iter().map(|path| (path, NO_PART.to_owned())).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// The files of a folder on disk.
+fn walked(root: &Path) -> Result<Scan, Error> {
     let mut found = Scan::default();
     let root = &fs_err::canonicalize(root)?;
     let mut linked = HashSet::new();
@@ -105,11 +137,11 @@ pub(crate) fn scan(root: &Path) -> Result<Scan, Error> {
                 continue;
             };
             if !about.is_dir() {
-                found.file(path, &name, &about);
+                found.file(path, &about);
                 continue;
             }
             if FOREIGN.contains(&name.as_str()) {
-                found.passed.push((path, "no part of a dataset".to_owned()));
+                found.passed.push((path, NO_PART.to_owned()));
                 continue;
             }
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
@@ -125,10 +157,7 @@ pub(crate) fn scan(root: &Path) -> Result<Scan, Error> {
         }
     }
     progress.finish();
-    found.images.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    found.archives.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    found.tables.sort_unstable();
-    found.passed.sort_unstable();
+    found.sort();
     Ok(found)
 }
 
@@ -138,20 +167,28 @@ fn cause(error: &std::io::Error) -> String {
 }
 
 impl Scan {
-    fn file(&mut self, path: String, name: &str, about: &std::fs::Metadata) {
-        let lower = name.to_ascii_lowercase();
-        let ends = |endings: &[&str]| endings.iter().any(|ending| lower.ends_with(ending));
+    fn file(&mut self, path: String, about: &std::fs::Metadata) {
+        if !about.is_file() {
+            *self.others.entry("special".to_owned()).or_default() += 1;
+            return;
+        }
         let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let file = File {
+        self.add(File {
             path,
             bytes: about.len(),
             modified_ns: modified.map_or(0, |since| since.as_nanos()),
             packed: None,
+            tag: None,
             inode: (about.dev(), about.ino()),
-        };
-        if !about.is_file() {
-            *self.others.entry("special".to_owned()).or_default() += 1;
-        } else if stem(name).is_some() {
+        });
+    }
+
+    /// Puts a file where its name says that it belongs.
+    fn add(&mut self, file: File) {
+        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+        let lower = name.to_ascii_lowercase();
+        let ends = |endings: &[&str]| endings.iter().any(|ending| lower.ends_with(ending));
+        if stem(name).is_some() {
             self.images.push(file);
         } else if ends(&ARCHIVES) {
             self.archives.push(file);
@@ -161,6 +198,13 @@ impl Scan {
             let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
             *self.others.entry(ending.chars().take(12).collect()).or_default() += 1;
         }
+    }
+
+    fn sort(&mut self) {
+        self.images.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.archives.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.tables.sort_unstable();
+        self.passed.sort_unstable();
     }
 
     /// What is there, for a message about what is not: `40 .jpg (pics/a.jpg, ...), 3 .zip`.

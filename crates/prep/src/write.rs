@@ -5,13 +5,14 @@ use std::path::Path;
 use cxr::Split;
 use tables::{Shard, images};
 
+use crate::archive::Copies;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::dataset::{Dataset, Item};
 use crate::error::Error;
 use crate::pieces::Pieces;
 use crate::prepare::Watch;
-use crate::rows::append;
+use crate::rows::{By, append};
 use crate::shards::{Finished, Found};
 
 /// Where files are written.
@@ -57,6 +58,8 @@ pub fn write(
     fs_err::create_dir_all(place.out)?;
     let finished = Finished::new(place.scratch)?;
     let budget = Budget::new(u64::from(config.memory_mb) << 20);
+    let archives = taken.iter().filter_map(|item| item.file.as_ref()?.archive());
+    let copies = Copies::new(&dataset.root, archives, &place.scratch.join("archives"))?;
     let mut written = Written::default();
     for split in Split::ALL {
         let items: Vec<&Item> = taken.iter().copied().filter(|item| item.split == split).collect();
@@ -77,7 +80,7 @@ pub fn write(
                 }
                 None => {
                     finished.clear(&name)?;
-                    let by = (config, &budget);
+                    let by = By { config, budget: &budget, copies: &copies };
                     let (found, taken_over) = file(dataset, items, by, place.pieces, (&name, &mut writer), watch)?;
                     written.taken_over += taken_over;
                     let shard = writer.end_file()?;
@@ -106,7 +109,7 @@ pub fn write(
 fn file(
     dataset: &Dataset,
     items: &[&Item],
-    (config, budget): (&Config, &Budget),
+    by: By<'_>,
     pieces: Option<&Pieces<'_>>,
     (name, writer): (&str, &mut images::Writer),
     watch: Watch<'_>,
@@ -114,7 +117,7 @@ fn file(
     let (mut found, mut from, mut taken_over) = (Found::default(), 0, 0);
     for (pieces, piece) in pieces.into_iter().flat_map(|pieces| pieces.of(name).map(move |piece| (pieces, piece))) {
         let Some(record) = pieces.find(piece) else { continue };
-        found.add(append(dataset, &items[from..piece.rows.start], (config, budget), writer, watch)?);
+        found.add(append(dataset, &items[from..piece.rows.start], by, writer, watch)?);
         pieces.copy(piece, &record, writer)?;
         taken_over += record.rows;
         found.add(record.found);
@@ -123,6 +126,6 @@ fn file(
         }
         from = piece.rows.end;
     }
-    found.add(append(dataset, &items[from..], (config, budget), writer, watch)?);
+    found.add(append(dataset, &items[from..], by, writer, watch)?);
     Ok((found, taken_over))
 }

@@ -125,3 +125,31 @@ fn counts_nihs_tables_without_an_image() {
     }
     assert_eq!(prep(root.path(), &root.path().join("artifacts"), &[]).0, 3);
 }
+
+#[test]
+fn places_that_are_no_folders() {
+    let (folder, artifacts) = (small(), tempfile::tempdir().unwrap());
+    let (code, _, stderr) = prep(Path::new("s3://bucket/nih"), artifacts.path(), &[]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("ROOT: this program was built without object stores"), "{stderr}");
+    assert!(stderr.contains("hint: build it with them: just cloud=yes build"), "{stderr}");
+    let (code, _, stderr) = prep(folder.path(), Path::new("s3://bucket/results"), &[]);
+    assert!(code == 2 && stderr.contains("s3://bucket/results: this program was built without"), "{stderr}");
+    // A password is refused, and never repeated.
+    for (root, artifacts) in [
+        (Path::new("s3://user:hunter2@bucket/nih"), artifacts.path()),
+        (folder.path(), Path::new("s3://user:hunter2@bucket/nih")),
+    ] {
+        let (code, stdout, stderr) = prep(root, artifacts, &["--print-config"]);
+        assert!(code == 2 && stderr.contains("keys come from the environment only"), "{stderr}");
+        assert!(!stderr.contains("hunter2") && stdout.is_empty(), "{stdout}{stderr}");
+    }
+    // A URL of a file is its path.
+    let url = format!("file://{}", folder.path().display());
+    assert_eq!(prep(folder.path(), artifacts.path(), &[]).0, 0);
+    let (code, _, stderr) = prep(Path::new(&url), artifacts.path(), &[]);
+    assert!(code == 0 && stderr.contains("current"), "{stderr}");
+    let url = format!("file://{}", artifacts.path().display());
+    let (code, _, stderr) = prep(folder.path(), Path::new(&url), &[]);
+    assert!(code == 0 && stderr.contains("current"), "{stderr}");
+}

@@ -61,9 +61,12 @@ pub struct Common {
     /// Name of the run: its results are <ARTIFACTS_DIR>/<RUN>/<stage>/
     #[arg(global = true, long, default_value = "default", value_name = "NAME")]
     pub run: String,
-    /// Folder that holds the store and all runs
+    /// Folder that holds the store and all runs, or a place for them in a bucket: s3://, gs:// or az://
     #[arg(global = true, long, default_value = "artifacts", value_name = "DIR")]
     pub artifacts_dir: PathBuf,
+    /// Folder of this machine where results in a bucket are made and fetched to
+    #[arg(global = true, long, default_value = "artifacts-cache", value_name = "DIR")]
+    pub cache_dir: PathBuf,
     /// Configuration file laid over the defaults; may be given several times, the last one wins
     #[arg(global = true, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,

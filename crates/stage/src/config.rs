@@ -139,6 +139,7 @@ fn known(section: &str, origin: &str) -> Result<(), Fail> {
 
 fn file(path: &Path, given: &mut Vec<Given>) -> Result<(), Fail> {
     let text = guard::read_to_string(path, MOST).map_err(Fail::usage)?;
+    no_secrets(&text, &path.display().to_string())?;
     let table: Table =
         toml::from_str(&text).map_err(|e| Fail::usage(anyhow::anyhow!("{}: not valid TOML: {e}", path.display())))?;
     let origin = path.display().to_string();
@@ -155,8 +156,17 @@ fn file(path: &Path, given: &mut Vec<Given>) -> Result<(), Fail> {
     Ok(())
 }
 
+/// Refuses a text with a password in a URL before any of it is shown, here or by a stage that has no use for the setting.
+fn no_secrets(text: &str, origin: &str) -> Result<(), Fail> {
+    files::refuse_secrets(text).map_err(|error| {
+        let hint = error.hint().unwrap_or_default();
+        Fail::usage(anyhow::anyhow!("{origin}: {error}")).hint(hint)
+    })
+}
+
 /// `attend.threshold=0.6`; a value that is no TOML is taken as a string, so quotes can be left away.
 fn set(text: &str) -> Result<Given, Fail> {
+    no_secrets(text, "--set")?;
     let parts = text.split_once('=').and_then(|(name, value)| Some((name.trim().split_once('.')?, value.trim())));
     let Some(((section, key), value)) = parts else {
         return Err(Fail::usage(anyhow::anyhow!("--set {text}: expected STAGE.KEY=VALUE, e.g. attend.threshold=0.6")));

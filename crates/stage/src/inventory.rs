@@ -67,7 +67,7 @@ pub struct Inventory {
 /// # Errors
 /// A folder cannot be read.
 pub fn inventory(artifacts: &Path) -> Result<Inventory, Fail> {
-    let store = Store::new(artifacts);
+    let store = Store::new(artifacts)?;
     let mut items = Vec::new();
     let mut seen = BTreeSet::new();
     for stage in entries(&store.root()).unwrap_or_default() {
@@ -198,7 +198,7 @@ impl Inventory {
 /// # Errors
 /// Exit code 1 where a stage is at work; a folder cannot be removed.
 pub fn remove(artifacts: &Path, age: Duration) -> Result<u64, Fail> {
-    let store = Store::new(artifacts);
+    let store = Store::new(artifacts)?;
     let Some(_alone) = store.alone()? else {
         return Err(Fail::failed(anyhow!("a stage is at work in {}", store.root().display()))
             .hint("run the clean-up again when it has finished"));

@@ -10,6 +10,7 @@
 //! artefacts folder. Its program `store` lists and cleans up.
 
 mod args;
+mod bucket;
 mod config;
 mod fail;
 mod input;

@@ -18,7 +18,10 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
         (false, _) => tracing::Level::TRACE,
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // What libraries say of requests may have headers in it, and so keys.
+    let quiet = ["h2", "hyper", "hyper_util", "object_store", "reqwest", "rustls"];
     let filter = tracing_subscriber::filter::Targets::new().with_default(level);
+    let filter = filter.with_targets(quiet.map(|target| (target, level.min(tracing::Level::WARN))));
     use tracing_subscriber::prelude::*;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Lines)

@@ -19,7 +19,7 @@ pub(crate) const FORMAT: u32 = 3;
 pub(crate) const FILE: &str = "manifest.json";
 
 /// The most bytes of a manifest; those of 112,120 images have a few thousand files.
-const MOST: u64 = 1 << 26;
+pub(crate) const MOST: u64 = 1 << 26;
 
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,13 +136,22 @@ impl Manifest {
             Err(error) if error.kind() == ErrorKind::InvalidData => return Err(Fail::bad_data(error)),
             Err(error) => return Err(Fail::failed(error)),
         };
+        let key = folder.file_name().map(|name| name.to_string_lossy());
+        Self::parse(&path, key.as_deref(), &text).map(Some)
+    }
+
+    /// The manifest of the result with that key, from the text of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub(crate) fn parse(path: &Path, key: Option<&str>, text: &str) -> Result<Self, Fail> {
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
         }
         let damaged =
             |problem: &dyn std::fmt::Display| Fail::bad_data(anyhow!("{}: not a manifest: {problem}", path.display()));
-        let Version { format_version } = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        let Version { format_version } = serde_json::from_str(text).map_err(|error| damaged(&error))?;
         if format_version != FORMAT {
             return Err(Fail::bad_data(anyhow!(
                 "{}: manifest format {format_version}, expected {FORMAT}",
@@ -150,7 +159,7 @@ impl Manifest {
             ))
             .hint("another version of this program wrote it; use that version, or another --artifacts-dir"));
         }
-        let value: Value = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| damaged(&error))?;
         let expected = self_digest(&value);
         let manifest: Manifest = serde_json::from_value(value).map_err(|error| damaged(&error))?;
         if manifest.blake3 != expected {
@@ -159,13 +168,13 @@ impl Manifest {
                 "its contents have the digest {expected}, it says {got}: it was edited or damaged"
             )));
         }
-        if folder.file_name().is_some_and(|name| name != manifest.key.as_str()) {
+        if key.is_some_and(|key| key != manifest.key) {
             return Err(damaged(&format!("key {}, expected that of the folder", manifest.key)));
         }
         if let Some(file) = manifest.outputs.iter().find(|file| !stays_inside(&file.name)) {
             return Err(damaged(&format!("it lists the file {:?}, expected one below its folder", file.name)));
         }
-        Ok(Some(manifest))
+        Ok(manifest)
     }
 
     /// The manifest as it is written, with its own digest.

@@ -73,7 +73,7 @@ impl Run {
         let config: C = layers.parse()?;
         config.check(Section(spec.name))?;
         let settings = serde_json::to_value(&config).map_err(Fail::failed)?;
-        let store = Store::new(&common.artifacts_dir);
+        let store = Store::open(common)?;
         let reads_only = common.print_config || common.dry_run || common.check;
         let shared = if reads_only { None } else { store.share()? };
         let run = Run {
@@ -195,7 +195,7 @@ impl Run {
             return Err(Fail::missing(message).hint(format!("run just {stage} --force first")));
         }
         for file in &files {
-            check_unchanged(&found.folder, file, self.common.verify).map_err(again)?;
+            check_unchanged(&found, file, self.common.verify).map_err(again)?;
         }
         let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
         let hashes = files.iter().map(|file| (file.name.clone(), file.blake3.clone())).collect();
@@ -219,7 +219,8 @@ impl Run {
     pub fn outside(&mut self, label: &str, digest: String, place: Option<&Path>) {
         let files = BTreeMap::from([(label.to_owned(), digest)]);
         // A manifest is UTF-8.
-        let place = place.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let place = place.map(|path| if files::is_remote(path) { path.to_owned() } else { absolute(path) });
         let place = place.map(|path| PathBuf::from(path.to_string_lossy().into_owned()));
         self.inputs.push(Source { stage: label.to_owned(), key: None, place, files });
     }
@@ -281,12 +282,12 @@ impl Run {
     pub fn reusable(&self, stage: &str, part: &str, digest: &str, prefix: &str) -> Option<Input> {
         self.desk.store.keys(stage).into_iter().find_map(|key| {
             let found = self.desk.store.find(stage, &key).ok()??;
-            let Found { folder, manifest } = &found;
+            let manifest = &found.manifest;
             if manifest.parts.get(part).map(String::as_str) != Some(digest) {
                 return None;
             }
             let files: Vec<&File> = manifest.outputs.iter().filter(|file| file.name.starts_with(prefix)).collect();
-            if let Err(fail) = self.desk.verified.check(folder, &files) {
+            if let Err(fail) = found.check(&files, &self.desk.verified) {
                 tracing::warn!("not used: {fail}");
                 return None;
             }
@@ -320,6 +321,8 @@ impl Run {
                 damage => damage,
             },
             Ok(None) => linked.map_or(vec!["not run yet".to_owned()], |before| self.changes(&before.manifest)),
+            // No connection, perhaps, is no reason to compute.
+            Err(fail) if self.desk.store.is_remote() && fail.code != exit_code::BAD_DATA => return Err(fail),
             Err(damaged) => vec![damaged.to_string()],
         };
         if why.is_empty() {
@@ -380,34 +383,38 @@ impl Run {
             seed: Some(self.common.seed),
             ..What::default()
         };
-        if let Some(found) = self.sound(name, key) {
+        if let Some(found) = self.sound(name, key)? {
             clear(&self.desk.store.partial(name, key));
             return Ok(Step::Done(Input::whole(found, &self.desk.verified)));
         }
         let shards = Shards::new(self.spec.name, self.desk.store.partial(name, key), sharing);
         let work = Work::open(&self.desk, what, shards, false)?;
-        match self.sound(name, key) {
+        match self.sound(name, key)? {
             Some(found) => Ok(Step::Done(Input::whole(found, &self.desk.verified))),
             None => Ok(Step::Work(Box::new(work))),
         }
     }
 
-    /// The result with that key, its contents verified.
-    fn sound(&self, name: &str, key: &str) -> Option<Found> {
-        let found = match self.desk.store.find(name, key) {
-            Ok(found) => found?,
+    /// The result with that key, its contents verified; `None` where there is none, or a damaged one.
+    fn sound(&self, name: &str, key: &str) -> Result<Option<Found>, Fail> {
+        let whole = self.desk.store.find(name, key).and_then(|found| {
+            let Some(found) = found else { return Ok(None) };
+            let files: Vec<&File> = found.manifest.outputs.iter().collect();
+            found.check(&files, &self.desk.verified)?;
+            Ok(Some(found))
+        });
+        match whole {
+            // A training takes longer than to mend a connection.
+            Err(fail)
+                if self.desk.store.is_remote() && ![exit_code::BAD_DATA, exit_code::MISSING].contains(&fail.code) =>
+            {
+                Err(fail)
+            }
             Err(fail) => {
                 tracing::warn!("{fail}; it is made again");
-                return None;
+                Ok(None)
             }
-        };
-        let files: Vec<&File> = found.manifest.outputs.iter().collect();
-        match self.desk.verified.check(&found.folder, &files) {
-            Ok(()) => Some(found),
-            Err(fail) => {
-                tracing::warn!("{fail}; it is made again");
-                None
-            }
+            whole => whole,
         }
     }
 

@@ -73,3 +73,10 @@ pub(crate) fn catch() {
 fn end() -> ! {
     signal_hook::low_level::exit(i32::from(crate::exit_code::INTERRUPTED))
 }
+
+/// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.
+pub(crate) fn kill_point(point: &str) {
+    if std::env::var("AGCNN_TEST_KILL_AT").is_ok_and(|at| at == point) {
+        std::process::abort();
+    }
+}

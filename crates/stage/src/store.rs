@@ -15,6 +15,8 @@
 //!   <run>/<stage>                   a relative link to ../store/<stage>/<key>
 //! ```
 //!
+//! Where the artefacts are in a bucket ([`crate::bucket`]), this is its cache on one machine.
+//!
 //! The key says what the result is ([`crate::Run::key`]), so results are shared by all runs, and none is ever in the way
 //! of another. A training is a result of its own, `training/<key>`, that `global`, `local` and `fusion` take weights from.
 
@@ -27,8 +29,10 @@ use anyhow::anyhow;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::Fail;
-use crate::manifest::Manifest;
+use crate::bucket::Bucket;
+use crate::manifest::{File, Manifest};
+use crate::verified::Verified;
+use crate::{Common, Fail};
 
 /// Name of the store below the artefacts folder; no run may be called so.
 pub(crate) const STORE: &str = "store";
@@ -37,10 +41,11 @@ pub(crate) const PARTIAL: &str = ".partial";
 /// What the folder of a superseded result has between key and number.
 pub(crate) const REPLACED: &str = ".replaced-";
 
-/// The artefacts folder.
+/// The artefacts folder, and the bucket that has the same results, where there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     artifacts: PathBuf,
+    bucket: Option<Bucket>,
 }
 
 /// A result that a run's link points to, or that was found in the store.
@@ -48,11 +53,84 @@ pub(crate) struct Store {
 pub(crate) struct Found {
     pub(crate) folder: PathBuf,
     pub(crate) manifest: Manifest,
+    /// Where files come from that are not in the folder.
+    pub(crate) bucket: Option<Bucket>,
+}
+
+impl Found {
+    /// A result whose files are in its folder.
+    pub(crate) fn here(folder: PathBuf, manifest: Manifest) -> Found {
+        Found { folder, manifest, bucket: None }
+    }
+
+    /// Makes sure that some of its files are in its folder.
+    pub(crate) fn fetch(&self, files: &[&File]) -> Result<(), Fail> {
+        self.bucket.as_ref().map_or(Ok(()), |bucket| bucket.fetch(&self.manifest, &self.folder, files))
+    }
+
+    /// Compares the contents of some of its files with their digests.
+    pub(crate) fn check(&self, files: &[&File], verified: &Verified) -> Result<(), Fail> {
+        self.fetch(files)?;
+        verified.check(&self.folder, files)
+    }
+
+    /// Whether a file is in a bucket only.
+    pub(crate) fn is_elsewhere(&self, file: &File) -> bool {
+        self.bucket.is_some() && !self.folder.join(&file.name).exists()
+    }
 }
 
 impl Store {
-    pub(crate) fn new(artifacts: &Path) -> Store {
-        Store { artifacts: artifacts.to_owned() }
+    /// The store in a folder of this machine.
+    ///
+    /// # Errors
+    /// Exit code 2 for a bucket.
+    pub(crate) fn new(artifacts: &Path) -> Result<Store, Fail> {
+        let text = artifacts.to_str();
+        text.map_or(Ok(()), files::refuse_secrets)?;
+        if files::is_remote(artifacts) {
+            let message = anyhow!("{}: a bucket, expected a folder of this machine", artifacts.display());
+            return Err(Fail::usage(message).hint(
+                "this looks through a store file by file, and removes: name the bucket's folder below --cache-dir, or use the bucket's own tools",
+            ));
+        }
+        Ok(Store { artifacts: text.map_or_else(|| artifacts.to_owned(), files::plain), bucket: None })
+    }
+
+    /// The store that the flags name: a folder, or a bucket with its folder below `--cache-dir`.
+    ///
+    /// # Errors
+    /// Exit code 2 for a URL that cannot be one; as [`Bucket::open`].
+    pub(crate) fn open(common: &Common) -> Result<Store, Fail> {
+        // A path may be anything; a URL is text.
+        let Some(text) = common.artifacts_dir.to_str() else { return Self::new(&common.artifacts_dir) };
+        files::check(text)?;
+        let url = common.artifacts_dir.as_path();
+        if !files::is_remote(url) {
+            return Self::new(url);
+        }
+        let artifacts = common.cache_dir.join(text.trim_end_matches('/').replacen("://", "/", 1));
+        let reads_only = common.print_config || common.dry_run || common.check;
+        let bucket = if common.print_config { None } else { Some(Bucket::open(url, &artifacts, reads_only)?) };
+        Ok(Store { artifacts, bucket })
+    }
+
+    /// Whether results are in a bucket, too.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// Where users find a run's result: the link, or its URL.
+    pub(crate) fn place(&self, run: &str, stage: &str) -> PathBuf {
+        self.bucket.as_ref().map_or_else(|| self.link(run, stage), |bucket| bucket.link(run, stage))
+    }
+
+    /// Copies a result of this machine into the bucket, where there is one.
+    pub(crate) fn push(&self, folder: &Path) -> Result<(), Fail> {
+        match (&self.bucket, Manifest::read(folder)?) {
+            (Some(bucket), Some(manifest)) => bucket.push(folder, &manifest),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -75,7 +153,21 @@ impl Store {
     /// The result with that key.
     pub(crate) fn find(&self, stage: &str, key: &str) -> Result<Option<Found>, Fail> {
         let folder = self.result(stage, key);
-        Ok(Manifest::read(&folder)?.map(|manifest| Found { folder, manifest }))
+        let here = Manifest::read(&folder).map(|found| found.map(|manifest| Found::here(folder, manifest)));
+        let Some(bucket) = &self.bucket else { return here };
+        match (here, bucket.manifest(stage, key)?) {
+            (Ok(Some(here)), Some(there)) if here.manifest.blake3 == there.blake3 => Ok(Some(here)),
+            (_, Some(manifest)) => {
+                Ok(Some(Found { folder: bucket.fetched(&manifest), manifest, bucket: Some(bucket.clone()) }))
+            }
+            // Its upload was cut short.
+            (Ok(Some(here)), None) if !bucket.reads_only() => {
+                tracing::info!("uploads the result of {stage} that is on this machine only");
+                bucket.push(&here.folder, &here.manifest)?;
+                Ok(Some(here))
+            }
+            (here, None) => here,
+        }
     }
 
     /// The result that a run's link points to; `None` where the stage has not run there.
@@ -83,6 +175,9 @@ impl Store {
     /// # Errors
     /// Exit code 3 for a folder in the place of the link, as version 0.1 left it.
     pub(crate) fn linked(&self, run: &str, stage: &str) -> Result<Option<Found>, Fail> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.linked(run, stage)?.map_or(Ok(None), |key| self.find(stage, &key));
+        }
         let link = self.link(run, stage);
         let Ok(about) = fs_err::symlink_metadata(&link) else { return Ok(None) };
         if !about.is_symlink() {
@@ -105,12 +200,33 @@ impl Store {
 
     /// The keys of all results of a stage, sorted.
     pub(crate) fn keys(&self, stage: &str) -> Vec<String> {
-        let names = entries(&self.root().join(stage)).unwrap_or_default();
-        names.into_iter().filter(|name| name.len() == 32 && name.bytes().all(|c| c.is_ascii_hexdigit())).collect()
+        let mut names = entries(&self.root().join(stage)).unwrap_or_default();
+        names.retain(|name| name.len() == 32 && name.bytes().all(|c| c.is_ascii_hexdigit()));
+        let there = self.bucket.as_ref().map(|bucket| bucket.keys(stage));
+        names.extend(
+            there
+                .transpose()
+                .unwrap_or_else(|fail| {
+                    tracing::warn!("{fail}");
+                    None
+                })
+                .unwrap_or_default(),
+        );
+        names.sort();
+        names.dedup();
+        names
     }
 
-    /// Points the run's link to a result, in one rename.
+    /// Points the run's link to a result, in one rename; in a bucket, in one write.
     pub(crate) fn point(&self, run: &str, stage: &str, key: &str) -> Result<(), Fail> {
+        // What was fetched from a bucket, perhaps in part, is no result of this machine.
+        if self.bucket.is_none() || self.result(stage, key).is_dir() {
+            self.point_here(run, stage, key)?;
+        }
+        self.bucket.as_ref().map_or(Ok(()), |bucket| bucket.point(run, stage, key))
+    }
+
+    fn point_here(&self, run: &str, stage: &str, key: &str) -> Result<(), Fail> {
         let link = self.link(run, stage);
         let folder = link.parent().unwrap_or(&self.artifacts);
         fs_err::create_dir_all(folder)?;
@@ -161,39 +277,51 @@ impl Store {
             ))
             .hint("make the run's folder a plain folder, not a link to another place"));
         }
-        Ok(())
+        self.bucket.as_ref().map_or(Ok(()), Bucket::probe)
     }
 
     /// What is remembered under `name`; a damaged note is as good as none.
     pub(crate) fn note(&self, name: &str) -> Option<String> {
-        let text = fs_err::read_to_string(self.root().join("raw").join(name)).ok()?;
-        text.strip_prefix("1 ")?.strip_suffix('\n').filter(|digest| digest.len() == 64).map(str::to_owned)
+        let digest = |text: &str| {
+            let digest = text.strip_prefix("1 ")?.strip_suffix('\n')?;
+            (digest.len() == 64).then(|| digest.to_owned())
+        };
+        self.raw(name).find_map(|text| digest(&text))
     }
 
     /// Remembers a digest under `name`; it can be computed again, so failing is a warning.
     pub(crate) fn remember(&self, name: &str, digest: &str) {
-        let folder = self.root().join("raw");
-        let written = replace(&folder, name, |path| fs_err::write(path, format!("1 {digest}\n")));
-        if let Err(error) = written {
-            tracing::warn!("the digest of the raw data is not kept, and will be computed again: {error}");
-        }
+        self.write_raw(name, &format!("1 {digest}\n"));
     }
 
     /// A text that is kept under `name`; a damaged one is as good as none.
     pub(crate) fn kept(&self, name: &str) -> Option<String> {
-        let text = fs_err::read_to_string(self.root().join("raw").join(format!("{name}.txt"))).ok()?;
-        let (digest, text) = text.split_once('\n')?;
-        (digest == blake3::hash(text.as_bytes()).to_hex().as_str()).then(|| text.to_owned())
+        let whole = |text: &str| {
+            let (digest, text) = text.split_once('\n')?;
+            (digest == blake3::hash(text.as_bytes()).to_hex().as_str()).then(|| text.to_owned())
+        };
+        self.raw(&format!("{name}.txt")).find_map(|text| whole(&text))
     }
 
     /// Keeps a text under `name`; it can be computed again, so failing is a warning.
     pub(crate) fn keep(&self, name: &str, text: &str) {
+        self.write_raw(&format!("{name}.txt"), &format!("{}\n{text}", blake3::hash(text.as_bytes()).to_hex()));
+    }
+
+    /// The texts about raw data under a name: that of this machine, then that of the bucket.
+    fn raw(&self, name: &str) -> impl Iterator<Item = String> {
+        let here = fs_err::read_to_string(self.root().join("raw").join(name)).ok();
+        here.into_iter().chain(std::iter::once_with(|| self.bucket.as_ref()?.note(name)).flatten())
+    }
+
+    fn write_raw(&self, name: &str, text: &str) {
         let folder = self.root().join("raw");
-        let digest = blake3::hash(text.as_bytes()).to_hex();
-        let write = |path: &Path| fs_err::write(path, format!("{digest}\n{text}"));
-        let written = replace(&folder, &format!("{name}.txt"), write);
+        let written = replace(&folder, name, |path| fs_err::write(path, text));
         if let Err(error) = written {
-            tracing::warn!("what is in the raw data is not kept, and will be looked for again: {error}");
+            tracing::warn!("what is known of the raw data is not kept, and will be looked for again: {error}");
+        }
+        if let Some(bucket) = self.bucket.as_ref().filter(|bucket| !bucket.reads_only()) {
+            bucket.remember(name, text);
         }
     }
 

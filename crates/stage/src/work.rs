@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
 use crate::shard::Shards;
+use crate::signals::kill_point;
 use crate::store::{Found, Lock, REPLACED, Store, entries, own_name, replace, sync_folder};
 use crate::verified::Verified;
 use crate::{Fail, Outcome};
@@ -198,9 +199,10 @@ impl<'run> Work<'run> {
         let (links, what) = (self.links, self.what.clone());
         let input = self.finish(metrics)?;
         if links {
+            kill_point("before-link");
             desk.store.point(&desk.run, &what.stage, &what.key)?;
             kill_point("after-link");
-            let place = desk.store.link(&desk.run, &what.stage);
+            let place = desk.store.place(&desk.run, &what.stage);
             tracing::info!("{}: published {} in {:.1} s", what.stage, place.display(), input.manifest().seconds);
         }
         Ok(Outcome::Done)
@@ -245,7 +247,8 @@ impl<'run> Work<'run> {
             discard(self.shards.folder());
         }
         self.lock = None;
-        Ok(Input::whole(Found { folder: result, manifest }, &self.desk.verified))
+        self.desk.store.push(&result)?;
+        Ok(Input::whole(Found::here(result, manifest), &self.desk.verified))
     }
 
     fn manifest(&mut self, outputs: Vec<File>, metrics: Value) -> Manifest {
@@ -401,11 +404,4 @@ fn tree(folder: &Path) -> std::io::Result<(Vec<String>, Vec<PathBuf>)> {
 fn command() -> Vec<String> {
     // Not `args`, which panics where an argument is not UTF-8: a path may be anything.
     std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
-}
-
-/// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.
-fn kill_point(point: &str) {
-    if std::env::var("AGCNN_TEST_KILL_AT").is_ok_and(|at| at == point) {
-        std::process::abort();
-    }
 }

@@ -19,6 +19,9 @@ pub enum Error {
     /// Reading a folder or a text failed; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// As that, of a file in an object store.
+    #[error(transparent)]
+    Files(#[from] files::Error),
     /// `prep.labels = "auto"`, and the folder has no table or several.
     #[error("{}: prep.labels = \"auto\" needs one .csv file, got {}", root.display(), if got.is_empty() { "none".to_owned() } else { got.join(", ") })]
     Tables {
@@ -175,6 +178,7 @@ impl Error {
         match self {
             Error::NoFile { .. } | Error::Tables { .. } => ErrorKind::NotFound,
             Error::Io(_) => ErrorKind::Other,
+            Error::Files(error) => error.kind_of_reading(),
             _ => ErrorKind::InvalidData,
         }
     }
@@ -182,6 +186,7 @@ impl Error {
     /// What helps.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Error::Files(error) => return error.hint(),
             Error::NoFile { key, others, .. } => {
                 let there =
                     if others.is_empty() { String::new() } else { format!(" (there are {})", others.join(", ")) };

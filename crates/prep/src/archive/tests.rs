@@ -50,7 +50,7 @@ fn images_are_found_and_read_in_any_order() {
         assert_eq!(files[2].archive(), Some(name));
         let entries: Vec<u64> = [2, 0, 1].map(|at: usize| files[at].packed.as_ref().unwrap().entry).into();
         let mut contents = Vec::new();
-        read(&folder.path().join(name), &entries, &mut |member, reader, bytes| {
+        read(&folder.path().join(name), &folder.path().join(name), &entries, &mut |member, reader, bytes| {
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
             contents.push((member, text, bytes));
