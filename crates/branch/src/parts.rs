@@ -299,6 +299,7 @@ impl Parts {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // ranges are what is compared
 mod tests {
     use std::path::{Path, PathBuf};
 
