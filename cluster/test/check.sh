@@ -42,7 +42,8 @@ divided() {
 }
 
 mkdir "$work/whole" && cd "$work/whole"
-for stage in $stages; do "$bin/$stage" -q "${args[@]}"; done
+# One thread, as the jobs below have: the page of the report says how many.
+for stage in $stages; do RAYON_NUM_THREADS=1 "$bin/$stage" -q "${args[@]}" >/dev/null; done
 
 divided parallel "$root/cluster/parallel.sh" 3
 export RAY_USAGE_STATS_ENABLED=0

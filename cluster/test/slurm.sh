@@ -10,6 +10,8 @@ while squeue --noheader --format '%i %j %T' >queue && [ -s queue ]; do
     if [ -z "$requeued" ] && task=$(awk '$2 == "prep" && $3 == "RUNNING" { print $1; exit }' queue) && [ -n "$task" ]; then
         if scontrol requeue "$task" 2>/dev/null; then requeued=$task; fi
     fi
+    # Slurm would let it wait for two minutes.
+    if [ -n "$requeued" ]; then scontrol update "JobId=$requeued" StartTime=now 2>/dev/null || true; fi
     sleep 0.2
 done
 state=$(scontrol show job "$last" | grep -o 'JobState=[A-Z_]*')

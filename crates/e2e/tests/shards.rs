@@ -164,8 +164,8 @@ fn disturbed(before: &Pipeline, stage: &Stage) {
 fn files() -> (Pipeline, String) {
     let pipeline = Pipeline::new();
     pipeline.stage("phantom", &[&PHANTOM[..], &["--run", "source"]].concat()).expect(0);
-    fs::rename(fs::canonicalize(pipeline.published("source", "phantom")).unwrap(), pipeline.path().join("raw"))
-        .unwrap();
+    let phantom = fs::canonicalize(pipeline.published("source", "phantom")).unwrap();
+    fs::rename(phantom, pipeline.path().join("raw")).unwrap();
     fs::remove_dir_all(pipeline.path().join("artifacts")).unwrap();
     (pipeline, "prep.root=raw".to_owned())
 }
