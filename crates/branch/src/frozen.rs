@@ -18,6 +18,7 @@ use crate::init::Init;
 use crate::load::Images;
 use crate::parts::Parts;
 use crate::score::frame;
+use crate::shard::Shard;
 use crate::watch::Watch;
 
 /// What the result of [`stored_features`] is called.
@@ -53,12 +54,14 @@ pub(crate) fn stored_features(
     };
     info!("{} features of {} images on {}", config.backbone, images.len(), nets::describe(network.device()));
     let clock = Instant::now();
-    let (by_split, now) = pool(network, images, (frame, config.eval_batch), (work.scratch(), &key))?;
+    let (by_split, now) = pool(network, images, (frame, config.eval_batch), (&work.shared_scratch(), &key))?;
     let seconds = clock.elapsed().as_secs_f64();
     let rate = now as f64 / seconds.max(1e-9);
     info!("{now} images in {seconds:.1} s, {rate:.1} images/s");
-    let table = sorted(images, network.backbone().channels(), &by_split);
-    features::write(&work.out().join(FEATURES), &table, STEP).map_err(Error::from)?;
+    if ranks::world().leads() {
+        let table = sorted(images, network.backbone().channels(), &by_split);
+        features::write(&work.out().join(FEATURES), &table, STEP).map_err(Error::from)?;
+    }
     work.rows(FEATURES, images.len() as u64);
     work.computed(computed.clone());
     let headline = format!("{} features of {} images, {rate:.1} images/s", config.backbone, images.len());
@@ -74,26 +77,29 @@ fn pool(
     (folder, key): (&Path, &str),
 ) -> Result<(Vec<f32>, usize), Error> {
     let dim = network.backbone().channels();
-    let mut pool = vec![0.0; images.len() * dim];
-    let keys = Split::ALL.map(|split| images.keys(split));
+    let shard = Shard::of(images);
+    let mut pool = vec![0.0; shard.len() * dim];
+    let keys = shard.keys(images);
     let mut parts = Parts::new(folder, key, keys, (network, batch), &|_| dim);
-    let mut progress = stage::progress(images.len() as u64, "features");
+    let mut progress = stage::progress(shard.len() as u64, "features");
     // After Ctrl-C, what is computed is saved before the process ends.
     let _hold = stage::hold();
     let there = parts.read(&mut |index, row| pool[index * dim..][..dim].copy_from_slice(row))?;
     progress.inc(there as u64);
-    for split in Split::ALL {
+    let computed = Split::ALL.into_iter().try_for_each(|split| {
         let (before, start) = parts.of(split);
-        let of_split = images.of(split);
-        nets::evaluate_from(network, of_split, start, (frame, Tta::None), batch, &mut |scores: Scores| {
-            pool[(before + scores.first) * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
+        let (of_split, range) = (images.of(split), shard.rest(split, start));
+        let first = shard.range(split).start;
+        nets::evaluate_part(network, of_split, range, (frame, Tta::None), batch, &mut |scores: Scores| {
+            pool[(before + scores.first - first) * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
             progress.inc(scores.logits.len() as u64);
             parts.add(scores.logits.len(), &|index, row| row.extend_from_slice(&pool[index * dim..][..dim]))?;
             Ok::<_, Error>(ControlFlow::Continue(()))
-        })?;
-    }
+        })
+    });
+    shard.agree(computed)?;
     progress.finish();
-    Ok((pool, images.len() - there))
+    Ok((shard.collect(images, dim, pool), shard.len() - there))
 }
 
 /// The table of features that are in the order of the splits.

@@ -23,6 +23,7 @@ mod originals;
 mod parts;
 mod program;
 mod score;
+mod shard;
 mod train;
 mod training;
 mod watch;

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::load::Images;
 use crate::parts::Parts;
+use crate::shard::Shard;
 
 /// Features and logits of all images, sorted by `image_id`.
 #[derive(Debug, Clone, Default)]
@@ -38,12 +39,16 @@ pub fn score(
     let mut place = vec![0; keys.len()];
     order.iter().enumerate().for_each(|(to, &from)| place[from] = to);
 
-    let dim = network.backbone().channels();
-    let mut pool = vec![0.0; keys.len() * dim];
-    let mut logits = vec![[0.0; OUTPUTS]; keys.len()];
-    let by_split = Split::ALL.map(|split| images.keys(split));
+    let (dim, shard) = (network.backbone().channels(), Shard::of(images));
+    if !shard.is_all() {
+        // The rows of a shard stay in their order until rank 0 has all.
+        place = (0..keys.len()).collect();
+    }
+    let mut pool = vec![0.0; shard.len() * dim];
+    let mut logits = vec![[0.0; OUTPUTS]; shard.len()];
+    let by_split = shard.keys(images);
     let mut parts = Parts::new(folder, what, by_split, (network, config.eval_batch), &|_| dim + OUTPUTS);
-    let mut progress = stage::progress(keys.len() as u64, "images scored");
+    let mut progress = stage::progress(shard.len() as u64, "images scored");
     // After Ctrl-C, what is scored is saved before the process ends.
     let _hold = stage::hold();
     let there = parts.read(&mut |index, row| {
@@ -52,12 +57,13 @@ pub fn score(
         logits[place[index]].copy_from_slice(row);
     })?;
     progress.inc(there as u64);
-    for split in Split::ALL {
+    let scored = Split::ALL.into_iter().try_for_each(|split| {
         let (of_split, views) = (images.of(split), (frame(images, config), config.tta));
         let (before, start) = parts.of(split);
-        nets::evaluate_from(network, of_split, start, views, config.eval_batch, &mut |batch: Batch| {
+        let (range, first) = (shard.rest(split, start), shard.range(split).start);
+        nets::evaluate_part(network, of_split, range, views, config.eval_batch, &mut |batch: Batch| {
             for (index, (pooled, row)) in batch.pool.chunks_exact(dim).zip(&batch.logits).enumerate() {
-                let to = place[before + batch.first + index];
+                let to = place[before + batch.first - first + index];
                 pool[to * dim..][..dim].copy_from_slice(pooled);
                 logits[to] = *row;
             }
@@ -67,14 +73,35 @@ pub fn score(
                 row.extend_from_slice(&logits[place[index]]);
             })?;
             Ok::<_, Error>(ControlFlow::Continue(()))
-        })?;
-    }
+        })
+    });
+    shard.agree(scored)?;
     progress.finish();
+    if !shard.is_all() {
+        let Some(of_all) = gathered(images, &shard, (dim, &order), (pool, logits)) else { return Ok(Scores::default()) };
+        (pool, logits) = of_all;
+    }
 
     let rows = order.iter().zip(logits).map(|(&index, logits)| predictions::Row { key: keys[index].clone(), logits });
     let predictions: Vec<_> = rows.collect();
     let image_ids = predictions.iter().map(|row| row.key.image_id.clone()).collect();
     Ok(Scores { features: Features { image_ids, dim, pool }, predictions })
+}
+
+/// The features and logits of all images, as in `order`, from those of all ranks' shards; on rank 0 only.
+fn gathered(
+    images: &Images,
+    shard: &Shard,
+    (dim, order): (usize, &[usize]),
+    (pool, logits): (Vec<f32>, Vec<[f32; OUTPUTS]>),
+) -> Option<(Vec<f32>, Vec<[f32; OUTPUTS]>)> {
+    let pool = shard.collect(images, dim, pool);
+    let logits = shard.collect(images, OUTPUTS, logits.into_flattened());
+    let logits = logits.as_chunks().0;
+    let pooled = order.iter().flat_map(|&from| pool.get(from * dim..(from + 1) * dim).unwrap_or_default());
+    let pooled: Vec<f32> = pooled.copied().collect();
+    let logits: Option<Vec<[f32; OUTPUTS]>> = order.iter().map(|&from| logits.get(from).copied()).collect();
+    logits.map(|logits| (pooled, logits))
 }
 
 /// How the branch cuts evaluation inputs from its images.

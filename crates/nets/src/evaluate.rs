@@ -2,7 +2,7 @@
 //!
 //! On a CPU the outputs of an image do not depend on the batch that it is in.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use candle_core::Tensor;
 use cxr::{EvalFrame, OUTPUTS, Tta};
@@ -64,6 +64,21 @@ pub fn evaluate_from<E: From<Error>>(
     network: &Network,
     images: &Images,
     start: usize,
+    views: (EvalFrame, Tta),
+    batch: usize,
+    each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
+) -> std::result::Result<(), E> {
+    evaluate_part(network, images, start..images.len(), views, batch, each)
+}
+
+/// As [`evaluate()`], of the images with these indices.
+///
+/// # Errors
+/// As [`evaluate()`].
+pub fn evaluate_part<E: From<Error>>(
+    network: &Network,
+    images: &Images,
+    part: Range<usize>,
     (frame, tta): (EvalFrame, Tta),
     batch: usize,
     each: &mut dyn FnMut(Scores) -> std::result::Result<ControlFlow<()>, E>,
@@ -71,7 +86,7 @@ pub fn evaluate_from<E: From<Error>>(
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok([evaluated.pool, evaluated.logits]);
     let views = tta.views(frame).len();
-    run(network, &loader, start, (frame, tta), batch, &take, &mut |first, [pool, logits]| {
+    run(network, &loader, part, (frame, tta), batch, &take, &mut |first, [pool, logits]| {
         let pool = means(pool, network.backbone().channels(), views);
         let logits = means(logits, OUTPUTS, views);
         each(Scores { first, pool, logits: logits.as_chunks().0.to_vec() })
@@ -108,20 +123,22 @@ pub fn evaluate_with_from<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let loader = Loader::new(images, network.device())?;
     let take = |evaluated: Evaluated| Ok(take(evaluated)?);
-    run(network, &loader, start, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
+    let part = start..images.len();
+    run(network, &loader, part, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
-/// The logits of all images of a loader; `go_on` gets the number of images after every batch.
+/// The logits of a part of a loader's images; `go_on` gets the number of images after every batch.
 pub(crate) fn logits(
     network: &Network,
     loader: &Loader,
+    part: Range<usize>,
     frame: EvalFrame,
     batch: usize,
     go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<[f32; OUTPUTS]>> {
-    let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(loader.images().len());
+    let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(part.len());
     let take = |evaluated: Evaluated| Ok([evaluated.logits]);
-    run(network, loader, 0, (frame, Tta::None), batch, &take, &mut |_, [logits]| -> Result<_> {
+    run(network, loader, part, (frame, Tta::None), batch, &take, &mut |_, [logits]| -> Result<_> {
         all.extend(logits.as_chunks().0);
         Ok(go_on(all.len()))
     })?;
@@ -140,12 +157,12 @@ fn means(values: Vec<f32>, len: usize, views: usize) -> Vec<f32> {
     values.chunks_exact(len * views).flat_map(mean).collect()
 }
 
-/// Runs from the image `start` on. `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and
+/// Runs over some images. `take` chooses the tensors to be read; `each` gets the index of a batch's first image, and
 /// their values, view by view.
 fn run<const K: usize, E: From<Error>>(
     network: &Network,
     loader: &Loader,
-    start: usize,
+    part: Range<usize>,
     (frame, tta): (EvalFrame, Tta),
     batch: usize,
     take: &dyn Fn(Evaluated) -> Result<[Tensor; K]>,
@@ -153,7 +170,7 @@ fn run<const K: usize, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let images = loader.images();
     check(images, frame)?;
-    let params: Vec<AugmentParams> = (start..images.len()).flat_map(|index| evaluation(index, frame, tta)).collect();
+    let params: Vec<AugmentParams> = part.clone().flat_map(|index| evaluation(index, frame, tta)).collect();
     let views = tta.views(frame).len();
     let batch = (batch / views).max(1) * views;
     let mut failed = None;
@@ -166,7 +183,7 @@ fn run<const K: usize, E: From<Error>>(
         }
     };
     let mut answers = DeferredReadback::new(network.device());
-    let mut first = start;
+    let mut first = part.start;
     let input_px = frame.input_px;
     let ran = loader.each(&params, input_px, batch, network.evaluated_in(), &mut |_, x, _| {
         answers.push(first, take(network.forward_eval(&x)?)?, &mut arrived)?;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
 use crate::store::{Found, Lock, REPLACED, Store, entries, sync_folder};
+use crate::together::{self, Told};
 use crate::verified::Verified;
 use crate::{Fail, Outcome};
 
@@ -55,6 +56,8 @@ pub struct Work<'run> {
     parts: BTreeMap<String, String>,
     computed: Computed,
     lock: Option<Lock>,
+    /// Whether rank 0 does the work that counts; the folders are then private, and nothing in them is published.
+    follows: bool,
 }
 
 /// Files of the private folder that are no checkpoint.
@@ -91,6 +94,28 @@ impl<'run> Work<'run> {
             parts: BTreeMap::new(),
             computed: Computed::default(),
             lock: Some(lock),
+            follows: false,
+        })
+    }
+
+    /// The same work on another rank than 0.
+    pub(crate) fn follow(desk: &'run Desk, what: What) -> Result<Self, Fail> {
+        let name = format!("agcnn-{}-{}-{}", std::process::id(), what.stage, &what.key[..what.key.len().min(8)]);
+        let partial = std::env::temp_dir().join(name);
+        let out = partial.join(OUT);
+        fs_err::create_dir_all(&out)?;
+        Ok(Work {
+            desk,
+            what,
+            links: false,
+            partial,
+            out,
+            rows: BTreeMap::new(),
+            uses: Vec::new(),
+            parts: BTreeMap::new(),
+            computed: Computed::default(),
+            lock: None,
+            follows: true,
         })
     }
 
@@ -104,9 +129,15 @@ impl<'run> Work<'run> {
         &self.out
     }
 
-    /// The folder for checkpoints; what an interrupted process left is still there.
+    /// The folder for checkpoints; what an interrupted process left is still there. Of another rank than 0 it is a private
+    /// folder, whose contents end with the work.
     pub fn scratch(&self) -> &Path {
         &self.partial
+    }
+
+    /// The folder for what each rank saves on its way, on every rank the [`Work::scratch`] of rank 0.
+    pub fn shared_scratch(&self) -> PathBuf {
+        self.desk.store.partial(&self.what.stage, &self.what.key)
     }
 
     /// Records how many rows the table `name` (below [`Work::out`]) has.
@@ -143,6 +174,9 @@ impl<'run> Work<'run> {
         if !self.uses.contains(&used) {
             self.uses.push(used);
         }
+        if self.follows {
+            return Ok(());
+        }
         let (from, to) = (step.file(name)?, self.out.join(to));
         if fs_err::hard_link(&from, &to).is_err() {
             fs_err::copy(&from, &to)?;
@@ -171,7 +205,20 @@ impl<'run> Work<'run> {
     ///
     /// # Errors
     /// A file cannot be read, written or renamed.
-    pub fn finish(mut self, metrics: Value) -> Result<Input, Fail> {
+    ///
+    /// Another rank than 0 waits until rank 0 has done it.
+    pub fn finish(self, metrics: Value) -> Result<Input, Fail> {
+        let (desk, what) = (self.desk, self.what.clone());
+        if !self.follows {
+            let input = self.put_into_store(metrics)?;
+            together::tell(&what.key, Told::Stop(Outcome::Done));
+            return Ok(input);
+        }
+        together::told(&what.key)?;
+        Ok(Input::whole(desk.store.await_result(&what.stage, &what.key)?, &desk.verified))
+    }
+
+    fn put_into_store(mut self, metrics: Value) -> Result<Input, Fail> {
         let (files, folders) = tree(&self.out)?;
         let mut outputs = Vec::new();
         for name in files {
@@ -269,6 +316,11 @@ impl<'run> Work<'run> {
 impl Drop for Work<'_> {
     /// Work that ends before it published leaves its checkpoints, and nothing where it has none.
     fn drop(&mut self) {
+        if self.follows {
+            // What cannot be removed is in the system's folder for such files.
+            let _ = fs_err::remove_dir_all(&self.partial);
+            return;
+        }
         if self.lock.is_none() {
             return;
         }
