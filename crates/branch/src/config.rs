@@ -157,7 +157,8 @@ fn centre() -> EvalCrop {
 
 impl Settings for Config {
     // The contents of a weights file are an input of their own, wherever it lies.
-    const EXECUTION: &'static [&'static str] = &["init", "eval_batch", "checkpoint_minutes", "memory_mb", "sync_batch_norm"];
+    const EXECUTION: &'static [&'static str] =
+        &["init", "eval_batch", "checkpoint_minutes", "memory_mb", "sync_batch_norm"];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
         self.training().check(section)?;

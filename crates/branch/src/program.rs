@@ -70,9 +70,16 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     };
     let device = nets::device(run.device()).map_err(Error::from)?;
     let ranks = (!world.is_alone()).then_some(world.size());
-    let batch_norm = ranks.filter(|_| !config.backbone.is_frozen()).map(|_| (if apart { "part" } else { "whole batch" }).to_owned());
+    let batch_norm =
+        ranks.filter(|_| !config.backbone.is_frozen()).map(|_| (if apart { "part" } else { "whole batch" }).to_owned());
     let precision = Some(config.precision_on(&device).name().to_owned());
-    let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()), ranks, batch_norm };
+    let computed = Computed {
+        device: nets::describe(&device),
+        precision,
+        isa: Some(nets::isa().name().to_owned()),
+        ranks,
+        batch_norm,
+    };
     // Before the images: a file that does not fit costs nobody an hour.
     let start = init.network(config, run.seed(), &device)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };

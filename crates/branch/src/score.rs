@@ -78,7 +78,9 @@ pub fn score(
     shard.agree(scored)?;
     progress.finish();
     if !shard.is_all() {
-        let Some(of_all) = gathered(images, &shard, (dim, &order), (pool, logits)) else { return Ok(Scores::default()) };
+        let Some(of_all) = gathered(images, &shard, (dim, &order), (pool, logits)) else {
+            return Ok(Scores::default());
+        };
         (pool, logits) = of_all;
     }
 

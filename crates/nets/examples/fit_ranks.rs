@@ -44,16 +44,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let identity = Identity { model: image_recipe.model(backbone, "max"), data, start, recipe };
     let (mut losses, mut seconds, mut sent) = (Vec::new(), Vec::new(), 0);
     let (mut clock, before) = (Instant::now(), world.sent());
-    let fit =
-        fit_network(&mut network, &images, &validation, &image_recipe, &identity, &checkpoints, &mut |event| {
-            if let Event::Step { loss, .. } = event {
-                losses.push(loss);
-                seconds.push(clock.elapsed().as_secs_f64());
-                sent = world.sent() - before;
-            }
-            clock = Instant::now();
-            ControlFlow::Continue(())
-        })?;
+    let fit = fit_network(&mut network, &images, &validation, &image_recipe, &identity, &checkpoints, &mut |event| {
+        if let Event::Step { loss, .. } = event {
+            losses.push(loss);
+            seconds.push(clock.elapsed().as_secs_f64());
+            sent = world.sent() - before;
+        }
+        clock = Instant::now();
+        ControlFlow::Continue(())
+    })?;
     let path = folder.path().join("weights.safetensors");
     network.save(&path, None)?;
     let digest = blake3::hash(&fs_err::read(path)?).to_hex().to_string();
@@ -85,8 +84,7 @@ fn images(side: usize, count: usize) -> nets::Result<Images> {
     for index in 0..count {
         let bright = |at: usize| index % 2 == 0 && (at % size) < size / 3;
         let image: Vec<u8> = (0..size * size).map(|at| noise() + if bright(at) { 150 } else { 40 }).collect();
-        let mut labels: Labels =
-            (index % 2 == 0).then_some(Finding::ALL[0]).into_iter().collect();
+        let mut labels: Labels = (index % 2 == 0).then_some(Finding::ALL[0]).into_iter().collect();
         if index % 3 == 0 {
             labels.set(Finding::ALL[5], None);
         }

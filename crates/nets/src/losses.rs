@@ -82,12 +82,7 @@ impl Objective {
 
     /// As [`Objective::of`], of the share of a batch that is here: over all ranks, the losses add up to the mean loss of the
     /// whole batch, and so do their gradients.
-    pub(crate) fn of_share(
-        self,
-        logits: &Tensor,
-        targets: &Tensor,
-        share: Option<&Share>,
-    ) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn of_share(self, logits: &Tensor, targets: &Tensor, share: Option<&Share>) -> Result<(Tensor, Tensor)> {
         let Some(share) = share else { return self.of(logits, targets) };
         let (loss, slope) = match self.focus() {
             Some(focus) if focus.weights == ClassWeights::Counted => {

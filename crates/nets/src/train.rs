@@ -350,8 +350,7 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         if share.is_none() {
             return Ok((loss, grads));
         }
-        let (loss, grads, stop) =
-            self.sums.of(self.world, (&loss, &grads), self.model.params(), self.asked)?;
+        let (loss, grads, stop) = self.sums.of(self.world, (&loss, &grads), self.model.params(), self.asked)?;
         self.stop = stop;
         Ok((loss, grads))
     }

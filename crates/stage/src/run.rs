@@ -363,7 +363,9 @@ impl Run {
         if !ranks::world().leads() {
             return Ok(match together::told(key)? {
                 Told::Work => Step::Work(Box::new(Work::follow(&self.desk, what)?)),
-                Told::Stop(_) => Step::Done(Input::whole(self.desk.store.await_result(name, key)?, &self.desk.verified)),
+                Told::Stop(_) => {
+                    Step::Done(Input::whole(self.desk.store.await_result(name, key)?, &self.desk.verified))
+                }
             });
         }
         let step = self.step_alone(name, key, what)?;

@@ -151,8 +151,7 @@ impl Norm {
         };
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
         let (stats, has_residual) = (&saved.stats, y.is_some());
-        let got =
-            ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, stats, has_residual, relu, whole(params))?;
+        let got = ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, stats, has_residual, relu, whole(params))?;
         grads.put(self.gamma, got.dgamma);
         grads.put(self.beta, got.dbeta);
         Ok((got.dx, got.dresidual))
