@@ -41,7 +41,9 @@ fn fitted(ranks: usize, backbone: &str, side: usize, images: usize, batch: usize
     if ranks > 1 {
         command.arg(programs().join("fit_ranks"));
     }
-    command.args([backbone, &side.to_string(), &images.to_string(), &batch.to_string(), "2", norms]);
+    // DenseNet's last maps are of a few pixels: at a higher rate it makes of a last bit more than that.
+    let lr = if backbone == "mini" { "0.01" } else { "0.001" };
+    command.args([backbone, &side.to_string(), &images.to_string(), &batch.to_string(), "2", lr, norms]);
     said(&command.env("RAYON_NUM_THREADS", "1").output().unwrap())
 }
 
@@ -79,7 +81,7 @@ fn same_losses(got: &Value, expected: &Value) {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn the_answer_does_not_depend_on_the_number_of_ranks() {
-    for (backbone, side) in [("mini", 24), ("densenet121", 33)] {
+    for (backbone, side) in [("mini", 24), ("densenet121", 63)] {
         let alone = fitted(1, backbone, side, 43, 10, "whole");
         weights(&alone);
         for ranks in [2, 4] {
@@ -98,7 +100,7 @@ fn the_answer_does_not_depend_on_the_number_of_ranks() {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn a_step_moves_what_a_ring_moves() {
-    for (backbone, side) in [("resnet18", 33), ("densenet121", 33)] {
+    for (backbone, side) in [("resnet18", 33), ("densenet121", 63)] {
         for ranks in [2, 4] {
             let fit = fitted(ranks, backbone, side, 8, 4, "whole");
             let steps = numbers(&fit["losses"]).len() as f64;
@@ -393,14 +395,14 @@ fn ip(args: &[&str]) -> String {
 fn two_hosts_give_the_same_answer_over_a_cable() {
     let hosts = Hosts::new();
     let together =
-        |args: [&str; 6]| said(&hosts.mpirun().arg(programs().join("fit_ranks")).args(args).output().unwrap());
-    let small = together(["mini", "24", "43", "10", "2", "whole"]);
+        |args: [&str; 7]| said(&hosts.mpirun().arg(programs().join("fit_ranks")).args(args).output().unwrap());
+    let small = together(["mini", "24", "43", "10", "2", "0.01", "whole"]);
     same_losses(&small, &fitted(1, "mini", 24, 43, 10, "whole"));
     // One machine gives the same bits as two.
     assert_eq!(weights(&small), weights(&fitted(2, "mini", 24, 43, 10, "whole")));
 
     let before = hosts.sent();
-    let fit = together(["resnet18", "33", "32", "8", "2", "whole"]);
+    let fit = together(["resnet18", "33", "32", "8", "2", "0.001", "whole"]);
     let steps = numbers(&fit["losses"]).len() as f64;
     let over = (hosts.sent() - before) as f64 / steps / fit["gradients"].as_f64().unwrap() - 1.0;
     assert!((0.0..0.05).contains(&over), "{over} over the bound");

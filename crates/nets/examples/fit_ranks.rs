@@ -1,12 +1,12 @@
 //! A training by the ranks of a job: what `just test-mpi` compares with one process, and `just bench-ranks` times.
 //!
-//! Arguments: backbone, side in pixels, images, batch, epochs, and `whole` or `part`: what batch norms are over. Rank 0 prints
+//! Arguments: backbone, side in pixels, images, batch, epochs, learning rate, and `whole` or `part`: what batch norms are over. Rank 0 prints
 //! a line of JSON: the loss of every step, a digest of each rank's weights at the end, the seconds of every step, the bytes that
 //! a rank sent in all steps, and the bytes of all gradients.
 //!
 //! ```sh
 //! cargo build --release -p nets --features mpi --example fit_ranks
-//! RAYON_NUM_THREADS=1 mpirun -n 2 target/release/examples/fit_ranks resnet18 112 320 32 1 whole
+//! RAYON_NUM_THREADS=1 mpirun -n 2 target/release/examples/fit_ranks resnet18 112 320 32 1 0.01 whole
 //! ```
 
 #![allow(clippy::print_stdout)] // what it is for
@@ -25,15 +25,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
     ranks::start()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [backbone, side, count, batch, epochs, norms] = &arguments[..] else {
-        return Err("fit_ranks BACKBONE SIDE IMAGES BATCH EPOCHS whole|part".into());
+    let [backbone, side, count, batch, epochs, lr, norms] = &arguments[..] else {
+        return Err("fit_ranks BACKBONE SIDE IMAGES BATCH EPOCHS LR whole|part".into());
     };
     let (side, count, batch): (usize, usize, usize) = (side.parse()?, count.parse()?, batch.parse()?);
     let world = ranks::world();
     let images = images(side, count)?;
     let validation = self::images(side, count.min(5))?;
     let image_recipe = image_recipe(side);
-    let recipe = recipe(batch, epochs.parse()?);
+    let recipe = recipe(batch, epochs.parse()?, lr.parse()?);
     let device = nets::device("cpu")?;
     let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
     network.sync_batch_norm(norms == "whole");
@@ -108,11 +108,11 @@ fn image_recipe(side: usize) -> ImageRecipe {
     }
 }
 
-fn recipe(batch: usize, epochs: usize) -> Recipe {
+fn recipe(batch: usize, epochs: usize, lr: f64) -> Recipe {
     Recipe {
         epochs,
         batch,
-        lr: 1e-2,
+        lr,
         momentum: 0.9,
         weight_decay: 1e-4,
         optimizer: OptimizerKind::Sgd,
