@@ -17,7 +17,7 @@ import subprocess
 
 def steps(program, mpirun, ranks, threads, batch, norms, options):
     """Seconds of each step but the first two."""
-    command = [program, options.backbone, str(options.side), str(batch * options.steps), str(batch), "1", "0.01", norms]
+    command = [program, options.backbone, "max", str(options.side), str(batch * options.steps), str(batch), "1", "0.01", norms]
     if ranks > 1:
         command = [mpirun, "-n", str(ranks), *command]
     environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))

@@ -41,9 +41,10 @@ fn fitted(ranks: usize, backbone: &str, side: usize, images: usize, batch: usize
     if ranks > 1 {
         command.arg(programs().join("fit_ranks"));
     }
-    // DenseNet's last maps are of a few pixels: at a higher rate it makes of a last bit more than that.
-    let lr = if backbone == "mini" { "0.01" } else { "0.001" };
-    command.args([backbone, &side.to_string(), &images.to_string(), &batch.to_string(), "2", lr, norms]);
+    // One process with other instructions, and so other last bits, is 1e-3 apart after ten steps of a DenseNet with maxima of
+    // its maps at ten times the rate, and 2e-5 with means.
+    let (pool, lr) = if backbone == "mini" { ("max", "0.01") } else { ("avg", "0.0003") };
+    command.args([backbone, pool, &side.to_string(), &images.to_string(), &batch.to_string(), "2", lr, norms]);
     said(&command.env("RAYON_NUM_THREADS", "1").output().unwrap())
 }
 
@@ -81,19 +82,29 @@ fn same_losses(got: &Value, expected: &Value) {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn the_answer_does_not_depend_on_the_number_of_ranks() {
-    for (backbone, side) in [("mini", 24), ("densenet121", 63)] {
-        let alone = fitted(1, backbone, side, 43, 10, "whole");
-        weights(&alone);
-        for ranks in [2, 4] {
-            let together = fitted(ranks, backbone, side, 43, 10, "whole");
-            same_losses(&together, &alone);
-            let validated = [&together, &alone].map(|fit| numbers(&fit["validated"])[1]);
-            assert!((validated[0] - validated[1]).abs() < 2e-3 * validated[1], "{validated:?}");
-            let again = fitted(ranks, backbone, side, 43, 10, "whole");
-            assert_eq!(weights(&together), weights(&again), "{backbone}, {ranks} ranks");
-            assert_eq!(together["losses"], again["losses"]);
-        }
+    let alone = fitted(1, "mini", 24, 43, 10, "whole");
+    weights(&alone);
+    for ranks in [2, 4] {
+        let together = fitted(ranks, "mini", 24, 43, 10, "whole");
+        same_losses(&together, &alone);
+        let validated = [&together, &alone].map(|fit| numbers(&fit["validated"])[1]);
+        assert!((validated[0] - validated[1]).abs() < 1e-4 * validated[1], "{validated:?}");
+        let again = fitted(ranks, "mini", 24, 43, 10, "whole");
+        assert_eq!(weights(&together), weights(&again), "{ranks} ranks");
+        assert_eq!(together["losses"], again["losses"]);
     }
+}
+
+#[test]
+#[ignore = "needs MPI: just test-mpi"]
+fn nor_does_a_densenets() {
+    let alone = fitted(1, "densenet121", 96, 74, 16, "whole");
+    let [two, again, four] = [2, 2, 4].map(|ranks| fitted(ranks, "densenet121", 96, 74, 16, "whole"));
+    for together in [&two, &four] {
+        same_losses(together, &alone);
+    }
+    assert_eq!(weights(&two), weights(&again));
+    weights(&four);
 }
 
 /// A ring moves 2 (n - 1) / n of the gradients' bytes; what else a step moves is less than a twentieth of it.
@@ -127,10 +138,12 @@ fn norms_of_parts_are_another_training_and_the_same_on_every_rank() {
 struct Job(Pipeline);
 
 impl Job {
-    fn new() -> Job {
+    fn new(runs: &[&str]) -> Job {
         let pipeline = Pipeline::new();
-        for stage in ["phantom", "prep"] {
-            pipeline.stage(stage, &["-q"]).expect(0);
+        for run in runs {
+            for stage in ["phantom", "prep"] {
+                pipeline.stage(stage, &["-q", "--run", run]).expect(0);
+            }
         }
         Job(pipeline)
     }
@@ -192,7 +205,7 @@ fn manifest(folder: &Path) -> Value {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn a_stage_by_several_ranks_publishes_what_one_would() {
-    let job = Job::new();
+    let job = Job::new(&["default", "apart"]);
     job.run(3, &[]).expect(0);
     let by_three = manifest(&job.published("default"));
     assert_eq!(
@@ -228,7 +241,7 @@ fn a_stage_by_several_ranks_publishes_what_one_would() {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn a_killed_rank_ends_all_and_they_continue() {
-    let job = Job::new();
+    let job = Job::new(&["default", "undisturbed"]);
     job.run(2, &[&LONG[..], &["--run", "undisturbed"]].concat()).expect(0);
     let expected = contents(&job.published("undisturbed"));
     let rounds = rounds(3);
@@ -250,8 +263,8 @@ fn a_killed_rank_ends_all_and_they_continue() {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn an_interrupted_rank_stops_all_and_others_continue() {
-    let job = Job::new();
-    let few = ["--set", "global.epochs=6"];
+    let job = Job::new(&["default", "alone"]);
+    let few = ["--set", "global.epochs=6", "--set", "global.lr=0.0005"];
     job.run(1, &[&few[..], &["--run", "alone"]].concat()).expect(0);
     let expected = epochs(&job.published("alone"));
     fs::remove_dir_all(job.0.path().join("artifacts/store/training")).unwrap();
@@ -276,7 +289,7 @@ fn epochs(published: &Path) -> Vec<f64> {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn ranks_that_would_do_something_else_say_so_and_end_all() {
-    let job = Job::new();
+    let job = Job::new(&["default"]);
     let program = programs().join("global").display().to_string();
     let mut command = job.command(1, &[]);
     command.args([":", "-n", "1", &program, "--config", "tiny.toml", "--seed", "2"]);
@@ -294,7 +307,7 @@ fn ranks_that_would_do_something_else_say_so_and_end_all() {
 #[test]
 #[ignore = "needs MPI: just test-mpi"]
 fn a_world_of_one_where_several_were_started_is_refused() {
-    let job = Job::new();
+    let job = Job::new(&["default"]);
     let mut command = Command::new(programs().join("global"));
     command.current_dir(job.0.path()).args(["--config", "tiny.toml"]);
     command.env("SLURM_STEP_NUM_TASKS", "4").env("SLURM_PROCID", "0");
@@ -395,15 +408,19 @@ fn ip(args: &[&str]) -> String {
 fn two_hosts_give_the_same_answer_over_a_cable() {
     let hosts = Hosts::new();
     let together =
-        |args: [&str; 7]| said(&hosts.mpirun().arg(programs().join("fit_ranks")).args(args).output().unwrap());
-    let small = together(["mini", "24", "43", "10", "2", "0.01", "whole"]);
+        |args: [&str; 8]| said(&hosts.mpirun().arg(programs().join("fit_ranks")).args(args).output().unwrap());
+    let small = together(["mini", "max", "24", "43", "10", "2", "0.01", "whole"]);
     same_losses(&small, &fitted(1, "mini", 24, 43, 10, "whole"));
     // One machine gives the same bits as two.
     assert_eq!(weights(&small), weights(&fitted(2, "mini", 24, 43, 10, "whole")));
 
-    let before = hosts.sent();
-    let fit = together(["resnet18", "33", "32", "8", "2", "0.001", "whole"]);
-    let steps = numbers(&fit["losses"]).len() as f64;
-    let over = (hosts.sent() - before) as f64 / steps / fit["gradients"].as_f64().unwrap() - 1.0;
+    // Every job gives its ranks the same start, which is no part of a step.
+    let moved = |epochs: &str| {
+        let before = hosts.sent();
+        let fit = together(["resnet18", "max", "33", "32", "8", epochs, "0.001", "whole"]);
+        (hosts.sent() - before, numbers(&fit["losses"]).len() as f64, fit["gradients"].as_f64().unwrap())
+    };
+    let ((few, fewer, gradients), (many, more, _)) = (moved("1"), moved("3"));
+    let over = (many - few) as f64 / (more - fewer) / gradients - 1.0;
     assert!((0.0..0.05).contains(&over), "{over} over the bound");
 }

@@ -1,12 +1,12 @@
 //! A training by the ranks of a job: what `just test-mpi` compares with one process, and `just bench-ranks` times.
 //!
-//! Arguments: backbone, side in pixels, images, batch, epochs, learning rate, and `whole` or `part`: what batch norms are over. Rank 0 prints
+//! Arguments: backbone, pool, side in pixels, images, batch, epochs, learning rate, and `whole` or `part`: what batch norms are over. Rank 0 prints
 //! a line of JSON: the loss of every step, a digest of each rank's weights at the end, the seconds of every step, the bytes that
 //! a rank sent in all steps, and the bytes of all gradients.
 //!
 //! ```sh
 //! cargo build --release -p nets --features mpi --example fit_ranks
-//! RAYON_NUM_THREADS=1 mpirun -n 2 target/release/examples/fit_ranks resnet18 112 320 32 1 0.01 whole
+//! RAYON_NUM_THREADS=1 mpirun -n 2 target/release/examples/fit_ranks resnet18 max 112 320 32 1 0.01 whole
 //! ```
 
 #![allow(clippy::print_stdout)] // what it is for
@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use cxr::{EvalCrop, Finding, Labels};
 use nets::{
-    Checkpoints, Event, Identity, ImageRecipe, Images, Loss, Network, OptimizerKind, Pool, Precision, Recipe, Schedule,
+    Checkpoints, Event, Identity, ImageRecipe, Images, Loss, Network, OptimizerKind, Precision, Recipe, Schedule,
     fit_network,
 };
 use serde_json::json;
@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
     ranks::start()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [backbone, side, count, batch, epochs, lr, norms] = &arguments[..] else {
-        return Err("fit_ranks BACKBONE SIDE IMAGES BATCH EPOCHS LR whole|part".into());
+    let [backbone, pool, side, count, batch, epochs, lr, norms] = &arguments[..] else {
+        return Err("fit_ranks BACKBONE POOL SIDE IMAGES BATCH EPOCHS LR whole|part".into());
     };
     let (side, count, batch): (usize, usize, usize) = (side.parse()?, count.parse()?, batch.parse()?);
     let world = ranks::world();
@@ -35,13 +35,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image_recipe = image_recipe(side);
     let recipe = recipe(batch, epochs.parse()?, lr.parse()?);
     let device = nets::device("cpu")?;
-    let mut network = Network::new(backbone.parse()?, Pool::Max, 1, &device)?;
+    let mut network = Network::new(backbone.parse()?, pool.parse()?, 1, &device)?;
     network.sync_batch_norm(norms == "whole");
     let gradients: usize = network.trained()?.iter().map(|(_, tensor)| 4 * tensor.elem_count()).sum();
     let folder = tempfile::tempdir()?;
     let checkpoints = Checkpoints { folder: folder.path(), others: &[], minutes: 60.0 };
     let (data, start) = ("squares".to_owned(), "random".to_owned());
-    let identity = Identity { model: image_recipe.model(backbone, "max"), data, start, recipe };
+    let identity = Identity { model: image_recipe.model(backbone, pool), data, start, recipe };
     let (mut losses, mut seconds, mut sent) = (Vec::new(), Vec::new(), 0);
     let (mut clock, before) = (Instant::now(), world.sent());
     let fit = fit_network(&mut network, &images, &validation, &image_recipe, &identity, &checkpoints, &mut |event| {
