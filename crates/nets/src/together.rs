@@ -3,7 +3,7 @@
 //! Each batch is cut into parts, in the order of the ranks, whose sizes differ by one at most. Gradients, losses and
 //! statistics are sums over all ranks, so that model and optimiser are the same bits on every rank after every step.
 
-use candle_core::{DType, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
 use cxr::Labels;
 use ranks::World;
 
@@ -31,11 +31,33 @@ pub(crate) fn parts(
     (mine, world.part(batch).len().max(1), shares)
 }
 
+/// Values from which on a gradient on a CPU is added up where it lies; smaller ones go together, in fewer messages.
+const LARGE: usize = 1 << 16;
+
 /// A step's sums over all ranks.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
-    /// All values behind each other; kept, since memory that was used is faster.
+    /// The values that are not added up where they lie, behind each other; kept, since memory that was used is faster.
     values: Vec<f32>,
+}
+
+/// Adds up a tensor's values in place.
+struct InPlace<'a>(&'a World);
+
+impl InplaceOp1 for InPlace<'_> {
+    fn name(&self) -> &'static str {
+        "sum_over_ranks"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        match (storage, layout.contiguous_offsets()) {
+            (CpuStorage::F32(values), Some((start, end))) => {
+                self.0.sum(&mut values[start..end]);
+                Ok(())
+            }
+            _ => Err(candle_core::Error::Msg("a gradient on a CPU is f32 and contiguous".into())),
+        }
+    }
 }
 
 impl Sums {
@@ -52,7 +74,12 @@ impl Sums {
         let statistics = if apart.is_some() { params.statistics() } else { Vec::new() };
         let values = &mut self.values;
         values.clear();
+        let in_place = |grad: &Tensor| grad.device().is_cpu() && grad.elem_count() >= LARGE;
         for tensor in grads {
+            if in_place(tensor) {
+                tensor.inplace_op1(&InPlace(world))?;
+                continue;
+            }
             values.extend(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
         }
         for tensor in &statistics {
@@ -68,7 +95,8 @@ impl Sums {
             at += count;
             Tensor::from_slice(&values[at - count..at], like.shape(), like.device())?.to_dtype(like.dtype())
         };
-        let sums = grads.iter().map(&mut next).collect::<candle_core::Result<Vec<_>>>()?;
+        let sums = grads.iter().map(|grad| if in_place(grad) { Ok(grad.clone()) } else { next(grad) });
+        let sums = sums.collect::<candle_core::Result<Vec<_>>>()?;
         for tensor in statistics {
             tensor.slice_set(&next(tensor)?, 0, 0)?;
         }

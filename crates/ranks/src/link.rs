@@ -19,7 +19,7 @@ static UNIVERSE: Mutex<Option<Universe>> = Mutex::new(None);
 static SENT: AtomicU64 = AtomicU64::new(0);
 
 /// Values that are added up in one go: what it takes beside them stays small.
-const BUCKET: usize = 1 << 20;
+const BUCKET: usize = 1 << 18;
 
 /// Bytes of all ranks together up to which each rank adds up everything itself: one message instead of two.
 const SMALL: usize = 32 << 10;
