@@ -9,8 +9,10 @@ cloud := ""
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
 target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
-features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" } + if cloud == "" { "" } else { " --features cloud" }
+features := (if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }) + (if cloud == "" { "" } else { " --features cloud" }) + (if mpi == "" { "" } else { " --features global/mpi,local/mpi" })
 bin := target / "release"
+# Trainings by several processes: `just mpi=1 build`, then `mpirun -n 4 target/release/global`; MPICC names the MPI.
+mpi := ""
 # A GPU that nothing is compiled for: what `just` then says, once.
 idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else { "" } } else { "" }
 stages := "phantom prep global attend local fusion report"
@@ -201,7 +203,7 @@ phantom-sheet *args:
 
 # Everything that CI runs: formatting, lints, tests, docs; installs what it needs (Debian packages, two venvs, nvcc)
 [group('check')]
-check: fmt-check lint deny test _test-outside test-cloud test-torch test-python test-cluster test-cuda cuda-kernels doc
+check: fmt-check lint deny test _test-outside test-cloud test-mpi test-torch test-python test-cluster test-cuda cuda-kernels doc
 
 # Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
 [group('check')]
@@ -235,6 +237,30 @@ test:
 [group('check')]
 torture rounds="200":
     AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot --test disk_full -- --nocapture
+
+# Trainings by several processes, with Open MPI and with MPICH, on one machine and on two "hosts" made of network namespaces; installs both from Debian's packages
+[group('check')]
+test-mpi rounds="3": _mpi
+    #!/usr/bin/env bash
+    set -euo pipefail
+    target={{env("CARGO_TARGET_DIR", "target")}}
+    cargo build --workspace --bins --quiet
+    hosts=()
+    ip netns add agcnn-try 2>/dev/null && ip netns delete agcnn-try || { hosts=(--skip hosts); echo "test-mpi: two hosts not tested, network namespaces cannot be made here (they need root)" >&2; }
+    for kind in openmpi mpich; do
+        MPICC=mpicc.$kind cargo build --quiet -p global -p nets --bin global --example fit_ranks --features global/mpi,nets/mpi
+        mkdir -p "$target/mpi/$kind"
+        cp "$target/debug/global" "$target/debug/examples/fit_ranks" "$target/mpi/$kind"
+        ln -sfn "$(command -v mpirun.$kind)" "$target/mpi/$kind/mpirun"
+    done
+    for kind in openmpi mpich; do
+        echo "test-mpi: $kind" >&2
+        AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd) cargo test -p e2e --quiet --test ranks -- --ignored --test-threads=1 "${hosts[@]}"
+    done
+
+# Open MPI, MPICH and libclang, which reads their headers, from Debian's packages where they are not
+_mpi:
+    @command -v mpicc.openmpi >/dev/null && command -v mpicc.mpich >/dev/null && ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || just _debian openmpi-bin libopenmpi-dev mpich libmpich-dev libclang-dev
 
 # Tests on NIH's own tables and 1,187 of its images, and on others' predictions and labels of them; AGCNN_NIH and AGCNN_PEERS name their folders
 [group('check')]
@@ -417,6 +443,12 @@ bench *args:
 bench-cpu *args:
     cargo build --release --quiet --workspace --examples
     python3 benches/bench_cpu.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" "$@"
+
+# Steps by several ranks beside one process, interleaved
+[group('bench')]
+bench-ranks *args: _mpi
+    cargo build --release --quiet -p nets --features mpi --example fit_ranks
+    python3 benches/bench_ranks.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" "$@"
 
 # All that `just bench-cpu` has kept, as a table over time
 [group('bench')]

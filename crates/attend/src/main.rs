@@ -75,7 +75,7 @@ fn story(mut run: Run, config: Config) -> Result<Outcome, Fail> {
             let isa = Some(nets::isa().name().to_owned());
             let precision = config.precision.of(backbone, &device);
             let name = Some(precision.name().to_owned());
-            work.computed(Computed { device: nets::describe(&device), precision: name, isa });
+            work.computed(Computed { device: nets::describe(&device), precision: name, isa, ..Computed::default() });
             let (mut network, _) = Network::open(&weights, &device).map_err(Error::from)?;
             network.evaluate_in(precision);
             info!("heat maps of {} images on {}", subjects.images.len(), nets::describe(&device));

@@ -44,6 +44,8 @@ pub struct Config {
     pub eval_batch: usize,
     pub checkpoint_minutes: f64,
     pub memory_mb: usize,
+    #[serde(default = "defaults::sync_batch_norm", skip_serializing_if = "defaults::is_sync_batch_norm")]
+    pub sync_batch_norm: bool,
     #[serde(default, skip_serializing_if = "defaults::off")]
     pub loss: LossName,
     #[serde(default = "defaults::focal_alpha", skip_serializing_if = "defaults::is_focal_alpha")]
@@ -155,7 +157,8 @@ fn centre() -> EvalCrop {
 
 impl Settings for Config {
     // The contents of a weights file are an input of their own, wherever it lies.
-    const EXECUTION: &'static [&'static str] = &["init", "eval_batch", "checkpoint_minutes", "memory_mb"];
+    const EXECUTION: &'static [&'static str] =
+        &["init", "eval_batch", "checkpoint_minutes", "memory_mb", "sync_batch_norm"];
 
     fn check(&self, section: Section) -> Result<(), Fail> {
         self.training().check(section)?;
@@ -225,6 +228,12 @@ impl Config {
             return Err(section.refuse("crop_schedule", &format!("{:?}", self.crop_schedule), &expected));
         }
         Ok(())
+    }
+
+    /// Whether the batch norms of a training are those of each rank's part of a batch: the weights then depend on the number of
+    /// ranks.
+    pub(crate) fn norms_apart(&self) -> bool {
+        !self.sync_batch_norm && !self.backbone.is_frozen() && !ranks::world().is_alone()
     }
 
     /// In what numbers the network computes on a device.

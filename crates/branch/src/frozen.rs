@@ -17,6 +17,7 @@ use crate::init::Init;
 use crate::load::Images;
 use crate::parts::Parts;
 use crate::score::frame;
+use crate::together;
 use crate::watch::Watch;
 
 /// What the result of [`stored_features`] is called.
@@ -53,7 +54,7 @@ pub(crate) fn stored_features(
     };
     info!("{} features of {} images on {}", config.backbone, images.len(), nets::describe(network.device()));
     let clock = Instant::now();
-    let (by_split, now, parts) = pool(network, images, (frame, config.eval_batch), (work.shards(), &key))?;
+    let (by_split, now, parts) = pool(network, images, (frame, config.eval_batch), (&work.pass(), &key))?;
     let seconds = clock.elapsed().as_secs_f64();
     let rate = now as f64 / seconds.max(1e-9);
     info!("{now} images in {seconds:.1} s, {rate:.1} images/s");
@@ -61,8 +62,10 @@ pub(crate) fn stored_features(
         work.share(|shard| parts.is_missing(shard))?;
         return Ok(None);
     }
-    let table = sorted(images, network.backbone().channels(), &by_split);
-    features::write(&work.out().join(FEATURES), &table, STEP).map_err(Error::from)?;
+    if ranks::world().leads() {
+        let table = sorted(images, network.backbone().channels(), &by_split);
+        features::write(&work.out().join(FEATURES), &table, STEP).map_err(Error::from)?;
+    }
     work.rows(FEATURES, images.len() as u64);
     work.computed(computed.clone());
     let headline = format!("{} features of {} images, {rate:.1} images/s", config.backbone, images.len());
@@ -82,15 +85,15 @@ fn pool(
     let mut pool = vec![0.0; images.len() * dim];
     let keys = Split::ALL.map(|split| images.keys(split));
     let mut parts = Parts::new(shards, key, keys, (network, batch), &|_| dim);
-    let mut progress = stage::progress(images.len() as u64, "features");
+    let mut progress = stage::progress(parts.mine().len() as u64, "features");
     // After Ctrl-C, what is computed is saved before the process ends.
     let _hold = stage::hold();
     let there = parts.read(&mut |index, row| pool[index * dim..][..dim].copy_from_slice(row))?;
     progress.inc(there as u64);
     let mut now = 0;
-    for split in Split::ALL {
+    let computed = Split::ALL.into_iter().try_for_each(|split| {
         let (before, of_split) = (parts.first(split), images.of(split));
-        for range in parts.missing(split) {
+        parts.missing(split).into_iter().try_for_each(|range| {
             nets::evaluate_range(network, of_split, range, (frame, Tta::None), batch, &mut |scores: Scores| {
                 let first = before + scores.first;
                 pool[first * dim..][..scores.pool.len()].copy_from_slice(&scores.pool);
@@ -100,10 +103,13 @@ fn pool(
                     row.extend_from_slice(&pool[index * dim..][..dim]);
                 })?;
                 Ok::<_, Error>(ControlFlow::Continue(()))
-            })?;
-        }
-    }
+            })
+        })
+    });
+    together::agree(computed)?;
     progress.finish();
+    let pool =
+        together::gathered(&parts, |index, row| row.extend_from_slice(&pool[index * dim..][..dim])).unwrap_or(pool);
     Ok((pool, now, parts))
 }
 

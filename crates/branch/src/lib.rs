@@ -23,6 +23,7 @@ mod originals;
 mod parts;
 mod program;
 mod score;
+mod together;
 mod train;
 mod training;
 mod watch;

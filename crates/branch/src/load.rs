@@ -236,7 +236,9 @@ fn load(
 
 /// Room for `most` images of each split, in memory where they fit.
 fn place(size: usize, most: [usize; 3], room: Room) -> Result<[nets::Images; 3], Error> {
-    let (count, free) = (most.iter().sum::<usize>(), stage::memory());
+    let count = most.iter().sum::<usize>();
+    // Every rank on this machine keeps all images.
+    let free = stage::memory().map(|free| free / ranks::world().local_size() as u64);
     let bytes = (count * size * size) as u64;
     let allowed = match (room.memory_mb, free) {
         (0, Some(free)) => free / SHARE,

@@ -242,8 +242,8 @@ impl Parts {
         self.done.len()
     }
 
-    /// The images that this process computes.
-    fn mine(&self) -> Range<usize> {
+    /// The images that this process computes, by their index among all.
+    pub(crate) fn mine(&self) -> Range<usize> {
         Parts::mine_of(self.counts, self.batch, &self.shards)
     }
 

@@ -41,7 +41,7 @@ pub struct Source {
 /// Trains a branch on `source`, or takes the training from the store, and scores every image.
 pub fn main(spec: &Spec, source: Source) -> ExitCode {
     nets::keep_freed_memory();
-    stage::main(spec, |run, config: Config| story(spec, source, run, &config))
+    stage::main_together(spec, |run, config: Config| story(spec, source, run, &config))
 }
 
 fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<Outcome, Fail> {
@@ -63,6 +63,11 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     }
     let input = run.input(source.stage, &[source.prefix])?;
     init.record(&mut run);
+    let world = ranks::world();
+    let apart = config.norms_apart();
+    if apart {
+        run.also("ranks", json!(world.size()));
+    }
     if !run.check() {
         config.fits((source.size_px)(&[input.first(source.prefix)?]).map_err(Error::from)?)?;
     }
@@ -71,8 +76,17 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
         Begin::Stop(outcome) => return Ok(outcome),
     };
     let device = nets::device(run.device()).map_err(Error::from)?;
+    let ranks = (!world.is_alone()).then_some(world.size());
+    let batch_norm =
+        ranks.filter(|_| !config.backbone.is_frozen()).map(|_| (if apart { "part" } else { "whole batch" }).to_owned());
     let precision = Some(config.precision_on(&device).name().to_owned());
-    let computed = Computed { device: nets::describe(&device), precision, isa: Some(nets::isa().name().to_owned()) };
+    let computed = Computed {
+        device: nets::describe(&device),
+        precision,
+        isa: Some(nets::isa().name().to_owned()),
+        ranks,
+        batch_norm,
+    };
     // Before the images: a file that does not fit costs nobody an hour.
     let start = init.network(config, run.seed(), &device)?;
     let room = Room { memory_mb: config.memory_mb, folder: work.scratch() };
@@ -83,7 +97,9 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     let identity = identity(&images, config, &init, run.seed())?;
     let training = training(&run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
         let (network, fit) = train(&images, config, start, &identity, checkpoints, &run)?;
-        write_training(out, &network, frame(&images, config), &fit)?;
+        if world.leads() {
+            write_training(out, &network, frame(&images, config), &fit)?;
+        }
         Ok::<_, Error>(fit)
     })?;
     work.computed(computed);
@@ -93,6 +109,7 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     // A training knows nothing of how it will be scored; whoever predicts with the weights reads it from their file.
     match config.tta {
         Tta::None => work.take(&training, weights)?,
+        _ if !world.leads() => {}
         tta => {
             let frame = Some(frame(&images, config));
             network.save_scored(&work.out().join(weights), frame, tta).map_err(Error::from)?;
@@ -100,8 +117,10 @@ fn story(spec: &Spec, source: Source, mut run: Run, config: &Config) -> Result<O
     }
     network.set_precision(config.precision).map_err(Error::from)?;
     let what = stage::digest(&json!({ "key": work.key(), "weights": training.digest(weights) }));
-    let scores = score(&network, &images, config, (work.shards(), &what))?;
-    write_scores(work.out(), &scores, spec.name)?;
+    let scores = score(&network, &images, config, (&work.pass(), &what))?;
+    if world.leads() {
+        write_scores(work.out(), &scores, spec.name)?;
+    }
     work.publish(headline(&training, &scores.predictions))
 }
 
@@ -127,7 +146,9 @@ fn frozen_story(
     let identity = frozen::identity(images, [&train, &validation], (config, init, run.seed()))?;
     let training = training(run, &identity, config.checkpoint_minutes, &computed, |checkpoints, out| {
         let fit = frozen::train(&mut start, [&train, &validation], &identity, checkpoints, run)?;
-        write_training(out, &start, frame(images, config), &fit)?;
+        if ranks::world().leads() {
+            write_training(out, &start, frame(images, config), &fit)?;
+        }
         Ok::<_, Error>(fit)
     })?;
     work.computed(computed);
@@ -137,7 +158,9 @@ fn frozen_story(
     work.take(&features, FEATURES)?;
     let (network, _) = Network::open(&training.file(TRAINED[0])?, &Device::Cpu).map_err(Error::from)?;
     let predictions = frozen::score(&network, images, &table)?;
-    tables::predictions::write(&work.out().join("predictions.parquet"), &predictions, spec.name)
-        .map_err(Error::from)?;
+    if ranks::world().leads() {
+        tables::predictions::write(&work.out().join("predictions.parquet"), &predictions, spec.name)
+            .map_err(Error::from)?;
+    }
     work.publish(headline(&training, &predictions))
 }

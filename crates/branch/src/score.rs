@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::load::Images;
 use crate::parts::Parts;
+use crate::together;
 
 /// Features and logits of all images, sorted by `image_id`.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +44,7 @@ pub fn score(
     let mut logits = vec![[0.0; OUTPUTS]; keys.len()];
     let by_split = Split::ALL.map(|split| images.keys(split));
     let mut parts = Parts::new(shards, what, by_split, (network, config.eval_batch), &|_| dim + OUTPUTS);
-    let mut progress = stage::progress(keys.len() as u64, "images scored");
+    let mut progress = stage::progress(parts.mine().len() as u64, "images scored");
     // After Ctrl-C, what is scored is saved before the process ends.
     let _hold = stage::hold();
     let there = parts.read(&mut |index, row| {
@@ -52,10 +53,10 @@ pub fn score(
         logits[place[index]].copy_from_slice(row);
     })?;
     progress.inc(there as u64);
-    for split in Split::ALL {
+    let scored = Split::ALL.into_iter().try_for_each(|split| {
         let (of_split, views) = (images.of(split), (frame(images, config), config.tta));
         let before = parts.first(split);
-        for range in parts.missing(split) {
+        parts.missing(split).into_iter().try_for_each(|range| {
             nets::evaluate_range(network, of_split, range, views, config.eval_batch, &mut |batch: Batch| {
                 for (index, (pooled, row)) in batch.pool.chunks_exact(dim).zip(&batch.logits).enumerate() {
                     let to = place[before + batch.first + index];
@@ -68,10 +69,19 @@ pub fn score(
                     row.extend_from_slice(&logits[place[index]]);
                 })?;
                 Ok::<_, Error>(ControlFlow::Continue(()))
-            })?;
-        }
-    }
+            })
+        })
+    });
+    together::agree(scored)?;
     progress.finish();
+    let gathered = together::gathered(&parts, |index, row| {
+        row.extend_from_slice(&pool[place[index] * dim..][..dim]);
+        row.extend_from_slice(&logits[place[index]]);
+    });
+    for (row, &to) in gathered.iter().flat_map(|rows| rows.chunks_exact(dim + OUTPUTS)).zip(&place) {
+        pool[to * dim..][..dim].copy_from_slice(&row[..dim]);
+        logits[to].copy_from_slice(&row[dim..]);
+    }
 
     let rows = order.iter().zip(logits).map(|(&index, logits)| predictions::Row { key: keys[index].clone(), logits });
     let predictions: Vec<_> = rows.collect();

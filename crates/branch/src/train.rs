@@ -1,5 +1,6 @@
 use cxr::Split;
 use nets::{Checkpoints, Fit, Identity, Network};
+use serde_json::json;
 use stage::{Run, info, warn};
 
 use crate::config::Config;
@@ -10,8 +11,12 @@ use crate::watch::Watch;
 
 /// What decides the weights that [`train`] ends with.
 pub fn identity(images: &Images, config: &Config, init: &Init, seed: u64) -> Result<Identity, Error> {
+    let mut model = config.image_recipe().model(config.backbone.name(), config.pool.name());
+    if config.norms_apart() {
+        model["ranks"] = json!(ranks::world().size());
+    }
     Ok(Identity {
-        model: config.image_recipe().model(config.backbone.name(), config.pool.name()),
+        model,
         data: images.digest(&[Split::Train, Split::Validation])?,
         start: init.digest(),
         recipe: config.recipe(seed),
@@ -41,6 +46,7 @@ pub fn train(
     if validation == 0 {
         warn!("no validation images: the last epoch will be published");
     }
+    network.sync_batch_norm(config.sync_batch_norm);
     let device = network.device();
     info!("trains on {}, activations {}", nets::describe(device), config.precision.on(device).name());
     let mut scalars = run.scalars();

@@ -66,6 +66,10 @@ impl Examples for TrainingRows<'_> {
         self.train.len()
     }
 
+    fn labels(&self, index: usize) -> Labels {
+        self.samples.rows()[self.train[index]].key.labels
+    }
+
     fn batches(
         &self,
         _epoch: usize,

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 
 /// The device called `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
-/// `auto` is the first CUDA device if this build and machine have one, else the CPU. A program that trains on a CPU should
+/// `auto` is the first CUDA device if this build and machine have one, else the CPU; of several ranks on a machine, `auto` and
+/// `cuda` give each the device of its number among them. A program that trains on a CPU should
 /// also call [`keep_freed_memory`](crate::keep_freed_memory) when it starts.
 ///
 /// # Errors
@@ -15,7 +16,7 @@ pub fn device(name: &str) -> Result<Device> {
     let refused = |reason: String| Err(Error::Device { got: name.to_owned(), reason });
     let number = match name {
         "auto" | "cpu" => None,
-        "cuda" => Some(0),
+        "cuda" => Some(own()),
         _ => match name.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(number)) => Some(number),
             _ => return refused("expected auto, cpu, cuda or cuda:N".to_owned()),
@@ -23,7 +24,7 @@ pub fn device(name: &str) -> Result<Device> {
     };
     match number {
         Some(number) => cuda(number).or_else(refused),
-        None if name == "auto" => cuda(0).or_else(|reason| {
+        None if name == "auto" => cuda(own()).or_else(|reason| {
             if let Some(warning) = without_cuda(&reason) {
                 tracing::warn!("{warning}");
             }
@@ -41,6 +42,21 @@ pub fn describe(device: &Device) -> String {
     }
     let _ = device;
     format!("{} CPU threads", rayon::current_num_threads())
+}
+
+/// The number of this rank's CUDA device. Where a scheduler shows each rank only its own, that is the first.
+fn own() -> usize {
+    #[cfg(feature = "cuda")]
+    {
+        use candle_core::cuda_backend::cudarc::driver::CudaContext;
+        let rank = ranks::world().local_rank();
+        // Asked only where there are several ranks: a driver that is missing has its own words below.
+        if rank > 0 {
+            let devices = CudaContext::device_count().map_or(1, |count| usize::try_from(count).unwrap_or(1));
+            return rank % devices.max(1);
+        }
+    }
+    0
 }
 
 /// What to say where `auto` finds no CUDA device: nothing on a machine without a GPU, unless the build expects one.

@@ -74,6 +74,12 @@ pub enum Error {
     /// The caller asked an evaluation to stop.
     #[error("interrupted")]
     Stopped,
+    /// A rank that trains something else than the first.
+    #[error("rank {rank} would train something else than rank 0: other images, settings or initial weights")]
+    Ranks {
+        /// The first such rank.
+        rank: usize,
+    },
     /// The folder of a training has the checkpoint of another one.
     #[error("{}: checkpoint of another training: {got}, expected {expected}", path.display())]
     ForeignCheckpoint {
@@ -140,6 +146,7 @@ impl Error {
             Error::UnknownName { .. } | Error::Device { .. } | Error::Setting { .. } => ErrorKind::InvalidInput,
             Error::Io(error) if error.kind() == ErrorKind::NotFound => ErrorKind::NotFound,
             Error::Empty
+            | Error::Ranks { .. }
             | Error::ForeignCheckpoint { .. }
             | Error::Mismatch { .. }
             | Error::Keys { .. }
@@ -158,6 +165,7 @@ impl Error {
                  `just device=cuda build`"
             }
             Error::NotWeights { advice, .. } => advice,
+            Error::Ranks { .. } => "start the same command on every rank, with the same files",
             Error::Empty => "prep's log says how the images were split",
             Error::Diverged { .. } => "a lower learning rate or some warm-up epochs usually help",
             Error::Interrupted { .. } | Error::Stopped => "run the same command again to continue",

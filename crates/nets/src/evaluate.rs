@@ -111,19 +111,18 @@ pub fn evaluate_with_range<const K: usize, E: From<Error>>(
     run(network, &loader, range, (frame, Tta::None), batch, &take, &mut |first, values| each(Taken { first, values }))
 }
 
-/// The logits of all images of a loader; `go_on` gets the number of images after every batch.
+/// The logits of a loader's images with the indices `range`; `go_on` gets the number of images after every batch.
 pub(crate) fn logits(
     network: &Network,
     loader: &Loader,
+    range: Range<usize>,
     frame: EvalFrame,
     batch: usize,
     go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<[f32; OUTPUTS]>> {
-    let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(loader.images().len());
+    let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(range.len());
     let take = |evaluated: Evaluated| Ok([evaluated.logits]);
-    run(network, loader, 0..loader.images().len(), (frame, Tta::None), batch, &take, &mut |_,
-                                                                                           [logits]|
-     -> Result<_> {
+    run(network, loader, range, (frame, Tta::None), batch, &take, &mut |_, [logits]| -> Result<_> {
         all.extend(logits.as_chunks().0);
         Ok(go_on(all.len()))
     })?;

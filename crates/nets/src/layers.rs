@@ -5,4 +5,5 @@ pub(crate) mod builder;
 pub(crate) mod conv_norm;
 pub(crate) mod gradients;
 pub(crate) mod params;
+pub(crate) mod share;
 pub(crate) mod stem_pool;

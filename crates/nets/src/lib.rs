@@ -16,11 +16,12 @@
 //! | what is minimised | [`losses`] |
 //! | learning rates and other settings | [`recipe`], `plateau` |
 //! | the training loop; what it trains; the average that it publishes | [`train`], `train_network`, `train_head`, `ema` |
+//! | a training by several processes | `together`, `layers/share.rs` |
 //! | when two trainings are the same, or one continues another | [`identity`], `checkpoint` |
 //! | outputs of a network for many images | [`mod@evaluate`] |
 //! | a network as a file that other programs run | [`onnx`] |
 //!
-//! Files import from those below them only, in this order: `onnx`, `train_network`, `train_head`, `train`, `checkpoint`, `identity`,
+//! Files import from those below them only, in this order: `onnx`, `train_network`, `train_head`, `train`, `checkpoint`, `together`, `identity`,
 //! `evaluate`, `loader`, `augment`, `data`, `models`, `optimizer`, `weights`, `recipe`, `ema`, `losses`, `layers`, and what
 //! has no layer of its own.
 //!
@@ -55,6 +56,7 @@ mod optimizer;
 mod plateau;
 mod progress;
 mod random;
+mod together;
 mod train_head;
 mod train_network;
 

@@ -6,6 +6,7 @@ use ops::{ClassWeights, Focus};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::layers::share::Share;
 
 /// The loss of an output, on its logit; of several, it is the mean over those whose label is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -77,6 +78,20 @@ impl Objective {
             None => ops::bce_with_logits(logits, targets)?,
             Some(focus) => ops::focused_bce_with_logits(logits, targets, &focus)?,
         })
+    }
+
+    /// As [`Objective::of`], of the share of a batch that is here: over all ranks, the losses add up to the mean loss of the
+    /// whole batch, and so do their gradients.
+    pub(crate) fn of_share(self, logits: &Tensor, targets: &Tensor, share: Option<&Share>) -> Result<(Tensor, Tensor)> {
+        let Some(share) = share else { return self.of(logits, targets) };
+        let (loss, slope) = match self.focus() {
+            Some(focus) if focus.weights == ClassWeights::Counted => {
+                let weights = ClassWeights::Whole(focus.weights(share.counts()));
+                ops::focused_bce_with_logits(logits, targets, &Focus { weights, ..focus })?
+            }
+            _ => self.of(logits, targets)?,
+        };
+        Ok(((loss * share.of_known())?, (slope * share.of_known())?))
     }
 }
 

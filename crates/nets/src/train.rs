@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use cxr::{Labels, OUTPUTS, metrics};
+use ranks::World;
+use serde_json::json;
 
-use crate::checkpoint::{self, State};
+use crate::checkpoint::{self, Resumed, State};
 use crate::deferred::DeferredReadback;
 use crate::ema::Average;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::layers::params::Params;
+use crate::layers::share::Share;
 use crate::losses::{Loss, mean_loss};
 use crate::optimizer::Optimizer;
 use crate::progress::{EpochStats, Progress};
 use crate::random::order;
+use crate::together::{self, Sums};
 
 /// The end of an epoch gets a checkpoint unless writing them would take more than one part in so many of the time.
 const TIMES_AS_LONG: u32 = 20;
@@ -28,6 +32,9 @@ pub trait Examples {
 
     /// The number of training examples.
     fn count(&self) -> usize;
+
+    /// What the training example with that index shows.
+    fn labels(&self, index: usize) -> Labels;
 
     /// Makes batches of `batch` examples for an epoch, counted from 0, in the `order` given, and passes them to `take`.
     ///
@@ -56,7 +63,7 @@ pub trait Trainable<D: Examples> {
     /// Inputs of another shape than the model's.
     fn loss_and_grads(&mut self, batch: D::Batch) -> Result<(Tensor, Vec<Tensor>)>;
 
-    /// The model's logits for the validation examples. `go_on` gets the number of examples that are done, now and then.
+    /// The model's logits for this rank's part ([`World::part`]) of the validation examples, and the labels of all. `go_on` gets the number of examples that are done, now and then.
     ///
     /// # Errors
     /// [`Error::Stopped`] if `go_on` breaks.
@@ -159,6 +166,10 @@ pub struct Fit {
 /// Without a checkpoint of its own it continues from that of [`Checkpoints::others`] which has come furthest as this
 /// training would have: of the same [`Identity::lineage`], with the same learning rate in every step done.
 ///
+/// The ranks of a job ([`ranks::world`]) train together: each computes its part of every batch, and all have the same weights
+/// after every step. Rank 0 alone reads and writes checkpoints; any rank's `watch` may ask to stop, and all stop after the
+/// same step. So a checkpoint does not say how many ranks there were, and any number continues.
+///
 /// # Errors
 /// No examples; a recipe that cannot be; a loss that is not finite; [`Error::Interrupted`] if `watch` broke; a checkpoint
 /// of another training in the folder; the disk.
@@ -174,6 +185,8 @@ pub fn fit<D: Examples, M: Trainable<D>>(
     if data.count() == 0 {
         return Err(Error::Empty);
     }
+    let world = ranks::world();
+    together::check(world, identity)?;
     let optimizer = Optimizer::new(recipe.optimizer, recipe.momentum, recipe.weight_decay, model.params())?;
     let average = recipe.ema.map(|settings| Average::new(settings, model.params())).transpose()?;
     let mut training = Training {
@@ -190,13 +203,17 @@ pub fn fit<D: Examples, M: Trainable<D>>(
         saved: Instant::now(),
         writing: Duration::ZERO,
         watch,
+        asked: false,
         stop: false,
+        world,
+        sums: Sums::default(),
     };
     training.resume(checkpoints.others)?;
     while training.progress.epochs.len() < recipe.epochs {
         training.epoch()?;
     }
     let Training { model, progress, best, .. } = training;
+    model.params_mut().set_share(None);
     model.params_mut().replace(best)?;
     Ok(Fit { epochs: progress.epochs, best_epoch: progress.best_epoch })
 }
@@ -223,23 +240,61 @@ struct Training<'a, M, D> {
     /// How long that took.
     writing: Duration,
     watch: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
-    /// Whether the watcher asked to stop.
+    /// Whether this rank's watcher asked to stop.
+    asked: bool,
+    /// Whether all ranks stop here.
     stop: bool,
+    world: &'static World,
+    sums: Sums,
 }
 
 impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
     fn resume(&mut self, others: &[PathBuf]) -> Result<()> {
-        let state =
-            State { params: self.model.params_mut(), optimizer: &mut self.optimizer, average: self.average.as_mut() };
-        let resumed = checkpoint::resume(&self.path, others, self.identity, self.steps, state)?;
-        if let Some(resumed) = resumed {
+        let resumed = if self.world.leads() { self.resumed(others)? } else { None };
+        if let Some(resumed) = self.like_the_first(resumed)? {
             (self.progress, self.best) = (resumed.progress, resumed.best);
             let (step, done) = (self.progress.step, self.progress.done(self.steps));
             let event = Event::Resumed { epochs: &self.progress.epochs, step, done, from: resumed.from.as_deref() };
-            self.stop = (self.watch)(event).is_break();
+            self.asked = (self.watch)(event).is_break();
         }
+        self.stop = self.world.any(self.asked);
         // The state is on disk already.
         if self.stop { Err(self.interrupted()) } else { Ok(()) }
+    }
+
+    /// What the disk has.
+    fn resumed(&mut self, others: &[PathBuf]) -> Result<Option<Resumed>> {
+        let state =
+            State { params: self.model.params_mut(), optimizer: &mut self.optimizer, average: self.average.as_mut() };
+        checkpoint::resume(&self.path, others, self.identity, self.steps, state)
+    }
+
+    /// Gives every rank the state that rank 0 has.
+    fn like_the_first(&mut self, resumed: Option<Resumed>) -> Result<Option<Resumed>> {
+        let world = self.world;
+        if world.is_alone() {
+            return Ok(resumed);
+        }
+        let (steps, _) = self.optimizer.state();
+        let progress = resumed.as_ref().map(|resumed| &resumed.progress);
+        let said = world.broadcast(json!([progress, steps]).to_string().into_bytes());
+        let (progress, steps): (Option<Progress>, u64) = serde_json::from_slice(&said)
+            .map_err(|error| Error::shape("the state of rank 0", "that of a training", error))?;
+        let model: Vec<Tensor> = self.model.params().iter().map(|(_, tensor)| tensor.clone()).collect();
+        let state = together::like_the_first(world, self.optimizer.state().1)?;
+        self.optimizer.restore(steps, state)?;
+        if let Some(average) = &mut self.average {
+            let tensors = together::like_the_first(world, average.tensors())?;
+            average.restore(self.model.params(), tensors)?;
+        }
+        let best = match (&progress, &resumed) {
+            (Some(Progress { best_epoch: 0, .. }) | None, _) => Vec::new(),
+            (_, Some(resumed)) => together::like_the_first(world, &resumed.best)?,
+            (_, None) => together::like_the_first(world, &model)?,
+        };
+        self.model.params_mut().replace(together::like_the_first(world, &model)?)?;
+        let from = resumed.and_then(|resumed| resumed.from);
+        Ok(progress.map(|progress| Resumed { progress, best, from }))
     }
 
     /// Trains the rest of an epoch, and validates.
@@ -253,9 +308,13 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         let mut started = first;
         let validated = self.progress.validation_losses();
         let rest = order.get(first * recipe.batch..).unwrap_or_default();
-        data.batches(epoch, rest, recipe.batch, &mut |batch| {
+        let (mine, size, shares) = match self.world.is_alone() {
+            true => (rest.to_vec(), recipe.batch, Vec::new()),
+            false => together::parts(self.world, rest, recipe.batch, &|index| data.labels(index)),
+        };
+        data.batches(epoch, &mine, size, &mut |batch| {
             let lr = recipe.rate(epoch, started, self.steps, &validated);
-            let (loss, grads) = self.model.loss_and_grads(batch)?;
+            let (loss, grads) = self.step(batch, shares.get(started - first))?;
             if let Some(most) = recipe.clip_norm {
                 ops::clip_by_norm(&grads, most)?;
             }
@@ -264,6 +323,9 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
                 average.update(self.model.params(), self.optimizer.state().0)?;
             }
             losses.push((started, lr), [loss], &mut |step, [loss]| self.finished(step, loss[0]))?;
+            if self.world.is_alone() {
+                self.stop = self.asked;
+            }
             started += 1;
             if self.stop || self.saved.elapsed() >= self.between {
                 losses.drain(&mut |step, [loss]| self.finished(step, loss[0]))?;
@@ -274,10 +336,23 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         })?;
         losses.drain(&mut |step, [loss]| self.finished(step, loss[0]))?;
         self.progress.seconds = before + clock.elapsed().as_secs_f64();
+        self.stop = self.world.any(self.asked);
         if self.stop {
             self.save_or_stop()?;
         }
         self.validate()
+    }
+
+    /// The loss of a batch and its gradients: those of the whole batch, of which this rank has a share.
+    fn step(&mut self, batch: D::Batch, share: Option<&Share>) -> Result<(Tensor, Vec<Tensor>)> {
+        self.model.params_mut().set_share(share.copied());
+        let (loss, grads) = self.model.loss_and_grads(batch)?;
+        if share.is_none() {
+            return Ok((loss, grads));
+        }
+        let (loss, grads, stop) = self.sums.of(self.world, (&loss, &grads), self.model.params(), self.asked)?;
+        self.stop = stop;
+        Ok((loss, grads))
     }
 
     /// The loss of a step, counted from 0, has arrived.
@@ -289,7 +364,7 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         }
         self.progress.loss_sum += f64::from(loss) * examples as f64;
         (self.progress.step, self.progress.lr) = (step, lr);
-        self.stop |= (self.watch)(Event::Step { epoch, step, steps, examples, loss, lr }).is_break();
+        self.asked |= (self.watch)(Event::Step { epoch, step, steps, examples, loss, lr }).is_break();
         Ok(())
     }
 
@@ -299,13 +374,13 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         let watch = &mut self.watch;
         let validation = self.model.validate(self.data, &mut |examples| watch(Event::Validation { epoch, examples }));
         self.swap(trained)?;
-        let validation = match validation {
-            Err(Error::Stopped) => {
-                self.stop = true;
-                return self.save_or_stop();
-            }
-            validation => validation?,
-        };
+        self.asked |= matches!(validation, Err(Error::Stopped));
+        self.stop = self.world.any(self.asked);
+        if self.stop {
+            return self.save_or_stop();
+        }
+        let Validation { logits, labels } = validation?;
+        let validation = Validation { logits: together::joined(self.world, &logits), labels };
         let (loss, auroc) = validation.metrics(self.identity.recipe.loss);
         self.identity.recipe.check_validated(loss.is_some())?;
         let best = self.progress.end_epoch(self.data.count(), loss, auroc);
@@ -317,8 +392,9 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         }
         let last = epoch as usize == self.identity.recipe.epochs;
         if let Some(stats) = self.progress.epochs.last() {
-            self.stop = (self.watch)(Event::Epoch { stats, steps: self.steps, best }).is_break() && !last;
+            self.asked |= (self.watch)(Event::Epoch { stats, steps: self.steps, best }).is_break();
         }
+        self.stop = self.world.any(self.asked) && !last;
         if self.stop || last || self.saved.elapsed() >= (TIMES_AS_LONG * self.writing).min(self.between) {
             self.save_or_stop()?;
         }
@@ -341,8 +417,14 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         let Training { path, identity, progress, model, optimizer, average, best, .. } = self;
         let clock = Instant::now();
         let average = average.as_ref().map(Average::tensors).unwrap_or_default();
-        checkpoint::write(path, identity, progress, model.params(), optimizer, average, best)?;
+        if self.world.leads() {
+            checkpoint::write(path, identity, progress, model.params(), optimizer, average, best)?;
+        }
         (self.saved, self.writing) = (Instant::now(), clock.elapsed());
+        if self.stop {
+            // A rank that ends may end the job, and the checkpoint of rank 0 with it.
+            self.world.wait();
+        }
         if self.stop { Err(self.interrupted()) } else { Ok(()) }
     }
 

@@ -1,6 +1,6 @@
 //! Training the linear layer behind a frozen trunk, on features that were computed before.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use candle_core::{Device, Tensor};
 use cxr::{Labels, OUTPUTS};
@@ -101,6 +101,10 @@ impl Examples for HeadRows<'_> {
         self.train.labels.len()
     }
 
+    fn labels(&self, index: usize) -> Labels {
+        self.train.labels[index]
+    }
+
     fn batches(
         &self,
         _epoch: usize,
@@ -129,13 +133,14 @@ impl<'a> Trainable<HeadRows<'a>> for Head<'_> {
     fn loss_and_grads(&mut self, (inputs, targets): (Tensor, Tensor)) -> Result<(Tensor, Vec<Tensor>)> {
         let [weight, bias] = self.tensors();
         let logits = inputs.matmul(&weight.t()?)?.broadcast_add(&bias)?;
-        let (loss, error) = self.objective.of(&logits, &targets)?;
+        let (loss, error) = self.objective.of_share(&logits, &targets, self.params.share())?;
         Ok((loss, vec![error.t()?.matmul(&inputs)?, error.sum(0)?]))
     }
 
     fn validate(&self, rows: &HeadRows<'a>, go_on: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Validation> {
         let [weight, bias] = self.tensors();
-        let logits = scored(rows.validation, rows.device, go_on, &|pool| by_row(pool, &weight, &bias))?;
+        let part = ranks::world().part(rows.validation.labels.len());
+        let logits = scored(rows.validation, part, rows.device, go_on, &|pool| by_row(pool, &weight, &bias))?;
         Ok(Validation { logits, labels: rows.validation.labels.clone() })
     }
 }
@@ -150,16 +155,17 @@ pub fn score_features(
     rows: &FeatureRows,
     go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<[f32; OUTPUTS]>> {
-    scored(rows, network.device(), go_on, &|pool| network.logits(pool))
+    scored(rows, 0..rows.labels.len(), network.device(), go_on, &|pool| network.logits(pool))
 }
 
 fn scored(
     rows: &FeatureRows,
+    which: Range<usize>,
     device: &Device,
     go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
     logits: &dyn Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Vec<[f32; OUTPUTS]>> {
-    let indices: Vec<usize> = (0..rows.labels.len()).collect();
+    let indices: Vec<usize> = which.collect();
     let mut all: Vec<[f32; OUTPUTS]> = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(CHUNK) {
         let logits = logits(&rows.inputs(chunk, device)?)?;

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use cxr::EvalFrame;
+use cxr::{EvalFrame, Labels};
 use ops::augment::AugmentParams;
 
 use crate::augment::training;
 use crate::data::Images;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{check, logits};
 use crate::identity::Identity;
 use crate::layers::params::Params;
@@ -37,6 +37,11 @@ pub fn fit_network(
     identity.recipe.check_validated(!validation.is_empty())?;
     let frame = EvalFrame { crop: images.crop, image_px: train.size(), input_px: images.input_px };
     check(validation, frame)?;
+    let together = !ranks::world().is_alone() && !network.params().norms_apart();
+    if together && network.device().is_cuda() {
+        let expected = "false on CUDA with several ranks: a kernel takes its sums and uses them in one launch";
+        return Error::setting("sync_batch_norm", true, expected);
+    }
     network.set_precision(images.precision)?;
     let data = TrainingImages {
         train: Loader::new(train, network.device())?,
@@ -74,6 +79,10 @@ impl Examples for TrainingImages<'_> {
         self.train.images().len()
     }
 
+    fn labels(&self, index: usize) -> Labels {
+        self.train.images().labels()[index]
+    }
+
     fn batches(
         &self,
         epoch: usize,
@@ -107,7 +116,8 @@ impl Trainable<TrainingImages<'_>> for Network {
     }
 
     fn validate(&self, data: &TrainingImages, go_on: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Validation> {
-        let logits = logits(self, &data.validation, data.frame, data.batch, go_on)?;
+        let part = ranks::world().part(data.validation.images().len());
+        let logits = logits(self, &data.validation, part, data.frame, data.batch, go_on)?;
         Ok(Validation { logits, labels: data.validation.images().labels().to_vec() })
     }
 }

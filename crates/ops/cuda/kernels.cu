@@ -131,7 +131,7 @@ KERNEL void bce(const float *logits, const float *targets, int count, float *los
 // How a cross-entropy is weighted; ops/src/loss/focus.rs has the formula.
 typedef struct {
     float positive, negative, gamma_positive, gamma_negative, shift, smoothing;
-    // Whether the weights of the classes are counted in the batch.
+    // Whether the weights of the classes are counted: 1 here, 2 before, in a batch of which this is a part.
     int counted;
 } Focus;
 
@@ -157,7 +157,7 @@ KERNEL void focused_bce(const float *logits, const float *targets, int count, Fo
     }
     known = knowns[0] > 0 ? knowns[0] : 1;
     positive = positives[0];
-    if (focus.counted) {
+    if (focus.counted == 1) {
         focus.positive = positive > 0 ? (float)known / (float)positive : 0.0f;
         focus.negative = known > positive ? (float)known / (float)(known - positive) : 0.0f;
     }

@@ -88,7 +88,7 @@ pub use loss::{
     focused_bce_with_logits, target,
 };
 pub use norm::{
-    BatchNorm, BatchNormGrads, BatchStats, batch_norm_backward, batch_norm_backward_add, batch_norm_forward,
+    BatchNorm, BatchNormGrads, BatchStats, Whole, batch_norm_backward, batch_norm_backward_add, batch_norm_forward,
     batch_stats, normalised_sum,
 };
 pub use optim::{

@@ -13,5 +13,5 @@ pub(crate) use self::forward::stats_on_cuda;
 pub use self::{
     backward::{batch_norm_backward, batch_norm_backward_add},
     forward::{batch_norm_forward, batch_stats, normalised_sum},
-    types::{BatchNorm, BatchNormGrads, BatchStats},
+    types::{BatchNorm, BatchNormGrads, BatchStats, Whole},
 };

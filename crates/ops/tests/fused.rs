@@ -162,12 +162,12 @@ fn max_pool_normalises_on_the_way_in() {
 fn batch_norm_finds_its_relu_again() {
     let (x, stats, [gamma, beta], _, y) = normed(&[3, 5, 4, 19]);
     let dy = random(x.dims(), 8);
-    let grads = |y| ops::batch_norm_backward(&dy, &x, y, &gamma, &beta, &stats, false, true).unwrap();
+    let grads = |y| ops::batch_norm_backward(&dy, &x, y, &gamma, &beta, &stats, false, true, None).unwrap();
     let (kept, again) = (grads(Some(&y)), grads(None));
     for (kept, again) in [(kept.dx, again.dx), (kept.dgamma, again.dgamma), (kept.dbeta, again.dbeta)] {
         assert_eq!(values(&kept), values(&again));
     }
-    let error = ops::batch_norm_backward(&dy, &x, None, &gamma, &beta, &stats, true, true).unwrap_err();
+    let error = ops::batch_norm_backward(&dy, &x, None, &gamma, &beta, &stats, true, true, None).unwrap_err();
     assert!(error.to_string().contains("`y`"), "{error}");
 }
 
@@ -187,7 +187,7 @@ fn an_affine_of_other_channels_is_refused() {
 fn batch_norm_adds_its_gradient_to_another() {
     let (x, stats, [gamma, beta], _, y) = normed(&[3, 5, 4, 19]);
     let dy = random(x.dims(), 8);
-    let expected = ops::batch_norm_backward(&dy, &x, Some(&y), &gamma, &beta, &stats, false, true).unwrap();
+    let expected = ops::batch_norm_backward(&dy, &x, Some(&y), &gamma, &beta, &stats, false, true, None).unwrap();
     // Both in the middle of wider tensors.
     let wide = |part: &Tensor| {
         let around = random(&[3, 5, 4, 7], 9);
@@ -197,14 +197,14 @@ fn batch_norm_adds_its_gradient_to_another() {
     let (x, into) = (wide(&x), wide(&before));
     let other_channels = values(&into.narrow(3, 0, 7).unwrap().contiguous().unwrap());
     let (x, part) = (x.narrow(3, 7, 19).unwrap(), into.narrow(3, 7, 19).unwrap());
-    let (dgamma, dbeta) = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &part).unwrap();
+    let (dgamma, dbeta) = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &part, None).unwrap();
     assert_eq!(values(&part.contiguous().unwrap()), values(&(before + expected.dx).unwrap()));
     assert_eq!(values(&into.narrow(3, 0, 7).unwrap().contiguous().unwrap()), other_channels);
     assert_eq!((values(&dgamma), values(&dbeta)), (values(&expected.dgamma), values(&expected.dbeta)));
 
-    let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &dy);
+    let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &dy, None);
     assert!(error.is_err(), "in place over an operand");
-    let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &into).unwrap_err().to_string();
+    let error = ops::batch_norm_backward_add(&dy, &x, &gamma, &beta, &stats, &into, None).unwrap_err().to_string();
     assert!(error.starts_with("batch_norm_backward_add: `into` must have shape"), "{error}");
 }
 
@@ -294,7 +294,7 @@ fn what_is_between_convolutions_in_bf16() {
     );
 
     let backward = |dy: &Tensor, x: &Tensor, y: &Tensor| {
-        ops::batch_norm_backward(dy, x, Some(y), &gamma, &beta, &stats, true, true).unwrap()
+        ops::batch_norm_backward(dy, x, Some(y), &gamma, &beta, &stats, true, true, None).unwrap()
     };
     let (exact, got) = (backward(&dy, &x, &y), backward(&halved(&dy), &halved(&x), &halved(&y)));
     is_rounded("dx", &got.dx, &exact.dx);
@@ -302,7 +302,7 @@ fn what_is_between_convolutions_in_bf16() {
     assert!(values(&got.dgamma) == values(&exact.dgamma) && values(&got.dbeta) == values(&exact.dbeta));
 
     let add = |dy: &Tensor, x: &Tensor, into: Tensor| {
-        ops::batch_norm_backward_add(dy, x, &gamma, &beta, &stats, &into).unwrap();
+        ops::batch_norm_backward_add(dy, x, &gamma, &beta, &stats, &into, None).unwrap();
         into
     };
     let exact = add(&dy, &x, residual.copy().unwrap());

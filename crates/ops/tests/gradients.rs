@@ -106,8 +106,8 @@ fn batch_norm_by_hand() {
             |t: &[Tensor]| ops::batch_norm_forward(&t[0], &t[1], &t[2], with_residual.then_some(&t[3]), relu, EPS);
         let (y, stats) = forward(&inputs).unwrap();
         let [x, gamma, beta, _] = &inputs;
-        let grads =
-            ops::batch_norm_backward(&weights(&y), x, Some(&y), gamma, beta, &stats, with_residual, relu).unwrap();
+        let grads = ops::batch_norm_backward(&weights(&y), x, Some(&y), gamma, beta, &stats, with_residual, relu, None)
+            .unwrap();
         assert_eq!(grads.dresidual.is_some(), with_residual);
         let analytic = [Some(grads.dx), Some(grads.dgamma), Some(grads.dbeta), grads.dresidual];
         for (which, grad) in analytic.iter().enumerate() {

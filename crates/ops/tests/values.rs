@@ -202,7 +202,7 @@ fn batch_norm_with_residual_and_relu() {
     ];
     let (y, stats) = ops::batch_norm_forward(&x, &gamma(), &beta(), Some(&residual), true, 1e-5).unwrap();
     assert_close("y", &values(&y), &expected_y, ROUNDING);
-    let grads = ops::batch_norm_backward(&dy, &x, Some(&y), &gamma(), &beta(), &stats, true, true).unwrap();
+    let grads = ops::batch_norm_backward(&dy, &x, Some(&y), &gamma(), &beta(), &stats, true, true, None).unwrap();
     assert_close("dx", &values(&grads.dx), &expected_dx, ROUNDING);
     assert_eq!(values(&grads.dresidual.unwrap()), expected_dresidual);
     assert_close("dgamma", &values(&grads.dgamma), &[4.31866837, -2.02815676], ROUNDING);
@@ -437,7 +437,7 @@ fn thread_counts() {
     let (gamma, beta) = (random(&[48], 3), random(&[48], 4));
     same_bits("batch_norm", || {
         let (y, stats) = ops::batch_norm_forward(&x, &gamma, &beta, Some(&residual), true, 1e-5).unwrap();
-        let grads = ops::batch_norm_backward(&residual, &x, Some(&y), &gamma, &beta, &stats, true, true).unwrap();
+        let grads = ops::batch_norm_backward(&residual, &x, Some(&y), &gamma, &beta, &stats, true, true, None).unwrap();
         let BatchStats { mean, var, inv_std } = stats;
         vec![y, mean, var, inv_std, grads.dx, grads.dgamma, grads.dbeta, grads.dresidual.unwrap()]
     });
@@ -591,7 +591,7 @@ fn batch_norm_refuses() {
 
     let (y, stats) = forward(&x, &vector, &vector, None).unwrap();
     let backward = |dy: &Tensor, y: &Tensor, stats: &BatchStats| {
-        ops::batch_norm_backward(dy, &x, Some(y), &vector, &vector, stats, false, true)
+        ops::batch_norm_backward(dy, &x, Some(y), &vector, &vector, stats, false, true, None)
     };
     refuses(
         backward(&zeros(&[2, 5, 4]), &y, &stats),

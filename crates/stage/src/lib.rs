@@ -25,6 +25,7 @@ mod settings;
 mod shard;
 mod signals;
 mod store;
+mod together;
 mod verified;
 mod work;
 
@@ -34,7 +35,7 @@ pub use input::Input;
 pub use log::{Progress, print, progress};
 pub use manifest::{Computed, Manifest, build, rfc3339, threads};
 pub use memory::{ask_memory, memory};
-pub use program::{exit, main, start_log};
+pub use program::{exit, main, main_together, start_log};
 pub use run::{Begin, Run, Step};
 pub use scalars::Scalars;
 pub use settings::{Section, Settings, Unchecked, above_zero, digest};

@@ -11,7 +11,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Starts logging to stderr: `-q` errors only, `-v` debug, `-vv` everything.
 pub(crate) fn start(verbose: u8, quiet: bool) {
-    let level = match (quiet, verbose) {
+    // Of several ranks, one says what all do.
+    let level = match (quiet || !ranks::world().leads(), verbose) {
         (true, _) => tracing::Level::ERROR,
         (false, 0) => tracing::Level::INFO,
         (false, 1) => tracing::Level::DEBUG,
@@ -51,7 +52,9 @@ impl Write for Lines {
 
 /// Prints an error's chain of causes, and a hint.
 pub(crate) fn error(error: &anyhow::Error, hint: Option<&str>) {
-    let mut text = format!("error: {error}\n");
+    let world = ranks::world();
+    let rank = if world.is_alone() { String::new() } else { format!("rank {} of {}: ", world.rank(), world.size()) };
+    let mut text = format!("error: {rank}{error}\n");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -85,6 +88,9 @@ fn escaped(text: &str, kept: &[char]) -> String {
 /// # Errors
 /// The reader went away, which [`crate::main`] takes for success.
 pub fn print(text: &str) -> std::io::Result<()> {
+    if !ranks::world().leads() {
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     let text = if out.is_terminal() { Cow::Owned(harmless(text)) } else { Cow::Borrowed(text) };
     out.write_all(text.as_bytes())?;

@@ -72,6 +72,12 @@ pub struct Computed {
     /// Instruction set of the CPU kernels, e.g. `avx512`, or `amx`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isa: Option<String>,
+    /// Processes that computed it together; `None` for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
+    /// Of several processes that trained: whether batch norms were over the `whole batch`, or over each rank's `part`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_norm: Option<String>,
 }
 
 /// Everything that is recorded about one result.
@@ -263,7 +269,19 @@ pub fn build() -> Option<String> {
 /// Worker threads, by rayon's own rule.
 pub fn threads() -> usize {
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+    asked.unwrap_or_else(|| {
+        let available = std::thread::available_parallelism().map_or(1, Into::into);
+        match ranks::world().local_size() {
+            1 => available,
+            ranks => available.min((processors().unwrap_or(available) / ranks).max(1)),
+        }
+    })
+}
+
+/// Processors of this machine, whether this process may use them or not.
+fn processors() -> Option<usize> {
+    let text = fs_err::read_to_string("/proc/cpuinfo").ok()?;
+    Some(text.lines().filter(|line| line.starts_with("processor")).count()).filter(|&count| count > 0)
 }
 
 /// A time as RFC 3339, UTC. A clock or a file's date may say anything: what is before 1970 or behind the year 9999 is moved

@@ -1,17 +1,65 @@
 //! The frame of every program: command line, settings, story, exit code.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
-use crate::{Fail, Outcome, Run, Settings, Spec, exit_code};
+use anyhow::anyhow;
+
+use crate::{Common, Fail, Outcome, Run, Settings, Spec, exit_code};
 
 /// The program of a stage: parses the command line, reads and checks the configuration, opens the run, and lets
 /// `story` read inputs, compute and publish.
 pub fn main<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Result<Outcome, Fail>) -> ExitCode {
     let common = spec.parse();
     exit(|| {
-        let (run, config) = Run::open(spec, &common)?;
-        if run.printed_config()? { Ok(Outcome::Nothing) } else { story(run, config) }
+        refuse_company(spec.name)?;
+        open(spec, &common, story)
     })
+}
+
+/// As [`main()`], for a stage whose result several processes compute together, started by `mpirun` or `srun`.
+///
+/// Rank 0 decides what is to be done, publishes and speaks; the others follow it ([`Run::begin`], [`Run::step`]).
+pub fn main_together<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Result<Outcome, Fail>) -> ExitCode {
+    let common = spec.parse();
+    exit(|| {
+        ranks::start().map_err(|refused| {
+            let hint = refused.hint();
+            Fail::usage(refused).hint(hint)
+        })?;
+        if ranks::world().local_size() > 1 {
+            // A second pool of threads in one process (tests) is refused, and needless.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(crate::threads()).build_global();
+        }
+        open(spec, &common, story)
+    })
+}
+
+fn open<C: Settings>(
+    spec: &Spec,
+    common: &Common,
+    story: impl FnOnce(Run, C) -> Result<Outcome, Fail>,
+) -> Result<Outcome, Fail> {
+    let (run, config) = Run::open(spec, common)?;
+    let places = ranks::world().places();
+    if !places.is_empty() {
+        let threads = crate::threads();
+        let each: Vec<String> = places.iter().enumerate().map(|(rank, place)| format!("{rank} on {place}")).collect();
+        tracing::info!("{} ranks of {threads} threads: {}", places.len(), each.join(", "));
+    }
+    if run.printed_config()? { Ok(Outcome::Nothing) } else { story(run, config) }
+}
+
+/// Several processes of a stage that works alone would be in each other's way, unless each has a shard.
+fn refuse_company(stage: &str) -> Result<(), Fail> {
+    let sharded = std::env::args_os().any(|argument| argument.to_string_lossy().starts_with("--shard"));
+    match ranks::tasks() {
+        Some((variable, tasks)) if tasks > 1 && !sharded => {
+            Err(Fail::usage(anyhow!("{stage} works alone, and {tasks} of it were started ({variable} = {tasks})"))
+                .hint("start one, without mpirun or with `srun -n 1`; global and local train on several"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Starts the log of a command that opens no run: `-q`, `-v` as in all of them.
@@ -22,11 +70,29 @@ pub fn start_log(common: &crate::Common) {
 /// Runs a program's story and turns its end into an exit code.
 ///
 /// Errors are printed to stderr as a chain of causes, then `hint:`. A reader of stdout that went away is no failure.
+///
+/// A rank of several that fails ends them all, with its exit code; all stop together on request.
 pub fn exit(story: impl FnOnce() -> Result<Outcome, Fail>) -> ExitCode {
     crate::signals::catch();
-    let Err(fail) = story() else { return ExitCode::from(exit_code::DONE) };
-    if fail.code != exit_code::DONE {
-        crate::log::error(&fail.error, fail.hint.as_deref());
+    let code = match catch_unwind(AssertUnwindSafe(story)) {
+        Ok(Ok(_)) => exit_code::DONE,
+        Ok(Err(fail)) => {
+            if fail.code != exit_code::DONE {
+                crate::log::error(&fail.error, fail.hint.as_deref());
+            }
+            fail.code
+        }
+        Err(panic) => {
+            if !ranks::world().is_alone() {
+                crate::log::error(&anyhow!("a defect of this program, see above"), None);
+                ranks::world().abort(exit_code::FAILED);
+            }
+            resume_unwind(panic)
+        }
+    };
+    if ![exit_code::DONE, exit_code::INTERRUPTED].contains(&code) {
+        ranks::world().abort(code);
     }
-    ExitCode::from(fail.code)
+    ranks::finish();
+    ExitCode::from(code)
 }

@@ -12,6 +12,7 @@ use crate::input::{Input, changed, check_unchanged};
 use crate::manifest::{FORMAT, File, Manifest, Source};
 use crate::settings::digest;
 use crate::store::{Found, Lock, STORE, Store};
+use crate::together::{self, Told};
 use crate::work::{Desk, What, Work, clear};
 use crate::{Common, Fail, Outcome, STAGES, Scalars, Section, Settings, Shards, Sharing, Spec, exit_code, log};
 
@@ -68,6 +69,10 @@ impl Run {
             return Err(Fail::usage(anyhow!("--shard and {other} do not go together")).hint(
                 "shards compute what is missing and publish nothing; the command that publishes takes no --shard",
             ));
+        }
+        if common.sharing.shard.is_some() && !ranks::world().is_alone() {
+            return Err(Fail::usage(anyhow!("--shard by {} ranks, expected one process", ranks::world().size()))
+                .hint("ranks divide the work among themselves; a shard is a process of its own"));
         }
         let layers = Layers::read(spec, common)?;
         let config: C = layers.parse()?;
@@ -296,16 +301,39 @@ impl Run {
         })
     }
 
+    /// Makes a value beside the settings part of the key, and of the settings that are recorded.
+    pub fn also(&mut self, name: &str, value: Value) {
+        self.settings[name] = value;
+    }
+
     /// Whether to compute. Says so, and why; heeds `--force`, `--verify` and `--dry-run`. A result that the store has is
     /// linked at once, whoever made it.
     ///
     /// # Errors
     /// Exit code 1 where another process computes the same result, or where results could not be published.
+    ///
+    /// Of several ranks, rank 0 asks and the others do what it does, in a private folder.
     pub fn begin(&self) -> Result<Begin<'_>, Fail> {
         if self.common.check {
             return Ok(Begin::Stop(Outcome::Nothing));
         }
-        let (name, key) = (self.spec.name, self.key());
+        let key = self.key();
+        if !ranks::world().leads() {
+            return Ok(match together::told(&key)? {
+                Told::Work => Begin::Work(Box::new(Work::follow(&self.desk, self.what(key), self.spec.name)?)),
+                Told::Stop(outcome) => Begin::Stop(outcome),
+            });
+        }
+        let begun = self.begin_alone(key.clone())?;
+        match &begun {
+            Begin::Work(_) => together::tell(&key, Told::Work),
+            Begin::Stop(outcome) => together::tell(&key, Told::Stop(*outcome)),
+        }
+        Ok(begun)
+    }
+
+    fn begin_alone(&self, key: String) -> Result<Begin<'_>, Fail> {
+        let name = self.spec.name;
         // A damaged manifest of an earlier result is in nobody's way.
         let linked = match self.desk.store.linked(&self.common.run, name) {
             Err(fail) if fail.code == exit_code::BAD_DATA => None,
@@ -337,17 +365,7 @@ impl Run {
             Some(shard) => tracing::info!("{name}: runs shard {shard} ({why})"),
             None => tracing::info!("{name}: runs ({why})"),
         }
-        let what = What {
-            stage: name.to_owned(),
-            version: self.spec.version,
-            key,
-            config: self.settings.clone(),
-            execution: self.execution.iter().map(|&key| key.to_owned()).collect(),
-            seed: self.spec.seeded.then_some(self.common.seed),
-            limit: self.common.limit,
-            inputs: self.inputs.clone(),
-        };
-        let work = Work::open(&self.desk, what, self.shards(), true)?;
+        let work = Work::open(&self.desk, self.what(key), self.shards(), true)?;
         // Another process may have published it before this one got the lock.
         match self.desk.store.find(name, work.key()) {
             Ok(Some(found)) if !self.common.force && changed(&found, self.common.verify).is_empty() => {
@@ -355,6 +373,19 @@ impl Run {
                 Ok(Begin::Stop(self.current(&found, false)?))
             }
             _ => Ok(Begin::Work(Box::new(work))),
+        }
+    }
+
+    fn what(&self, key: String) -> What {
+        What {
+            stage: self.spec.name.to_owned(),
+            version: self.spec.version,
+            key,
+            config: self.settings.clone(),
+            execution: self.execution.iter().map(|&key| key.to_owned()).collect(),
+            seed: self.spec.seeded.then_some(self.common.seed),
+            limit: self.common.limit,
+            inputs: self.inputs.clone(),
         }
     }
 
@@ -383,6 +414,21 @@ impl Run {
             seed: Some(self.common.seed),
             ..What::default()
         };
+        if !ranks::world().leads() {
+            return Ok(match together::told(key)? {
+                Told::Work => Step::Work(Box::new(Work::follow(&self.desk, what, self.spec.name)?)),
+                Told::Stop(_) => {
+                    Step::Done(Input::whole(self.desk.store.await_result(name, key)?, &self.desk.verified))
+                }
+            });
+        }
+        let step = self.step_alone((name, key), what, sharing)?;
+        let told = if let Step::Work(_) = step { Told::Work } else { Told::Stop(Outcome::Current) };
+        together::tell(key, told);
+        Ok(step)
+    }
+
+    fn step_alone(&self, (name, key): (&str, &str), what: What, sharing: Sharing) -> Result<Step<'_>, Fail> {
         if let Some(found) = self.sound(name, key)? {
             clear(&self.desk.store.partial(name, key));
             return Ok(Step::Done(Input::whole(found, &self.desk.verified)));
@@ -452,6 +498,9 @@ impl Run {
     /// The files that TensorBoard reads, if `--tensorboard` asks for them.
     pub fn scalars(&self) -> Scalars {
         let name = format!("{}-{}", self.spec.name, &self.key()[..8]);
+        if !ranks::world().leads() {
+            return Scalars::nowhere();
+        }
         Scalars::new(self.common.tensorboard.as_ref().map(|folder| folder.join(&self.common.run).join(name)))
     }
 

@@ -98,6 +98,11 @@ impl Shards {
         self.sharing.shard
     }
 
+    /// The same of a share of the work: a rank's, which keeps its share as a shard does.
+    pub(crate) fn of(&self, share: Shard) -> Shards {
+        Shards { sharing: Sharing { shard: Some(share), merge: false }, ..self.clone() }
+    }
+
     /// Notes into how many shards the work is divided.
     pub(crate) fn begin(&self, shard: Shard) -> Result<(), Fail> {
         replace(&self.folder, COUNT, |path| fs_err::write(path, format!("{}\n", shard.count)))?;

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rustix::fs::{FlockOperation, flock};
@@ -40,6 +41,11 @@ pub(crate) const STORE: &str = "store";
 pub(crate) const PARTIAL: &str = ".partial";
 /// What the folder of a superseded result has between key and number.
 pub(crate) const REPLACED: &str = ".replaced-";
+
+/// How long a shared file system may take to show what another machine wrote: NFS remembers for a minute that there was
+/// nothing.
+const VISIBLE_AFTER: Duration = Duration::from_secs(90);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// The artefacts folder, and the bucket that has the same results, where there is one.
 #[derive(Debug, Clone)]
@@ -167,6 +173,23 @@ impl Store {
                 Ok(Some(here))
             }
             (here, None) => here,
+        }
+    }
+
+    /// As [`Store::find`], of a result that another process has published, perhaps on another machine: a shared file system
+    /// may show it a while later.
+    pub(crate) fn await_result(&self, stage: &str, key: &str) -> Result<Found, Fail> {
+        let since = Instant::now();
+        loop {
+            if let Some(found) = self.find(stage, key)? {
+                return Ok(found);
+            }
+            if since.elapsed() > VISIBLE_AFTER {
+                let place = self.result(stage, key);
+                return Err(Fail::missing(anyhow!("{}: not there, and rank 0 has published it", place.display()))
+                    .hint("all ranks need one artefacts folder, on a file system that all machines share"));
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
         }
     }
 

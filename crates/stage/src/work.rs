@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
-use crate::shard::Shards;
+use crate::shard::{Shard, Shards, Sharing};
 use crate::signals::kill_point;
 use crate::store::{Found, Lock, REPLACED, Store, entries, own_name, replace, sync_folder};
+use crate::together::{self, Told};
 use crate::verified::Verified;
 use crate::{Fail, Outcome};
 
@@ -58,6 +59,8 @@ pub struct Work<'run> {
     parts: BTreeMap<String, String>,
     computed: Computed,
     lock: Option<Lock>,
+    /// Whether rank 0 does the work that counts; the folders are then private, and nothing in them is published.
+    follows: bool,
 }
 
 /// Files of the private folder that are no checkpoint.
@@ -107,6 +110,28 @@ impl<'run> Work<'run> {
             parts: BTreeMap::new(),
             computed: Computed::default(),
             lock,
+            follows: false,
+        })
+    }
+
+    /// The same work of the stage `stage` on another rank than 0.
+    pub(crate) fn follow(desk: &'run Desk, what: What, stage: &'static str) -> Result<Self, Fail> {
+        let partial = std::env::temp_dir().join(own_name("agcnn"));
+        let out = partial.join(OUT);
+        fs_err::create_dir_all(&out)?;
+        Ok(Work {
+            desk,
+            links: false,
+            shards: Shards::new(stage, desk.store.partial(&what.stage, &what.key), Sharing::default()),
+            what,
+            partial,
+            out,
+            rows: BTreeMap::new(),
+            uses: Vec::new(),
+            parts: BTreeMap::new(),
+            computed: Computed::default(),
+            lock: None,
+            follows: true,
         })
     }
 
@@ -125,11 +150,21 @@ impl<'run> Work<'run> {
         &self.shards
     }
 
+    /// What is computed here of a pass over all images, and where it is kept: as [`Work::shards`], and of several ranks, this
+    /// rank's share.
+    pub fn pass(&self) -> Shards {
+        let world = ranks::world();
+        match Shard::all(world.size()).nth(world.rank()) {
+            Some(share) if !world.is_alone() => self.shards.of(share),
+            _ => self.shards.clone(),
+        }
+    }
+
     /// The end of a share of the work, which publishes nothing. Says which shards are missing.
     ///
     /// # Errors
     /// The result, which was published meanwhile, cannot be linked.
-    pub fn share(self, is_missing: impl Fn(crate::Shard) -> bool) -> Result<Outcome, Fail> {
+    pub fn share(self, is_missing: impl Fn(Shard) -> bool) -> Result<Outcome, Fail> {
         let (desk, what) = (self.desk, &self.what);
         if let Ok(Some(_)) = desk.store.find(&what.stage, &what.key) {
             // What this shard kept since is in nobody's way, and of no use.
@@ -144,7 +179,8 @@ impl<'run> Work<'run> {
         Ok(Outcome::Done)
     }
 
-    /// The folder for checkpoints; what an interrupted process left is still there.
+    /// The folder for checkpoints; what an interrupted process left is still there. Of another rank than 0 it is a private
+    /// folder, whose contents end with the work.
     pub fn scratch(&self) -> &Path {
         &self.partial
     }
@@ -183,6 +219,9 @@ impl<'run> Work<'run> {
         if !self.uses.contains(&used) {
             self.uses.push(used);
         }
+        if self.follows {
+            return Ok(());
+        }
         let (from, to) = (step.file(name)?, self.out.join(to));
         if fs_err::hard_link(&from, &to).is_err() {
             fs_err::copy(&from, &to)?;
@@ -212,10 +251,23 @@ impl<'run> Work<'run> {
     ///
     /// # Errors
     /// A file cannot be read, written or renamed.
-    pub fn finish(mut self, metrics: Value) -> Result<Input, Fail> {
+    ///
+    /// Another rank than 0 waits until rank 0 has done it.
+    pub fn finish(self, metrics: Value) -> Result<Input, Fail> {
         if let Some(shard) = self.shards.mine() {
             return Err(Fail::failed(anyhow!("shard {shard} of {} is no result", self.what.stage)));
         }
+        let (desk, what) = (self.desk, self.what.clone());
+        if !self.follows {
+            let input = self.put_into_store(metrics)?;
+            together::tell(&what.key, Told::Stop(Outcome::Done));
+            return Ok(input);
+        }
+        together::told(&what.key)?;
+        Ok(Input::whole(desk.store.await_result(&what.stage, &what.key)?, &desk.verified))
+    }
+
+    fn put_into_store(mut self, metrics: Value) -> Result<Input, Fail> {
         let (files, folders) = tree(&self.out)?;
         let mut outputs = Vec::new();
         for name in files {
@@ -317,6 +369,11 @@ impl<'run> Work<'run> {
 impl Drop for Work<'_> {
     /// Work that ends before it published leaves its checkpoints, and nothing where it has none.
     fn drop(&mut self) {
+        if self.follows {
+            // What cannot be removed is in the system's folder for such files.
+            let _ = fs_err::remove_dir_all(&self.partial);
+            return;
+        }
         if self.lock.is_none() {
             return;
         }

@@ -37,6 +37,7 @@ default!(focal_gamma, is_focal_gamma: f64 = 2.0);
 default!(gamma_positive, is_gamma_positive: f64 = 1.0);
 default!(gamma_negative, is_gamma_negative: f64 = 4.0);
 default!(probability_clip, is_probability_clip: f64 = 0.05);
+default!(sync_batch_norm, is_sync_batch_norm: bool = true);
 default!(lr_patience, is_lr_patience: usize = 10);
 default!(ratio_max, is_ratio_max: f64 = nets::recipe::ratio_max());
 

@@ -5,7 +5,7 @@
 //! which every reader normalises again.
 
 use candle_core::{DType, Tensor};
-use ops::{Affine, BatchStats, Input, Weights};
+use ops::{Affine, BatchStats, Input, Weights, Whole};
 
 use crate::error::Result;
 use crate::layers::activation::Activation;
@@ -46,7 +46,9 @@ impl Conv {
     /// As [`Conv::forward`]; the result's statistics go to `into`.
     pub(crate) fn forward_stats(&self, params: &Params, x: &Activation, into: &BatchStats) -> Result<Tensor> {
         let weight = params.weights(self.weight);
-        Ok(ops::conv2d_stats(x.input(), weight, self.over(params), EPS, Some(into))?.0)
+        let (y, _) = ops::conv2d_stats(x.input(), weight, self.over(params), EPS, Some(into))?;
+        complete(params, into)?;
+        Ok(y)
     }
 
     /// Puts the weight's gradient; `x` is the forward pass's input.
@@ -75,6 +77,16 @@ impl Conv {
         let side = (height, width);
         Ok(ops::conv2d_input_grad(dy, weight, self.over(params), side, plus)?)
     }
+}
+
+/// Makes the statistics of what is here of a batch those of the whole batch, where ranks share it.
+pub(crate) fn complete(params: &Params, stats: &BatchStats) -> Result<()> {
+    params.norm_share().map_or(Ok(()), |share| share.complete(stats, EPS))
+}
+
+/// The rest of the batch, for a batch norm's backward pass.
+fn whole(params: &Params) -> Option<&dyn Whole> {
+    params.norm_share().map(|share| share as &dyn Whole)
 }
 
 /// A batch norm.
@@ -117,7 +129,8 @@ impl Norm {
         stats: BatchStats,
         relu: bool,
     ) -> Result<(Activation, NormSaved)> {
-        let count = x.elem_count() / stats.mean.elem_count();
+        let here = x.elem_count() / stats.mean.elem_count();
+        let count = whole(params).map_or(here, |whole| whole.pixels(here));
         let norm = stats.train(&self.training(params), count, relu)?;
         Ok((Activation { x: x.clone(), norm: Some(norm) }, NormSaved { x, stats }))
     }
@@ -137,7 +150,8 @@ impl Norm {
             AfterNorm::Join(y) => (true, Some(y)),
         };
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
-        let got = ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, &saved.stats, y.is_some(), relu)?;
+        let (stats, has_residual) = (&saved.stats, y.is_some());
+        let got = ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, stats, has_residual, relu, whole(params))?;
         grads.put(self.gamma, got.dgamma);
         grads.put(self.beta, got.dbeta);
         Ok((got.dx, got.dresidual))
@@ -153,7 +167,8 @@ impl Norm {
         grads: &mut Gradients,
     ) -> Result<()> {
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
-        let (dgamma, dbeta) = ops::batch_norm_backward_add(dy, &saved.x, gamma, beta, &saved.stats, into)?;
+        let stats = &saved.stats;
+        let (dgamma, dbeta) = ops::batch_norm_backward_add(dy, &saved.x, gamma, beta, stats, into, whole(params))?;
         grads.put(self.gamma, dgamma);
         grads.put(self.beta, dbeta);
         Ok(())
@@ -186,7 +201,14 @@ impl ConvNorm {
     pub(crate) fn forward(&self, params: &Params, x: Activation, relu: bool) -> Result<(Activation, Saved)> {
         let (x, norm) = (x.read()?, self.norm.training(params));
         let weight = params.weights(self.conv.weight);
-        let (z, stats, affine) = ops::conv2d_norm(x.input(), weight, self.conv.over(params), &norm, relu)?;
+        let over = self.conv.over(params);
+        if params.norm_share().is_some() {
+            let (z, stats) = ops::conv2d_stats(x.input(), weight, over, EPS, None)?;
+            complete(params, &stats)?;
+            let (y, norm) = self.norm.forward(params, z, stats, relu)?;
+            return Ok((y, Saved { input: x, norm }));
+        }
+        let (z, stats, affine) = ops::conv2d_norm(x.input(), weight, over, &norm, relu)?;
         let y = Activation { x: z.clone(), norm: Some(affine) };
         Ok((y, Saved { input: x, norm: NormSaved { x: z, stats } }))
     }

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::layers::share::Share;
 
 /// Which tensor of a [`Params`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct Params {
     entries: Vec<Entry>,
     /// Whether convolutions of `f32` may use TF32 on CUDA.
     tf32: bool,
+    /// Whether batch norms are those of the part of a batch that is here, not of the whole batch.
+    norms_apart: bool,
+    /// What is here of the batch at hand, where several ranks share it.
+    share: Option<Share>,
 }
 
 impl Params {
@@ -78,6 +83,36 @@ impl Params {
     /// Allows or forbids TF32 in this model's convolutions.
     pub(crate) fn allow_tf32(&mut self, tf32: bool) {
         self.tf32 = tf32;
+    }
+
+    /// Whether each rank's batch norms are its own.
+    pub(crate) fn norms_apart(&self) -> bool {
+        self.norms_apart
+    }
+
+    /// Chooses whether the batch norms of several ranks are those of the whole batch, as at first, or each rank's own.
+    pub(crate) fn norm_apart(&mut self, apart: bool) {
+        self.norms_apart = apart;
+    }
+
+    /// What is here of the batch at hand; `None` where all of it is.
+    pub(crate) fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
+    /// Says what is here of the next batch.
+    pub(crate) fn set_share(&mut self, share: Option<Share>) {
+        self.share = share;
+    }
+
+    /// The share of the batch over whose whole batch norms are to be taken.
+    pub(crate) fn norm_share(&self) -> Option<&Share> {
+        self.share.as_ref().filter(|_| !self.norms_apart)
+    }
+
+    /// The tensors that have no gradient: running statistics.
+    pub(crate) fn statistics(&self) -> Vec<&Tensor> {
+        self.entries.iter().filter(|entry| !entry.trained).map(|entry| &entry.tensor).collect()
     }
 
     /// Keeps copies of all convolutions' weights in `dtype`, or none if that is `f32`.

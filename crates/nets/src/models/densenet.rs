@@ -6,7 +6,7 @@ use ops::{Affine, BatchStats, Input, Weights};
 use crate::error::Result;
 use crate::layers::activation::{Activation, dense};
 use crate::layers::builder::Builder;
-use crate::layers::conv_norm::{AfterNorm, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved};
+use crate::layers::conv_norm::{AfterNorm, Conv, ConvNorm, EPS, Folded, Norm, NormSaved, Saved, complete};
 use crate::layers::gradients::Gradients;
 use crate::layers::params::Params;
 use crate::layers::stem_pool;
@@ -138,7 +138,7 @@ impl Densenet {
         let (x, stem) = self.stem.forward(params, Activation::plain(x.clone()), true)?;
         let (x, pool) = stem_pool::forward(&x)?;
         let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
-        let mut growing = Growing::new(&x, self.blocks[0].len())?;
+        let mut growing = Growing::new(params, &x, self.blocks[0].len())?;
         for (layers, transition) in self.blocks.iter().zip(self.transitions.iter().map(Some).chain([None])) {
             let mut saved = Vec::with_capacity(layers.len());
             for layer in layers {
@@ -148,7 +148,7 @@ impl Densenet {
             if let Some(transition) = transition {
                 let (y, saved) = transition.forward(params, growing)?;
                 transitions.push(saved);
-                growing = Growing::new(&y, self.blocks[transitions.len()].len())?;
+                growing = Growing::new(params, &y, self.blocks[transitions.len()].len())?;
             }
         }
         let (y, last) = self.last.forward(params, growing.x, growing.stats, true)?;
@@ -256,10 +256,12 @@ impl Layer {
 
 impl Growing {
     /// `x`, with room for so many layers.
-    fn new(x: &Tensor, layers: usize) -> Result<Growing> {
+    fn new(params: &Params, x: &Tensor, layers: usize) -> Result<Growing> {
         let (channels, wide) = (x.dim(D::Minus1)?, widened(x, layers)?);
         let stats = BatchStats::zeros(wide.dim(D::Minus1)?, x.device())?;
-        ops::batch_stats(x, EPS, Some(&stats.narrow(0, channels)?))?;
+        let of_x = stats.narrow(0, channels)?;
+        ops::batch_stats(x, EPS, Some(&of_x))?;
+        complete(params, &of_x)?;
         Ok(Growing { x: wide, stats })
     }
 }

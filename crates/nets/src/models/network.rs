@@ -187,6 +187,12 @@ impl Network {
         }
     }
 
+    /// Chooses whether several ranks normalise by the statistics of the whole batch, as at first, or each by those of its part.
+    /// One rank does the same either way.
+    pub fn sync_batch_norm(&mut self, sync: bool) {
+        self.params.norm_apart(!sync);
+    }
+
     /// The type that inputs of training are best made in.
     pub(crate) fn activations(&self) -> DType {
         self.activations
@@ -334,7 +340,7 @@ impl Network {
         let pool_of_ops = self.pool_of_ops().unwrap_or(ops::Pool::Max); // a class token is refused with a convolution
         let pool = ops::global_pool_forward(&map, pool_of_ops)?;
         let logits = self.head(&pool)?;
-        let (loss, dlogits) = objective.of(&logits, targets)?;
+        let (loss, dlogits) = objective.of_share(&logits, targets, self.params.share())?;
         let mut grads = Gradients::new();
         grads.put(self.head.0, dlogits.t()?.matmul(&pool)?);
         grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?);

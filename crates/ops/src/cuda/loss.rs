@@ -31,7 +31,7 @@ struct Focus {
     gamma_negative: f32,
     shift: f32,
     smoothing: f32,
-    counted: i32,
+    counted: i32, // 2: in the whole batch, of which this is a part
 }
 
 // SAFETY: numbers, laid out as in C.
@@ -50,6 +50,7 @@ pub(crate) fn focused_bce(
     let ([positive, negative], counted) = match settings.weights {
         ClassWeights::Fixed(weights) => (weights, 0),
         ClassWeights::Counted => ([0.0; 2], 1),
+        ClassWeights::Whole(weights) => (weights, 2),
     };
     let focus = Focus {
         positive: positive as f32,

@@ -32,6 +32,8 @@ pub enum ClassWeights {
     /// One over the class's share of the known labels of the batch: `(|P| + |N|) / |P|` and `(|P| + |N|) / |N|`; an element
     /// has that of its label, smoothed or not.
     Counted,
+    /// As counted, but in a batch of which only a part is here.
+    Whole([f64; 2]),
 }
 
 impl Focus {
@@ -47,7 +49,7 @@ impl Focus {
     /// The weights of the classes where so many labels are positive and negative; 0 for a class without any.
     pub fn weights(&self, [positives, negatives]: [usize; 2]) -> [f64; 2] {
         match self.weights {
-            ClassWeights::Fixed(weights) => weights,
+            ClassWeights::Fixed(weights) | ClassWeights::Whole(weights) => weights,
             ClassWeights::Counted => [positives, negatives].map(|count| match count {
                 0 => 0.0,
                 count => (positives + negatives) as f64 / count as f64,
@@ -73,7 +75,7 @@ impl Focus {
         let slope = (1.0 - t) * dl - t * q;
         let wrong = t * q + (1.0 - t) * r;
         let gamma = self.gamma_positive * t + self.gamma_negative * (1.0 - t);
-        let share = if self.weights == ClassWeights::Counted { y } else { t };
+        let share = if let ClassWeights::Fixed(_) = self.weights { t } else { y };
         let weight = weights[0] * share + weights[1] * (1.0 - share);
         if gamma == 0.0 {
             return (weight * entropy, weight * slope);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     sums::{TASK, channel_sums, channels, narrow, rows_per_task, scale_shift},
-    types::{BatchNormGrads, BatchStats},
+    types::{BatchNormGrads, BatchStats, Whole},
 };
 use crate::{
     buffer,
@@ -23,11 +23,12 @@ use crate::{
 /// The gradients of [`batch_norm_forward`](crate::batch_norm_forward), given its input `x`, its result `y` and its statistics.
 ///
 /// The ReLU passes the gradient where `y > 0`. Without a residual, `y` may be `None`: it is then computed again.
-/// `has_residual` asks for the residual's gradient, which is the masked `dy`.
+/// `has_residual` asks for the residual's gradient, which is the masked `dy`. With `whole`, `x` is a part of the batch that
+/// the statistics are of; the gradients of gamma and beta are then those of the part.
 ///
 /// # Errors
 ///
-/// Shapes differ; there is a ReLU after a residual, but no `y`.
+/// Shapes differ; there is a ReLU after a residual, but no `y`; a part of a batch on CUDA.
 #[allow(clippy::too_many_arguments)] // the operands and results of the forward pass
 pub fn batch_norm_backward(
     dy: &Tensor,
@@ -38,8 +39,9 @@ pub fn batch_norm_backward(
     stats: &BatchStats,
     has_residual: bool,
     relu: bool,
+    whole: Option<&dyn Whole>,
 ) -> Result<BatchNormGrads> {
-    stored!(x, backward_of(dy, x, y, gamma, beta, stats, has_residual, relu))
+    stored!(x, backward_of(dy, x, y, gamma, beta, stats, has_residual, relu, whole))
 }
 
 #[allow(clippy::too_many_arguments)] // as above
@@ -52,6 +54,7 @@ fn backward_of<T: Stored>(
     stats: &BatchStats,
     has_residual: bool,
     relu: bool,
+    whole: Option<&dyn Whole>,
 ) -> Result<BatchNormGrads> {
     let op = "batch_norm_backward";
     let c = channels(op, x)?;
@@ -70,7 +73,10 @@ fn backward_of<T: Stored>(
         (Some(y), false) => trace::pass(op, &[x, x, dy, dy, y, y, x]),
         (None, _) => trace::pass(op, &[x, x, dy, dy, x]),
     };
-    on_cuda!(x, crate::cuda::backward::<T>(op, dy, x, y, gamma, beta, stats, has_residual, relu));
+    on_cuda!(x, {
+        refuse_part(op, whole)?;
+        crate::cuda::backward::<T>(op, dy, x, y, gamma, beta, stats, has_residual, relu)
+    });
     let shape = x.shape();
     let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::new(op, "x", x)?);
     let y = y.map(|y| View::new(op, "y", y)).transpose()?;
@@ -84,7 +90,7 @@ fn backward_of<T: Stored>(
         None => Mask::Recomputed { scale: &scale, shift: &shift },
     };
     let masked = Masked { dy: &dy, mask, x: &x, pitch: c };
-    let grads = backward(&masked, &gamma, &mean, &inv_std, has_residual);
+    let grads = backward(&masked, &gamma, &mean, &inv_std, has_residual, whole);
 
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     let tensor = |v: Vec<T>| Tensor::from_vec(v, shape, &Device::Cpu);
@@ -113,8 +119,9 @@ pub fn batch_norm_backward_add(
     beta: &Tensor,
     stats: &BatchStats,
     into: &Tensor,
+    whole: Option<&dyn Whole>,
 ) -> Result<(Tensor, Tensor)> {
-    stored!(x, backward_add_of(dy, x, gamma, beta, stats, into))
+    stored!(x, backward_add_of(dy, x, gamma, beta, stats, into, whole))
 }
 
 fn backward_add_of<T: Stored>(
@@ -124,6 +131,7 @@ fn backward_add_of<T: Stored>(
     beta: &Tensor,
     stats: &BatchStats,
     into: &Tensor,
+    whole: Option<&dyn Whole>,
 ) -> Result<(Tensor, Tensor)> {
     let op = "batch_norm_backward_add";
     let c = channels(op, x)?;
@@ -132,7 +140,10 @@ fn backward_add_of<T: Stored>(
     let vectors = [("gamma", gamma), ("beta", beta), ("mean", &stats.mean), ("inv_std", &stats.inv_std)];
     check_vectors(op, c, &vectors)?;
     let _span = trace::pass(op, &[x, x, dy, dy, into, into]);
-    on_cuda!(x, crate::cuda::backward_add::<T>(op, dy, x, gamma, beta, stats, into));
+    on_cuda!(x, {
+        refuse_part(op, whole)?;
+        crate::cuda::backward_add::<T>(op, dy, x, gamma, beta, stats, into)
+    });
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let (mean, inv_std) = (View::new(op, "mean", &stats.mean)?, View::new(op, "inv_std", &stats.inv_std)?);
     let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
@@ -141,12 +152,24 @@ fn backward_add_of<T: Stored>(
         let mask = Mask::Recomputed { scale: &scale, shift: &shift };
         let masked = Masked { dy: &dy, mask, x: &x, pitch: x.pitch() };
         let sums = gradient_sums(&masked, &mean);
-        let coefficients = coefficients(dy.len() / c, &gamma, &mean, &inv_std, &sums);
+        let coefficients = coefficients(dy.len() / c, &gamma, &mean, &inv_std, &sums, whole);
         (sums, coefficients)
     };
     into.inplace_op3(dy, x, &AddInputGrad::<T> { scale, shift, coefficients, kind: PhantomData })?;
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     Ok((vector(gamma_grad(&product, &inv_std))?, vector(narrow(&sum))?))
+}
+
+/// The kernel takes its sums and uses them in one go.
+#[cfg(feature = "cuda")]
+fn refuse_part(op: &'static str, whole: Option<&dyn Whole>) -> Result<()> {
+    match whole {
+        None => Ok(()),
+        Some(_) => {
+            let (expected, got) = ("None on CUDA".to_owned(), "a part of a batch".to_owned());
+            Err(Error::Parameter { op, name: "whole", expected, got }.into())
+        }
+    }
 }
 
 struct AddInputGrad<T> {
@@ -199,15 +222,26 @@ fn gradient_sums<T: Element>(masked: &Masked<T>, mean: &[f32]) -> [Vec<f64>; 2] 
     channel_sums(masked.dy.len() / c, c, |range, sum, product| masked.pixels(range, c).sums(mean, sum, product))
 }
 
-/// Per channel, `a`, `b`, `e` of `dx = gamma inv_std (d - mean(d) - xhat mean(d xhat)) = a d + b x + e`.
+/// Per channel, `a`, `b`, `e` of `dx = gamma inv_std (d - mean(d) - xhat mean(d xhat)) = a d + b x + e`, where the means
+/// are those of the whole batch.
 fn coefficients(
     pixels: usize,
     gamma: &[f32],
     mean: &[f32],
     inv_std: &[f32],
-    [sum, product]: &[Vec<f64>; 2],
+    sums: &[Vec<f64>; 2],
+    whole: Option<&dyn Whole>,
 ) -> [Vec<f32>; 3] {
-    let (c, n) = (gamma.len(), pixels as f64);
+    let c = gamma.len();
+    let mut sums = sums.concat();
+    let n = match whole {
+        Some(whole) => {
+            whole.sum(&mut sums);
+            whole.pixels(pixels) as f64
+        }
+        None => pixels as f64,
+    };
+    let (sum, product) = sums.split_at(c);
     let mut coefficients = [vec![0f32; c], vec![0f32; c], vec![0f32; c]];
     for j in 0..c {
         let inv = f64::from(inv_std[j]);
@@ -230,10 +264,11 @@ fn backward<T: Element>(
     mean: &[f32],
     inv_std: &[f32],
     has_residual: bool,
+    whole: Option<&dyn Whole>,
 ) -> Backward<T> {
     let (c, len) = (gamma.len(), masked.dy.len());
     let sums = gradient_sums(masked, mean);
-    let [a, b, e] = &coefficients(len / c, gamma, mean, inv_std, &sums);
+    let [a, b, e] = &coefficients(len / c, gamma, mean, inv_std, &sums, whole);
     let task = rows_per_task(c);
     let part = |index: usize, len: usize| masked.pixels(index * task / c..(index * task + len) / c, c);
     let mut dresidual = None;

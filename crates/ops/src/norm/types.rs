@@ -88,3 +88,12 @@ pub struct BatchNormGrads {
     /// With respect to `residual`, if it was asked for.
     pub dresidual: Option<Tensor>,
 }
+
+/// The rest of a batch of which only a part is here: what the backward pass of a batch norm needs of other processes.
+pub trait Whole {
+    /// Replaces sums over the pixels here by those over the whole batch.
+    fn sum(&self, sums: &mut [f64]);
+
+    /// The pixels of the whole batch, where so many of them are here.
+    fn pixels(&self, here: usize) -> usize;
+}
