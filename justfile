@@ -9,7 +9,7 @@ cloud := ""
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
 target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
-features := if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" } + if cloud == "" { "" } else { " --features cloud" }
+features := (if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }) + (if cloud == "" { "" } else { " --features cloud" })
 bin := target / "release"
 # A GPU that nothing is compiled for: what `just` then says, once.
 idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else { "" } } else { "" }
