@@ -270,7 +270,7 @@ test-cloud:
     # Away from where the tests of programs without object stores are built.
     rm -rf "$target/cloud" && mkdir "$target/cloud"
     cp "$target"/debug/{phantom,prep,global,attend,store} "$target/tools/bin/s3s-fs" "$target/cloud/"
-    AGCNN_CLOUD="$target/cloud" cargo test -p e2e --quiet --test cloud -- --ignored
+    AGCNN_CLOUD="$target/cloud" cargo test --workspace --quiet --test cloud -- --ignored
 
 # `test-nih` and `test-dicom` where what they need is here; otherwise a line that says they did not run
 _test-outside:
