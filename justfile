@@ -4,7 +4,7 @@ set positional-arguments
 
 # Where to compute: `just device=cpu all`, `just device=cuda all`; auto is CUDA where there are a GPU and nvcc.
 device := "auto"
-# Programs that read and write buckets (s3://, gs://, az://): `just cloud=yes all ...`; compiles 80 crates more.
+# Programs that read and write buckets (s3://, gs://, az://): `just cloud=yes all ...`; compiles 53 crates more.
 cloud := ""
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
@@ -291,12 +291,12 @@ test-cloud:
     [ -x "$target/tools/bin/s3s-fs" ] || cargo install s3s-fs --version 0.14.1 --features binary --locked --debug --quiet --root "$target/tools"
     packages="-p files -p phantom -p prep -p global -p attend -p stage"
     cargo clippy -p files --all-targets --features cloud --quiet -- -D warnings
-    cargo test -p files --features cloud --quiet
+    cargo test $packages --lib --features files/cloud --quiet
     cargo build $packages --bins --features files/cloud --quiet
     # Away from where the tests of programs without object stores are built.
     rm -rf "$target/cloud" && mkdir "$target/cloud"
     cp "$target"/debug/{phantom,prep,global,attend,store} "$target/tools/bin/s3s-fs" "$target/cloud/"
-    AGCNN_CLOUD="$target/cloud" cargo test -p e2e --quiet --test cloud -- --ignored
+    AGCNN_CLOUD="$target/cloud" cargo test --workspace --quiet --test cloud -- --ignored
 
 # `test-nih` and `test-dicom` where what they need is here; otherwise a line that says they did not run
 _test-outside:
