@@ -252,7 +252,8 @@ test-mpi rounds="3": _mpi
         mkdir -p "$target/mpi/$kind"
         cp "$target/debug/global" "$target/debug/examples/fit_ranks" "$target/mpi/$kind"
         ln -sfn "$(command -v mpirun.$kind)" "$target/mpi/$kind/mpirun"
-        ldd "$target/mpi/$kind/global" | grep -q "$([ $kind = mpich ] && echo libmpich || echo libmpi.so)" || { echo "error: global was not built for $kind" >&2; exit 1; }
+        needs=$([ $kind = mpich ] && echo libmpich || echo libmpi.so)
+        [[ $(ldd "$target/mpi/$kind/global") == *$needs* ]] || { echo "error: global was not built for $kind" >&2; exit 1; }
     done
     for kind in openmpi mpich; do
         echo "test-mpi: $kind" >&2
