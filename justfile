@@ -259,7 +259,7 @@ test-mpi rounds="3": _mpi
     done
     for kind in openmpi mpich; do
         echo "test-mpi: $kind" >&2
-        AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd) cargo test -p e2e --quiet --test ranks -- --ignored --test-threads=1 "${hosts[@]}"
+        AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd) cargo test --workspace --quiet --test ranks -- --ignored --test-threads=1 "${hosts[@]}"
     done
 
 # Open MPI, MPICH and libclang, which reads their headers, from Debian's packages where they are not
