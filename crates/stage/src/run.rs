@@ -78,8 +78,8 @@ impl Run {
         let config: C = layers.parse()?;
         config.check(Section(spec.name))?;
         let settings = serde_json::to_value(&config).map_err(Fail::failed)?;
-        let store = Store::open(common)?;
         let reads_only = common.print_config || common.dry_run || common.check;
+        let store = Store::open(&common.artifacts_dir, &common.cache_dir, !common.print_config, reads_only)?;
         let shared = if reads_only { None } else { store.share()? };
         let run = Run {
             spec: *spec,

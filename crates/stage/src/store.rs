@@ -30,10 +30,10 @@ use anyhow::anyhow;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::Fail;
 use crate::bucket::Bucket;
 use crate::manifest::{File, Manifest};
 use crate::verified::Verified;
-use crate::{Common, Fail};
 
 /// Name of the store below the artefacts folder; no run may be called so.
 pub(crate) const STORE: &str = "store";
@@ -103,21 +103,25 @@ impl Store {
         Ok(Store { artifacts: text.map_or_else(|| artifacts.to_owned(), files::plain), bucket: None })
     }
 
-    /// The store that the flags name: a folder, or a bucket with its folder below `--cache-dir`.
+    /// The store that the flags name: a folder, or a bucket with its folder below `--cache-dir`, which is asked only if
+    /// `connects`, and not written to if `reads_only`.
     ///
     /// # Errors
     /// Exit code 2 for a URL that cannot be one; as [`Bucket::open`].
-    pub(crate) fn open(common: &Common) -> Result<Store, Fail> {
+    pub(crate) fn open(
+        artifacts_dir: &Path,
+        cache_dir: &Path,
+        connects: bool,
+        reads_only: bool,
+    ) -> Result<Store, Fail> {
         // A path may be anything; a URL is text.
-        let Some(text) = common.artifacts_dir.to_str() else { return Self::new(&common.artifacts_dir) };
+        let Some(text) = artifacts_dir.to_str() else { return Self::new(artifacts_dir) };
         files::check(text)?;
-        let url = common.artifacts_dir.as_path();
-        if !files::is_remote(url) {
-            return Self::new(url);
+        if !files::is_remote(artifacts_dir) {
+            return Self::new(artifacts_dir);
         }
-        let artifacts = common.cache_dir.join(text.trim_end_matches('/').replacen("://", "/", 1));
-        let reads_only = common.print_config || common.dry_run || common.check;
-        let bucket = if common.print_config { None } else { Some(Bucket::open(url, &artifacts, reads_only)?) };
+        let artifacts = cache_dir.join(text.trim_end_matches('/').replacen("://", "/", 1));
+        let bucket = if connects { Some(Bucket::open(artifacts_dir, &artifacts, reads_only)?) } else { None };
         Ok(Store { artifacts, bucket })
     }
 
