@@ -259,9 +259,12 @@ test-mpi rounds="3": _mpi
         needs=$([ $kind = mpich ] && echo libmpich || echo libmpi.so)
         [[ $(ldd "$target/mpi/$kind/global") == *$needs* ]] || { echo "error: global was not built for $kind" >&2; exit 1; }
     done
+    # What a network learns does not depend on who moves the bytes: of MPICH, what does.
+    fewer=(--skip densenet --skip ring --skip hosts)
     for kind in openmpi mpich; do
         echo "test-mpi: $kind" >&2
-        AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd) cargo test --workspace --quiet --test ranks -- --ignored --test-threads=1 "${hosts[@]}"
+        [ $kind = openmpi ] && skip=("${hosts[@]}") || skip=("${fewer[@]}")
+        AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd) cargo test --workspace --quiet --test ranks -- --ignored --test-threads=1 "${skip[@]}"
     done
 
 # Open MPI, MPICH and libclang, which reads their headers, from Debian's packages where they are not
