@@ -27,6 +27,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::manifest::{self, File, Manifest};
+use crate::replace::own_name;
 use crate::{Fail, Problem};
 
 /// Version of the layout.
@@ -246,7 +247,7 @@ fn fetch_one(from: &Path, folder: &Path, file: &File) -> Result<(), Fail> {
     let parent = path.parent().unwrap_or(folder);
     fs_err::create_dir_all(parent)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = parent.join(format!(".{name}.{}", std::process::id()));
+    let part = parent.join(own_name(&name));
     let fetched = copy(&url, &part, file).and_then(|()| place(&part, &path));
     let _ = fs_err::remove_file(&part); // it is in its place, or of no use
     fetched

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::store::replace;
+use crate::replace::replace;
 use crate::{Fail, Problem};
 
 /// The most shards of a result.

@@ -21,7 +21,6 @@
 //! of another. A training is a result of its own, `training/<key>`, that `global`, `local` and `fusion` take weights from.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,6 +32,7 @@ use rustix::io::Errno;
 use crate::Fail;
 use crate::bucket::Bucket;
 use crate::manifest::{File, Manifest};
+use crate::replace::{own_name, replace};
 use crate::verified::Verified;
 
 /// Name of the store below the artefacts folder; no run may be called so.
@@ -479,32 +479,6 @@ fn has_no_locks(fail: &Fail) -> bool {
         .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| none.contains(&error.raw_os_error())))
 }
 
-/// A hidden name that no other process has, on whatever machine: process numbers repeat between machines, and every
-/// container's first process is number 1.
-pub(crate) fn own_name(name: &str) -> String {
-    let random = RandomState::new().build_hasher().finish();
-    format!(".{name}.{random:016x}")
-}
-
-/// Writes a file of a folder, which is made where it is missing. `write` gets another path in it; the file then takes its
-/// name in one rename, so that who reads it, or writes the same at the same time on whatever machine, meets a whole file.
-///
-/// # Errors
-/// What `write` returns; the disk.
-pub fn replace<E: From<std::io::Error>>(
-    folder: &Path,
-    name: &str,
-    write: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
-    fs_err::create_dir_all(folder)?;
-    let part = folder.join(own_name(name));
-    let written = write(&part).and_then(|()| Ok(fs_err::rename(&part, folder.join(name))?));
-    if written.is_err() {
-        let _ = fs_err::remove_file(&part); // the first error matters
-    }
-    written
-}
-
 /// Names in a folder, sorted.
 pub(crate) fn entries(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut names = fs_err::read_dir(folder)?
@@ -522,21 +496,6 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Fail> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_is_whole_or_not_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("inner");
-        replace(&inner, "one", |path| fs_err::write(path, "1")).unwrap();
-        let failed = replace(&inner, "one", |path| {
-            fs_err::write(path, "half")?;
-            Err(std::io::Error::other("the disk is full"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(entries(&inner).unwrap(), ["one"]);
-        assert_eq!(fs_err::read_to_string(inner.join("one")).unwrap(), "1");
-        assert_ne!(own_name("a"), own_name("a"));
-    }
 
     #[test]
     fn a_file_system_without_locks_is_told_from_a_failure() {

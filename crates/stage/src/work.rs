@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use crate::input::Input;
 use crate::manifest::{self, Computed, FORMAT, File, Manifest, Source, Use};
+use crate::replace::{own_name, replace};
 use crate::shard::{Shard, Shards, Sharing};
 use crate::signals::kill_point;
-use crate::store::{Found, Lock, REPLACED, Store, entries, own_name, replace, sync_folder};
+use crate::store::{Found, Lock, REPLACED, Store, entries, sync_folder};
 use crate::together::{self, Told};
 use crate::verified::Verified;
 use crate::{Fail, Outcome};
