@@ -3,6 +3,7 @@
 use std::ops::AddAssign;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use mpi::Threading;
 use mpi::datatype::{Partition, PartitionMut};
@@ -52,7 +53,11 @@ pub(crate) fn sent() -> u64 {
     SENT.load(Ordering::Relaxed)
 }
 
+/// How long a launcher has to pass on what this rank has said: MPICH's drops at an abort what it has not read by then.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 pub(crate) fn abort(code: u8) -> ! {
+    std::thread::sleep(LAST_WORDS);
     all().abort(i32::from(code))
 }
 
