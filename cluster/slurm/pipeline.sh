@@ -5,7 +5,8 @@
 #
 # To be called in the repository, which all nodes must see under the same path, as they must the images and artifacts/.
 # SBATCH_ARGS has what sbatch is to know for every job (account, CPUs, memory), GPU_ARGS what it is to know for those that
-# compute on a GPU where there is one. attend's shards and its merge must run on machines of one kind: a result has the bits
+# compute on a GPU where there is one, TRAIN_ARGS for the trainings: --nodes=2 --ntasks=16, with SLURM_MPI_TYPE=pmix or pmi2, are
+# 16 processes each (docs/scaling.md). attend's shards and its merge must run on machines of one kind: a result has the bits
 # of one kind of GPU, or of one instruction set (AGCNN_ISA=avx2 on all where CPUs differ).
 set -euo pipefail
 shards=${1:?how many shards}
@@ -13,6 +14,7 @@ shift
 here=$(dirname "$0")
 read -r -a usual <<<"${SBATCH_ARGS:---cpus-per-task=8 --mem=16G}"
 read -r -a gpu <<<"${GPU_ARGS:-}"
+read -r -a train <<<"${GPU_ARGS:-} ${TRAIN_ARGS:-}"
 after=()
 
 # submit NAME SBATCH-ARGUMENTS... -- STAGE ARGUMENTS...: a job behind the one before it.
@@ -35,8 +37,9 @@ array=(--array "0-$((shards - 1))" --export "ALL,SHARDS=$shards")
 submit phantom -- phantom "$@" # nothing to do where prep.root names a folder
 submit prep "${array[@]}" -- prep "$@"
 submit prep-merge -- prep "$@" --merge
-submit global ${gpu[@]+"${gpu[@]}"} -- global "$@"
+submit global ${train[@]+"${train[@]}"} -- global "$@"
 submit attend "${array[@]}" ${gpu[@]+"${gpu[@]}"} -- attend "$@"
 submit attend-merge ${gpu[@]+"${gpu[@]}"} -- attend "$@" --merge
-for stage in local fusion; do submit "$stage" ${gpu[@]+"${gpu[@]}"} -- "$stage" "$@"; done
+submit local ${train[@]+"${train[@]}"} -- local "$@"
+submit fusion ${gpu[@]+"${gpu[@]}"} -- fusion "$@"
 submit report -- report "$@"

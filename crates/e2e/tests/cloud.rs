@@ -11,6 +11,8 @@ use fs_err as fs;
 
 #[path = "cloud/proxy.rs"]
 mod proxy;
+#[path = "cloud/services.rs"]
+mod services;
 
 use proxy::Proxy;
 
@@ -23,7 +25,7 @@ fn program(name: &str) -> PathBuf {
     Path::new(&folder).join(name)
 }
 
-/// A server with the buckets `data` and `results`, whose objects are files of a folder.
+/// A server; of S3's protocol it has the buckets `data` and `results`, whose objects are files of its folder.
 struct Server {
     folder: tempfile::TempDir,
     port: u16,
@@ -32,15 +34,33 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
+        Server::start_as(|port, folder| {
+            let mut command = Server::open(port, folder);
+            command.args(["--access-key", KEY, "--secret-key", SECRET]);
+            command
+        })
+    }
+
+    /// One that asks nobody for a key.
+    fn open_to_all() -> Server {
+        Server::start_as(Server::open)
+    }
+
+    fn open(port: u16, folder: &Path) -> Command {
+        let mut command = Command::new(program("s3s-fs"));
+        command.args(["--host", "127.0.0.1", "--port"]).arg(port.to_string()).arg(folder);
+        command
+    }
+
+    /// The one that a command for a free port and a folder starts.
+    fn start_as(command: impl FnOnce(u16, &Path) -> Command) -> Server {
         let folder = tempfile::tempdir().unwrap();
         for bucket in ["data", "results"] {
             fs::create_dir(folder.path().join(bucket)).unwrap();
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(program("s3s-fs"));
-        command.args(["--host", "127.0.0.1", "--access-key", KEY, "--secret-key", SECRET]);
-        command.arg("--port").arg(port.to_string()).arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().unwrap();
+        let mut command = command(port, folder.path());
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let since = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(since.elapsed() < Duration::from_secs(30), "the server does not start");

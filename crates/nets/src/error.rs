@@ -64,12 +64,14 @@ pub enum Error {
         lr: f64,
     },
     /// The watcher asked a training to stop; the checkpoint of the very step is on disk.
-    #[error("interrupted after {finished} finished epochs and {step} steps")]
+    #[error("interrupted after {finished} finished epochs and {step} steps{}", asked(ranks))]
     Interrupted {
         /// Finished epochs.
         finished: u32,
         /// Finished steps of the epoch after them.
         step: usize,
+        /// The ranks that were asked to stop; none where all were.
+        ranks: Vec<usize>,
     },
     /// The caller asked an evaluation to stop.
     #[error("interrupted")]
@@ -185,5 +187,15 @@ impl Error {
 
     pub(crate) fn shape(what: impl Into<String>, expected: impl ToString, got: impl ToString) -> Error {
         Error::Shape { what: what.into(), expected: expected.to_string(), got: got.to_string() }
+    }
+}
+
+/// Which ranks were asked to stop.
+fn asked(ranks: &[usize]) -> String {
+    let names: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+    match names.len() {
+        0 => String::new(),
+        1 => format!(": rank {} was asked to stop", names[0]),
+        _ => format!(": ranks {} were asked to stop", names.join(", ")),
     }
 }

@@ -421,15 +421,17 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
             checkpoint::write(path, identity, progress, model.params(), optimizer, average, best)?;
         }
         (self.saved, self.writing) = (Instant::now(), clock.elapsed());
-        if self.stop {
-            // A rank that ends may end the job, and the checkpoint of rank 0 with it.
-            self.world.wait();
-        }
         if self.stop { Err(self.interrupted()) } else { Ok(()) }
     }
 
+    /// Waits for all ranks, since one that ends may end the job, and the checkpoint of rank 0 with it.
     fn interrupted(&self) -> Error {
-        Error::Interrupted { finished: self.progress.epochs.len() as u32, step: self.progress.step }
+        let asked = self.world.gather(&[u8::from(self.asked)]);
+        let mut ranks: Vec<usize> = (0..asked.len()).filter(|&rank| asked[rank] == [1]).collect();
+        if ranks.len() == asked.len() {
+            ranks.clear();
+        }
+        Error::Interrupted { finished: self.progress.epochs.len() as u32, step: self.progress.step, ranks }
     }
 }
 

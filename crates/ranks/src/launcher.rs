@@ -4,7 +4,8 @@ use std::fmt;
 
 /// The variables that say how many processes were started together. Slurm's is that of the step: a batch script that runs
 /// a program itself runs one, whatever the job was given.
-const SIZES: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"];
+const SIZES: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", SLURMS, "WORLD_SIZE"];
+const SLURMS: &str = "SLURM_STEP_NUM_TASKS";
 
 /// How many processes the launcher started together, and the variable that says so; `None` where there is no launcher.
 pub fn tasks() -> Option<(&'static str, usize)> {
@@ -15,6 +16,21 @@ pub fn tasks() -> Option<(&'static str, usize)> {
 fn said(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, usize)> {
     let sizes = SIZES.iter().filter_map(|&name| Some((name, variable(name)?.trim().parse::<usize>().ok()?)));
     sizes.reduce(|most, next| if next.1 > most.1 { next } else { most })
+}
+
+/// Whether the launcher left word how the processes find each other, as all do but `srun --mpi=none`.
+#[cfg(any(feature = "mpi", test))]
+pub(crate) fn introduces() -> bool {
+    left_word(&mut std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))
+}
+
+/// As [`introduces`]; what begins with `PMIX_MCA_` is a user's setting.
+#[cfg(any(feature = "mpi", test))]
+fn left_word(variables: &mut dyn Iterator<Item = String>) -> bool {
+    let mut names: Vec<String> = variables.collect();
+    names.retain(|name| !name.starts_with("PMIX_MCA_"));
+    let slurms = names.iter().any(|name| name == SLURMS);
+    !slurms || names.iter().any(|name| name.starts_with("PMI"))
 }
 
 /// A process that was started with others, and sees none of them.
@@ -75,5 +91,12 @@ mod tests {
         assert_eq!(from(&[("WORLD_SIZE", "many")]), None);
         // A job of four tasks, whose batch script is one process.
         assert_eq!(from(&[("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0")]), None);
+    }
+
+    #[test]
+    fn srun_may_leave_no_word() {
+        let left = |names: &[&str]| left_word(&mut names.iter().map(|&name| name.to_owned()));
+        assert!(!left(&[SLURMS, "SLURM_PROCID", "OMPI_MCA_btl", "PMIX_MCA_gds"]));
+        assert!(left(&[SLURMS, "PMIX_RANK"]) && left(&[SLURMS, "PMI_FD"]) && left(&["OMPI_COMM_WORLD_SIZE"]));
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mpi::Threading;
 use mpi::datatype::{Partition, PartitionMut};
@@ -19,6 +19,9 @@ static UNIVERSE: Mutex<Option<Universe>> = Mutex::new(None);
 /// Bytes that this rank has sent for sums.
 static SENT: AtomicU64 = AtomicU64::new(0);
 
+/// When this rank began to wait for others; `None` while it does not.
+static WAITS: Mutex<Option<Instant>> = Mutex::new(None);
+
 /// Values that are added up in one go: what it takes beside them stays small.
 const BUCKET: usize = 1 << 18;
 
@@ -30,6 +33,10 @@ const PIECE: usize = 64 << 20;
 
 /// Joins the job: this process's rank, and the number of ranks.
 pub(crate) fn join() -> Option<(usize, usize)> {
+    // Open MPI would end the process in its own words.
+    if !crate::launcher::introduces() && environment::library_version().is_ok_and(|name| name.starts_with("Open MPI")) {
+        return None;
+    }
     let (universe, _) = environment::initialize_with_threading(Threading::Funneled)?;
     let all = universe.world();
     if let Ok(mut place) = UNIVERSE.lock() {
@@ -39,6 +46,7 @@ pub(crate) fn join() -> Option<(usize, usize)> {
 }
 
 pub(crate) fn leave() {
+    let _waits = Waits::new();
     if let Ok(mut place) = UNIVERSE.lock() {
         place.take();
     }
@@ -51,6 +59,33 @@ pub(crate) fn machine() -> String {
 
 pub(crate) fn sent() -> u64 {
     SENT.load(Ordering::Relaxed)
+}
+
+/// While it lives, this rank waits for others.
+struct Waits;
+
+impl Waits {
+    fn new() -> Waits {
+        set_waits(Some(Instant::now()));
+        Waits
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        set_waits(None);
+    }
+}
+
+fn set_waits(since: Option<Instant>) {
+    if let Ok(mut place) = WAITS.lock() {
+        *place = since;
+    }
+}
+
+/// How long this rank has been waiting for others.
+pub(crate) fn waits() -> Duration {
+    WAITS.lock().ok().and_then(|since| *since).map_or(Duration::ZERO, |since| since.elapsed())
 }
 
 /// How long a launcher has to pass on what this rank has said: MPICH's drops at an abort what it has not read by then.
@@ -77,6 +112,7 @@ fn displacements(counts: &[i32]) -> Vec<i32> {
 
 /// Replaces each value by its sum over all ranks.
 pub(crate) fn sum<T: Equivalence + Copy + Default + AddAssign>((rank, size): (usize, usize), values: &mut [T]) {
+    let _waits = Waits::new();
     let bytes = size_of_val(values);
     if bytes * size <= SMALL {
         let mut parts = vec![T::default(); size * values.len()];
@@ -113,6 +149,7 @@ fn sum_bucket<T: Equivalence + Copy + Default + AddAssign>(
 
 /// The values of each rank, as many on each.
 pub(crate) fn gather_values(size: usize, values: &[f32]) -> Vec<f32> {
+    let _waits = Waits::new();
     let mut out = vec![0.0; size * values.len()];
     all().all_gather_into(values, &mut out[..]);
     SENT.fetch_add(((size - 1) * size_of_val(values)) as u64, Ordering::Relaxed);
@@ -147,6 +184,7 @@ fn append(out: &mut [Vec<u8>], counts: &[i32], got: &[u8]) {
 
 /// What each rank has, on every rank.
 pub(crate) fn gather(size: usize, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let _waits = Waits::new();
     let lens = lens(size, bytes);
     let mut out: Vec<Vec<u8>> = lens.iter().map(|&len| Vec::with_capacity(len)).collect();
     rounds(&lens, bytes, (PIECE / size).max(1), &mut |counts, now| {
@@ -160,6 +198,7 @@ pub(crate) fn gather(size: usize, bytes: &[u8]) -> Vec<Vec<u8>> {
 
 /// What each rank has, on rank 0.
 pub(crate) fn collect((rank, size): (usize, usize), bytes: &[u8]) -> Vec<Vec<u8>> {
+    let _waits = Waits::new();
     let lens = lens(size, bytes);
     let mut out: Vec<Vec<u8>> = vec![Vec::new(); if rank == 0 { size } else { 0 }];
     rounds(&lens, bytes, (PIECE / size).max(1), &mut |counts, now| {
@@ -178,6 +217,7 @@ pub(crate) fn collect((rank, size): (usize, usize), bytes: &[u8]) -> Vec<Vec<u8>
 
 /// What rank 0 has, on every rank.
 pub(crate) fn broadcast(rank: usize, bytes: Vec<u8>) -> Vec<u8> {
+    let _waits = Waits::new();
     let all = all();
     let root = all.process_at_rank(0);
     let mut len = bytes.len() as u64;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::launcher::Refused;
 use crate::tree::part;
@@ -29,7 +30,7 @@ static WORLD: OnceLock<World> = OnceLock::new();
 /// another MPI than the launcher's.
 pub fn start() -> Result<(), Refused> {
     #[cfg(feature = "mpi")]
-    if crate::launcher::tasks().is_some()
+    if crate::launcher::tasks().is_some_and(|(_, tasks)| tasks > 1)
         && let Some((rank, size)) = crate::link::join()
         && size > 1
     {
@@ -169,6 +170,15 @@ impl World {
         self.any(false);
     }
 
+    /// How long this rank has been waiting for the others; zero while it computes.
+    pub fn waits(&self) -> Duration {
+        #[cfg(feature = "mpi")]
+        if !self.is_alone() {
+            return crate::link::waits();
+        }
+        Duration::ZERO
+    }
+
     /// Bytes of sums that this rank has sent to others so far.
     pub fn sent(&self) -> u64 {
         #[cfg(feature = "mpi")]
@@ -203,6 +213,6 @@ mod tests {
         assert_eq!(world.gather(b"x"), [b"x"]);
         assert_eq!(world.collect(b"x".to_vec()), [b"x"]);
         assert_eq!(world.broadcast(b"x".to_vec()), b"x");
-        assert_eq!((world.part(5), world.sent()), (0..5, 0));
+        assert_eq!((world.part(5), world.sent(), world.waits()), (0..5, 0, Duration::ZERO));
     }
 }

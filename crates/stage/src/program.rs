@@ -12,7 +12,7 @@ use crate::{Common, Fail, Outcome, Run, Settings, Spec, exit_code};
 pub fn main<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Result<Outcome, Fail>) -> ExitCode {
     let common = spec.parse();
     exit(|| {
-        refuse_company(spec.name)?;
+        refuse_company(spec.name, &common)?;
         open(spec, &common, story)
     })
 }
@@ -51,10 +51,9 @@ fn open<C: Settings>(
 }
 
 /// Several processes of a stage that works alone would be in each other's way, unless each has a shard.
-fn refuse_company(stage: &str) -> Result<(), Fail> {
-    let sharded = std::env::args_os().any(|argument| argument.to_string_lossy().starts_with("--shard"));
+fn refuse_company(stage: &str, common: &Common) -> Result<(), Fail> {
     match ranks::tasks() {
-        Some((variable, tasks)) if tasks > 1 && !sharded => {
+        Some((variable, tasks)) if tasks > 1 && common.sharing.shard.is_none() => {
             Err(Fail::usage(anyhow!("{stage} works alone, and {tasks} of it were started ({variable} = {tasks})"))
                 .hint("start one, without mpirun or with `srun -n 1`; global and local train on several"))
         }
@@ -77,7 +76,16 @@ pub fn exit(story: impl FnOnce() -> Result<Outcome, Fail>) -> ExitCode {
     let code = match catch_unwind(AssertUnwindSafe(story)) {
         Ok(Ok(_)) => exit_code::DONE,
         Ok(Err(fail)) => {
-            if fail.code != exit_code::DONE {
+            if fail.code == exit_code::INTERRUPTED && !ranks::world().is_alone() {
+                // Whoever is interrupted alone ends in here, without a word; see `signals`.
+                ranks::finish();
+            }
+            let speaks = match fail.code {
+                exit_code::DONE => false,
+                exit_code::INTERRUPTED => ranks::world().leads(),
+                _ => true,
+            };
+            if speaks {
                 crate::log::error(&fail.error, fail.hint.as_deref());
             }
             fail.code

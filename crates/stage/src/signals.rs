@@ -3,6 +3,9 @@
 //! What is published is whole and what is not published is private, so a stage may end at any moment. A signal asks
 //! long work to stop ([`interrupted`]); who does not answer within [`PATIENCE`] is ended, unless it holds the end up
 //! because it has something to save ([`hold`]). A second signal ends the process at once.
+//!
+//! One of several ranks that waits in vain for the others, one of which has died, is ended too. Of several ranks none says
+//! that it was interrupted, unless all stop together: why it was, says who ended it, or the rank that failed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +15,8 @@ use signal_hook::iterator::Signals;
 
 /// How long work may go on after a signal.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// How long a rank may wait for the others after a signal. `srun` kills after 30 s.
+const ABANDONED: Duration = Duration::from_secs(10);
 /// Between two looks at whether it has stopped.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -55,14 +60,18 @@ pub(crate) fn catch() {
                 end();
             }
             std::thread::spawn(|| {
-                let mut since = Instant::now();
+                let heard = Instant::now();
+                let mut since = heard;
                 while since.elapsed() < PATIENCE {
                     std::thread::sleep(LOOK);
-                    if HOLDS.load(Ordering::SeqCst) > 0 {
+                    let is_abandoned = heard.elapsed().min(ranks::world().waits()) > ABANDONED;
+                    if HOLDS.load(Ordering::SeqCst) > 0 && !is_abandoned {
                         since = Instant::now();
                     }
                 }
-                crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::fail::CONTINUE));
+                if ranks::world().is_alone() {
+                    crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::fail::CONTINUE));
+                }
                 end();
             });
         }

@@ -146,7 +146,7 @@ impl Training {
             left == 0
         });
         match stopped {
-            Err(Error::Interrupted { finished, step }) => (finished, step),
+            Err(Error::Interrupted { finished, step, .. }) => (finished, step),
             other => panic!("{other:?}"),
         }
     }
