@@ -1,8 +1,8 @@
 //! Input and results in a bucket: a real S3 server, a network that fails, and programs built with the feature `cloud`.
 //!
-//! `just test-cloud` builds what `AGCNN_CLOUD` names: a folder with `s3s-fs` and the programs.
+//! `just test-cloud` compiles the server, `s3s-fs`, and names it in `AGCNN_S3`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,6 @@ use proxy::Proxy;
 
 const KEY: &str = "AKIDEXAMPLEAKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
-
-/// The programs, and the server.
-fn program(name: &str) -> PathBuf {
-    let folder = std::env::var_os("AGCNN_CLOUD").expect("AGCNN_CLOUD names the folder that just test-cloud makes");
-    Path::new(&folder).join(name)
-}
 
 /// A server with the buckets `data` and `results`, whose objects are files of a folder.
 struct Server {
@@ -37,7 +31,7 @@ impl Server {
             fs::create_dir(folder.path().join(bucket)).unwrap();
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(program("s3s-fs"));
+        let mut command = Command::new(std::env::var_os("AGCNN_S3").expect("AGCNN_S3 names s3s-fs: just test-cloud"));
         command.args(["--host", "127.0.0.1", "--access-key", KEY, "--secret-key", SECRET]);
         command.arg("--port").arg(port.to_string()).arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().unwrap();
@@ -93,7 +87,7 @@ impl Cloud {
     }
 
     fn command(&self, stage: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program(stage));
+        let mut command = Command::new(e2e::binaries().join(stage));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("AWS_") {
                 command.env_remove(name);
