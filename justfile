@@ -25,6 +25,8 @@ dicom := env("AGCNN_DICOM", "../shared/dicom")
 # A Python with torch and torchvision, for the test that needs them.
 torch_python := env("AGCNN_TORCH_PYTHON", "/usr/bin/python3")
 _has_torch := "'" + torch_python + "' -c 'import torch, torchvision' 2>/dev/null"
+# What all checks compile: one set of packages and features, since with others shared dependencies would compile again.
+checked := "--workspace --features cloud"
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
 with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda"
@@ -208,7 +210,7 @@ check: fmt-check lint deny test _test-outside test-cloud test-mpi test-torch tes
 # Before each commit, in minutes: formatting, lints, unit tests; needs Rust and a C compiler, installs nothing
 [group('check')]
 quick: fmt-check lint
-    cargo test --workspace --quiet --lib --test architecture
+    cargo test {{checked}} --quiet --lib --test architecture
 
 # Whole pipeline on a handful of images, in seconds
 [group('check')]
@@ -223,20 +225,20 @@ fmt-check:
 # Lints, as errors
 [group('check')]
 lint:
-    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    cargo clippy {{checked}} --all-targets --quiet -- -D warnings
 
 # All tests but those below, those of the kernels for each instruction set that this CPU has
 [group('check')]
 test:
-    cargo test --workspace --quiet
-    AGCNN_ISA=avx512 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
-    AGCNN_ISA=avx2 cargo test --workspace --quiet --test values --test gradients --test fused --test properties
-    AGCNN_ISA=portable cargo test --workspace --quiet --test values --test gradients --test fused --test properties
+    cargo test {{checked}} --quiet
+    AGCNN_ISA=avx512 cargo test {{checked}} --quiet --test values --test gradients --test fused --test properties
+    AGCNN_ISA=avx2 cargo test {{checked}} --quiet --test values --test gradients --test fused --test properties
+    AGCNN_ISA=portable cargo test {{checked}} --quiet --test values --test gradients --test fused --test properties
 
 # Long: stages killed, interrupted, raced and out of disk at random moments, bits flipped in everything that they published; CI does a dozen rounds of each
 [group('check')]
 torture rounds="200":
-    AGCNN_ROUNDS="{{rounds}}" cargo test --release --workspace --test interruption --test races --test rot --test disk_full -- --nocapture
+    AGCNN_ROUNDS="{{rounds}}" cargo test --release {{checked}} --test interruption --test races --test rot --test disk_full -- --nocapture
 
 # Trainings by several processes, with Open MPI and with MPICH, on one machine, on two "hosts" made of network namespaces, and on a Slurm of one node (both need root); installs them from Debian's packages
 [group('check')]
@@ -244,13 +246,13 @@ test-mpi rounds="3": _mpi _slurm
     #!/usr/bin/env bash
     set -euo pipefail
     target={{env("CARGO_TARGET_DIR", "target")}}
-    cargo build --workspace --bins --quiet
+    cargo build {{checked}} --bins --quiet
     hosts=()
     ip netns add agcnn-try 2>/dev/null && ip netns delete agcnn-try || { hosts=(--skip hosts); echo "test-mpi: two hosts not tested, network namespaces cannot be made here (they need root)" >&2; }
     for kind in openmpi mpich; do
         # The build script of mpi-sys does not notice another MPI.
         cargo clean --quiet -p mpi-sys
-        MPICC=mpicc.$kind cargo build --quiet --workspace --bin global --example fit_ranks --features global/mpi,nets/mpi
+        MPICC=mpicc.$kind cargo build --quiet {{checked}} --bin global --example fit_ranks --features global/mpi,nets/mpi
         mkdir -p "$target/mpi/$kind"
         cp "$target/debug/global" "$target/debug/examples/fit_ranks" "$target/mpi/$kind"
         # No link: MPICH looks for its helpers beside it.
@@ -265,9 +267,9 @@ test-mpi rounds="3": _mpi _slurm
         echo "test-mpi: $kind" >&2
         [ $kind = openmpi ] && skip=() || skip=("${fewer[@]}")
         export AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd)
-        cargo test --workspace --quiet --test ranks -- --ignored --test-threads=1 --skip slurm "${skip[@]}" "${hosts[@]}"
+        cargo test {{checked}} --quiet --test ranks -- --ignored --test-threads=1 --skip slurm "${skip[@]}" "${hosts[@]}"
         # Says itself why it cannot, and ends with 77.
-        cluster/test/one_node.sh cargo test --workspace --quiet --test ranks -- --ignored --test-threads=1 slurm || [ $? = 77 ]
+        cluster/test/one_node.sh cargo test {{checked}} --quiet --test ranks -- --ignored --test-threads=1 slurm || [ $? = 77 ]
     done
 
 # Open MPI, MPICH and libclang, which reads their headers, from Debian's packages where they are not
@@ -278,37 +280,43 @@ _mpi:
 [group('check')]
 test-nih:
     @[ -d "{{nih}}" ] || { echo "error: there is no folder {{nih}}; hint: AGCNN_NIH names the folder with NIH's files" >&2; exit 1; }
-    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test --workspace --quiet --test dataset --test write --test cli --test shards -- --ignored nih variants
-    @if [ -d "{{peers}}" ]; then AGCNN_NIH="$(cd "{{nih}}" && pwd)" AGCNN_PEERS="$(cd "{{peers}}" && pwd)" cargo test -p report --quiet --test import -- --ignored nihs; else echo "test-nih: no test on others' predictions and labels, there is no folder {{peers}} (AGCNN_PEERS names another)" >&2; fi
+    AGCNN_NIH="$(cd "{{nih}}" && pwd)" cargo test {{checked}} --quiet --test dataset --test write --test cli --test shards -- --ignored nih variants
+    @if [ -d "{{peers}}" ]; then AGCNN_NIH="$(cd "{{nih}}" && pwd)" AGCNN_PEERS="$(cd "{{peers}}" && pwd)" cargo test {{checked}} --quiet --test import -- --ignored nihs; else echo "test-nih: no test on others' predictions and labels, there is no folder {{peers}} (AGCNN_PEERS names another)" >&2; fi
 
 # Real radiographs as DICOM, compressed and not; AGCNN_DICOM names their folder
 [group('check')]
 test-dicom:
     @[ -d "{{dicom}}" ] || { echo "error: there is no folder {{dicom}}; hint: AGCNN_DICOM names the folder with the DICOM files" >&2; exit 1; }
-    AGCNN_DICOM="$(cd "{{dicom}}" && pwd)" cargo test --workspace --quiet --test genuine -- --ignored dicom
+    AGCNN_DICOM="$(cd "{{dicom}}" && pwd)" cargo test {{checked}} --quiet --test genuine -- --ignored dicom
 
 # Our weights load into torchvision, torchvision's load here; by the Python that AGCNN_TORCH_PYTHON names, otherwise Debian's, with torchvision from Debian's packages (700 MB)
 [group('check')]
 test-torch:
     @{{_has_torch}} || [ -n "${AGCNN_TORCH_PYTHON:-}" ] || just _debian python3-torchvision
-    AGCNN_TORCH_PYTHON="{{torch_python}}" cargo test --workspace --quiet --test parity -- --ignored torchvision
+    AGCNN_TORCH_PYTHON="{{torch_python}}" cargo test {{checked}} --quiet --test parity -- --ignored torchvision
 
-# Input and results in a bucket: a real S3 server, a network where 1 and 10 of a hundred requests fail, wrong keys, damaged objects; compiles the server once, and the stages with object stores
+# Input and results in a bucket: a real S3 server, a network where 1 and 10 of a hundred requests fail, wrong keys, damaged objects; compiles the server once
 [group('check')]
 test-cloud:
     #!/usr/bin/env bash
     set -euo pipefail
-    target="$(realpath -m "{{env("CARGO_TARGET_DIR", "target")}}")"
+    tools="$(realpath -m "{{env("CARGO_TARGET_DIR", "target")}}")/tools"
     # Later versions need a newer compiler than ours.
-    [ -x "$target/tools/bin/s3s-fs" ] || cargo install s3s-fs --version 0.14.1 --features binary --locked --debug --quiet --root "$target/tools"
-    cargo clippy -p files --all-targets --features cloud --quiet -- -D warnings
-    cargo test -p files --features cloud --quiet
-    # Of the whole workspace, as everywhere: with other packages, dependencies have other features, and compile again.
-    cargo build --workspace --bin phantom --bin prep --bin global --bin attend --bin store --features files/cloud --quiet
-    # Away from where the tests of programs without object stores are built.
-    rm -rf "$target/cloud" && mkdir "$target/cloud"
-    cp "$target"/debug/{phantom,prep,global,attend,store} "$target/tools/bin/s3s-fs" "$target/cloud/"
-    AGCNN_CLOUD="$target/cloud" cargo test --workspace --quiet --test cloud -- --ignored
+    [ -x "$tools/bin/s3s-fs" ] || cargo install s3s-fs --version 0.14.1 --features binary --locked --debug --quiet --root "$tools"
+    # Programs without object stores: only this crate differs.
+    cargo clippy -p files --all-targets --quiet -- -D warnings
+    cargo test -p files --quiet
+    azures=(--skip azures)
+    if command -v npm >/dev/null; then
+        azurite="$tools/azurite/node_modules/.bin/azurite-blob"
+        # Later versions need a newer node than Debian's.
+        [ -x "$azurite" ] || npm install --silent --no-audit --no-fund --prefix "$tools/azurite" azurite@3.35.0
+        azures=()
+        export AGCNN_AZURITE="$azurite"
+    else
+        echo "test-cloud: az:// not tested, there is no npm to install Azurite with" >&2
+    fi
+    AGCNN_S3="$tools/bin/s3s-fs" cargo test {{checked}} --quiet --test cloud -- --ignored "${azures[@]}"
 
 # `test-nih` and `test-dicom` where what they need is here; otherwise a line that says they did not run
 _test-outside:
@@ -318,14 +326,14 @@ _test-outside:
 # What users open, opened: notebooks in a kernel, tables in their libraries, networks in ONNX Runtime, the report in a browser, events in TensorBoard
 [group('check')]
 test-python *args: venv chromium
-    cargo build --workspace --bins --example onnx --quiet
+    cargo build {{checked}} --bins --example onnx --quiet
     .venv/bin/python -m pytest -q -p no:cacheprovider crates/e2e/python "$@"
 
 # The recipes of `cluster/`: linted, and run by GNU parallel, Ray and a Slurm of one node, which needs root (all from Debian's packages but Ray); the same bytes as without shards
 [group('check')]
 test-cluster: _slurm (_venv ".cluster" "-r" "cluster/requirements.txt")
     @command -v parallel >/dev/null || just _debian parallel
-    cargo build --workspace --bins --quiet
+    cargo build {{checked}} --bins --quiet
     cluster/test/check.sh "{{env("CARGO_TARGET_DIR", "target")}}/debug" .cluster
 
 # Slurm from Debian's packages where it is not, and who runs this can start it
@@ -440,13 +448,13 @@ pictures run="demo": venv chromium
 # The data dictionary, made anew from the schemas
 [group('check')]
 dictionary:
-    cargo build --quiet --workspace --examples
+    cargo build --quiet {{checked}} --examples
     "{{env("CARGO_TARGET_DIR", "target")}}/debug/examples/dictionary" >docs/data-dictionary.md
 
 # Docs without warnings
 [group('check')]
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+    RUSTDOCFLAGS="-D warnings" cargo doc {{checked}} --no-deps --quiet
 
 # Speed of the convolution kernels, layer by layer
 [group('bench')]

@@ -38,6 +38,7 @@ pub fn binaries() -> &'static Path {
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--target-dir"])
             .arg(target)
+            .args(if cfg!(feature = "cloud") { &["--features", "cloud"][..] } else { &[] })
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             .output()
             .expect("cargo starts");

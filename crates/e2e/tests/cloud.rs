@@ -1,6 +1,7 @@
 //! Input and results in a bucket: a real S3 server, a network that fails, and programs built with the feature `cloud`.
 //!
-//! `just test-cloud` builds what `AGCNN_CLOUD` names: a folder with `s3s-fs` and the programs.
+//! `just test-cloud` compiles the server, `s3s-fs`, and names it in `AGCNN_S3`; where there is npm, it installs Azure's emulator,
+//! and names it in `AGCNN_AZURITE`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,10 +20,9 @@ use proxy::Proxy;
 const KEY: &str = "AKIDEXAMPLEAKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
 
-/// The programs, and the server.
-fn program(name: &str) -> PathBuf {
-    let folder = std::env::var_os("AGCNN_CLOUD").expect("AGCNN_CLOUD names the folder that just test-cloud makes");
-    Path::new(&folder).join(name)
+/// A server that a variable names; `just test-cloud` installs it.
+fn installed(variable: &str) -> Command {
+    Command::new(std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} names a server: just test-cloud")))
 }
 
 /// A server; of S3's protocol it has the buckets `data` and `results`, whose objects are files of its folder.
@@ -47,7 +47,7 @@ impl Server {
     }
 
     fn open(port: u16, folder: &Path) -> Command {
-        let mut command = Command::new(program("s3s-fs"));
+        let mut command = installed("AGCNN_S3");
         command.args(["--host", "127.0.0.1", "--port"]).arg(port.to_string()).arg(folder);
         command
     }
@@ -113,7 +113,7 @@ impl Cloud {
     }
 
     fn command(&self, stage: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program(stage));
+        let mut command = Command::new(e2e::binaries().join(stage));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("AWS_") {
                 command.env_remove(name);

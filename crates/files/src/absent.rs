@@ -41,3 +41,18 @@ pub(crate) fn put(address: Address<'_>, _: &[u8]) -> Result<(), Error> {
 pub(crate) fn upload(files: &[(&Path, Address<'_>)]) -> Result<(), Error> {
     files.first().map_or(Ok(()), |&(_, address)| absent(address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_says_how_to_build_one_with_object_stores() {
+        let url = "s3://bucket/nih";
+        for error in [crate::check(url).unwrap_err(), crate::open(Path::new(url)).map(|_| ()).unwrap_err()] {
+            assert_eq!(error.to_string(), "s3://bucket/nih: this program was built without object stores");
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            assert!(error.hint().unwrap().starts_with("build it with them: just cloud=yes build"));
+        }
+    }
+}

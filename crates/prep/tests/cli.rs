@@ -129,12 +129,6 @@ fn counts_nihs_tables_without_an_image() {
 #[test]
 fn places_that_are_no_folders() {
     let (folder, artifacts) = (small(), tempfile::tempdir().unwrap());
-    let (code, _, stderr) = prep(Path::new("s3://bucket/nih"), artifacts.path(), &[]);
-    assert_eq!(code, 2, "{stderr}");
-    assert!(stderr.contains("ROOT: this program was built without object stores"), "{stderr}");
-    assert!(stderr.contains("hint: build it with them: just cloud=yes build"), "{stderr}");
-    let (code, _, stderr) = prep(folder.path(), Path::new("s3://bucket/results"), &[]);
-    assert!(code == 2 && stderr.contains("s3://bucket/results: this program was built without"), "{stderr}");
     // A password is refused, and never repeated.
     for (root, artifacts) in [
         (Path::new("s3://user:hunter2@bucket/nih"), artifacts.path()),

@@ -5,14 +5,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Command;
 
-use e2e::{Pipeline, Ran, TINY, contents};
+use e2e::{Pipeline, Ran, contents};
 use fs_err as fs;
 
 use super::proxy::Proxy;
-use super::{Server, program};
+use super::{Server, installed};
 
 /// What Azurite's account, which is the same everywhere, is allowed by whoever says this.
 const ALLOWED: &str = "sv=2018-11-09&ss=b&srt=sco&sp=rwdlac&se=2099-01-01T00%3A00%3A00Z&spr=https%2Chttp&\
@@ -49,7 +48,7 @@ impl Service {
 
     fn azure() -> Service {
         let server = Server::start_as(|port, _| {
-            let mut command = Command::new(program("azurite-blob"));
+            let mut command = installed("AGCNN_AZURITE");
             command.args(["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--inMemoryPersistence"]);
             command.arg("--blobPort").arg(port.to_string());
             command
@@ -71,12 +70,11 @@ impl Service {
 
     fn new(scheme: &'static str, server: Server, proxy: Proxy, variables: Vec<(&'static str, String)>) -> Service {
         let pipeline = Pipeline::new();
-        fs::write(pipeline.path().join("tiny.toml"), TINY).unwrap();
         Service { scheme, pipeline, proxy, variables, _server: server }
     }
 
     fn run(&self, stage: &str, args: &[&str]) -> Ran {
-        let mut command = Command::new(program(stage));
+        let mut command = Command::new(e2e::binaries().join(stage));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("GOOGLE_") || text.starts_with("AZURE_") {
@@ -136,6 +134,5 @@ fn googles_client_has_the_bytes_on_disk() {
 #[test]
 #[ignore = "needs programs with object stores and Azurite: just test-cloud"]
 fn azures_client_has_the_bytes_on_disk() {
-    assert!(Path::new(&program("azurite-blob")).exists(), "just test-cloud installs it where there is npm");
     same_bytes(&Service::azure());
 }
