@@ -309,7 +309,7 @@ test-cloud:
     azures=(--skip azures)
     if command -v npm >/dev/null; then
         azurite="$tools/azurite/node_modules/.bin/azurite-blob"
-        # Later versions need a newer node than Debian's.
+        # Later versions need node 22.
         [ -x "$azurite" ] || npm install --silent --no-audit --no-fund --prefix "$tools/azurite" azurite@3.35.0
         azures=()
         export AGCNN_AZURITE="$azurite"
