@@ -19,7 +19,7 @@ fn said(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, usiz
 }
 
 /// Whether the launcher left word how the processes find each other, as all do but `srun --mpi=none`.
-#[cfg(any(feature = "mpi", test))]
+#[cfg(feature = "mpi")]
 pub(crate) fn introduces() -> bool {
     left_word(&mut std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))
 }
