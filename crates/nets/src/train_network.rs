@@ -37,11 +37,6 @@ pub fn fit_network(
     identity.recipe.check_validated(!validation.is_empty())?;
     let frame = EvalFrame { crop: images.crop, image_px: train.size(), input_px: images.input_px };
     check(validation, frame)?;
-    let together = !ranks::world().is_alone() && !network.params().norms_apart();
-    if together && network.device().is_cuda() {
-        let expected = "false on CUDA with several ranks: a kernel takes its sums and uses them in one launch";
-        return Error::setting("sync_batch_norm", true, expected);
-    }
     network.set_precision(images.precision)?;
     let data = TrainingImages {
         train: Loader::new(train, network.device())?,

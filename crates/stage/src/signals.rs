@@ -3,6 +3,9 @@
 //! What is published is whole and what is not published is private, so a stage may end at any moment. A signal asks
 //! long work to stop ([`interrupted`]); who does not answer within [`PATIENCE`] is ended, unless it holds the end up
 //! because it has something to save ([`hold`]). A second signal ends the process at once.
+//!
+//! Of ranks that torchrun started, one that waits for another that is gone would hold its end up for ever: it is ended
+//! after [`TOGETHER`].
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +15,8 @@ use signal_hook::iterator::Signals;
 
 /// How long work may go on after a signal.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// How long a rank may hold its end up that nothing but the signal tells that another is gone.
+const TOGETHER: Duration = Duration::from_secs(20);
 /// Between two looks at whether it has stopped.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -52,26 +57,51 @@ pub(crate) fn catch() {
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if STOP.swap(true, Ordering::SeqCst) {
-                end();
+                end(crate::exit_code::INTERRUPTED);
             }
             std::thread::spawn(|| {
-                let mut since = Instant::now();
-                while since.elapsed() < PATIENCE {
+                let (asked, mut since) = (Instant::now(), Instant::now());
+                let waits = || ranks::world().is_linked() && asked.elapsed() > TOGETHER;
+                while since.elapsed() < PATIENCE && !waits() {
                     std::thread::sleep(LOOK);
                     if HOLDS.load(Ordering::SeqCst) > 0 {
                         since = Instant::now();
                     }
                 }
-                crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::fail::CONTINUE));
-                end();
+                let what =
+                    if waits() { "interrupted, and the other ranks did not stop with this one" } else { "interrupted" };
+                crate::log::error(&anyhow::anyhow!(what), Some(crate::fail::CONTINUE));
+                end(crate::exit_code::INTERRUPTED);
             });
         }
     });
 }
 
+/// From now on the process ends where it is found that it waits for a rank that is gone.
+pub(crate) fn watch_ranks() {
+    if ranks::world().is_alone() {
+        return;
+    }
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(10 * LOOK);
+            if let Some(why) = ranks::failure() {
+                broken(&why);
+                end(crate::exit_code::FAILED);
+            }
+        }
+    });
+}
+
+/// Says that the other ranks cannot be reached.
+pub(crate) fn broken(why: &str) {
+    let hint = "another rank has ended, or the network failed: its own message says why; the same command continues";
+    crate::log::error(&anyhow::anyhow!("{why}"), Some(hint));
+}
+
 /// Ends the process without unwinding, and without the exit handlers that other threads may be inside of.
-fn end() -> ! {
-    signal_hook::low_level::exit(i32::from(crate::exit_code::INTERRUPTED))
+pub(crate) fn end(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
 }
 
 /// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.
