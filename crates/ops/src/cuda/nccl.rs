@@ -271,6 +271,7 @@ impl Nccl {
         let device = values.device().as_cuda_device()?;
         let tiles = parts.first().is_some_and(|first| first.start == 0)
             && parts.windows(2).all(|two| two[0].end == two[1].start)
+            && parts.iter().all(|part| part.start <= part.end)
             && parts.last().is_some_and(|last| last.end == len);
         if parts.len() != self.size || !tiles {
             return Err(Error::Msg(format!("sum: {parts:?} do not tile {len} values for {} ranks", self.size)));
@@ -316,8 +317,11 @@ impl Nccl {
         Ok(())
     }
 
-    /// Makes what is started from now on wait for all that the device was asked for.
+    /// Makes what is started from now on wait for all that the device was asked for, which must be this rank's.
     fn follow(&self, device: &CudaDevice) -> Result<()> {
+        if device.cuda_stream().context().ordinal() != self.device {
+            return Err(Error::Msg(format!("NCCL: a tensor on another device than {}", self.device)));
+        }
         self.stream.join(&device.cuda_stream()).w()
     }
 
