@@ -8,7 +8,7 @@ use ops::augment::AugmentParams;
 
 use crate::augment::training;
 use crate::data::Images;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::{check, logits};
 use crate::identity::Identity;
 use crate::layers::params::Params;

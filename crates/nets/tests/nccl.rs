@@ -37,8 +37,7 @@ fn start(size: usize, arguments: &str) -> Vec<Child> {
 
 /// What rank 0 says at the end.
 fn trained(size: usize, arguments: &str) -> Value {
-    let ends: Vec<Output> =
-        start(size, arguments).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let ends: Vec<Output> = start(size, arguments).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     for (rank, end) in ends.iter().enumerate() {
         assert!(end.status.success(), "rank {rank} of {size}: {}", String::from_utf8_lossy(&end.stderr));
     }

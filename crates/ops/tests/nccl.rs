@@ -2,6 +2,7 @@
 
 #![cfg(feature = "nccl")]
 
+#[allow(dead_code)] // the helpers of other tests
 mod common;
 
 use std::net::TcpListener;

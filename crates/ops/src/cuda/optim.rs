@@ -188,7 +188,7 @@ pub(super) fn joined(op: &'static str, tensors: &[&Tensor], factor: f32) -> Resu
             Ok(())
         })?;
     }
-    Ok(tensor(made, device, count))
+    Ok(super::operand::tensor(made, device, count))
 }
 
 /// As [`crate::clip_by_norm`], after its checks; `eps` is added to the norm.
