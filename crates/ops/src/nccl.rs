@@ -12,7 +12,7 @@ mod none {
 
     use candle_core::{Device, Error, Result, Tensor};
 
-    use crate::BatchStats;
+    use crate::norm::types::BatchStats;
 
     pub type Id = [u8; 128];
 

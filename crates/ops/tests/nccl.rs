@@ -108,7 +108,7 @@ fn what_each_rank_has() {
     assert_eq!(narrow.to_vec2::<f32>().unwrap(), [[0.0, 0.5], [1.0, 0.5], [2.0, 0.5]]);
     assert_eq!(wide.to_vec2::<f64>().unwrap(), [[0.0], [1.0 / 3.0], [2.0 / 3.0]]);
     // Four images by three ranks: 2, 1 and 1. One channel has the values 1 and 3, 5, and 7.
-    let [mean, var] = [[2.0, 5.0, 7.0], [1.0, 0.0, 0.0]].map(|of| tensor(&[of[rank]], &[1]));
+    let [mean, var] = [[2.0f32, 5.0, 7.0], [1.0, 0.0, 0.0]].map(|of| tensor(&[of[rank]], &[1]));
     let stats = BatchStats { mean, var, inv_std: tensor(&[0f32], &[1]) };
     nccl.complete(&stats, 4, 1e-5).unwrap();
     assert_eq!((values(&stats.mean), values(&stats.var)), (vec![4.0], vec![5.0]));
