@@ -13,7 +13,7 @@ features := (if cuda == "" { "" } else { "--features global/cuda,attend/cuda,loc
 bin := target / "release"
 # Trainings by several processes: `just mpi=1 build`, then `mpirun -n 4 target/release/global`; MPICC names the MPI.
 mpi := ""
-# Trainings by several GPUs: `just nccl=1 build`, then `torchrun --no-python --nproc-per-node 4 target/cuda/release/global`; with mpi=1 too by mpirun.
+# Trainings by several GPUs: `just nccl=1 build`, then `torchrun --no-python --nproc-per-node 4 -- target/cuda/release/global`; with mpi=1 too by mpirun.
 nccl := ""
 # A GPU that nothing is compiled for: what `just` then says, once.
 idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else { "" } } else { "" }
