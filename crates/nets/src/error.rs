@@ -180,6 +180,9 @@ impl Error {
                 "start as many ranks on a machine as it has GPUs (torchrun --nproc-per-node, mpirun -N, srun \
                  --ntasks-per-node); CUDA_VISIBLE_DEVICES says which there are"
             }
+            Error::Tensor(error) if error.to_string().starts_with("NCCL: ") => {
+                "another rank has ended, or the network failed: its own message says why; the same command continues"
+            }
             Error::Empty => "prep's log says how the images were split",
             Error::Diverged { .. } => "a lower learning rate or some warm-up epochs usually help",
             Error::Interrupted { .. } | Error::Stopped => "run the same command again to continue",
