@@ -1,6 +1,7 @@
 //! The GPUs of a job's ranks, linked by NCCL.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Device, DeviceLocation, Tensor};
 use ops::nccl::Nccl;
@@ -10,6 +11,8 @@ use crate::error::{Error, Result};
 
 /// This rank's link to the other ranks' GPUs; one per process.
 static LINK: OnceLock<Linked> = OnceLock::new();
+/// Whether all ranks compute on the GPU that links them.
+static ON_DEVICES: AtomicBool = AtomicBool::new(false);
 
 struct Linked(Nccl);
 
@@ -68,18 +71,26 @@ fn join(device: usize, place: (usize, usize), id: &ops::nccl::Id) -> Result<&'st
     Ok(LINK.get_or_init(|| made))
 }
 
-/// Links the ranks of an MPI job by NCCL too, in a build that has it, where each computes on its own GPU. All ranks call it.
+/// Finds out whether each rank computes on a GPU of its own, and links those of an MPI job by NCCL too, in a build that has
+/// it. All ranks call it.
 pub(crate) fn link_ranks(world: &World, device: &Device) -> Result<()> {
-    if !cfg!(feature = "nccl") || world.is_alone() || LINK.get().is_some() || world.any(!device.is_cuda()) {
+    if !cfg!(feature = "nccl") || world.is_alone() {
+        return Ok(());
+    }
+    ON_DEVICES.store(false, Ordering::Relaxed);
+    if world.any(!device.is_cuda()) {
         return Ok(());
     }
     let own = own(world.local_rank(), world.local_size())?;
     if world.any(number(device) != Some(own)) {
         return Ok(());
     }
-    let id = if world.leads() { Nccl::id()?.to_vec() } else { Vec::new() };
-    let id = world.broadcast(id).try_into().map_err(|_| Error::shape("NCCL's id", "128 bytes", "others"))?;
-    ranks::watch(join(own, (world.rank(), world.size()), &id)?);
+    if LINK.get().is_none() {
+        let id = if world.leads() { Nccl::id()?.to_vec() } else { Vec::new() };
+        let id = world.broadcast(id).try_into().map_err(|_| Error::shape("NCCL's id", "128 bytes", "others"))?;
+        ranks::watch(join(own, (world.rank(), world.size()), &id)?);
+    }
+    ON_DEVICES.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -90,9 +101,11 @@ fn number(device: &Device) -> Option<usize> {
     }
 }
 
-/// What links this device to those of the other ranks; `None` on a CPU, in a world of one, without NCCL.
+/// What links this device to those of the other ranks; `None` on a CPU, in a world of one, without NCCL, and where a rank
+/// computes on another device than that of its number.
 pub(crate) fn of(device: &Device) -> Option<&'static Nccl> {
-    LINK.get().map(|linked| &linked.0).filter(|nccl| number(device) == Some(nccl.device()))
+    let linked = LINK.get().filter(|_| ON_DEVICES.load(Ordering::Relaxed))?;
+    (number(device) == Some(linked.0.device())).then_some(&linked.0)
 }
 
 /// Starts to add up tensors over all ranks, each times a factor, in one go: the sums will be there after [`Nccl::wait`], in

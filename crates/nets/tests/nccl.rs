@@ -21,7 +21,7 @@ fn program() -> PathBuf {
 /// What torchrun would start for that rank; its GPU is one of four.
 fn rank(rank: usize, size: usize, port: u16, arguments: &str) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments.split(' ')).env("AGCNN_DEVICE", "cuda").env("CUDA_VISIBLE_DEVICES", "0,1,2,3");
+    command.args(arguments.split(' ')).env("CUDA_VISIBLE_DEVICES", "0,1,2,3");
     command.env("RAYON_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", size), ("LOCAL_WORLD_SIZE", size)] {
         command.env(name, value.to_string());
@@ -30,14 +30,16 @@ fn rank(rank: usize, size: usize, port: u16, arguments: &str) -> Command {
     command
 }
 
-fn start(size: usize, arguments: &str) -> Vec<Child> {
+fn start(size: usize, device: &str, arguments: &str) -> Vec<Child> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    (0..size).map(|each| rank(each, size, port, arguments).spawn().unwrap()).collect()
+    let one = |each| rank(each, size, port, arguments).env("AGCNN_DEVICE", device).spawn().unwrap();
+    (0..size).map(one).collect()
 }
 
 /// What rank 0 says at the end.
-fn trained(size: usize, arguments: &str) -> Value {
-    let ends: Vec<Output> = start(size, arguments).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+fn trained(size: usize, device: &str, arguments: &str) -> Value {
+    let ends: Vec<Output> =
+        start(size, device, arguments).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     for (rank, end) in ends.iter().enumerate() {
         assert!(end.status.success(), "rank {rank} of {size}: {}", String::from_utf8_lossy(&end.stderr));
     }
@@ -52,7 +54,7 @@ fn losses(said: &Value) -> Vec<f64> {
 
 /// Ten steps by one, two and four ranks: the same losses to 1e-4, on every rank the same weights.
 fn the_same_by_any_number(arguments: &str) -> Vec<Value> {
-    let by: Vec<Value> = [1, 2, 4].map(|size| trained(size, arguments)).into();
+    let by: Vec<Value> = [1, 2, 4].map(|size| trained(size, "cuda", arguments)).into();
     for other in &by[1..] {
         let weights = other["weights"].as_array().unwrap();
         assert!(weights.iter().all(|digest| *digest == weights[0]), "{other}");
@@ -69,12 +71,16 @@ fn any_number_of_ranks_gives_the_same_answer() {
     // Two epochs of five steps; the last batch has three images, so that one of four ranks has none.
     let mini = "mini max 33 35 8 2 0.01 whole";
     let by = the_same_by_any_number(mini);
-    // And the same bits when it is repeated.
-    assert_eq!(trained(4, mini)["weights"], by[2]["weights"]);
+    // And the same bits when it is repeated, and when gradients and norms go through the host, as they do where the ranks do
+    // not compute on the GPUs of their numbers.
+    assert_eq!(trained(4, "cuda", mini)["weights"], by[2]["weights"]);
+    assert_eq!(trained(4, "cuda:1", mini)["weights"], by[2]["weights"]);
     // Batch norms of parts are another training, whose running statistics are the same on every rank.
-    let apart = trained(2, "mini max 33 35 8 2 0.01 part");
+    let part = "mini max 33 35 8 2 0.01 part";
+    let apart = trained(2, "cuda", part);
     assert_eq!(apart["weights"][0], apart["weights"][1]);
     assert_ne!(apart["weights"][0], by[1]["weights"][0]);
+    assert_eq!(trained(2, "cuda:1", part)["weights"], apart["weights"]);
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn gradients_larger_than_a_bucket() {
 
 #[test]
 fn a_rank_that_is_killed_ends_the_others() {
-    let mut ranks = start(3, "mini max 33 32 8 10000 0.001 whole");
+    let mut ranks = start(3, "cuda", "mini max 33 32 8 10000 0.001 whole");
     // Whenever it is: while they find each other, or later.
     sleep(Duration::from_secs(3));
     ranks[1].kill().unwrap();
@@ -106,7 +112,7 @@ fn a_rank_that_is_killed_ends_the_others() {
 fn what_is_missing_is_named() {
     let said = |change: &dyn Fn(&mut Command)| {
         let mut command = rank(1, 2, 9, "mini max 33 8 8 1 0.01 whole");
-        change(&mut command);
+        change(command.env("AGCNN_DEVICE", "cuda"));
         let end = command.output().unwrap();
         assert!(!end.status.success());
         String::from_utf8_lossy(&end.stderr).into_owned()

@@ -95,7 +95,8 @@ fn whole<T>(said: Result<T, String>) -> T {
 pub(crate) fn sum<T: Copy + AddAssign, const B: usize>(
     link: &dyn Link,
     values: &mut [T],
-    (to, from): (fn(T) -> [u8; B], fn([u8; B]) -> T),
+    to: fn(T) -> [u8; B],
+    from: fn([u8; B]) -> T,
 ) {
     for values in values.chunks_mut(PIECE / B) {
         let bytes: Vec<u8> = values.iter().flat_map(|&value| to(value)).collect();
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn all_is_made_of_two_things() {
         let mut values = [0.1f32, 2.0];
-        sum(&Same, &mut values, (f32::to_le_bytes, f32::from_le_bytes));
+        sum(&Same, &mut values, f32::to_le_bytes, f32::from_le_bytes);
         assert_eq!(values, [0.1 + 0.1 + 0.1, 6.0]);
         let long: Vec<u8> = (0..PIECE + 5).map(|byte| byte as u8).collect();
         assert!(gather(&Same, &long, true).iter().all(|got| *got == long));

@@ -125,7 +125,7 @@ impl World {
     /// Replaces each value by its sum over all ranks.
     pub fn sum(&self, values: &mut [f32]) {
         if let Some(link) = self.link() {
-            return wire::sum(link, values, (f32::to_le_bytes, f32::from_le_bytes));
+            return wire::sum(link, values, f32::to_le_bytes, f32::from_le_bytes);
         }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
@@ -137,7 +137,7 @@ impl World {
     /// As [`World::sum`], in f64.
     pub fn sum_wide(&self, values: &mut [f64]) {
         if let Some(link) = self.link() {
-            return wire::sum(link, values, (f64::to_le_bytes, f64::from_le_bytes));
+            return wire::sum(link, values, f64::to_le_bytes, f64::from_le_bytes);
         }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {

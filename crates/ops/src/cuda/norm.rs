@@ -368,6 +368,7 @@ pub(crate) fn backward<T: OnCuda>(
 }
 
 /// As [`crate::batch_norm_backward_add`], after its checks.
+#[allow(clippy::too_many_arguments)] // as above
 pub(crate) fn backward_add<T: OnCuda>(
     op: &'static str,
     dy: &Tensor,
