@@ -9,10 +9,12 @@ cloud := ""
 cuda := if device == "auto" { shell("command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else if device =~ "^cuda" { "yes" } else { "" }
 flag := if device == "auto" { "" } else { "--device " + device }
 target := env("CARGO_TARGET_DIR", "target") + if cuda == "" { "" } else { "/cuda" }
-features := (if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }) + (if cloud == "" { "" } else { " --features cloud" }) + (if mpi == "" { "" } else { " --features global/mpi,local/mpi" })
+features := (if cuda == "" { "" } else { "--features global/cuda,attend/cuda,local/cuda,fusion/cuda,predict/cuda" }) + (if cloud == "" { "" } else { " --features cloud" }) + (if mpi == "" { "" } else { " --features global/mpi,local/mpi" }) + (if nccl == "" { "" } else { " --features global/nccl,local/nccl" })
 bin := target / "release"
 # Trainings by several processes: `just mpi=1 build`, then `mpirun -n 4 target/release/global`; MPICC names the MPI.
 mpi := ""
+# Trainings by several GPUs: `just nccl=1 build`, then `torchrun --no-python --nproc-per-node 4 -- target/cuda/release/global`; with mpi=1 too by mpirun.
+nccl := ""
 # A GPU that nothing is compiled for: what `just` then says, once.
 idle_gpu := if device == "auto" { if cuda == "" { shell("nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes || true") } else { "" } } else { "" }
 stages := "phantom prep global attend local fusion report"
@@ -400,11 +402,11 @@ _debian +packages:
 cuda-mock:
     python3 crates/ops/cuda/mock/mock.py {{mock}}
 
-# The CUDA back end without a GPU: lints, the operators' and the networks' tests (of the ten-step trainings of single options, which a GPU runs, only the two with all of them: each takes half a minute on a CPU that plays one), what a step asks of the device
+# The CUDA back end without a GPU: lints, the operators' and the networks' tests (of the ten-step trainings of single options, which a GPU runs, only the two with all of them: each takes half a minute on a CPU that plays one), trainings by several GPUs, what a step asks of the device
 [group('check')]
 test-cuda: cuda-mock
-    {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion -p predict --all-targets --features cuda --quiet -- -D warnings
-    {{with_mock}} cargo test -p ops -p nets --features cuda --quiet -- --skip options::averages --skip options::gradient_clipping --skip options::label_smoothing --skip options::learning_rates --skip options::losses
+    {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion -p predict --all-targets --features cuda,nccl --quiet -- -D warnings
+    {{with_mock}} cargo test -p ops -p nets --features cuda,nccl --quiet -- --skip options::averages --skip options::gradient_clipping --skip options::label_smoothing --skip options::learning_rates --skip options::losses
     python3 benches/cuda_budget.py "{{env("CARGO_TARGET_DIR", "target")}}/debug/examples/fit_speed" {{mock}}/lib
 
 # Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by the nvcc of .cuda or PATH

@@ -41,6 +41,7 @@ pub struct Source {
 /// Trains a branch on `source`, or takes the training from the store, and scores every image.
 pub fn main(spec: &Spec, source: Source) -> ExitCode {
     nets::keep_freed_memory();
+    nets::link_by_nccl();
     stage::main_together(spec, |run, config: Config| story(spec, source, run, &config))
 }
 

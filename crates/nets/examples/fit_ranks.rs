@@ -23,6 +23,7 @@ use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
+    nets::link_by_nccl();
     ranks::start()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [backbone, pool, side, count, batch, epochs, lr, norms] = &arguments[..] else {
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let validation = self::images(side, count.min(5))?;
     let image_recipe = image_recipe(side);
     let recipe = recipe(batch, epochs.parse()?, lr.parse()?);
-    let device = nets::device("cpu")?;
+    let device = nets::device(std::env::var("AGCNN_DEVICE").as_deref().unwrap_or("cpu"))?;
     let mut network = Network::new(backbone.parse()?, pool.parse()?, 1, &device)?;
     network.sync_batch_norm(norms == "whole");
     let gradients: usize = network.trained()?.iter().map(|(_, tensor)| 4 * tensor.elem_count()).sum();

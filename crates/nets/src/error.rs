@@ -82,6 +82,14 @@ pub enum Error {
         /// The first such rank.
         rank: usize,
     },
+    /// Ranks that would share a GPU, which NCCL does not do.
+    #[error("{ranks} ranks and {gpus} GPUs on this machine, expected a GPU for each rank")]
+    Gpus {
+        /// Ranks on this machine.
+        ranks: usize,
+        /// CUDA devices that this process sees.
+        gpus: usize,
+    },
     /// The folder of a training has the checkpoint of another one.
     #[error("{}: checkpoint of another training: {got}, expected {expected}", path.display())]
     ForeignCheckpoint {
@@ -145,7 +153,9 @@ impl Error {
     /// `InvalidData` a file that is not what it should be, `Interrupted` a request to stop, `Other` anything else.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::UnknownName { .. } | Error::Device { .. } | Error::Setting { .. } => ErrorKind::InvalidInput,
+            Error::UnknownName { .. } | Error::Device { .. } | Error::Setting { .. } | Error::Gpus { .. } => {
+                ErrorKind::InvalidInput
+            }
             Error::Io(error) if error.kind() == ErrorKind::NotFound => ErrorKind::NotFound,
             Error::Empty
             | Error::Ranks { .. }
@@ -168,6 +178,13 @@ impl Error {
             }
             Error::NotWeights { advice, .. } => advice,
             Error::Ranks { .. } => "start the same command on every rank, with the same files",
+            Error::Gpus { .. } => {
+                "start as many ranks on a machine as it has GPUs (torchrun --nproc-per-node, mpirun -N, srun \
+                 --ntasks-per-node); CUDA_VISIBLE_DEVICES says which there are"
+            }
+            Error::Tensor(error) if error.to_string().starts_with("NCCL: ") => {
+                "another rank has ended, or the network failed: its own message says why; the same command continues"
+            }
             Error::Empty => "prep's log says how the images were split",
             Error::Diverged { .. } => "a lower learning rate or some warm-up epochs usually help",
             Error::Interrupted { .. } | Error::Stopped => "run the same command again to continue",

@@ -16,7 +16,7 @@
 //! | what is minimised | [`losses`] |
 //! | learning rates and other settings | [`recipe`], `plateau` |
 //! | the training loop; what it trains; the average that it publishes | [`train`], `train_network`, `train_head`, `ema` |
-//! | a training by several processes | `together`, `layers/share.rs` |
+//! | a training by several processes | `together`, `layers/share.rs`, `nccl` |
 //! | when two trainings are the same, or one continues another | [`identity`], `checkpoint` |
 //! | outputs of a network for many images | [`mod@evaluate`] |
 //! | a network as a file that other programs run | [`onnx`] |
@@ -52,6 +52,7 @@ mod ema;
 mod error;
 mod layers;
 mod loader;
+mod nccl;
 mod optimizer;
 mod plateau;
 mod progress;
@@ -72,6 +73,7 @@ pub use layers::params::Params;
 pub use losses::{Loss, Objective};
 pub use models::backbone::{Backbone, Pool};
 pub use models::network::{Evaluated, Grads, Network};
+pub use nccl::link_by_nccl;
 pub use ops::isa;
 pub use ops::memory::keep_freed_memory;
 pub use optimizer::Optimizer;

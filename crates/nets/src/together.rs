@@ -3,7 +3,7 @@
 //! Each batch is cut into parts, in the order of the ranks, whose sizes differ by one at most. Gradients, losses and
 //! statistics are sums over all ranks, so that model and optimiser are the same bits on every rank after every step.
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use cxr::Labels;
 use ranks::World;
 
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::layers::params::Params;
 use crate::layers::share::Share;
+use crate::nccl;
 
 /// This rank's part of some batches: the indices of its examples, how many each batch has here, and its share of each.
 ///
@@ -61,21 +62,36 @@ impl InplaceOp1 for InPlace<'_> {
 }
 
 impl Sums {
-    /// The loss and the gradients of the whole batch, from those of its shares, and whether any rank asks to stop. Where
+    /// The loss and the gradients of the whole batch, from those of its shares, and how many ranks ask to stop. Where
     /// batch norms are each rank's own, the running statistics of `params` become the mean over all examples.
     pub(crate) fn of(
         &mut self,
         world: &World,
-        (loss, grads): (&Tensor, &[Tensor]),
+        (loss, grads): (&Tensor, Vec<Tensor>),
         params: &Params,
         stop: bool,
-    ) -> Result<(Tensor, Vec<Tensor>, bool)> {
+    ) -> Result<(Tensor, Vec<Tensor>, Tensor)> {
         let apart = params.share().filter(|_| params.norms_apart());
         let statistics = if apart.is_some() { params.statistics() } else { Vec::new() };
+        let share = apart.map_or(1.0, Share::of_rows) as f32;
+        if let Some(nccl) = nccl::of(params.device()) {
+            let grads = match params.are_summed() {
+                true => grads,
+                false => nccl::sums(nccl, world, &grads.iter().collect::<Vec<_>>(), 1.0)?,
+            };
+            let means = nccl::sums(nccl, world, &statistics, share)?;
+            let wish = if stop { Tensor::ones_like(loss)? } else { loss.zeros_like()? };
+            let said = nccl::sums(nccl, world, &[loss, &wish], 1.0)?;
+            nccl.wait(params.device())?;
+            for (tensor, mean) in statistics.iter().zip(means) {
+                tensor.slice_set(&mean, 0, 0)?;
+            }
+            return Ok((said[0].clone(), grads, said[1].clone()));
+        }
         let values = &mut self.values;
         values.clear();
         let in_place = |grad: &Tensor| grad.device().is_cpu() && grad.elem_count() >= LARGE;
-        for tensor in grads {
+        for tensor in &grads {
             if in_place(tensor) {
                 tensor.inplace_op1(&InPlace(world))?;
                 continue;
@@ -83,7 +99,6 @@ impl Sums {
             values.extend(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
         }
         for tensor in &statistics {
-            let share = apart.map_or(1.0, Share::of_rows) as f32;
             values.extend(tensor.to_vec1::<f32>()?.iter().map(|value| value * share));
         }
         values.push(loss.to_scalar::<f32>()?);
@@ -93,7 +108,7 @@ impl Sums {
         let mut next = |like: &Tensor| {
             let count = like.elem_count();
             at += count;
-            Tensor::from_slice(&values[at - count..at], like.shape(), like.device())?.to_dtype(like.dtype())
+            Tensor::from_slice(&values[at - count..at], like.shape(), like.device())
         };
         let sums = grads.iter().map(|grad| if in_place(grad) { Ok(grad.clone()) } else { next(grad) });
         let sums = sums.collect::<candle_core::Result<Vec<_>>>()?;
@@ -101,7 +116,7 @@ impl Sums {
             tensor.slice_set(&next(tensor)?, 0, 0)?;
         }
         let loss = next(loss)?;
-        Ok((loss, sums, values.last().is_some_and(|&stops| stops > 0.0)))
+        Ok((loss, sums, Tensor::new(values.last().copied().unwrap_or(0.0), &Device::Cpu)?))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::layers::params::Params;
 use crate::layers::share::Share;
 use crate::losses::{Loss, mean_loss};
+use crate::nccl;
 use crate::optimizer::Optimizer;
 use crate::progress::{EpochStats, Progress};
 use crate::random::order;
@@ -187,6 +188,7 @@ pub fn fit<D: Examples, M: Trainable<D>>(
     }
     let world = ranks::world();
     together::check(world, identity)?;
+    nccl::link_ranks(world, model.params().device())?;
     let optimizer = Optimizer::new(recipe.optimizer, recipe.momentum, recipe.weight_decay, model.params())?;
     let average = recipe.ema.map(|settings| Average::new(settings, model.params())).transpose()?;
     let mut training = Training {
@@ -305,6 +307,8 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         let first = self.progress.step;
         let (before, clock) = (self.progress.seconds, Instant::now());
         let mut losses = DeferredReadback::new(self.model.params().device());
+        // Read as late as the losses, but never sooner, so that all ranks hear of a wish after the same step.
+        let mut wishes = DeferredReadback::new(self.model.params().device());
         let mut started = first;
         let validated = self.progress.validation_losses();
         let rest = order.get(first * recipe.batch..).unwrap_or_default();
@@ -314,7 +318,7 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         };
         data.batches(epoch, &mine, size, &mut |batch| {
             let lr = recipe.rate(epoch, started, self.steps, &validated);
-            let (loss, grads) = self.step(batch, shares.get(started - first))?;
+            let (loss, grads, stop) = self.step(batch, shares.get(started - first))?;
             if let Some(most) = recipe.clip_norm {
                 ops::clip_by_norm(&grads, most)?;
             }
@@ -323,8 +327,12 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
                 average.update(self.model.params(), self.optimizer.state().0)?;
             }
             losses.push((started, lr), [loss], &mut |step, [loss]| self.finished(step, loss[0]))?;
-            if self.world.is_alone() {
-                self.stop = self.asked;
+            match stop {
+                None => self.stop = self.asked,
+                Some(stop) => wishes.push((), [stop], &mut |(), [stop]| {
+                    self.stop = stop[0] > 0.0;
+                    Ok(())
+                })?,
             }
             started += 1;
             if self.stop || self.saved.elapsed() >= self.between {
@@ -343,16 +351,16 @@ impl<D: Examples, M: Trainable<D>> Training<'_, M, D> {
         self.validate()
     }
 
-    /// The loss of a batch and its gradients: those of the whole batch, of which this rank has a share.
-    fn step(&mut self, batch: D::Batch, share: Option<&Share>) -> Result<(Tensor, Vec<Tensor>)> {
+    /// The loss of a batch and its gradients: those of the whole batch, of which this rank has a share; then also how many
+    /// ranks ask to stop.
+    fn step(&mut self, batch: D::Batch, share: Option<&Share>) -> Result<(Tensor, Vec<Tensor>, Option<Tensor>)> {
         self.model.params_mut().set_share(share.copied());
         let (loss, grads) = self.model.loss_and_grads(batch)?;
         if share.is_none() {
-            return Ok((loss, grads));
+            return Ok((loss, grads, None));
         }
-        let (loss, grads, stop) = self.sums.of(self.world, (&loss, &grads), self.model.params(), self.asked)?;
-        self.stop = stop;
-        Ok((loss, grads))
+        let (loss, grads, stop) = self.sums.of(self.world, (&loss, grads), self.model.params(), self.asked)?;
+        Ok((loss, grads, Some(stop)))
     }
 
     /// The loss of a step, counted from 0, has arrived.

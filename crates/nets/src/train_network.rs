@@ -8,7 +8,7 @@ use ops::augment::AugmentParams;
 
 use crate::augment::training;
 use crate::data::Images;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::{check, logits};
 use crate::identity::Identity;
 use crate::layers::params::Params;
@@ -37,11 +37,6 @@ pub fn fit_network(
     identity.recipe.check_validated(!validation.is_empty())?;
     let frame = EvalFrame { crop: images.crop, image_px: train.size(), input_px: images.input_px };
     check(validation, frame)?;
-    let together = !ranks::world().is_alone() && !network.params().norms_apart();
-    if together && network.device().is_cuda() {
-        let expected = "false on CUDA with several ranks: a kernel takes its sums and uses them in one launch";
-        return Error::setting("sync_batch_norm", true, expected);
-    }
     network.set_precision(images.precision)?;
     let data = TrainingImages {
         train: Loader::new(train, network.device())?,

@@ -95,6 +95,54 @@ KERNEL void norm_prepare(int channels, Norm n) {
     if (c < channels) prepare(&n, c);
 }
 
+// The statistics of a whole batch of so many rows from those of its parts, means and vars [ranks][channels], rank by rank
+// (Chan, Golub and LeVeque 1979). Ranks share the rows evenly, the first ones have one more.
+KERNEL void whole_stats(const float *means, const float *vars, int ranks, int64_t rows, int channels, double eps,
+                        float *mean, float *var, float *inv_std) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= channels) return;
+    double middle = 0.0, squares = 0.0, count = 0.0;
+    for (int rank = 0; rank < ranks; rank++) {
+        double here = (double)(rows / ranks + (rank < rows % ranks ? 1 : 0));
+        if (here == 0.0) continue;
+        double d = (double)means[(int64_t)rank * channels + c] - middle;
+        double share = here / (count + here), weight = count * here / (count + here);
+        count += here;
+        middle += d * share;
+        squares += here * (double)vars[(int64_t)rank * channels + c] + d * d * weight;
+    }
+    mean[c] = (float)middle;
+    var[c] = (float)(squares / count);
+    inv_std[c] = (float)(1.0 / sqrt(squares / count + eps));
+}
+
+// The coefficients a, b, e of grad_sums for a part of a batch of so many pixels, from the sums [ranks][2][channels] of all
+// parts, which are added in the order of tree_sum. A part that counts nothing gets no gradient.
+KERNEL void whole_coefficients(double *sums, int ranks, int channels, double pixels, int counts, const float *gamma,
+                               const float *mean, const float *inv_std, float *coefficients) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= channels) return;
+    for (int stride = 1; stride < ranks; stride *= 2)
+        for (int first = 0; first + stride < ranks; first += 2 * stride)
+            for (int half = 0; half < 2; half++)
+                sums[(int64_t)(2 * first + half) * channels + c] += sums[(int64_t)(2 * (first + stride) + half) * channels + c];
+    double sum = counts ? sums[c] : 0.0, product = counts ? sums[channels + c] : 0.0;
+    double inv = inv_std[c], a = (double)gamma[c] * inv, b = -a * inv * inv * product / pixels;
+    coefficients[c] = (float)a;
+    coefficients[channels + c] = (float)b;
+    coefficients[2 * channels + c] = (float)(-a * sum / pixels - b * (double)mean[c]);
+}
+
+// Adds up parts [ranks][count] in a binary tree over their order, as ranks/src/tree.rs does; parts are overwritten.
+KERNEL void tree_sum(float *parts, int ranks, int64_t count, float *sum) {
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += (int64_t)gridDim.x * THREADS) {
+        for (int stride = 1; stride < ranks; stride *= 2)
+            for (int first = 0; first + stride < ranks; first += 2 * stride)
+                parts[first * count + i] += parts[(first + stride) * count + i];
+        sum[i] = parts[i];
+    }
+}
+
 // The mean binary cross-entropy with logits over the known targets, those not below 0, and its gradient; one block.
 KERNEL void bce(const float *logits, const float *targets, int count, float *loss, float *grad) {
     SHARED float sums[THREADS];
@@ -271,6 +319,14 @@ KERNEL void average(Tensors tensors, float weight) {
         float v = grad_at(&tensors, t, i);
         a[i] = weight < 0.5f ? a[i] + weight * (v - a[i]) : v - (v - a[i]) * (1.0f - weight);
     }
+}
+
+// Values times a factor, given as gradients, to where the parameters are.
+KERNEL void join(Tensors tensors, float factor) {
+    int t = tensor_of(&tensors, blockIdx.x);
+    int64_t first = (int64_t)(blockIdx.x - (t ? tensors.ends[t - 1] : 0)) * STEP;
+    int64_t end = first + STEP < tensors.lens[t] ? first + STEP : tensors.lens[t];
+    for (int64_t i = first + threadIdx.x; i < end; i += THREADS) tensors.param[t][i] = factor * grad_at(&tensors, t, i);
 }
 
 // The sum of the squares of the gradients under each block, in f64.

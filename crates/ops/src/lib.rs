@@ -45,6 +45,7 @@
 //! | their kernels on a CPU | `kernel` |
 //! | their launches on CUDA | `cuda` |
 //! | memory and devices | [`memory`], `device` (feature `cuda`), [`transfer`] |
+//! | what GPUs of several processes say to each other | [`nccl`] (feature `nccl`) |
 //! | how fast a convolution can be | [`roofline`] |
 //!
 //! # Errors
@@ -68,6 +69,7 @@ mod input;
 mod kernel;
 mod loss;
 pub mod memory;
+pub mod nccl;
 mod norm;
 mod optim;
 mod pool;

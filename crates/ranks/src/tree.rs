@@ -1,12 +1,10 @@
 //! The order in which a sum is taken, and who takes which part of it.
 
-#[cfg(any(feature = "mpi", test))]
 use std::ops::AddAssign;
 use std::ops::Range;
 
 /// Adds up parts of one length that lie behind each other, in a binary tree over their order; the sum is where the first
 /// part was.
-#[cfg(any(feature = "mpi", test))]
 pub(crate) fn add<T: Copy + AddAssign>(parts: &mut [T], len: usize) {
     let count = parts.len().checked_div(len).unwrap_or(0);
     let mut stride = 1;

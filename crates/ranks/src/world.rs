@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::launcher::Refused;
+use crate::launcher::{self, Refused};
 use crate::tree::part;
+use crate::wire;
 
 /// The ranks of the job that this process is one of.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,10 +28,11 @@ static WORLD: OnceLock<World> = OnceLock::new();
 ///
 /// # Errors
 /// A launcher started several processes, and they do not see each other: a program built without the feature `mpi`, or for
-/// another MPI than the launcher's.
+/// another MPI than the launcher's; an environment that is not torchrun's; a link that cannot be had.
 pub fn start() -> Result<(), Refused> {
     #[cfg(feature = "mpi")]
-    if crate::launcher::tasks().is_some_and(|(_, tasks)| tasks > 1)
+    if launcher::tasks().is_some_and(|(_, tasks)| tasks > 1)
+        && !launcher::by_torchrun()
         && let Some((rank, size)) = crate::link::join()
         && size > 1
     {
@@ -44,6 +46,19 @@ pub fn start() -> Result<(), Refused> {
         // Called once.
         let _ = WORLD.set(World { local, places, ..alone });
     }
+    if world().is_alone()
+        && let Some(connect) = wire::connector()
+        && let Some((place, meeting)) = launcher::place()?
+    {
+        launcher::meet_at(&meeting)?;
+        wire::link_by(connect(&place)?);
+        let alone = World { rank: place.rank, size: place.size, local: (0, 1), places: Vec::new() };
+        let node = std::env::var("GROUP_RANK").map_or_else(|_| String::new(), |node| format!("node {node} "));
+        let places = alone.gather(format!("{node}process {}", std::process::id()).as_bytes());
+        let places = places.into_iter().map(|place| String::from_utf8_lossy(&place).into_owned()).collect();
+        let local = (place.local_rank, place.local_size);
+        let _ = WORLD.set(World { local, places, ..alone });
+    }
     Refused::unless_alone(world().size)
 }
 
@@ -52,8 +67,12 @@ pub fn world() -> &'static World {
     WORLD.get().unwrap_or(&ALONE)
 }
 
-/// Leaves the job, whose other ranks leave it too; the last call of all.
+/// Leaves the job, whose other ranks leave it too; the last call of all. Not after [`World::abort`].
 pub fn finish() {
+    wire::leave();
+    if wire::link().is_some() {
+        world().wait();
+    }
     #[cfg(feature = "mpi")]
     crate::link::leave();
 }
@@ -106,6 +125,9 @@ impl World {
 
     /// Replaces each value by its sum over all ranks.
     pub fn sum(&self, values: &mut [f32]) {
+        if let Some(link) = self.link() {
+            return wire::sum(link, values, f32::to_le_bytes, f32::from_le_bytes);
+        }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
             crate::link::sum((self.rank, self.size), values);
@@ -115,6 +137,9 @@ impl World {
 
     /// As [`World::sum`], in f64.
     pub fn sum_wide(&self, values: &mut [f64]) {
+        if let Some(link) = self.link() {
+            return wire::sum(link, values, f64::to_le_bytes, f64::from_le_bytes);
+        }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
             crate::link::sum((self.rank, self.size), values);
@@ -124,6 +149,11 @@ impl World {
 
     /// The values of each rank behind each other, in their order; all have as many.
     pub fn gather_values(&self, values: &[f32]) -> Vec<f32> {
+        if let Some(link) = self.link() {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let all = wire::gather(link, &bytes, true).concat();
+            return all.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
             return crate::link::gather_values(self.size, values);
@@ -140,6 +170,9 @@ impl World {
 
     /// What each rank has, in their order, on every rank.
     pub fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        if let Some(link) = self.link() {
+            return wire::gather(link, bytes, true);
+        }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
             return crate::link::gather(self.size, bytes);
@@ -149,6 +182,9 @@ impl World {
 
     /// What each rank has, in their order, on rank 0; nothing on the others.
     pub fn collect(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        if let Some(link) = self.link() {
+            return wire::gather(link, &bytes, self.leads());
+        }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
             return crate::link::collect((self.rank, self.size), &bytes);
@@ -158,6 +194,9 @@ impl World {
 
     /// What rank 0 has, on every rank; what the others give is of no account.
     pub fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if let Some(link) = self.link() {
+            return wire::broadcast(link, self.leads(), bytes);
+        }
         #[cfg(feature = "mpi")]
         if !self.is_alone() {
             return crate::link::broadcast(self.rank, bytes);
@@ -182,16 +221,27 @@ impl World {
     /// Bytes of sums that this rank has sent to others so far.
     pub fn sent(&self) -> u64 {
         #[cfg(feature = "mpi")]
-        if !self.is_alone() {
-            return crate::link::sent();
+        if !self.is_alone() && wire::link().is_none() {
+            return crate::link::sent() + wire::sent();
         }
-        0
+        wire::sent()
     }
 
-    /// Ends the whole job with this exit code; returns in a world of one.
+    /// What links the ranks, if it is not MPI.
+    fn link(&self) -> Option<&'static dyn wire::Link> {
+        wire::link().filter(|_| !self.is_alone())
+    }
+
+    /// Whether something else than MPI links the ranks.
+    pub fn is_linked(&self) -> bool {
+        self.link().is_some()
+    }
+
+    /// Ends the whole job with this exit code. Returns in a world of one, and where the ranks are linked by something else
+    /// than MPI: the process must then end at once, and whoever started the others ends them.
     pub fn abort(&self, code: u8) {
         #[cfg(feature = "mpi")]
-        if !self.is_alone() {
+        if !self.is_alone() && !self.is_linked() {
             crate::link::abort(code);
         }
         let _ = code;

@@ -27,6 +27,7 @@ pub fn main_together<C: Settings>(spec: &Spec, story: impl FnOnce(Run, C) -> Res
             let hint = refused.hint();
             Fail::usage(refused).hint(hint)
         })?;
+        crate::signals::watch_ranks();
         if ranks::world().local_size() > 1 {
             // A second pool of threads in one process (tests) is refused, and needless.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(crate::threads()).build_global();
@@ -91,16 +92,23 @@ pub fn exit(story: impl FnOnce() -> Result<Outcome, Fail>) -> ExitCode {
             fail.code
         }
         Err(panic) => {
-            if !ranks::world().is_alone() {
-                crate::log::error(&anyhow!("a defect of this program, see above"), None);
-                ranks::world().abort(exit_code::FAILED);
+            match panic.downcast_ref::<ranks::Broken>() {
+                Some(ranks::Broken(why)) => crate::signals::broken(why),
+                None if ranks::world().is_alone() => resume_unwind(panic),
+                None => crate::log::error(&anyhow!("a defect of this program, see above"), None),
             }
-            resume_unwind(panic)
+            exit_code::FAILED
         }
     };
     if ![exit_code::DONE, exit_code::INTERRUPTED].contains(&code) {
         ranks::world().abort(code);
+        if ranks::world().is_linked() {
+            crate::signals::end(code);
+        }
     }
-    ranks::finish();
+    // Ranks that were interrupted have left.
+    if code != exit_code::INTERRUPTED {
+        ranks::finish();
+    }
     ExitCode::from(code)
 }

@@ -17,6 +17,8 @@ use signal_hook::iterator::Signals;
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long a rank may wait for the others after a signal. `srun` kills after 30 s.
 const ABANDONED: Duration = Duration::from_secs(10);
+/// How long a rank may hold its end up whose GPU may be what waits. torchrun kills after 30 s.
+const LINKED: Duration = Duration::from_secs(20);
 /// Between two looks at whether it has stopped.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -57,14 +59,15 @@ pub(crate) fn catch() {
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if STOP.swap(true, Ordering::SeqCst) {
-                end();
+                end(crate::exit_code::INTERRUPTED);
             }
             std::thread::spawn(|| {
                 let heard = Instant::now();
                 let mut since = heard;
                 while since.elapsed() < PATIENCE {
                     std::thread::sleep(LOOK);
-                    let is_abandoned = heard.elapsed().min(ranks::world().waits()) > ABANDONED;
+                    let (world, asked) = (ranks::world(), heard.elapsed());
+                    let is_abandoned = asked.min(world.waits()) > ABANDONED || world.is_linked() && asked > LINKED;
                     if HOLDS.load(Ordering::SeqCst) > 0 && !is_abandoned {
                         since = Instant::now();
                     }
@@ -72,15 +75,37 @@ pub(crate) fn catch() {
                 if ranks::world().is_alone() {
                     crate::log::error(&anyhow::anyhow!("interrupted"), Some(crate::fail::CONTINUE));
                 }
-                end();
+                end(crate::exit_code::INTERRUPTED);
             });
         }
     });
 }
 
+/// From now on the process ends where it is found that it waits for a rank that is gone.
+pub(crate) fn watch_ranks() {
+    if ranks::world().is_alone() {
+        return;
+    }
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(10 * LOOK);
+            if let Some(why) = ranks::failure() {
+                broken(&why);
+                end(crate::exit_code::FAILED);
+            }
+        }
+    });
+}
+
+/// Says that the other ranks cannot be reached.
+pub(crate) fn broken(why: &str) {
+    let hint = "another rank has ended, or the network failed: its own message says why; the same command continues";
+    crate::log::error(&anyhow::anyhow!("{why}"), Some(hint));
+}
+
 /// Ends the process without unwinding, and without the exit handlers that other threads may be inside of.
-fn end() -> ! {
-    signal_hook::low_level::exit(i32::from(crate::exit_code::INTERRUPTED))
+pub(crate) fn end(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
 }
 
 /// For tests only: `AGCNN_TEST_KILL_AT=<point>` ends the process here as a power cut would.

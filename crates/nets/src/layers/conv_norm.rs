@@ -61,7 +61,7 @@ impl Conv {
     ) -> Result<()> {
         let kernel = (self.kernel, self.kernel);
         let grad = ops::conv2d_weight_grad(x.input(), dy, self.over(params), kernel)?;
-        grads.put(self.weight, grad);
+        grads.put(self.weight, grad)?;
         Ok(())
     }
 
@@ -152,8 +152,8 @@ impl Norm {
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
         let (stats, has_residual) = (&saved.stats, y.is_some());
         let got = ops::batch_norm_backward(dy, &saved.x, y, gamma, beta, stats, has_residual, relu, whole(params))?;
-        grads.put(self.gamma, got.dgamma);
-        grads.put(self.beta, got.dbeta);
+        grads.put(self.gamma, got.dgamma)?;
+        grads.put(self.beta, got.dbeta)?;
         Ok((got.dx, got.dresidual))
     }
 
@@ -169,8 +169,8 @@ impl Norm {
         let (gamma, beta) = (params.get(self.gamma), params.get(self.beta));
         let stats = &saved.stats;
         let (dgamma, dbeta) = ops::batch_norm_backward_add(dy, &saved.x, gamma, beta, stats, into, whole(params))?;
-        grads.put(self.gamma, dgamma);
-        grads.put(self.beta, dbeta);
+        grads.put(self.gamma, dgamma)?;
+        grads.put(self.beta, dbeta)?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The named tensors of a model.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
@@ -31,6 +33,8 @@ pub struct Params {
     norms_apart: bool,
     /// What is here of the batch at hand, where several ranks share it.
     share: Option<Share>,
+    /// Whether the gradients of that batch were added up over the ranks as they were made.
+    summed: AtomicBool,
 }
 
 impl Params {
@@ -103,6 +107,17 @@ impl Params {
     /// Says what is here of the next batch.
     pub(crate) fn set_share(&mut self, share: Option<Share>) {
         self.share = share;
+        *self.summed.get_mut() = false;
+    }
+
+    /// Says that the gradients of the batch at hand are added up over the ranks, or about to be.
+    pub(crate) fn set_summed(&self) {
+        self.summed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Params::set_summed`] said so.
+    pub(crate) fn are_summed(&self) -> bool {
+        self.summed.load(Ordering::Relaxed)
     }
 
     /// The share of the batch over whose whole batch norms are to be taken.

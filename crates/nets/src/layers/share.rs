@@ -6,6 +6,7 @@ use ops::BatchStats;
 use ranks::World;
 
 use crate::error::Result;
+use crate::nccl;
 
 /// What a rank has of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +39,11 @@ impl Share {
         }
     }
 
+    /// Who shares the batch.
+    pub(crate) fn world(&self) -> &'static World {
+        self.world
+    }
+
     /// Positive and negative labels of the whole batch.
     pub(crate) fn counts(&self) -> [usize; 2] {
         self.counts
@@ -57,6 +63,9 @@ impl Share {
     /// Makes the statistics of the part of a batch that is here those of the whole batch, in place (Chan, Golub and LeVeque
     /// 1979, rank by rank).
     pub(crate) fn complete(&self, stats: &BatchStats, eps: f64) -> Result<()> {
+        if let Some(nccl) = nccl::of(stats.mean.device()) {
+            return Ok(nccl.complete(stats, self.rows, eps)?);
+        }
         let mut values = stats.mean.to_vec1::<f32>()?;
         values.extend(stats.var.to_vec1::<f32>()?);
         let (channels, all) = (values.len() / 2, self.world.gather_values(&values));
@@ -95,6 +104,22 @@ impl ops::Whole for Share {
         if self.here == 0 {
             sums.fill(0.0);
         }
+    }
+
+    fn gather(&self, sums: &Tensor) -> candle_core::Result<Tensor> {
+        let sums = if self.here == 0 { sums.zeros_like()? } else { sums.clone() };
+        if let Some(nccl) = nccl::of(sums.device()) {
+            let [all] = nccl.gathered([&sums])?;
+            return Ok(all);
+        }
+        let bytes: Vec<u8> = sums.to_vec1::<f64>()?.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        let all = self.world.gather(&bytes).concat();
+        let all: Vec<f64> = all.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+        Tensor::from_vec(all, (self.world.size(), sums.elem_count()), sums.device())
+    }
+
+    fn counts(&self) -> bool {
+        self.here > 0
     }
 
     fn pixels(&self, here: usize) -> usize {

@@ -341,9 +341,9 @@ impl Network {
         let pool = ops::global_pool_forward(&map, pool_of_ops)?;
         let logits = self.head(&pool)?;
         let (loss, dlogits) = objective.of_share(&logits, targets, self.params.share())?;
-        let mut grads = Gradients::new();
-        grads.put(self.head.0, dlogits.t()?.matmul(&pool)?);
-        grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?);
+        let mut grads = Gradients::new(&self.params);
+        grads.put(self.head.0, dlogits.t()?.matmul(&pool)?)?;
+        grads.put(self.head.1, ones(&dlogits)?.t()?.matmul(&dlogits)?.squeeze(0)?)?;
         let dpool = dlogits.matmul(self.params.get(self.head.0))?;
         let dmap = ops::global_pool_backward(&map, &pool, &dpool, pool_of_ops)?;
         drop(map);
@@ -357,7 +357,7 @@ impl Network {
             }
             _ => unreachable!("taped by this trunk"),
         }
-        let grads = Grads { tensors: grads.finish(&self.params), logits };
+        let grads = Grads { tensors: grads.finish(&self.params)?, logits };
         Ok((loss, grads))
     }
 

@@ -58,10 +58,13 @@ void mock_report(FILE *to) {
 
 static void at_end(void) { mock_report(stderr); }
 
-// How many devices there are: none where CUDA_VISIBLE_DEVICES is set and empty, as with NVIDIA's driver.
+// How many devices there are: as many as CUDA_VISIBLE_DEVICES has numbers, one where it is not set.
 static int devices(void) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    return !visible || *visible;
+    if (!visible || !*visible) return !visible;
+    int count = 1;
+    for (; *visible; visible++) count += *visible == ',';
+    return count;
 }
 
 int cuInit(unsigned flags) {
@@ -72,7 +75,7 @@ int cuInit(unsigned flags) {
 }
 int cuDriverGetVersion(int *v) { *v = 13000; return 0; }
 int cuDeviceGetCount(int *v) { *v = devices(); return 0; }
-int cuDeviceGet(int *device, int ordinal) { *device = 0; return ordinal < devices() ? 0 : 101; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal < devices() ? 0 : 101; }
 int cuDeviceGetAttribute(int *v, int attribute, int device) { *v = attribute == 75 ? 9 : attribute == 76 ? 0 : 1; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0x1234; return 0; }
 int cuCtxGetCurrent(void **context) { *context = (void *)0x1234; return 0; }

@@ -33,7 +33,7 @@ def library(name, version, declarations, pattern, text="", needs=("cuda",)):
     declared = set()
     for path in declarations:
         declared |= set(re.findall(rf"\bfn ({pattern})\(", path.read_text()))
-    defined = set(re.findall(r"^int (\w+)\(", text, re.MULTILINE))
+    defined = set(re.findall(r"^(?:int|const char \*)\s*(\w+)\(", text, re.MULTILINE))
     for each in re.findall(r"^ALGORITHM\((\w+)\)", text, re.MULTILINE):
         defined |= {f"cudnnGetConvolution{each}Algorithm_v7", f"cudnnGetConvolution{each}WorkspaceSize"}
     call = "" if name == "cuda" else 'mock_call("{}"); '
@@ -61,12 +61,13 @@ launches = subprocess.check_output([sys.executable, HERE / "launches.py", HERE.p
 (WORK / "launches.h").write_text(launches)
 
 cudarc = sources("cudarc")
-own = {name: (HERE / f"{name}.c").read_text() for name in ("driver", "cudnn", "cublas", "curand")}
+own = {name: (HERE / f"{name}.c").read_text() for name in ("driver", "cudnn", "cublas", "curand", "nccl")}
 library("cuda", 1, [cudarc / "driver/sys/mod.rs"], r"cu[A-Za-z0-9_]+", own["driver"])
 library("cudnn", 9, [cudarc / "cudnn/sys/mod.rs"], r"cudnn[A-Za-z0-9_]+", own["cudnn"])
 library("cublas", 13, [cudarc / "cublas/sys/mod.rs", cudarc / "cublas/result.rs"], r"cu[A-Za-z0-9_]+", own["cublas"])
 library("cublasLt", 13, [cudarc / "cublaslt/sys/mod.rs"], r"cu[A-Za-z0-9_]+")
 library("curand", 10, [cudarc / "curand/sys/mod.rs"], r"curand[A-Za-z0-9_]+", own["curand"])
+library("nccl", 2, [cudarc / "nccl/sys/mod.rs"], r"nccl[A-Za-z0-9_]+", own["nccl"])
 library("nvrtc", 13, [cudarc / "nvrtc/sys/mod.rs"], r"nvrtc[A-Za-z0-9_]+")
 # candle-kernels links the runtime for kernels of its own, which are not built here.
 library("cudart", 13, [sources("candle-kernels") / "ffi.rs"], r"\w+")

@@ -8,6 +8,8 @@ mod conv;
 mod element;
 mod launch;
 mod loss;
+#[cfg(feature = "nccl")]
+pub(crate) mod nccl;
 mod norm;
 mod operand;
 mod optim;

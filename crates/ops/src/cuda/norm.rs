@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Error,
     input::{Affine, Input},
-    norm::types::{BatchNormGrads, BatchStats},
+    norm::types::{BatchNormGrads, BatchStats, Whole},
     view::check_shape,
 };
 
@@ -182,6 +182,33 @@ pub(crate) fn prepare(
     Ok(Affine { scale: tensor(scale, &device, channels), shift: tensor(shift, &device, channels), relu })
 }
 
+/// Makes `into` the statistics of a whole batch of `rows` images, from the means and variances of its parts,
+/// `[parts, C]`: the images are in the order of the parts, whose sizes differ by one at most.
+#[cfg(feature = "nccl")]
+pub(super) fn whole_stats(
+    op: &'static str,
+    into: &BatchStats,
+    [means, vars]: [&Tensor; 2],
+    rows: usize,
+    eps: f64,
+) -> Result<()> {
+    let channels = into.mean.elem_count();
+    into.check(op, channels)?;
+    let ranks = means.elem_count() / channels;
+    check_shape(op, "means", means, &[ranks, channels])?;
+    check_shape(op, "vars", vars, &[ranks, channels])?;
+    let view = |name, tensor| View::new::<f32>(op, name, tensor);
+    let (means, vars) = (view("means", means)?, view("vars", vars)?);
+    let (mean, var, inv_std) = (view("mean", &into.mean)?, view("var", &into.var)?, view("inv_std", &into.inv_std)?);
+    let device = mean.device()?.clone();
+    // SAFETY: means and variances have as many channels per rank as the statistics.
+    unsafe {
+        launch!(device, "whole_stats", (channels.div_ceil(THREADS as usize) as u32, 1), (THREADS, 1);
+            means.at, vars.at, ranks as i32, rows as i64, channels as i32, eps, mean.at, var.at, inv_std.at);
+    }
+    Ok(())
+}
+
 /// The affine that is applied to an input while it is loaded, if any.
 pub(super) struct Prologue<'a> {
     pub(super) scale: Option<View<'a>>,
@@ -251,6 +278,7 @@ fn gradient<T: OnCuda>(
     mask: Mask,
     has_residual: bool,
     into: Option<&Tensor>,
+    whole: Option<&dyn Whole>,
 ) -> Result<BatchNormGrads> {
     let shape = x.shape().clone();
     let channels = stats.mean.elem_count();
@@ -277,11 +305,28 @@ fn gradient<T: OnCuda>(
     let made = target.is_none().then(|| uninit::<T>(&device, count)).transpose()?;
     let dx = target.as_ref().map_or_else(|| made.as_ref().map_or(NULL, |made| made.1), |into| into.at);
     let masked = has_residual.then(|| uninit::<T>(&device, count)).transpose()?;
+    let sums = whole.map(|_| uninit::<f64>(&device, 2 * channels)).transpose()?;
     // SAFETY: all have as many pixels and channels, those of `x` and `dx` their pitches apart.
     unsafe {
         launch!(device, &name, (across, parts), (ACROSS, DOWN);
             dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask,
-            gamma.at, beta.at, mean.at, inv_std.at, partial, block_counters(&device)?, coefficients, dgamma_at, dbeta_at);
+            gamma.at, beta.at, mean.at, inv_std.at, partial, block_counters(&device)?, coefficients, dgamma_at, dbeta_at,
+            sums.as_ref().map_or(NULL, |sums| sums.1));
+    }
+    if let (Some(whole), Some((sums, _))) = (whole, sums) {
+        let all = whole.gather(&tensor(sums, &device, 2 * channels))?;
+        let ranks = (all.elem_count() / (2 * channels)).max(1);
+        check_shape(op, "sums", &all, &[ranks, 2 * channels])?;
+        let (all, whole_pixels) = (View::wide(op, "sums", &all)?, whole.pixels(pixels) as f64);
+        // SAFETY: as above; `all` has two sums per channel of each rank, and nothing else uses them.
+        unsafe {
+            launch!(device, "whole_coefficients", (channels.div_ceil(THREADS as usize) as u32, 1), (THREADS, 1);
+                all.at, ranks as i32, channels as i32, whole_pixels, i32::from(whole.counts()),
+                gamma.at, mean.at, inv_std.at, coefficients);
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
         let name = kernel::<T>("grad", &[channels, x.pitch, dx_pitch]).0;
         launch!(device, &name, blocks_32(op, "x", count, vector)?, (THREADS, 1);
             dy.at, x.at, pixels as i64, channels as i32, x.pitch as i64, address_of(&y), mask, coefficients, dx,
@@ -312,16 +357,18 @@ pub(crate) fn backward<T: OnCuda>(
     stats: &BatchStats,
     has_residual: bool,
     relu: bool,
+    whole: Option<&dyn Whole>,
 ) -> Result<BatchNormGrads> {
     let mask = match y {
         _ if !relu => Mask::None,
         Some(_) => Mask::Result,
         None => Mask::Recomputed,
     };
-    gradient::<T>(op, dy, x, y, gamma, beta, stats, mask, has_residual, None)
+    gradient::<T>(op, dy, x, y, gamma, beta, stats, mask, has_residual, None, whole)
 }
 
 /// As [`crate::batch_norm_backward_add`], after its checks.
+#[allow(clippy::too_many_arguments)] // as above
 pub(crate) fn backward_add<T: OnCuda>(
     op: &'static str,
     dy: &Tensor,
@@ -330,7 +377,8 @@ pub(crate) fn backward_add<T: OnCuda>(
     beta: &Tensor,
     stats: &BatchStats,
     into: &Tensor,
+    whole: Option<&dyn Whole>,
 ) -> Result<(Tensor, Tensor)> {
-    let grads = gradient::<T>(op, dy, x, None, gamma, beta, stats, Mask::Recomputed, false, Some(into))?;
+    let grads = gradient::<T>(op, dy, x, None, gamma, beta, stats, Mask::Recomputed, false, Some(into), whole)?;
     Ok((grads.dgamma, grads.dbeta))
 }

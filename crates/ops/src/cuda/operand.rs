@@ -1,7 +1,7 @@
 //! Tensors on a CUDA device as addresses, after checking that a kernel may use them.
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Result, Shape, Storage, StorageRef, Tensor,
+    CudaDevice, CudaStorage, Result, Shape, Storage, StorageRef, Tensor, WithDType,
     cuda_backend::{
         CudaDType, WrapErr,
         cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, PinnedHostSlice},
@@ -56,15 +56,25 @@ impl<'a> View<'a> {
 
     /// As [`View::new`], for bytes.
     pub(crate) fn bytes(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
-        if tensor.dtype() != DType::U8 {
-            return Err(Error::Type { op, name, expected: DType::U8, got: tensor.dtype() }.into());
+        Self::of::<u8>(op, name, tensor)
+    }
+
+    /// As [`View::new`], for `f64`.
+    pub(crate) fn wide(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+        Self::of::<f64>(op, name, tensor)
+    }
+
+    /// As [`View::new`], for types that are no activations'.
+    fn of<T: CudaDType + WithDType>(op: &'static str, name: &'static str, tensor: &'a Tensor) -> Result<Self> {
+        if tensor.dtype() != <T as WithDType>::DTYPE {
+            return Err(Error::Type { op, name, expected: <T as WithDType>::DTYPE, got: tensor.dtype() }.into());
         }
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(cuda) = &*storage else {
             let got = format!("{:?}", tensor.device().location());
             return Err(Error::Device { op, name, got }.into());
         };
-        let at = address(cuda.as_cuda_slice::<u8>()?, &cuda.device) + layout.start_offset() as u64;
+        let at = address(cuda.as_cuda_slice::<T>()?, &cuda.device) + (layout.start_offset() * size_of::<T>()) as u64;
         let pitch = layout.dims().last().copied().unwrap_or(1);
         Ok(View { storage, at, pitch })
     }

@@ -169,6 +169,28 @@ pub(crate) fn average(op: &'static str, pairs: &[(&Tensor, &Tensor)], weight: f3
     })
 }
 
+/// The values of some tensors of `f32` or bf16, times a factor, behind each other as `f32`.
+#[cfg(feature = "nccl")]
+pub(super) fn joined(op: &'static str, tensors: &[&Tensor], factor: f32) -> Result<Tensor> {
+    let Some(first) = tensors.first() else { return Tensor::zeros(0, DType::F32, &candle_core::Device::Cpu) };
+    let device = first.device().as_cuda_device()?;
+    let count = tensors.iter().map(|tensor| tensor.elem_count()).sum::<usize>();
+    let (made, mut at) = uninit::<f32>(device, count)?;
+    for tensors in tensors.chunks(TENSORS) {
+        let pairs: Vec<_> = tensors.iter().map(|&tensor| (None, tensor)).collect();
+        each_pair(op, &pairs, |device, mut into, blocks| {
+            for (param, len) in into.param.iter_mut().zip(into.lens).take(tensors.len()) {
+                *param = at;
+                at += len as u64 * size_of::<f32>() as u64;
+            }
+            // SAFETY: every value has the place behind that of the one before, and there are as many places as values.
+            unsafe { launch!(device, "join", (blocks, 1), (THREADS, 1); into, factor) };
+            Ok(())
+        })?;
+    }
+    Ok(super::operand::tensor(made, device, count))
+}
+
 /// As [`crate::clip_by_norm`], after its checks; `eps` is added to the norm.
 pub(crate) fn clip_by_norm(op: &'static str, grads: &[&Tensor], most: f64, eps: f64) -> Result<()> {
     let Some(first) = grads.first() else { return Ok(()) };

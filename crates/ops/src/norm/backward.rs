@@ -28,7 +28,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Shapes differ; there is a ReLU after a residual, but no `y`; a part of a batch on CUDA.
+/// Shapes differ; there is a ReLU after a residual, but no `y`; what [`Whole`] says.
 #[allow(clippy::too_many_arguments)] // the operands and results of the forward pass
 pub fn batch_norm_backward(
     dy: &Tensor,
@@ -73,10 +73,7 @@ fn backward_of<T: Stored>(
         (Some(y), false) => trace::pass(op, &[x, x, dy, dy, y, y, x]),
         (None, _) => trace::pass(op, &[x, x, dy, dy, x]),
     };
-    on_cuda!(x, {
-        refuse_part(op, whole)?;
-        crate::cuda::backward::<T>(op, dy, x, y, gamma, beta, stats, has_residual, relu)
-    });
+    on_cuda!(x, crate::cuda::backward::<T>(op, dy, x, y, gamma, beta, stats, has_residual, relu, whole));
     let shape = x.shape();
     let (dy, x) = (View::<T>::new(op, "dy", dy)?, View::new(op, "x", x)?);
     let y = y.map(|y| View::new(op, "y", y)).transpose()?;
@@ -140,10 +137,7 @@ fn backward_add_of<T: Stored>(
     let vectors = [("gamma", gamma), ("beta", beta), ("mean", &stats.mean), ("inv_std", &stats.inv_std)];
     check_vectors(op, c, &vectors)?;
     let _span = trace::pass(op, &[x, x, dy, dy, into, into]);
-    on_cuda!(x, {
-        refuse_part(op, whole)?;
-        crate::cuda::backward_add::<T>(op, dy, x, gamma, beta, stats, into)
-    });
+    on_cuda!(x, crate::cuda::backward_add::<T>(op, dy, x, gamma, beta, stats, into, whole));
     let (gamma, beta) = (View::new(op, "gamma", gamma)?, View::new(op, "beta", beta)?);
     let (mean, inv_std) = (View::new(op, "mean", &stats.mean)?, View::new(op, "inv_std", &stats.inv_std)?);
     let (scale, shift) = scale_shift(&gamma, &beta, &mean, &inv_std);
@@ -158,18 +152,6 @@ fn backward_add_of<T: Stored>(
     into.inplace_op3(dy, x, &AddInputGrad::<T> { scale, shift, coefficients, kind: PhantomData })?;
     let vector = |v: Vec<f32>| Tensor::from_vec(v, c, &Device::Cpu);
     Ok((vector(gamma_grad(&product, &inv_std))?, vector(narrow(&sum))?))
-}
-
-/// The kernel takes its sums and uses them in one go.
-#[cfg(feature = "cuda")]
-fn refuse_part(op: &'static str, whole: Option<&dyn Whole>) -> Result<()> {
-    match whole {
-        None => Ok(()),
-        Some(_) => {
-            let (expected, got) = ("None on CUDA".to_owned(), "a part of a batch".to_owned());
-            Err(Error::Parameter { op, name: "whole", expected, got }.into())
-        }
-    }
 }
 
 struct AddInputGrad<T> {

@@ -91,8 +91,19 @@ pub struct BatchNormGrads {
 
 /// The rest of a batch of which only a part is here: what the backward pass of a batch norm needs of other processes.
 pub trait Whole {
-    /// Replaces sums over the pixels here by those over the whole batch.
+    /// Replaces sums over the pixels here by those over the whole batch; for a CPU.
     fn sum(&self, sums: &mut [f64]);
+
+    /// The sums over the pixels of each part, `[parts, sums]`, from those over the pixels here, `f64`; for CUDA. A part that
+    /// [counts](Whole::counts) nothing has sums of 0.
+    ///
+    /// # Errors
+    ///
+    /// The device or the link to the other processes fails.
+    fn gather(&self, sums: &Tensor) -> Result<Tensor>;
+
+    /// Whether any pixel here counts.
+    fn counts(&self) -> bool;
 
     /// The pixels of the whole batch, where so many of them are here.
     fn pixels(&self, here: usize) -> usize;
