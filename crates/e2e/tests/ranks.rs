@@ -19,6 +19,9 @@ mod slurm;
 /// How long a job may take to end after one of its ranks has died.
 const ENDS: Duration = Duration::from_secs(30);
 
+/// Seconds after which a job is taken to hang: `timeout` ends it then, with code 124.
+const HANGS: &str = "300";
+
 /// A training that is long enough to be disturbed; a checkpoint after every step.
 const LONG: [&str; 4] = ["--set", "global.epochs=20", "--set", "global.checkpoint_minutes=0"];
 
@@ -28,8 +31,8 @@ fn programs() -> PathBuf {
 
 /// `mpirun` with so many ranks of one thread each, to be followed by a program and its arguments.
 fn mpirun(ranks: usize) -> Command {
-    let mut command = Command::new(programs().join("mpirun"));
-    command.arg("-n").arg(ranks.to_string());
+    let mut command = Command::new("timeout");
+    command.arg(HANGS).arg(programs().join("mpirun")).arg("-n").arg(ranks.to_string());
     command.env("RAYON_NUM_THREADS", "1").env("NO_COLOR", "1");
     // Open MPI's: more ranks than cores, as root in a container; MPICH looks at none of them.
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
