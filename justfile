@@ -269,7 +269,7 @@ test-mpi rounds="3": _mpi _slurm
         echo "test-mpi: $kind" >&2
         [ $kind = openmpi ] && skip=() || skip=("${fewer[@]}")
         export AGCNN_ROUNDS=$1 AGCNN_MPI=$(cd "$target/mpi/$kind" && pwd)
-        cargo test {{checked}} --quiet --test ranks -- --ignored --test-threads=1 --skip slurm "${skip[@]}" "${hosts[@]}"
+        cargo test {{checked}} --quiet --test ranks -- --ignored --test-threads=1 --skip slurm --skip torchrun "${skip[@]}" "${hosts[@]}"
         # Says itself why it cannot, and ends with 77.
         cluster/test/one_node.sh cargo test {{checked}} --quiet --test ranks -- --ignored --test-threads=1 slurm || [ $? = 77 ]
     done
@@ -408,6 +408,9 @@ test-cuda: cuda-mock
     {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion -p predict --all-targets --features cuda,nccl --quiet -- -D warnings
     {{with_mock}} cargo test -p ops -p nets --features cuda,nccl --quiet -- --skip options::averages --skip options::gradient_clipping --skip options::label_smoothing --skip options::learning_rates --skip options::losses
     python3 benches/cuda_budget.py "{{env("CARGO_TARGET_DIR", "target")}}/debug/examples/fit_speed" {{mock}}/lib
+    {{with_mock}} cargo build {{checked}} --bin global --features global/cuda,global/nccl --quiet
+    mkdir -p "{{env("CARGO_TARGET_DIR", "target")}}/nccl" && cp "{{env("CARGO_TARGET_DIR", "target")}}/debug/global" "{{env("CARGO_TARGET_DIR", "target")}}/nccl"
+    {{with_mock}} AGCNN_NCCL="$(cd "{{env("CARGO_TARGET_DIR", "target")}}/nccl" && pwd)" cargo test {{checked}} --quiet --test ranks -- --ignored torchrun
 
 # Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by the nvcc of .cuda or PATH
 [group('check')]

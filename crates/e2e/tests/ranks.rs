@@ -15,6 +15,8 @@ use serde_json::Value;
 
 #[path = "ranks/slurm.rs"]
 mod slurm;
+#[path = "ranks/torchrun.rs"]
+mod torchrun;
 
 /// How long a job may take to end after one of its ranks has died.
 const ENDS: Duration = Duration::from_secs(30);

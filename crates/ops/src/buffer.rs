@@ -72,14 +72,6 @@ impl Aligned {
     }
 }
 
-impl Aligned {
-    /// The same memory as bits.
-    pub(crate) fn bits_mut(&mut self) -> &mut [u32] {
-        // SAFETY: as in `deref_mut`; `u32` has the size and alignment of `f32`, and both may hold any bits.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
-    }
-}
-
 impl std::ops::Deref for Aligned {
     type Target = [f32];
 

@@ -6,7 +6,6 @@
 use std::{
     arch::{asm, x86_64::__cpuid_count},
     cell::Cell,
-    mem::MaybeUninit,
     sync::OnceLock,
 };
 
@@ -42,8 +41,16 @@ fn ask_kernel() -> bool {
     false
 }
 
-pub(super) const TILE: Tile =
-    Tile { rows: SIDE, columns: SIDE, group: 2, steps: STEPS, pixels: 4 * SIDE, pitched: product, adjacent: None };
+pub(super) const TILE: Tile = Tile {
+    rows: SIDE,
+    columns: SIDE,
+    group: 2,
+    steps: STEPS,
+    span: 128,
+    pixels: 4 * SIDE,
+    pitched: product,
+    adjacent: None,
+};
 
 /// The shapes of the eight registers (palette 1): sixteen rows of 64 bytes each.
 #[repr(C, align(64))]
@@ -73,26 +80,34 @@ fn shape_registers() {
     unsafe { asm!("ldtilecfg [{shapes}]", shapes = in(reg) &raw const SHAPES, options(nostack, readonly)) };
 }
 
-/// A tile, as [`Tile::pitched`]. Rows of `A` beyond `rows` are read, and their products dropped.
+/// A tile, as [`Tile::pitched`]. Rows of `A` and `C` beyond `rows` are read, and those of `C` written.
 ///
 /// # Safety
 /// As [`Tile::pitched`]; the CPU and the kernel allow it.
 unsafe fn product(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, accumulate } = *operands;
-    debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS));
+    let Operands { depth, a, a_step, b, b_step, accumulate, c_row } = *operands;
+    debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS) && c_row > 0);
     shape_registers();
-    let mut sums = MaybeUninit::<[[f32; SIDE]; SIDE]>::uninit();
     // Sums of `C` are in tmm0 to tmm3, two registers of `A` in tmm4 and tmm5, of `B` in tmm6 and tmm7.
     //
-    // SAFETY: the caller promises that `A` has SIDE rows and `B` SIDE columns for every step; `sums` has room for the four
-    // registers. No other code of this process uses these registers, so that they need not be named as clobbered.
+    // SAFETY: the caller promises that `A` and `C` have SIDE rows, `C` SIDE columns, and `B` SIDE columns for every step. No
+    // other code of this process uses these registers, so that they need not be named as clobbered.
     unsafe {
         asm!(
+            "test {accumulate}, {accumulate}",
+            "jz 4f",
+            "tileloadd tmm0, [{c} + {c_row}]",
+            "tileloadd tmm1, [{c} + {c_row} + 64]",
+            "tileloadd tmm2, [{below} + {c_row}]",
+            "tileloadd tmm3, [{below} + {c_row} + 64]",
+            "jmp 5f",
+            "4:",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
+            "5:",
             "test {count}, {count}",
             "jz 3f",
             "2:",
@@ -110,10 +125,11 @@ unsafe fn product(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
             "dec {count}",
             "jnz 2b",
             "3:",
-            "tilestored [{sums} + {sums_row}], tmm0",
-            "tilestored [{sums} + {sums_row} + 64], tmm1",
-            "tilestored [{sums} + {sums_row} + 2048], tmm2",
-            "tilestored [{sums} + {sums_row} + 2112], tmm3",
+            "tilestored [{c} + {c_row}], tmm0",
+            "tilestored [{c} + {c_row} + 64], tmm1",
+            "tilestored [{below} + {c_row}], tmm2",
+            "tilestored [{below} + {c_row} + 64], tmm3",
+            accumulate = in(reg) usize::from(accumulate),
             count = inout(reg) depth / STEPS => _,
             a = inout(reg) a => _,
             lower = inout(reg) a.wrapping_add(SIDE / 2 * PITCH) => _,
@@ -121,30 +137,10 @@ unsafe fn product(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
             b = inout(reg) b => _,
             b_row = in(reg) b_step * FLOAT,
             b_block = in(reg) STEPS * b_step * FLOAT,
-            sums = in(reg) sums.as_mut_ptr(),
-            sums_row = in(reg) SIDE * FLOAT,
+            c = in(reg) c[0],
+            below = in(reg) c[0].wrapping_add(SIDE / 2 * c_row),
+            c_row = in(reg) c_row * FLOAT,
             options(nostack),
         );
-        add(rows, &*sums.as_ptr(), accumulate, c);
-    }
-}
-
-/// Adds rows of sums to `C`, or stores them there.
-///
-/// # Safety
-/// As [`product`].
-#[target_feature(enable = "avx512f")]
-unsafe fn add(rows: usize, sums: &[[f32; SIDE]; SIDE], accumulate: bool, c: &[*mut f32; MAX_ROWS]) {
-    for (sums, &c) in sums.iter().zip(c).take(rows) {
-        let c = c.cast::<[f32; SIDE]>();
-        // SAFETY: the caller promises that each row of `C` has SIDE floats, which nobody else uses.
-        unsafe {
-            let mut row = *sums;
-            if accumulate {
-                let before = c.read_unaligned();
-                row.iter_mut().zip(before).for_each(|(sum, before)| *sum += before);
-            }
-            c.write_unaligned(row);
-        }
     }
 }

@@ -20,14 +20,6 @@ pub(crate) fn round(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = f32::from_bits(u32::from(bits(*v)) << 16));
 }
 
-/// Pairs the elements of two rows, the first row's in the lower halves.
-#[inline(always)]
-pub(crate) fn pair_rows(low: &[f32], high: &[f32], pairs: &mut [u32]) {
-    for (to, (low, high)) in pairs.iter_mut().zip(low.iter().zip(high)) {
-        *to = pair(*low, *high);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,8 +49,6 @@ mod tests {
 
     #[test]
     fn pairs() {
-        let mut pairs = [0; 2];
-        pair_rows(&[1.0, 0.5], &[-2.0, 0.0], &mut pairs);
-        assert_eq!(pairs, [0xc000_3f80, 0x0000_3f00]);
+        assert_eq!([pair(1.0, -2.0), pair(0.5, 0.0)], [0xc000_3f80, 0x0000_3f00]);
     }
 }

@@ -45,6 +45,7 @@ use super::{
     element::Element,
     moments::{self, Moments},
     prologue::Source,
+    rows,
 };
 use crate::buffer;
 
@@ -100,7 +101,8 @@ fn forward_to<T: Element>(
     match w {
         Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, (out, false), moments),
         Weights::Patches(weights) => {
-            let gather = &Gather::new(Patches::forward(g), x);
+            let applied = applied(g, x, 1);
+            let gather = &Gather::new(Patches::forward(g), unless(&applied, x));
             let layout = Layout { h: g.oh, w: g.ow, pitch: g.co, step: 1, y: 0, x: 0 };
             Product { gather, weights, layout, epilogue, out, adds: false, moments }.run();
         }
@@ -130,5 +132,21 @@ fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
 pub(crate) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
-    if winograd::suits(g) { winograd::weight_grad(g, x, dy) } else { weight_grad::weight_grad(g, x, dy) }
+    if winograd::suits(g) {
+        return winograd::weight_grad(g, x, dy);
+    }
+    let applied = applied(g, x, weight_grad::reads(g));
+    weight_grad::weight_grad(g, unless(&applied, x), dy)
+}
+
+/// The input after its prologue, where a pass that gathers every patch `times` times would apply it to a value more than
+/// once.
+fn applied<T: Element>(g: &Geometry, x: Source<T>, times: usize) -> Option<Vec<T>> {
+    let repeats = g.kh * g.kw * times > g.stride * g.stride;
+    (repeats && x.prologue.is_some() && x.pitch == g.ci).then(|| rows::sum(g.ci, x, None, false))
+}
+
+/// The input after its prologue if it is there, otherwise with it.
+fn unless<'a, T: Element>(applied: &'a Option<Vec<T>>, x: Source<'a, T>) -> Source<'a, T> {
+    applied.as_ref().map_or(x, |data| Source { data, prologue: None, ..x })
 }

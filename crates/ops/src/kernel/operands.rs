@@ -22,9 +22,13 @@ pub(crate) struct Operands {
     pub(crate) b_step: usize,
     /// Whether the sums are added to `C` or replace it.
     pub(crate) accumulate: bool,
+    /// For a tile whose `steps` is not 1, floats from each row of `C` to the next: there is room for [`MAX_ROWS`] of them, of
+    /// which those behind the last may be overwritten. 0 for other tiles.
+    pub(crate) c_row: usize,
 }
 
-/// Computes a tile. Arguments: number of rows, operands, a pointer to each row of `C`.
+/// Computes a tile. Arguments: number of rows, operands, a pointer to each row of `C`, or to the first if they are equally far
+/// apart.
 pub(crate) type TileFn = unsafe fn(usize, &Operands, &[*mut f32; MAX_ROWS]);
 
 /// A tile for one instruction set, and its size.
@@ -38,6 +42,8 @@ pub(crate) struct Tile {
     pub(crate) group: usize,
     /// The number of steps must be a multiple of this.
     pub(crate) steps: usize,
+    /// The most steps of a product, so that the operands of a tile share the first-level cache with a panel of `B`.
+    pub(crate) span: usize,
     /// Pixels in a block.
     pub(crate) pixels: usize,
     /// For rows of `A` that are [`PITCH`] apart.
@@ -45,7 +51,7 @@ pub(crate) struct Tile {
     /// # Safety
     ///
     /// `1..=rows` rows; everything the tile covers of `A`, `B` and `C` is readable, `C` is writable, and no other thread
-    /// uses it. Where `steps` is not 1, `A` covers all `rows`.
+    /// uses it. Where `steps` is not 1, `A` and `C` cover all `rows`.
     pub(crate) pitched: TileFn,
     /// For rows of `A` that are adjacent, where there is such a function. Same safety contract as `pitched`.
     pub(crate) adjacent: Option<TileFn>,
@@ -55,6 +61,11 @@ impl Tile {
     /// Values of `k` whose number must be a multiple of this, except at the end.
     pub(crate) fn unit(&self) -> usize {
         self.group * self.steps
+    }
+
+    /// [`Operands::c_row`] where rows are that far apart.
+    pub(crate) fn c_row(&self, pitch: usize) -> usize {
+        if self.steps == 1 { 0 } else { pitch }
     }
 
     /// The steps for that many values of `k`, the last of which multiply zeros.

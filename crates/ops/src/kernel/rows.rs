@@ -2,17 +2,44 @@
 
 use std::{mem::MaybeUninit, ops::Range};
 
+use rayon::prelude::*;
+
 use super::{
     dispatch::{Job, Rows, dispatch, for_each_vector},
     element::Element,
     form::Form,
-    prologue::Prologue,
+    prologue::{Prologue, Source},
     vector::Convert,
 };
+use crate::buffer;
+
+/// About how many elements a parallel task of an element-wise pass gets: 256 KiB.
+pub(crate) const TASK: usize = 64 << 10;
+
+/// Elements per parallel task, in whole pixels of `c` channels.
+pub(crate) fn rows_per_task(c: usize) -> usize {
+    (TASK / c).max(1) * c
+}
+
+/// The sum of two sources of `c` channels without gaps, followed by a ReLU if `relu`.
+pub(crate) fn sum<T: Element>(c: usize, x: Source<T>, residual: Option<Source<T>>, relu: bool) -> Vec<T> {
+    let task = rows_per_task(c);
+    let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
+    let none = Prologue { scale: &ones, shift: &zeros, relu: false };
+    let pass = |y: &mut [MaybeUninit<T>]| {
+        y.par_chunks_mut(task).enumerate().for_each(|(index, y)| {
+            let within = index * task..index * task + y.len();
+            let residual = residual.map(|other| (&other.data[within.clone()], other.prologue.unwrap_or(none)));
+            sum_to(&x.data[within], x.prologue.unwrap_or(none), residual, relu, y);
+        });
+    };
+    // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and `sum_to` writes every element.
+    unsafe { buffer::filled(x.data.len(), pass) }
+}
 
 /// Writes `x + residual` to `y`, each with its prologue, with a ReLU after the sum if `relu`. All have one length and no
 /// gaps between pixels.
-pub(crate) fn sum<T: Element>(
+fn sum_to<T: Element>(
     x: &[T],
     prologue: Prologue,
     residual: Option<(&[T], Prologue)>,

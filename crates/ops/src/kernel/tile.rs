@@ -25,6 +25,7 @@ pub(crate) fn tile() -> Tile {
             columns: 8,
             group: 1,
             steps: 1,
+            span: usize::MAX,
             pixels: 112,
             pitched: portable::<PITCH>,
             adjacent: Some(portable::<1>),
@@ -50,7 +51,7 @@ pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
     let mut rows = [std::ptr::null_mut(); MAX_ROWS];
     rows.iter_mut().zip(c.chunks_exact_mut(32)).for_each(|(row, c)| *row = c.as_mut_ptr());
     let operands =
-        Operands { depth: DEPTH, a: a.as_ptr(), a_step: 1, b: b.as_ptr(), b_step: tile.columns, accumulate: false };
+        Operands { depth: DEPTH, a: a.as_ptr(), a_step: 1, b: b.as_ptr(), b_step: tile.columns, accumulate: false, c_row: tile.c_row(32) };
     for _ in 0..times {
         // SAFETY: `A` has MAX_ROWS rows of PITCH floats, `B` 32 for each step, `C` rows of 32; all are local to this function.
         unsafe { (tile.pitched)(tile.rows, std::hint::black_box(&operands), &rows) };
@@ -74,7 +75,7 @@ pub(crate) fn prefetch(at: *const f32) {
 /// As [`Tile::pitched`], with `A_ROW` floats between the rows of `A`, on a CPU that has `V`.
 #[inline(always)]
 unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
-    let Operands { depth, mut a, a_step, mut b, b_step, accumulate } = *operands;
+    let Operands { depth, mut a, a_step, mut b, b_step, accumulate, .. } = *operands;
     // SAFETY: the caller promises the instructions and valid memory for everything the tile covers; nothing else is touched.
     unsafe {
         // The rows of `C` arrive in the cache during the multiplications.
@@ -148,6 +149,7 @@ mod x86 {
         columns: 32,
         group: 1,
         steps: 1,
+        span: usize::MAX,
         pixels: 112,
         pitched: avx512::<PITCH>,
         adjacent: Some(avx512::<1>),
@@ -157,6 +159,7 @@ mod x86 {
         columns: 16,
         group: 1,
         steps: 1,
+        span: usize::MAX,
         pixels: 112,
         pitched: avx2::<PITCH>,
         adjacent: Some(avx2::<1>),

@@ -65,6 +65,16 @@ pub(crate) trait Convert: Arithmetic {
             high.store_as::<HIGH>(row, at);
         }
     }
+
+    /// As [`Convert::store_pairs`], of `LANES` bf16 numbers each.
+    ///
+    /// # Safety
+    /// The row has room for them.
+    #[inline(always)]
+    unsafe fn pair_bf16(low: *const u16, high: *const u16, row: *mut f32, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load_bf16(low).store_pairs(Self::load_bf16(high), row, at) }
+    }
 }
 
 /// Portable vectors, vectorised by the compiler; `[f32; 1]` computes the last elements of a row.
@@ -220,6 +230,17 @@ mod x86 {
             // bytes of plain data.
             unsafe {
                 let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, self));
+                let order = _mm512_loadu_si512(INTERLEAVED.as_ptr().cast());
+                _mm512_storeu_si512(row.add(at).cast(), _mm512_permutexvar_epi16(order, both));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn pair_bf16(low: *const u16, high: *const u16, row: *mut f32, at: usize) {
+            // SAFETY: the caller promises the instructions, 16 readable elements each, and room.
+            unsafe {
+                let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.cast()));
+                let both = _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.cast()));
                 let order = _mm512_loadu_si512(INTERLEAVED.as_ptr().cast());
                 _mm512_storeu_si512(row.add(at).cast(), _mm512_permutexvar_epi16(order, both));
             }

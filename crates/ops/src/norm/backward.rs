@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, Device, InplaceOp3, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    sums::{TASK, channel_sums, channels, narrow, rows_per_task, scale_shift},
+    sums::{channel_sums, channels, narrow, scale_shift},
     types::{BatchNormGrads, BatchStats, Whole},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     kernel::{
         Element,
-        rows::{Mask, Masked},
+        rows::{Mask, Masked, TASK, rows_per_task},
     },
     trace,
     view::{Stored, View, check_shape, check_vectors, on_cuda, pixels, pixels_mut, slice, stored},

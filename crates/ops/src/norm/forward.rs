@@ -1,20 +1,16 @@
 //! The forward pass of a batch norm, and its statistics.
 
-use std::mem::MaybeUninit;
-
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
-use rayon::prelude::*;
 
 use super::{
-    sums::{channels, moments, rows_per_task, scale_shift},
+    sums::{channels, moments, scale_shift},
     types::{BatchNorm, BatchStats},
 };
 use crate::{
-    buffer,
     inplace::Each2,
     input::{Affine, Input, InputView},
-    kernel::{Element, Prologue, Source, rows},
+    kernel::rows,
     trace,
     view::{Stored, View, check_shape, check_vectors, on_cuda, stored},
 };
@@ -163,22 +159,6 @@ fn sum_of<T: Stored>(op: &'static str, x: Input, residual: Option<Input>, relu: 
     on_cuda!(x.x, crate::cuda::normalised::<T>(op, x, residual, relu));
     let x = InputView::<T>::without_gaps(op, "x", x)?;
     let residual = residual.map(|residual| InputView::without_gaps(op, "residual", residual)).transpose()?;
-    let y = sum(channels, x.source(), residual.as_ref().map(InputView::source), relu);
+    let y = rows::sum(channels, x.source(), residual.as_ref().map(InputView::source), relu);
     Tensor::from_vec(y, shape, &Device::Cpu)
-}
-
-/// The sum of two sources without gaps, followed by a ReLU if `relu`.
-fn sum<T: Element>(c: usize, x: Source<T>, residual: Option<Source<T>>, relu: bool) -> Vec<T> {
-    let task = rows_per_task(c);
-    let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
-    let none = Prologue { scale: &ones, shift: &zeros, relu: false };
-    let pass = |y: &mut [MaybeUninit<T>]| {
-        y.par_chunks_mut(task).enumerate().for_each(|(index, y)| {
-            let within = index * task..index * task + y.len();
-            let residual = residual.map(|other| (&other.data[within.clone()], other.prologue.unwrap_or(none)));
-            rows::sum(&x.data[within], x.prologue.unwrap_or(none), residual, relu, y);
-        });
-    };
-    // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and `sum` writes every element.
-    unsafe { buffer::filled(x.data.len(), pass) }
 }

@@ -10,17 +10,10 @@ use crate::{
     kernel::{Element, moments::Moments, vectorised},
 };
 
-/// About how many elements a parallel task of an element-wise pass gets: 256 KiB.
-pub(super) const TASK: usize = 64 << 10;
 /// Pixels that are summed in `f32` before the sum is added to an `f64` one.
 const STRIP: usize = 64;
 /// The most parts into which a sum over pixels is split.
 const PARTS: usize = 64;
-
-/// Elements per parallel task, in whole pixels of `c` channels.
-pub(super) fn rows_per_task(c: usize) -> usize {
-    (TASK / c).max(1) * c
-}
 
 /// The number of channels of `x [..., C]`, which must not be empty.
 pub(super) fn channels(op: &'static str, x: &Tensor) -> Result<usize> {

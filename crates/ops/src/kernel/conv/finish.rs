@@ -14,41 +14,38 @@ pub(super) struct Sums<'a> {
     pub(super) memory: Shared<f32>,
     /// Where each pixel starts in `memory`.
     pub(super) rows: &'a [usize],
+    /// Where the channels start in a row.
+    pub(super) from: usize,
     /// Where each pixel starts in the output.
     pub(super) places: &'a [usize],
-    /// The first channel, relative to `rows` and `places`.
-    pub(super) from: usize,
-    /// The first channel, relative to the whole output.
+    /// The first channel.
     pub(super) channel: usize,
     pub(super) lanes: usize,
 }
 
 impl<T: Element> Epilogue<'_, T> {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.bias.is_none() && self.residual.is_none() && !self.relu
     }
 
-    /// Adds bias, residual and, if given, what the output `onto` holds in their places, and applies the ReLU, in place.
+    /// Adds to the sums the bias, the residual and, if `adds`, what `out` holds in their places, applies the ReLU, and writes
+    /// them to their places in `out`, which may be the memory they are in.
     ///
     /// # Safety
     ///
-    /// The sums and their places in `onto` are initialised, and no other task uses them meanwhile.
-    pub(super) unsafe fn apply(&self, sums: Sums, onto: Option<Shared<T>>) {
-        if self.is_empty() && onto.is_none() {
-            return;
-        }
+    /// The sums are initialised, and so are their places in `out` if `adds`; no other task uses either meanwhile.
+    pub(super) unsafe fn write(&self, sums: Sums, out: Shared<T>, adds: bool) {
         let Sums { memory, rows, places, from, channel, lanes } = sums;
         assert!(rows.len() == places.len());
         let bias = self.bias.map(|bias| &bias[channel..][..lanes]);
-        let room = |at: &usize, len: usize| at + from + lanes <= len;
-        assert!(rows.iter().all(|at| room(at, memory.len())));
-        let residual = onto.map(|onto| (onto.start().cast_const(), onto.len()));
-        let residual = residual.or(self.residual.map(|residual| (residual.as_ptr(), residual.len())));
-        assert!(residual.is_none_or(|(_, len)| places.iter().all(|at| room(at, len))));
+        assert!(rows.iter().all(|at| at + from + lanes <= memory.len()));
+        let len = self.residual.map_or(out.len(), |residual| residual.len().min(out.len()));
+        assert!(places.iter().all(|at| at + channel + lanes <= len));
+        let residual = if adds { Some(out.start().cast_const()) } else { self.residual.map(<[T]>::as_ptr) };
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        let job = Finish { sums, bias, residual: residual.map(|(start, _)| start), floor };
+        let job = Finish { sums, bias, residual, floor, out: out.start() };
         // SAFETY: every row is inside, as just checked; the rest is the caller's promise.
-        unsafe { dispatch(Form::Floats, &job) }
+        unsafe { dispatch(Form::of::<T>(), &job) }
     }
 }
 
@@ -59,32 +56,33 @@ struct Finish<'a, T> {
     /// Where the residual starts.
     residual: Option<*const T>,
     floor: f32,
+    out: *mut T,
 }
 
 impl<T: Element> Rows for Finish<'_, T> {
+    #[inline(always)]
+    fn rows(&self) -> usize {
+        self.sums.rows.len()
+    }
     #[inline(always)]
     fn row_len(&self) -> usize {
         self.sums.lanes
     }
 
     #[inline(always)]
-    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
-        let Sums { memory, rows, places, from, .. } = self.sums;
-        // SAFETY: the caller's promise.
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, row: usize, at: usize) {
+        let Sums { memory, rows, from, places, channel, .. } = self.sums;
+        // SAFETY: the caller's promise; there are as many places as rows.
         unsafe {
-            let floor = V::splat(&self.floor);
-            let bias = match self.bias {
-                Some(bias) => V::load(bias.as_ptr().add(at)),
-                None => V::zero(),
-            };
-            for (row, place) in rows.iter().zip(places) {
-                let sum = memory.start().add(row + from + at);
-                let mut v = V::load(sum).add(bias);
-                if let Some(residual) = self.residual {
-                    v = v.add(T::load::<V>(residual.add(place + from + at)));
-                }
-                v.at_least(floor).store(sum);
+            let (row, place) = (rows.get_unchecked(row) + from, places.get_unchecked(row) + channel);
+            let mut v = V::load(memory.start().add(row + at));
+            if let Some(bias) = self.bias {
+                v = v.add(V::load(bias.as_ptr().add(at)));
             }
+            if let Some(residual) = self.residual {
+                v = v.add(T::load::<V>(residual.add(place + at)));
+            }
+            v.at_least(V::splat(&self.floor)).store_as::<FORM>(self.out.add(place).cast(), at);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::geometry::Geometry;
 use crate::kernel::{
     dispatch::{Job, Rows, dispatch},
     element::Element,
-    form::{Form, HIGH, LOW, PAIRS},
+    form::{Form, HALVES, HIGH, LOW, PAIRS},
     operands::PITCH,
     prologue::Source,
     vector::Convert,
@@ -226,6 +226,12 @@ impl<T: Element> Gather<'_, T> {
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
     unsafe fn copy<V: Convert, const FORM: u8>(&self, source: &[T], from: usize, row: *mut f32, at: usize) {
+        if T::BF16 && FORM == HALVES && self.scale.is_empty() {
+            // SAFETY: an element is its bits; room is the caller's promise, and the row is no part of the source.
+            return unsafe {
+                std::ptr::copy_nonoverlapping(source.as_ptr().cast::<u16>(), row.cast::<u16>().add(at), source.len())
+            };
+        }
         let mut done = 0;
         // SAFETY: `done` stays below the length by a vector, then by one float; room is the caller's promise.
         unsafe {
@@ -256,20 +262,32 @@ impl<T: Element> Gather<'_, T> {
         // SAFETY: as in `copy`.
         unsafe {
             while done + V::LANES <= len {
-                let high = self.load::<V>(high, from, done);
-                self.load::<V>(low, from, done).store_pairs(high, row, at + done);
+                self.pair::<V>(low, high, from, done, row, at);
                 done += V::LANES;
             }
             if done > 0 && done < len {
-                done = len - V::LANES;
-                let high = self.load::<V>(high, from, done);
-                return self.load::<V>(low, from, done).store_pairs(high, row, at + done);
+                return self.pair::<V>(low, high, from, len - V::LANES, row, at);
             }
             while done < len {
-                let high = self.load::<[f32; 1]>(high, from, done);
-                self.load::<[f32; 1]>(low, from, done).store_pairs(high, row, at + done);
+                self.pair::<[f32; 1]>(low, high, from, done, row, at);
                 done += 1;
             }
+        }
+    }
+
+    /// A vector of each of two patches, from element `done` of both.
+    ///
+    /// # Safety
+    /// As [`Gather::load`], and the row has room from `at + done` on.
+    #[inline(always)]
+    unsafe fn pair<V: Convert>(&self, low: &[T], high: &[T], from: usize, done: usize, row: *mut f32, at: usize) {
+        // SAFETY: the caller's promise; an element of 16 bits is a bf16.
+        unsafe {
+            if T::BF16 && self.scale.is_empty() {
+                return V::pair_bf16(low.as_ptr().add(done).cast(), high.as_ptr().add(done).cast(), row, at + done);
+            }
+            let high = self.load::<V>(high, from, done);
+            self.load::<V>(low, from, done).store_pairs(high, row, at + done);
         }
     }
 

@@ -4,10 +4,20 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::geometry::{Geometry, Precision};
+use super::{
+    geometry::{Geometry, Precision},
+    scratch::{DEPTH, SCRATCH, Scratch, turn},
+};
 use crate::{
     buffer::Aligned,
-    kernel::{bf16, isa::vectorised, operands::Tile},
+    kernel::{
+        bf16,
+        dispatch::{Rows, dispatch},
+        form::Form,
+        isa::vectorised,
+        operands::{PITCH, Tile},
+        vector::Convert,
+    },
 };
 
 /// Weights in panels of as many channels as a tile is wide, `[panel][depth][width]`; the last panel is padded with zeros.
@@ -23,7 +33,7 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// `pack(channel, lanes, panel)` must write the first `lanes` lanes of every row of the panel that starts at `channel`.
-    pub(super) fn new(
+    fn new(
         precision: Precision,
         depth: usize,
         channels: usize,
@@ -31,8 +41,9 @@ impl Packed {
     ) -> Packed {
         let tile = precision.tile();
         let width = tile.columns;
+        let len = tile.steps_of(depth) * width;
         let fill = |panels: &mut [MaybeUninit<f32>]| {
-            panels.par_chunks_mut((depth * width).max(1)).enumerate().for_each(|(panel, values)| {
+            panels.par_chunks_mut(len.max(1)).enumerate().for_each(|(panel, values)| {
                 let first = panel * width;
                 let lanes = width.min(channels - first);
                 if lanes < width {
@@ -42,27 +53,27 @@ impl Packed {
             });
         };
         // SAFETY: chunks of whole panels cover the buffer, and every lane of them is written.
-        let mut panels = unsafe { Aligned::filled(channels.div_ceil(width) * depth * width, fill) };
-        if precision == Precision::Bf16 && depth > 0 {
-            if tile.group == 1 {
-                panels.par_chunks_mut(depth * width).for_each(|panel| vectorised(|| bf16::round(panel)));
-            } else {
-                panels = paired(&panels, depth, &tile);
-            }
+        let mut panels = unsafe { Aligned::filled(channels.div_ceil(width) * len, fill) };
+        if precision == Precision::Bf16 && tile.group == 1 && depth > 0 {
+            panels.par_chunks_mut(len).for_each(|panel| vectorised(|| bf16::round(panel)));
         }
         Packed { panels, depth, channels, precision, tile }
     }
 
     /// From `w [channels, depth]`.
     pub(super) fn forward(precision: Precision, depth: usize, channels: usize, w: &[f32]) -> Packed {
-        let width = precision.tile().columns;
+        let tile = precision.tile();
+        let width = tile.columns;
         Packed::new(precision, depth, channels, |first, lanes, panel| {
+            let channel = |lane: usize| &w[(first + lane) * depth..][..depth];
+            if tile.group == 2 {
+                return turned_pairs(&tile, depth, lanes, channel, panel);
+            }
             // Few columns at a time, so that the lines written to stay in the first-level cache.
             const FEW: usize = 16;
             for (few, rows) in panel.chunks_mut(FEW * width).enumerate() {
                 for lane in 0..lanes {
-                    let from = &w[(first + lane) * depth + few * FEW..];
-                    for (row, value) in rows.chunks_exact_mut(width).zip(from) {
+                    for (row, value) in rows.chunks_exact_mut(width).zip(&channel(lane)[few * FEW..]) {
                         row[lane].write(*value);
                     }
                 }
@@ -72,11 +83,21 @@ impl Packed {
 
     /// From `w [co, kh, kw, ci]`: sums over `taps`, in this order, and `co`, with results for `ci` channels.
     pub(super) fn rotated(g: &Geometry, taps: &[usize], w: &[f32]) -> Packed {
-        let width = g.precision.tile().columns;
-        Packed::new(g.precision, taps.len() * g.co, g.ci, |first, lanes, panel| {
-            let sums = taps.iter().flat_map(|tap| (0..g.co).map(move |o| (tap, o)));
-            for (row, (tap, o)) in panel.chunks_exact_mut(width).zip(sums) {
-                row[..lanes].write_copy_of_slice(&w[(o * g.kh * g.kw + tap) * g.ci + first..][..lanes]);
+        let tile = g.precision.tile();
+        let depth = taps.len() * g.co;
+        Packed::new(g.precision, depth, g.ci, |first, lanes, panel| {
+            let row = |k: usize| &w[(k % g.co * g.kh * g.kw + taps[k / g.co]) * g.ci + first..][..lanes];
+            for (step, to) in panel.chunks_exact_mut(tile.columns).enumerate() {
+                let k = step * tile.group;
+                if k >= depth {
+                    to.fill(MaybeUninit::new(0.0));
+                } else if tile.group == 1 {
+                    to[..lanes].write_copy_of_slice(row(k));
+                } else if k + 1 < depth {
+                    paired(row(k), row(k + 1), &mut to[..lanes]);
+                } else {
+                    paired(row(k), &ZEROS[..lanes], &mut to[..lanes]);
+                }
             }
         })
     }
@@ -88,20 +109,76 @@ impl Packed {
     }
 }
 
-/// Converts panels of `depth` rows of floats to panels of half as many rows of pairs; an odd last row is paired with zeros,
-/// and rows of zeros follow where the tile takes several steps at once.
-fn paired(panels: &[f32], depth: usize, tile: &Tile) -> Aligned {
-    let (steps, width) = (tile.steps_of(depth), tile.columns);
-    let mut pairs = Aligned::zeros(panels.len() / depth * steps);
-    let panels = panels.par_chunks(depth * width).zip(pairs.bits_mut().par_chunks_mut(steps * width));
-    panels.for_each(|(panel, pairs)| {
-        vectorised(|| {
-            let zeros = [0.0; 32];
-            for (rows, pairs) in panel.chunks(2 * width).zip(pairs.chunks_mut(width)) {
-                let (low, high) = rows.split_at(width);
-                bf16::pair_rows(low, if high.is_empty() { &zeros[..width] } else { high }, pairs);
+const ZEROS: [f32; 32] = [0.0; 32];
+
+/// Two rows as one of pairs of bf16.
+fn paired(low: &[f32], high: &[f32], to: &mut [MaybeUninit<f32>]) {
+    assert!(low.len() == to.len() && high.len() == to.len());
+    // SAFETY: the three are equally long, and `to` is exclusive.
+    unsafe { dispatch(Form::Pairs, &Pair { low, high, to: to.as_mut_ptr().cast() }) }
+}
+
+struct Pair<'a> {
+    low: &'a [f32],
+    high: &'a [f32],
+    to: *mut f32,
+}
+
+impl Rows for Pair<'_> {
+    #[inline(always)]
+    fn row_len(&self) -> usize {
+        self.low.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { V::load(self.low.as_ptr().add(at)).store_pairs(V::load(self.high.as_ptr().add(at)), self.to, at) };
+    }
+}
+
+/// Writes a panel of pairs, `[step][lane]`, from the `depth` values of each channel; behind the last value are zeros.
+fn turned_pairs<'a>(
+    tile: &Tile,
+    depth: usize,
+    lanes: usize,
+    channel: impl Fn(usize) -> &'a [f32],
+    panel: &mut [MaybeUninit<f32>],
+) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { left, turned, .. } = scratch;
+        let most = DEPTH * tile.group;
+        for (chunk, rows) in panel.chunks_mut(DEPTH * tile.columns).enumerate() {
+            let values = chunk * most..depth.min((chunk + 1) * most);
+            let steps = rows.len() / tile.columns;
+            for (lane, row) in left.chunks_mut(PITCH).enumerate().take(lanes) {
+                // Behind an odd last value is half a pair.
+                row[values.len() / 2..steps].fill(0.0);
+                let from = &channel(lane)[values.clone()];
+                // SAFETY: the row has room for twice DEPTH bf16 numbers, and is exclusive.
+                unsafe { dispatch(Form::Halves, &Halve { from, to: row.as_mut_ptr() }) };
             }
-        });
+            for (row, to) in turn(left, lanes, steps, turned).chunks(PITCH).zip(rows.chunks_exact_mut(tile.columns)) {
+                to[..lanes].write_copy_of_slice(&row[..lanes]);
+            }
+        }
     });
-    pairs
+}
+
+struct Halve<'a> {
+    from: &'a [f32],
+    to: *mut f32,
+}
+
+impl Rows for Halve<'_> {
+    #[inline(always)]
+    fn row_len(&self) -> usize {
+        self.from.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { V::load(self.from.as_ptr().add(at)).store_as::<FORM>(self.to, at) };
+    }
 }

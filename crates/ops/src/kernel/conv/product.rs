@@ -11,7 +11,7 @@ use super::{
     packed::Packed,
     scratch::{DEPTH, SCRATCH, Scratch, close_pairs, reserve, round_rows},
     shared::Shared,
-    tasks::{TASKS, balanced, in_steps},
+    tasks::{TASKS, balanced, in_steps, tiled},
 };
 use crate::kernel::{
     element::Element,
@@ -67,18 +67,47 @@ pub(super) fn blocks(pixels: usize, tile: &Tile) -> Vec<Range<usize>> {
     balanced(0..pixels, tile.pixels)
 }
 
+/// The values of `k` of each product, of those that were gathered.
+fn spans(depths: &Range<usize>, tile: &Tile) -> Vec<Range<usize>> {
+    let most = tile.span.saturating_mul(tile.group);
+    if depths.len() <= most {
+        return vec![depths.clone()];
+    }
+    let each = in_steps(depths.len(), most, tile.unit());
+    each.into_iter().map(|span| depths.start + span.start..depths.start + span.end).collect()
+}
+
 /// The results of one task while they are summed up.
 #[derive(Clone, Copy)]
 struct Partial<'a> {
     memory: Shared<f32>,
-    /// Whether `memory` is the output.
-    direct: bool,
     /// Where each pixel starts in `memory`.
     rows: &'a [usize],
     /// Where each pixel starts in the output.
     places: &'a [usize],
-    /// The channel at which both start.
-    first: usize,
+    kind: Kind,
+}
+
+/// Where the sums of a task are until they are finished.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// In the output itself: it is `f32`, and they are complete after one pass over the weights.
+    Output,
+    /// Those of one panel, complete after one pass over the weights: they stay in the first-level cache.
+    Panel,
+    /// Those of all panels of the task, from this channel on.
+    Panels { first: usize },
+}
+
+impl Kind {
+    /// Where a panel's sums start in a row; `channel` is its first.
+    fn from(self, channel: usize) -> usize {
+        match self {
+            Kind::Output => channel,
+            Kind::Panel => 0,
+            Kind::Panels { first } => channel - first,
+        }
+    }
 }
 
 impl<T: Element> Product<'_, T> {
@@ -103,25 +132,34 @@ impl<T: Element> Product<'_, T> {
         SCRATCH.with_borrow_mut(|scratch| {
             let Scratch { left: patches, results, spots, places, rows, .. } = scratch;
             let mut spill = [0.0; MAX_ROWS * 32];
-            let tiles = balanced(0..pixels.len(), tile.rows);
+            let tiles = tiled(pixels.len(), &tile);
             let first = panels.start * tile.columns;
             let width = (panels.end * tile.columns).min(channels) - first;
             spots.clear();
             spots.extend(self.gather.patches.spots(pixels));
             places.clear();
-            places.extend(spots.iter().map(|spot| self.layout.index(spot) + first));
+            places.extend(spots.iter().map(|spot| self.layout.index(spot)));
             rows.clear();
-            // The output itself holds the sums if it is `f32` and they are complete after one pass over the weights.
-            let direct = self.out.floats().filter(|_| depth <= DEPTH * tile.group);
-            let memory = if let Some(out) = direct {
-                rows.extend_from_slice(places);
-                out
-            } else {
-                let pitch = width.next_multiple_of(tile.columns) + 16; // no power of two
-                rows.extend((0..spots.len()).map(|row| row * pitch));
-                Shared::written(reserve(results, spots.len() * pitch))
+            let floats = self.out.floats();
+            let (kind, pitch) = match floats {
+                _ if depth > DEPTH * tile.group => {
+                    // No power of two.
+                    (Kind::Panels { first }, width.next_multiple_of(tile.columns) + 16)
+                }
+                Some(_) => (Kind::Output, 0),
+                None => (Kind::Panel, tile.columns),
             };
-            let sums = Partial { memory, direct: direct.is_some(), rows, places, first };
+            let memory = match floats {
+                Some(out) if kind == Kind::Output => {
+                    rows.extend_from_slice(places);
+                    out
+                }
+                _ => {
+                    rows.extend((0..spots.len()).map(|row| row * pitch));
+                    Shared::written(reserve(results, (spots.len() + MAX_ROWS) * pitch))
+                }
+            };
+            let sums = Partial { memory, rows, places, kind };
             let mut depths = in_steps(depth, DEPTH * tile.group, tile.unit());
             if depths.is_empty() {
                 depths.push(0..0); // no tap reads these pixels: zeros
@@ -131,27 +169,24 @@ impl<T: Element> Product<'_, T> {
                 let last = depths.end == depth;
                 // Few weights stay in the cache: then every row of the result is written as a whole.
                 let steps = tile.steps_of(depths.len());
-                let whole_rows = steps * panels.len() * tile.columns <= ROW_WEIGHTS;
+                let whole_rows = kind != Kind::Panel && tile.steps == 1 && steps * panels.len() * tile.columns <= ROW_WEIGHTS;
                 let band = if whole_rows { 1 } else { tiles.len() };
+                let spans = spans(&depths, &tile);
                 for tiles in tiles.chunks(band.max(1)) {
                     for panel in panels.clone() {
-                        for rows in tiles {
-                            self.tile(sums, patches, panel, &depths, rows, &mut spill);
+                        for span in &spans {
+                            let patches = &patches[tile.steps_of(span.start - depths.start)..];
+                            for rows in tiles {
+                                self.tile(sums, patches, (panel, pitch), span, rows, &mut spill);
+                            }
                         }
                         if !whole_rows && last {
-                            self.write_moments(sums, block, panel);
-                        }
-                    }
-                    if last && direct.is_none() {
-                        let end = tiles.last().map_or(0, |tile| tile.end);
-                        for row in tiles.first().map_or(0, |tile| tile.start)..end {
-                            // SAFETY: this task alone has written these sums, and alone writes these pixels and channels.
-                            unsafe { self.out.put(sums.places[row], memory.slice(sums.rows[row], width)) };
+                            self.finish(sums, block, panel);
                         }
                     }
                 }
                 if whole_rows && last {
-                    panels.clone().for_each(|panel| self.write_moments(sums, block, panel));
+                    panels.clone().for_each(|panel| self.finish(sums, block, panel));
                 }
             }
         });
@@ -171,61 +206,75 @@ impl<T: Element> Product<'_, T> {
         }
     }
 
-    /// Some rows of the result by one panel: adds the products of `depths`, and finishes the sums after the last of them.
+    /// Some rows of the result by one panel, whose sums are `pitch` apart: adds the products of `depths`.
     #[inline(always)]
     fn tile(
         &self,
         sums: Partial,
         patches: &[f32],
-        panel: usize,
+        (panel, pitch): (usize, usize),
         depths: &Range<usize>,
         tile_rows: &Range<usize>,
         spill: &mut [f32; MAX_ROWS * 32],
     ) {
-        let Packed { depth, channels, tile, .. } = *self.weights;
-        let channel = panel * tile.columns;
-        let (lanes, from) = (tile.columns.min(channels - channel), channel - sums.first);
+        let Packed { depth, tile, .. } = *self.weights;
+        let (channel, lanes) = self.channels(panel);
         let (rows, places) = (&sums.rows[tile_rows.clone()], &sums.places[tile_rows.clone()]);
-        let last = depths.end == depth;
+        let (last, direct) = (depths.end == depth, sums.kind == Kind::Output);
         let operands = Operands {
             depth: tile.steps_of(depths.len()),
             a: patches[tile_rows.start * PITCH..].as_ptr(),
             a_step: 1,
             b: self.weights.from(panel, depths.start).as_ptr(),
             b_step: tile.columns,
-            accumulate: depths.start > 0 || sums.direct && self.adds,
+            accumulate: depths.start > 0 || direct && self.adds,
+            c_row: tile.c_row(pitch),
         };
-        let onto = (self.adds && !sums.direct).then_some(self.out);
-        let residual = self.epilogue.residual.map(<[T]>::as_ptr).or(onto.map(|out| out.start().cast_const()));
-        if let (true, Some(residual)) = (last, residual) {
+        let onto = (self.adds && !direct).then_some(self.out.start().cast_const());
+        if let (true, Some(residual)) = (last, onto.or(self.epilogue.residual.map(<[T]>::as_ptr))) {
             for place in places {
-                let row = residual.wrapping_add(place + from).cast::<f32>();
+                let row = residual.wrapping_add(place + channel).cast::<f32>();
                 prefetch(row);
                 prefetch(row.wrapping_add(16));
             }
         }
-        // SAFETY: `A` is `patches`, which has a row of PITCH floats for each of a block's pixels and MAX_ROWS more; `B` is a panel from `depths.start` on, which has a row for
-        // each step; this task alone writes these pixels and channels of `memory`.
+        let from = sums.kind.from(channel);
+        // SAFETY: `A` is `patches`, which has a row of PITCH floats for each of a block's pixels and MAX_ROWS more; `B` is a
+        // panel from `depths.start` on, which has a row for each step; this task alone writes these pixels and channels of
+        // `memory`, which has MAX_ROWS more rows than pixels where they are `pitch` apart.
         unsafe {
-            let at = |row: usize| rows[row] + from;
-            sums.memory.write(tile.pitched, rows.len(), lanes, tile.columns, operands, spill, at);
-            if last {
-                self.epilogue.apply(Sums { memory: sums.memory, rows, places, from, channel, lanes }, onto);
+            sums.memory.write(tile.pitched, rows.len(), lanes, tile.columns, operands, spill, |row| rows[row] + from);
+            if last && direct && !self.epilogue.is_empty() {
+                let sums = Sums { memory: sums.memory, rows, from, places, channel, lanes };
+                self.epilogue.write(sums, self.out, false);
             }
         }
     }
 
-    /// Writes the moments of a block and panel, if they are asked for; its sums must be finished.
-    fn write_moments(&self, sums: Partial, block: usize, panel: usize) {
-        let Some(moments) = self.moments else { return };
+    /// The first channel of a panel, and how many it has.
+    fn channels(&self, panel: usize) -> (usize, usize) {
         let Packed { channels, tile, .. } = *self.weights;
-        let channel = panel * tile.columns;
-        let lanes = tile.columns.min(channels - channel);
-        // SAFETY: this task alone has written these pixels and channels, and alone writes these moments.
-        let (rows, to) = unsafe {
-            let rows = sums.rows.iter().map(|at| &*sums.memory.slice(at + channel - sums.first, lanes));
-            (rows, moments::Parts::at(block, channels).map(|at| moments.slice(at + channel, lanes)))
-        };
-        vectorised(|| moments::of_rows(rows, to));
+        let first = panel * tile.columns;
+        (first, tile.columns.min(channels - first))
+    }
+
+    /// What follows on the sums of a block and panel: their moments, if they are asked for, and their way to the output.
+    fn finish(&self, sums: Partial, block: usize, panel: usize) {
+        let (channel, lanes) = self.channels(panel);
+        let Partial { memory, rows, places, kind } = sums;
+        let from = kind.from(channel);
+        if let Some(moments) = self.moments {
+            // SAFETY: this task alone has written these pixels and channels, and alone writes these moments.
+            let (rows, to) = unsafe {
+                let rows = rows.iter().map(|at| &*memory.slice(at + from, lanes));
+                let at = moments::Parts::at(block, self.weights.channels);
+                (rows, at.map(|at| moments.slice(at + channel, lanes)))
+            };
+            vectorised(|| moments::of_rows(rows, to));
+        }
+        if kind != Kind::Output {
+            // SAFETY: this task alone has written these sums, and alone writes these pixels and channels.
+            unsafe { self.epilogue.write(Sums { memory, rows, from, places, channel, lanes }, self.out, self.adds) };
+        }
     }
 }

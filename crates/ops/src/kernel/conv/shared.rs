@@ -56,16 +56,6 @@ impl<T> Shared<T> {
 }
 
 impl<T: Element> Shared<T> {
-    /// # Safety
-    ///
-    /// No other task uses these elements meanwhile.
-    #[inline(always)]
-    pub(super) unsafe fn put(self, at: usize, values: &[f32]) {
-        assert!(at + values.len() <= self.len);
-        // SAFETY: within the memory, as just checked; the caller promises exclusive use.
-        unsafe { T::put(values, self.start.add(at)) };
-    }
-
     /// The same memory, if its elements are `f32`.
     pub(super) fn floats(self) -> Option<Shared<f32>> {
         (!T::BF16).then(|| Shared { start: self.start.cast(), len: self.len })
@@ -73,6 +63,16 @@ impl<T: Element> Shared<T> {
 }
 
 impl Shared<f32> {
+    /// # Safety
+    ///
+    /// No other task uses these elements meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn put(self, at: usize, values: &[f32]) {
+        assert!(at + values.len() <= self.len);
+        // SAFETY: within the memory, as just checked; the caller promises exclusive use, and `values` is borrowed elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(at), values.len()) };
+    }
+
     /// Computes a tile of `rows` by `width` whose rows start at `at(row)`; a tile narrower than `columns` goes through `spill`.
     ///
     /// # Safety
@@ -93,7 +93,10 @@ impl Shared<f32> {
     ) {
         let mut c = [std::ptr::null_mut(); MAX_ROWS];
         if width == columns {
-            for (row, c) in c.iter_mut().enumerate().take(rows) {
+            // With `c_row` the first row says where the others are.
+            let pointers = if operands.c_row == 0 { rows } else { 1 };
+            assert!(at(0) + (MAX_ROWS - 1) * operands.c_row + columns <= self.len);
+            for (row, c) in c.iter_mut().enumerate().take(pointers) {
                 assert!(at(row) + columns <= self.len);
                 // SAFETY: within the memory, as just checked.
                 *c = unsafe { self.start.add(at(row)) };
@@ -109,7 +112,9 @@ impl Shared<f32> {
             }
             *c = spilled.as_mut_ptr();
         }
-        // SAFETY: each row of C is a row of `spill`, of `columns` floats; the rest is the caller's promise.
+        let operands = Operands { c_row: if operands.c_row == 0 { 0 } else { columns }, ..operands };
+        // SAFETY: each row of C is a row of `spill`, of `columns` floats, and `spill` has MAX_ROWS of them; the rest is the
+        // caller's promise.
         unsafe { tile(rows, &operands, &c) };
         for (row, spilled) in spill.chunks_exact(columns).enumerate().take(rows) {
             assert!(at(row) + width <= self.len);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernel::isa::vectorised;
+use crate::kernel::{isa::vectorised, operands::Tile};
 
 /// The number of tasks of a large enough pass: several per core, so that the cores finish together.
 pub(super) const TASKS: usize = 48;
@@ -20,6 +20,15 @@ pub(super) fn balanced(range: Range<usize>, most: usize) -> Vec<Range<usize>> {
     let pieces = range.len().div_ceil(most);
     let cut = |piece: usize| range.start + piece * range.len() / pieces.max(1);
     (0..pieces).map(|piece| cut(piece)..cut(piece + 1)).collect()
+}
+
+/// The rows of the tiles that cover that many rows: whole tiles and a rest where each computes all its rows anyway, tiles of
+/// about the same height otherwise.
+pub(super) fn tiled(rows: usize, tile: &Tile) -> Vec<Range<usize>> {
+    if tile.steps == 1 {
+        return balanced(0..rows, tile.rows);
+    }
+    (0..rows).step_by(tile.rows).map(|row| row..(row + tile.rows).min(rows)).collect()
 }
 
 /// The sum of consecutive arrays of `len` floats; there must be at least one.

@@ -9,7 +9,7 @@ use super::{
     geometry::{Geometry, Precision},
     scratch::{DEPTH, SCRATCH, Scratch, reserve, round_rows, turn},
     shared::Shared,
-    tasks::{TASKS, balanced, summed},
+    tasks::{TASKS, balanced, summed, tiled},
 };
 use crate::{
     buffer,
@@ -23,6 +23,11 @@ use crate::{
 
 /// The fewest pixels of a task.
 const MIN_PIXELS: usize = 448;
+
+/// How many times a weight gradient gathers every patch.
+pub(super) fn reads(g: &Geometry) -> usize {
+    g.co.div_ceil(DEPTH)
+}
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
 pub(super) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
@@ -78,9 +83,9 @@ fn weight_block<T: Element>(
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { left: rows, right: columns, turned, results, spots, .. } = scratch;
         // Rows of the sums are no power of two apart, because such rows would compete for a few cache sets.
-        let sums = Shared::written(reserve(results, to.rows.len() * PITCH));
+        let sums = Shared::written(reserve(results, (to.rows.len() + MAX_ROWS) * PITCH));
         let mut spill = [0.0; MAX_ROWS * 32];
-        let tiles = balanced(0..to.rows.len(), tile.rows);
+        let tiles = tiled(to.rows.len(), tile);
         let mut accumulate = false;
         // Pairs of pixels take half of a block's rows.
         let most = if tile.adjacent.is_some() { tile.pixels } else { tile.pixels * tile.group };
@@ -115,6 +120,7 @@ fn weight_block<T: Element>(
                         b: columns[column..].as_ptr(),
                         b_step: PITCH,
                         accumulate,
+                        c_row: tile.c_row(PITCH),
                     };
                     let at = |row: usize| (tile_rows.start + row) * PITCH + column;
                     let width = tile.columns;

@@ -88,26 +88,22 @@ pub(in crate::kernel::conv) fn forward<T: Element>(
                         if first + at != row {
                             pixels.copy_within((first + at) * width..(first + at) * width + lanes, row * width);
                         }
-                        places.push(pixel * g.co + channel);
+                        places.push(pixel * g.co);
                     }
                 }
                 rows.clear();
                 rows.extend((0..places.len()).map(|row| row * width));
-                let memory = Shared::written(pixels);
-                // SAFETY: `pixels` belongs to this task, and it alone writes these pixels and channels of `out`.
-                unsafe { epilogue.apply(Sums { memory, rows, places, from: 0, channel, lanes }, adds.then_some(out)) };
-                let finished = pixels.chunks_exact(width).map(|row| &row[..lanes]).take(places.len());
-                for (place, row) in places.iter().zip(finished.clone()) {
-                    // SAFETY: as above.
-                    unsafe { out.put(*place, row) };
-                }
                 if let Some(moments) = moments {
+                    let finished = pixels.chunks_exact(width).map(|row| &row[..lanes]).take(places.len());
                     // SAFETY: this task alone writes these moments.
                     let to = unsafe {
                         moments::Parts::at(block, filters.channels).map(|at| moments.slice(at + channel, lanes))
                     };
                     vectorised(|| moments::of_rows(finished, to));
                 }
+                let memory = Shared::written(pixels);
+                // SAFETY: `pixels` belongs to this task, and it alone writes these pixels and channels of `out`.
+                unsafe { epilogue.write(Sums { memory, rows, from: 0, places, channel, lanes }, out, adds) };
             }
         });
     });
@@ -137,6 +133,7 @@ fn multiply(
             b: b.as_ptr(),
             b_step: columns,
             accumulate: channels.start > 0,
+            c_row: 0,
         };
         let mut c = [std::ptr::null_mut(); MAX_ROWS];
         let rows = products[range.start * columns..range.end * columns].chunks_exact_mut(columns);

@@ -141,6 +141,7 @@ fn weight_block<T: Element>(
                             b: inputs[start + column..].as_ptr(),
                             b_step: GRAD_PITCH,
                             accumulate: index > 0,
+                            c_row: 0,
                         };
                         // SAFETY: `A` and `B` have a row of GRAD_PITCH floats for each of the tiles, and 32 more; a
                         // tile reads at most 14 and 32 from where it starts, below GRAD_CHANNELS; this task alone
