@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::operands::{MAX_ROWS, Operands, PITCH, Tile};
+use super::operands::{Operands, PITCH, Tile};
 
 /// Rows of `A` and of `C` that a product takes, and columns of `C`: two registers each way.
 pub(super) const SIDE: usize = 32;
@@ -84,10 +84,10 @@ fn shape_registers() {
 ///
 /// # Safety
 /// As [`Tile::pitched`]; the CPU and the kernel allow it.
-unsafe fn product(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+unsafe fn product(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, accumulate, c_row } = *operands;
-    debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS) && c_row > 0);
+    let Operands { depth, a, a_step, b, b_step, accumulate, c, c_row } = *operands;
+    debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS));
     shape_registers();
     // Sums of `C` are in tmm0 to tmm3, two registers of `A` in tmm4 and tmm5, of `B` in tmm6 and tmm7.
     //
@@ -137,8 +137,8 @@ unsafe fn product(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
             b = inout(reg) b => _,
             b_row = in(reg) b_step * FLOAT,
             b_block = in(reg) STEPS * b_step * FLOAT,
-            c = in(reg) c[0],
-            below = in(reg) c[0].wrapping_add(SIDE / 2 * c_row),
+            c = in(reg) c,
+            below = in(reg) c.wrapping_add(SIDE / 2 * c_row),
             c_row = in(reg) c_row * FLOAT,
             options(nostack),
         );

@@ -22,14 +22,14 @@ pub(crate) struct Operands {
     pub(crate) b_step: usize,
     /// Whether the sums are added to `C` or replace it.
     pub(crate) accumulate: bool,
-    /// For a tile whose `steps` is not 1, floats from each row of `C` to the next: there is room for [`MAX_ROWS`] of them, of
-    /// which those behind the last may be overwritten. 0 for other tiles.
+    /// `C[0][0]`.
+    pub(crate) c: *mut f32,
+    /// Floats from row to row of `C`.
     pub(crate) c_row: usize,
 }
 
-/// Computes a tile. Arguments: number of rows, operands, a pointer to each row of `C`, or to the first if they are equally far
-/// apart.
-pub(crate) type TileFn = unsafe fn(usize, &Operands, &[*mut f32; MAX_ROWS]);
+/// Computes a tile. Arguments: number of rows, operands.
+pub(crate) type TileFn = unsafe fn(usize, &Operands);
 
 /// A tile for one instruction set, and its size.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ pub(crate) struct Tile {
     /// # Safety
     ///
     /// `1..=rows` rows; everything the tile covers of `A`, `B` and `C` is readable, `C` is writable, and no other thread
-    /// uses it. Where `steps` is not 1, `A` and `C` cover all `rows`.
+    /// uses it. Where `steps` is not 1, it covers all `rows`, and those of `C` behind the last may be overwritten.
     pub(crate) pitched: TileFn,
     /// For rows of `A` that are adjacent, where there is such a function. Same safety contract as `pitched`.
     pub(crate) adjacent: Option<TileFn>,
@@ -63,9 +63,9 @@ impl Tile {
         self.group * self.steps
     }
 
-    /// [`Operands::c_row`] where rows are that far apart.
-    pub(crate) fn c_row(&self, pitch: usize) -> usize {
-        if self.steps == 1 { 0 } else { pitch }
+    /// The rows that a tile of that many covers.
+    pub(crate) fn covers(&self, rows: usize) -> usize {
+        if self.steps == 1 { rows } else { self.rows }
     }
 
     /// The steps for that many values of `k`, the last of which multiply zeros.

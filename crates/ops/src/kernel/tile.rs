@@ -48,13 +48,19 @@ pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
     let a = Aligned::zeros(MAX_ROWS * PITCH);
     let b = Aligned::zeros(32 * DEPTH);
     let mut c = Aligned::zeros(MAX_ROWS * 32);
-    let mut rows = [std::ptr::null_mut(); MAX_ROWS];
-    rows.iter_mut().zip(c.chunks_exact_mut(32)).for_each(|(row, c)| *row = c.as_mut_ptr());
-    let operands =
-        Operands { depth: DEPTH, a: a.as_ptr(), a_step: 1, b: b.as_ptr(), b_step: tile.columns, accumulate: false, c_row: tile.c_row(32) };
+    let operands = Operands {
+        depth: DEPTH,
+        a: a.as_ptr(),
+        a_step: 1,
+        b: b.as_ptr(),
+        b_step: tile.columns,
+        accumulate: false,
+        c: c.as_mut_ptr(),
+        c_row: 32,
+    };
     for _ in 0..times {
         // SAFETY: `A` has MAX_ROWS rows of PITCH floats, `B` 32 for each step, `C` rows of 32; all are local to this function.
-        unsafe { (tile.pitched)(tile.rows, std::hint::black_box(&operands), &rows) };
+        unsafe { (tile.pitched)(tile.rows, std::hint::black_box(&operands)) };
     }
     2 * times * DEPTH * tile.rows * tile.columns * tile.group
 }
@@ -74,14 +80,14 @@ pub(crate) fn prefetch(at: *const f32) {
 /// # Safety
 /// As [`Tile::pitched`], with `A_ROW` floats between the rows of `A`, on a CPU that has `V`.
 #[inline(always)]
-unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
-    let Operands { depth, mut a, a_step, mut b, b_step, accumulate, .. } = *operands;
+unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands) {
+    let Operands { depth, mut a, a_step, mut b, b_step, accumulate, c, c_row } = *operands;
     // SAFETY: the caller promises the instructions and valid memory for everything the tile covers; nothing else is touched.
     unsafe {
         // The rows of `C` arrive in the cache during the multiplications.
-        for &c in &c[..ROWS] {
-            prefetch(c);
-            prefetch(c.wrapping_add(V::LANES));
+        for row in 0..ROWS {
+            prefetch(c.wrapping_add(row * c_row));
+            prefetch(c.wrapping_add(row * c_row + V::LANES));
         }
         let mut sums = [[V::zero(); 2]; ROWS];
         for _ in 0..depth {
@@ -96,11 +102,13 @@ unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Opera
         }
         // Added last: a sum of short sums rounds less than one long sum (measured against f64 on whole networks).
         if accumulate {
-            for (row, &c) in sums.iter_mut().zip(c) {
+            for (index, row) in sums.iter_mut().enumerate() {
+                let c = c.add(index * c_row);
                 *row = [V::load(c).add(row[0]), V::load(c.add(V::LANES)).add(row[1])];
             }
         }
-        for (row, &c) in sums.iter().zip(c) {
+        for (index, row) in sums.iter().enumerate() {
+            let c = c.add(index * c_row);
             row[0].store(c);
             row[1].store(c.add(V::LANES));
         }
@@ -110,17 +118,13 @@ unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Opera
 /// # Safety
 /// As [`run`], with at most `MOST` rows.
 #[inline(always)]
-unsafe fn by_rows<V: Vector, const MOST: usize, const A_ROW: usize>(
-    rows: usize,
-    operands: &Operands,
-    c: &[*mut f32; MAX_ROWS],
-) {
+unsafe fn by_rows<V: Vector, const MOST: usize, const A_ROW: usize>(rows: usize, operands: &Operands) {
     debug_assert!((1..=MOST).contains(&rows));
     macro_rules! cases {
         ($($n:literal)*) => {
             match rows {
                 // SAFETY: passed on to the caller.
-                $($n if $n <= MOST => unsafe { run::<V, $n, A_ROW>(operands, c) },)*
+                $($n if $n <= MOST => unsafe { run::<V, $n, A_ROW>(operands) },)*
                 _ => {}
             }
         };
@@ -128,9 +132,9 @@ unsafe fn by_rows<V: Vector, const MOST: usize, const A_ROW: usize>(
     cases!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
-unsafe fn portable<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+unsafe fn portable<const A_ROW: usize>(rows: usize, operands: &Operands) {
     // SAFETY: needs no special instruction; the rest is the caller's promise.
-    unsafe { by_rows::<[f32; 4], 4, A_ROW>(rows, operands, c) }
+    unsafe { by_rows::<[f32; 4], 4, A_ROW>(rows, operands) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -139,7 +143,7 @@ mod x86 {
 
     use super::by_rows;
     use crate::kernel::{
-        operands::{MAX_ROWS, Operands, PITCH, Tile},
+        operands::{Operands, PITCH, Tile},
         vector::Vector,
     };
 
@@ -166,18 +170,18 @@ mod x86 {
     };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+    unsafe fn avx512<const A_ROW: usize>(rows: usize, operands: &Operands) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<__m512, 14, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<__m512, 14, A_ROW>(rows, operands) }
     }
 
     pub(super) const AVX512_BF16: Tile =
         Tile { group: 2, pitched: avx512_bf16::<PITCH>, adjacent: Some(avx512_bf16::<1>), ..AVX512 };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+    unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<Pairs, 14, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<Pairs, 14, A_ROW>(rows, operands) }
     }
 
     /// Sixteen sums, or sixteen pairs of bf16.
@@ -222,8 +226,8 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2<const A_ROW: usize>(rows: usize, operands: &Operands, c: &[*mut f32; MAX_ROWS]) {
+    unsafe fn avx2<const A_ROW: usize>(rows: usize, operands: &Operands) {
         // SAFETY: this function has the instructions; the rest is the caller's promise.
-        unsafe { by_rows::<__m256, 6, A_ROW>(rows, operands, c) }
+        unsafe { by_rows::<__m256, 6, A_ROW>(rows, operands) }
     }
 }

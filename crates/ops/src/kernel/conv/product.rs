@@ -91,7 +91,8 @@ struct Partial<'a> {
 /// Where the sums of a task are until they are finished.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// In the output itself: it is `f32`, and they are complete after one pass over the weights.
+    /// In the output itself: it is `f32`, its pixels follow one another, and they are complete after one pass over the
+    /// weights.
     Output,
     /// Those of one panel, complete after one pass over the weights: they stay in the first-level cache.
     Panel,
@@ -146,8 +147,8 @@ impl<T: Element> Product<'_, T> {
                     // No power of two.
                     (Kind::Panels { first }, width.next_multiple_of(tile.columns) + 16)
                 }
-                Some(_) => (Kind::Output, 0),
-                None => (Kind::Panel, tile.columns),
+                Some(_) if self.layout.step == 1 => (Kind::Output, self.layout.pitch),
+                _ => (Kind::Panel, tile.columns),
             };
             let memory = match floats {
                 Some(out) if kind == Kind::Output => {
@@ -169,7 +170,8 @@ impl<T: Element> Product<'_, T> {
                 let last = depths.end == depth;
                 // Few weights stay in the cache: then every row of the result is written as a whole.
                 let steps = tile.steps_of(depths.len());
-                let whole_rows = kind != Kind::Panel && tile.steps == 1 && steps * panels.len() * tile.columns <= ROW_WEIGHTS;
+                let whole_rows =
+                    kind != Kind::Panel && tile.steps == 1 && steps * panels.len() * tile.columns <= ROW_WEIGHTS;
                 let band = if whole_rows { 1 } else { tiles.len() };
                 let spans = spans(&depths, &tile);
                 for tiles in tiles.chunks(band.max(1)) {
@@ -228,7 +230,8 @@ impl<T: Element> Product<'_, T> {
             b: self.weights.from(panel, depths.start).as_ptr(),
             b_step: tile.columns,
             accumulate: depths.start > 0 || direct && self.adds,
-            c_row: tile.c_row(pitch),
+            c: std::ptr::null_mut(),
+            c_row: 0,
         };
         let onto = (self.adds && !direct).then_some(self.out.start().cast_const());
         if let (true, Some(residual)) = (last, onto.or(self.epilogue.residual.map(<[T]>::as_ptr))) {
@@ -243,7 +246,8 @@ impl<T: Element> Product<'_, T> {
         // panel from `depths.start` on, which has a row for each step; this task alone writes these pixels and channels of
         // `memory`, which has MAX_ROWS more rows than pixels where they are `pitch` apart.
         unsafe {
-            sums.memory.write(tile.pitched, rows.len(), lanes, tile.columns, operands, spill, |row| rows[row] + from);
+            let at = (rows[0] + from, pitch);
+            sums.memory.write(&tile, tile.pitched, (rows.len(), lanes), at, operands, spill);
             if last && direct && !self.epilogue.is_empty() {
                 let sums = Sums { memory: sums.memory, rows, from, places, channel, lanes };
                 self.epilogue.write(sums, self.out, false);

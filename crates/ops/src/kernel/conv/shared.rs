@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::kernel::{
     element::Element,
-    operands::{MAX_ROWS, Operands, TileFn},
+    operands::{MAX_ROWS, Operands, Tile, TileFn},
 };
 
 /// Memory that several tasks write to, each to a part of its own.
@@ -73,53 +73,43 @@ impl Shared<f32> {
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(at), values.len()) };
     }
 
-    /// Computes a tile of `rows` by `width` whose rows start at `at(row)`; a tile narrower than `columns` goes through `spill`.
+    /// Computes a tile of `rows` by `width` at `at`, with rows `pitch` apart; a tile narrower than `columns` goes through
+    /// `spill`. The operands' `c` and `c_row` are of no account.
     ///
     /// # Safety
     ///
-    /// The operands are valid for [`Tile`](crate::kernel::operands::Tile); no other task uses these rows, and they are initialised
-    /// if `accumulate`.
+    /// `run` is one of the tile's functions, and the operands are valid for it; no other task uses the rows that it covers, and
+    /// they are initialised if `accumulate`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // a tile and where it goes
     pub(super) unsafe fn write(
         self,
-        tile: TileFn,
-        rows: usize,
-        width: usize,
-        columns: usize,
+        tile: &Tile,
+        run: TileFn,
+        (rows, width): (usize, usize),
+        (at, pitch): (usize, usize),
         operands: Operands,
         spill: &mut [f32; MAX_ROWS * 32],
-        at: impl Fn(usize) -> usize,
     ) {
-        let mut c = [std::ptr::null_mut(); MAX_ROWS];
+        let columns = tile.columns;
         if width == columns {
-            // With `c_row` the first row says where the others are.
-            let pointers = if operands.c_row == 0 { rows } else { 1 };
-            assert!(at(0) + (MAX_ROWS - 1) * operands.c_row + columns <= self.len);
-            for (row, c) in c.iter_mut().enumerate().take(pointers) {
-                assert!(at(row) + columns <= self.len);
-                // SAFETY: within the memory, as just checked.
-                *c = unsafe { self.start.add(at(row)) };
-            }
-            // SAFETY: each row of C has `columns` floats; the rest is the caller's promise.
-            unsafe { tile(rows, &operands, &c) };
+            assert!(at + (tile.covers(rows) - 1) * pitch + columns <= self.len);
+            // SAFETY: the rows are within the memory, as just checked; the rest is the caller's promise.
+            unsafe { run(rows, &Operands { c: self.start.add(at), c_row: pitch, ..operands }) };
             return;
         }
-        for (row, (c, spilled)) in c.iter_mut().zip(spill.chunks_exact_mut(columns)).enumerate().take(rows) {
-            if operands.accumulate {
+        assert!(at + (rows - 1) * pitch + width <= self.len);
+        if operands.accumulate {
+            for (row, spilled) in spill.chunks_exact_mut(columns).enumerate().take(rows) {
                 // SAFETY: the caller promises that the rows are initialised.
-                spilled[..width].copy_from_slice(unsafe { self.slice(at(row), width) });
+                spilled[..width].copy_from_slice(unsafe { self.slice(at + row * pitch, width) });
             }
-            *c = spilled.as_mut_ptr();
         }
-        let operands = Operands { c_row: if operands.c_row == 0 { 0 } else { columns }, ..operands };
-        // SAFETY: each row of C is a row of `spill`, of `columns` floats, and `spill` has MAX_ROWS of them; the rest is the
-        // caller's promise.
-        unsafe { tile(rows, &operands, &c) };
+        // SAFETY: `spill` has MAX_ROWS rows of `columns` floats; the rest is the caller's promise.
+        unsafe { run(rows, &Operands { c: spill.as_mut_ptr(), c_row: columns, ..operands }) };
         for (row, spilled) in spill.chunks_exact(columns).enumerate().take(rows) {
-            assert!(at(row) + width <= self.len);
-            // SAFETY: within the memory, as just checked, and exclusive; `spill` does not overlap it.
-            unsafe { std::ptr::copy_nonoverlapping(spilled.as_ptr(), self.start.add(at(row)), width) };
+            // SAFETY: within the memory, as checked above, and exclusive; `spill` does not overlap it.
+            unsafe { std::ptr::copy_nonoverlapping(spilled.as_ptr(), self.start.add(at + row * pitch), width) };
         }
     }
 }

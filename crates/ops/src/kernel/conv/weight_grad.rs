@@ -120,14 +120,14 @@ fn weight_block<T: Element>(
                         b: columns[column..].as_ptr(),
                         b_step: PITCH,
                         accumulate,
-                        c_row: tile.c_row(PITCH),
+                        c: std::ptr::null_mut(),
+                        c_row: 0,
                     };
-                    let at = |row: usize| (tile_rows.start + row) * PITCH + column;
-                    let width = tile.columns;
+                    let (size, at) = ((tile_rows.len(), tile.columns), (tile_rows.start * PITCH + column, PITCH));
                     // SAFETY: `A` is `rows`, `B` is `columns`, which have a row of PITCH floats for each step; a tile
                     // reads up to MAX_ROWS rows or columns behind the last one, which are there; `sums` belongs to this
                     // task.
-                    unsafe { sums.write(run, tile_rows.len(), width, width, operands, &mut spill, at) };
+                    unsafe { sums.write(tile, run, size, at, operands, &mut spill) };
                 }
             }
             accumulate = true;

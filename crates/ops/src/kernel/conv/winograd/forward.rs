@@ -21,7 +21,7 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    operands::{MAX_ROWS, Operands, PITCH, Tile},
+    operands::{Operands, PITCH, Tile},
     prologue::Source,
 };
 
@@ -133,12 +133,10 @@ fn multiply(
             b: b.as_ptr(),
             b_step: columns,
             accumulate: channels.start > 0,
-            c_row: 0,
+            c: products[range.start * columns..range.end * columns].as_mut_ptr(),
+            c_row: columns,
         };
-        let mut c = [std::ptr::null_mut(); MAX_ROWS];
-        let rows = products[range.start * columns..range.end * columns].chunks_exact_mut(columns);
-        c.iter_mut().zip(rows).for_each(|(c, row)| *c = row.as_mut_ptr());
-        // SAFETY: `A`, `B` and each row of `C` are the slices above, as long as a tile of these rows reads and writes.
-        unsafe { pitched(range.len(), &operands, &c) };
+        // SAFETY: `A`, `B` and `C` are the slices above, as long as a tile of these rows reads and writes.
+        unsafe { pitched(range.len(), &operands) };
     }
 }

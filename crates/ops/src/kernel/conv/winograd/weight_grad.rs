@@ -130,10 +130,8 @@ fn weight_block<T: Element>(
                 for column in (0..columns.len()).step_by(tile.columns) {
                     let width = tile.columns.min(columns.len() - column);
                     for tile_rows in &tile_rows {
-                        let at = |row: usize| {
-                            let row = point * g.co + rows.start + tile_rows.start + row;
-                            first + row * g.ci + columns.start + column
-                        };
+                        let row = point * g.co + rows.start + tile_rows.start;
+                        let at = (first + row * g.ci + columns.start + column, g.ci);
                         let operands = Operands {
                             depth: steps,
                             a: grads[start + tile_rows.start..].as_ptr(),
@@ -141,13 +139,14 @@ fn weight_block<T: Element>(
                             b: inputs[start + column..].as_ptr(),
                             b_step: GRAD_PITCH,
                             accumulate: index > 0,
+                            c: std::ptr::null_mut(),
                             c_row: 0,
                         };
                         // SAFETY: `A` and `B` have a row of GRAD_PITCH floats for each of the tiles, and 32 more; a
                         // tile reads at most 14 and 32 from where it starts, below GRAD_CHANNELS; this task alone
                         // writes these points and channels of `out`.
                         unsafe {
-                            out.write(adjacent, tile_rows.len(), width, tile.columns, operands, &mut spill, at);
+                            out.write(tile, adjacent, (tile_rows.len(), width), at, operands, &mut spill);
                         }
                     }
                 }
