@@ -29,6 +29,8 @@ torch_python := env("AGCNN_TORCH_PYTHON", "/usr/bin/python3")
 _has_torch := "'" + torch_python + "' -c 'import torch, torchvision' 2>/dev/null"
 # What all checks compile: one set of packages and features, since with others shared dependencies would compile again.
 checked := "--workspace --features cloud"
+# The same with CUDA and NCCL.
+checked_cuda := checked + ",global/nccl,local/nccl,attend/cuda,fusion/cuda,predict/cuda"
 # What `just cuda-mock` makes, and where it is used.
 mock := "target/mock-cuda"
 with_mock := "env PATH=\"$PWD/" + mock + "/bin:$PATH\" CUDA_HOME=\"$PWD/" + mock + "\" LD_LIBRARY_PATH=\"$PWD/" + mock + "/lib\" CUDA_COMPUTE_CAP=80 AGCNN_DEVICE=cuda"
@@ -244,7 +246,7 @@ torture rounds="200":
 
 # Trainings by several processes, with Open MPI and with MPICH, on one machine, on two "hosts" made of network namespaces, and on a Slurm of one node (both need root); installs them from Debian's packages
 [group('check')]
-test-mpi rounds="3": _mpi _slurm
+test-mpi rounds="2": _mpi _slurm
     #!/usr/bin/env bash
     set -euo pipefail
     target={{env("CARGO_TARGET_DIR", "target")}}
@@ -405,12 +407,18 @@ cuda-mock:
 # The CUDA back end without a GPU: lints, the operators' and the networks' tests (of the ten-step trainings of single options, which a GPU runs, only the two with all of them: each takes half a minute on a CPU that plays one), trainings by several GPUs, what a step asks of the device
 [group('check')]
 test-cuda: cuda-mock
-    {{with_mock}} cargo clippy -p ops -p nets -p global -p local -p attend -p fusion -p predict --all-targets --features cuda,nccl --quiet -- -D warnings
-    {{with_mock}} cargo test -p ops -p nets --features cuda,nccl --quiet -- --skip options::averages --skip options::gradient_clipping --skip options::label_smoothing --skip options::learning_rates --skip options::losses
-    python3 benches/cuda_budget.py "{{env("CARGO_TARGET_DIR", "target")}}/debug/examples/fit_speed" {{mock}}/lib
-    {{with_mock}} cargo build {{checked}} --bin global --features global/cuda,global/nccl --quiet
-    mkdir -p "{{env("CARGO_TARGET_DIR", "target")}}/nccl" && cp "{{env("CARGO_TARGET_DIR", "target")}}/debug/global" "{{env("CARGO_TARGET_DIR", "target")}}/nccl"
-    {{with_mock}} AGCNN_NCCL="$(cd "{{env("CARGO_TARGET_DIR", "target")}}/nccl" && pwd)" cargo test {{checked}} --quiet --test ranks -- --ignored torchrun
+    #!/usr/bin/env bash
+    set -euo pipefail
+    target=$(realpath -m "{{env("CARGO_TARGET_DIR", "target")}}")
+    {{with_mock}} cargo clippy {{checked_cuda}} --all-targets --quiet -- -D warnings
+    {{with_mock}} cargo build {{checked_cuda}} --bin global --example fit_ranks --example fit_speed --quiet
+    # Later recipes put the programs without CUDA in their place.
+    mkdir -p "$target/nccl"
+    cp "$target/debug/global" "$target/nccl"
+    # Those of `ops` and `nets`.
+    {{with_mock}} cargo test {{checked_cuda}} --quiet --test fused --test gradients --test properties --test values --test cuda --test nccl --test options --test parity --test training -- --skip options::averages --skip options::gradient_clipping --skip options::label_smoothing --skip options::learning_rates --skip options::losses
+    python3 benches/cuda_budget.py "$target/debug/examples/fit_speed" {{mock}}/lib
+    {{with_mock}} AGCNN_NCCL="$target/nccl" cargo test {{checked}} --quiet --test ranks -- --ignored torchrun
 
 # Our kernels compile for A100 (sm_80) and H100 (sm_90), and keep their numbers in registers; by the nvcc of .cuda or PATH
 [group('check')]

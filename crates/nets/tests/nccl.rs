@@ -14,7 +14,7 @@ use serde_json::Value;
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().with_file_name("examples").join("fit_ranks");
-    assert!(program.exists(), "{}: cargo test builds it, unless it is asked for one test", program.display());
+    assert!(program.exists(), "{}: just test-cuda builds it", program.display());
     program
 }
 

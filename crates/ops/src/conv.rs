@@ -115,8 +115,11 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
         let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
         Tensor::from_vec(y, &output(&g), &Device::Cpu)
     }
-    let x = x.into();
-    stored!(x.x, run(x, w, conv))
+    // Not generic, so that the kernels are compiled here and not by every user.
+    fn stored(x: Input, w: &Tensor, conv: Conv) -> Result<Tensor> {
+        stored!(x.x, run(x, w, conv))
+    }
+    stored(x.into(), w, conv)
 }
 
 /// [`conv2d_forward`], with the statistics of its result for the batch norm after it; `eps` belongs to that norm.
@@ -158,8 +161,11 @@ pub fn conv2d_stats<'a>(
         let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
         Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?.put(op, into)?))
     }
-    let x = x.into();
-    stored!(x.x, run(x, w, conv, eps, into))
+    // As in `conv2d_forward`.
+    fn stored(x: Input, w: &Tensor, conv: Conv, eps: f64, into: Option<&BatchStats>) -> Result<(Tensor, BatchStats)> {
+        stored!(x.x, run(x, w, conv, eps, into))
+    }
+    stored(x.into(), w, conv, eps, into)
 }
 
 /// [`conv2d_forward`] and the batch norm after it in training: the result of the convolution, its statistics, and the norm
@@ -188,11 +194,13 @@ pub fn conv2d_norm<'a>(
         let (stats, affine) = crate::norm::stats_on_cuda::<T>("conv2d_norm", &y, norm, relu)?;
         Ok((y, stats, affine))
     }
-    let x = x.into();
-    on_cuda!(x.x, stored!(x.x, on_cuda(x, w, conv, norm, relu)));
-    let (y, stats) = conv2d_stats(x, w, conv, norm.eps, None)?;
-    let affine = stats.train(norm, y.elem_count() / stats.mean.elem_count(), relu)?;
-    Ok((y, stats, affine))
+    fn stored(x: Input, w: &Tensor, conv: Conv, norm: &BatchNorm, relu: bool) -> Result<(Tensor, BatchStats, Affine)> {
+        on_cuda!(x.x, stored!(x.x, on_cuda(x, w, conv, norm, relu)));
+        let (y, stats) = conv2d_stats(x, w, conv, norm.eps, None)?;
+        let affine = stats.train(norm, y.elem_count() / stats.mean.elem_count(), relu)?;
+        Ok((y, stats, affine))
+    }
+    stored(x.into(), w, conv, norm, relu)
 }
 
 /// The weights of a convolution in the order in which its kernels read them, made once for a layer that is evaluated many
@@ -289,8 +297,11 @@ pub fn conv2d_bias_act<'a>(
         let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu };
         Tensor::from_vec(conv::forward(&g, x.source(), weights, epilogue), &output(&g), &Device::Cpu)
     }
-    let x = x.into();
-    stored!(x.x, run(x, w, bias, residual, relu))
+    // As in `conv2d_forward`.
+    fn stored(x: Input, w: &Weights, bias: Option<&Tensor>, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        stored!(x.x, run(x, w, bias, residual, relu))
+    }
+    stored(x.into(), w, bias, residual, relu)
 }
 
 /// The gradient of [`conv2d_forward`] with respect to `x`, whose height and width were `(h, w)`.
@@ -388,8 +399,11 @@ pub fn conv2d_weight_grad<'a>(
         let dw = conv::weight_grad(&g, x.source(), plain(&dy));
         Tensor::from_vec(dw, (co, kh, kw, ci), &Device::Cpu)
     }
-    let x = x.into();
-    stored!(x.x, run(x, dy, conv, (kh, kw)))
+    // As in `conv2d_forward`.
+    fn stored(x: Input, dy: &Tensor, conv: Conv, kernel: (usize, usize)) -> Result<Tensor> {
+        stored!(x.x, run(x, dy, conv, kernel))
+    }
+    stored(x.into(), dy, conv, (kh, kw))
 }
 
 /// A source without a prologue.

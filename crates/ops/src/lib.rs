@@ -64,6 +64,9 @@ mod cuda;
 #[cfg(feature = "cuda")]
 pub mod device;
 mod error;
+#[cfg(any(feature = "cuda", test))]
+#[path = "cuda/grid.rs"]
+mod grid;
 mod inplace;
 mod input;
 mod kernel;

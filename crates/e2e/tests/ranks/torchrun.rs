@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use e2e::contents;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{ENDS, Job, LONG, manifest};
+use super::{ENDS, Job, manifest};
+
+/// A training that is long enough to be disturbed; a checkpoint after every step.
+const LONG: [&str; 4] = ["--set", "global.epochs=7", "--set", "global.checkpoint_minutes=0"];
 
 /// The exit code of who was asked to stop.
 const INTERRUPTED: i32 = 130;
@@ -100,9 +103,9 @@ fn a_killed_rank_ends_the_other_and_they_continue() {
     job.forget();
 
     let mut ranks = Ranks::start(&job, &LONG);
-    let (took, code, said) = ranks.disturbed_at("epoch 3/20", |ranks| ranks.signal(1, Signal::KILL));
+    let (took, code, said) = ranks.disturbed_at("epoch 2/7", |ranks| ranks.signal(1, Signal::KILL));
     assert!(took < ENDS && code == 1, "{took:?}, exit code {code}\n{said}");
-    assert!(said.contains("error: NCCL: ") && said.contains("hint: another rank has ended"), "{said}");
+    assert!(said.contains("error: rank 0 of 2: NCCL: ") && said.contains("hint: another rank has ended"), "{said}");
     drop(ranks);
 
     let said = Ranks::start(&job, &LONG).trained();
@@ -117,13 +120,13 @@ fn ranks_that_are_asked_to_stop_save_and_end_also_where_one_does_not_answer() {
     let job = Job::new(&["default"]);
     let mut ranks = Ranks::start(&job, &LONG);
     let all = |ranks: &Ranks| [0, 1].into_iter().for_each(|rank| ranks.signal(rank, Signal::TERM));
-    let (took, code, said) = ranks.disturbed_at("epoch 3/20", all);
+    let (took, code, said) = ranks.disturbed_at("epoch 2/7", all);
     assert!(took < ENDS && code == INTERRUPTED && said.contains("interrupted after"), "{took:?}, {code}\n{said}");
     let (code, said) = ranks.other();
     assert!(code == INTERRUPTED, "exit code {code}\n{said}");
 
     let mut ranks = Ranks::start(&job, &LONG);
-    let (took, code, said) = ranks.disturbed_at("epoch 6/20", |ranks| {
+    let (took, code, said) = ranks.disturbed_at("epoch 4/7", |ranks| {
         ranks.signal(1, Signal::STOP);
         ranks.signal(0, Signal::TERM);
     });

@@ -10,12 +10,10 @@ use candle_core::{
 };
 
 use super::{constants::THREADS, element::OnCuda, operand::address};
-use crate::error::Error;
+use crate::grid;
 
 pub(super) const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-/// The most blocks of an element-wise pass: enough to fill any device several times.
-const BLOCKS: u32 = 4096;
 /// The most columns of blocks of a launch that uses [`block_counters`].
 const COLUMNS: usize = 1 << 16;
 
@@ -61,7 +59,7 @@ pub(crate) fn block_counters(device: &CudaDevice) -> Result<u64> {
 
 /// The grid of an element-wise pass over `count` vectors.
 pub(crate) fn blocks(count: usize) -> (u32, u32) {
-    (u32::try_from(count.div_ceil(THREADS as usize)).unwrap_or(BLOCKS).clamp(1, BLOCKS), 1)
+    grid::blocks(count, THREADS)
 }
 
 /// As [`blocks`], for `count` elements in vectors of `vector` whose kernel divides 32-bit indices.
@@ -70,29 +68,5 @@ pub(crate) fn blocks(count: usize) -> (u32, u32) {
 ///
 /// 2³² vectors or more.
 pub(crate) fn blocks_32(op: &'static str, name: &'static str, count: usize, vector: usize) -> Result<(u32, u32)> {
-    let vectors = count / vector;
-    if u32::try_from(vectors).is_err() {
-        let (expected, got) = (format!("less than 2^32 vectors of {vector} elements"), format!("{count} elements"));
-        return Err(Error::Parameter { op, name, expected, got }.into());
-    }
-    Ok(blocks(vectors))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grids_cover_and_refuse() {
-        assert_eq!(blocks(0), (1, 1));
-        assert_eq!(blocks(THREADS as usize + 1), (2, 1));
-        assert_eq!(blocks(usize::MAX), (BLOCKS, 1));
-        let most = u32::MAX as usize;
-        assert_eq!(blocks_32("normalise", "x", 4 * most, 4).unwrap(), (BLOCKS, 1));
-        let error = blocks_32("normalise", "x", 4 * (most + 1), 4).unwrap_err().to_string();
-        assert!(
-            error.contains("normalise: `x` must be less than 2^32 vectors of 4 elements, got 17179869184 elements"),
-            "{error}"
-        );
-    }
+    Ok(grid::blocks_32(op, name, count, (vector, THREADS))?)
 }

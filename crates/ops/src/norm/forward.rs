@@ -142,8 +142,11 @@ fn bare_stats_on_cuda<T: Stored>(
 ///
 /// `x`, `residual` and the result `[..., C]`, contiguous.
 pub fn normalised_sum<'a>(x: impl Into<Input<'a>>, residual: Option<Input>, relu: bool) -> Result<Tensor> {
-    let x = x.into();
-    stored!(x.x, sum_of("normalised_sum", x, residual, relu))
+    // Not generic, so that the kernels are compiled here and not by every user.
+    fn stored(x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {
+        stored!(x.x, sum_of("normalised_sum", x, residual, relu))
+    }
+    stored(x.into(), residual, relu)
 }
 
 fn sum_of<T: Stored>(op: &'static str, x: Input, residual: Option<Input>, relu: bool) -> Result<Tensor> {

@@ -38,8 +38,11 @@ pub fn max_pool_forward<'a>(
         let (y, index) = max_forward(&g, x.source());
         Ok((Tensor::from_vec(y, &g.output(), &Device::Cpu)?, Tensor::from_vec(index, &g.output(), &Device::Cpu)?))
     }
-    let x = x.into();
-    stored!(x.x, run(x, k, stride, padding))
+    // Not generic, so that the kernels are compiled here and not by every user.
+    fn stored(x: Input, k: usize, stride: usize, padding: usize) -> Result<(Tensor, Tensor)> {
+        stored!(x.x, run(x, k, stride, padding))
+    }
+    stored(x.into(), k, stride, padding)
 }
 
 fn max_forward<T: Element>(g: &Windows, x: Source<T>) -> (Vec<T>, Vec<u8>) {
