@@ -483,7 +483,7 @@ bench-cpu *args:
 # Steps by several ranks beside one process, interleaved
 [group('bench')]
 bench-ranks *args: _mpi
-    cargo build --release --quiet -p nets --features mpi --example fit_ranks
+    cargo build --release --quiet --workspace --features nets/mpi --example fit_ranks
     python3 benches/bench_ranks.py "{{env("CARGO_TARGET_DIR", "target")}}/release/examples" "$@"
 
 # All that `just bench-cpu` has kept, as a table over time
