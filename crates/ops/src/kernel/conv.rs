@@ -9,8 +9,8 @@
 //! * weight gradient: `dw[o][k] = sum_p dy[p][o] patch[p][k]`, a block of `dy`, transposed, times a block of patches.
 //!
 //! Gathering copies, so a normalisation in front of the convolution costs nothing more
-//! ([`Prologue`](crate::kernel::Prologue)), and the moments of the result are computed while it is still in the first-level
-//! cache.
+//! ([`Prologue`](crate::kernel::Prologue)); where each value is gathered several times, it is applied once before. The moments
+//! of the result are computed while it is still in the first-level cache.
 //!
 //! Tensors of bf16 are multiplied as bf16: the gathered values and the weights are rounded first, and sums are `f32` until a
 //! block of the result is finished. Where the CPU has no bf16 instructions, the rounded numbers are multiplied as `f32`.
@@ -102,7 +102,7 @@ fn forward_to<T: Element>(
         Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, (out, false), moments),
         Weights::Patches(weights) => {
             let applied = applied(g, x, 1);
-            let gather = &Gather::new(Patches::forward(g), unless(&applied, x));
+            let gather = &Gather::new(Patches::forward(g), or_applied(x, &applied));
             let layout = Layout { h: g.oh, w: g.ow, pitch: g.co, step: 1, y: 0, x: 0 };
             Product { gather, weights, layout, epilogue, out, adds: false, moments }.run();
         }
@@ -136,7 +136,7 @@ pub(crate) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>)
         return winograd::weight_grad(g, x, dy);
     }
     let applied = applied(g, x, weight_grad::reads(g));
-    weight_grad::weight_grad(g, unless(&applied, x), dy)
+    weight_grad::weight_grad(g, or_applied(x, &applied), dy)
 }
 
 /// The input after its prologue, where a pass that gathers every patch `times` times would apply it to a value more than
@@ -146,7 +146,7 @@ fn applied<T: Element>(g: &Geometry, x: Source<T>, times: usize) -> Option<Vec<T
     (repeats && x.prologue.is_some() && x.pitch == g.ci).then(|| rows::sum(g.ci, x, None, false))
 }
 
-/// The input after its prologue if it is there, otherwise with it.
-fn unless<'a, T: Element>(applied: &'a Option<Vec<T>>, x: Source<'a, T>) -> Source<'a, T> {
+/// The input as [`applied`] made it, or as it is if nothing was made.
+fn or_applied<'a, T: Element>(x: Source<'a, T>, applied: &'a Option<Vec<T>>) -> Source<'a, T> {
     applied.as_ref().map_or(x, |data| Source { data, prologue: None, ..x })
 }
