@@ -211,6 +211,23 @@ fn functions_are_shorter_than_100_lines() {
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
+/// An example in the documentation of a crate whose examples are not run would never be.
+#[test]
+fn examples_in_documentation_are_run() {
+    let folders = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|path| path.is_dir()) {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        if !manifest.contains("doctest = false") {
+            continue;
+        }
+        for path in all_sources(&folder.join("src")) {
+            let text = fs::read_to_string(&path).unwrap();
+            let fence = text.lines().position(|line| ["/// ```", "//! ```"].iter().any(|it| line.contains(it)));
+            assert!(fence.is_none(), "{}:{}: remove `doctest = false`", path.display(), fence.unwrap_or(0) + 1);
+        }
+    }
+}
+
 #[test]
 fn unsafe_stands_in_one_crate_only_and_says_why() {
     let mut files = 0;
