@@ -112,7 +112,7 @@ pub fn conv2d_forward<'a>(x: impl Into<Input<'a>>, w: &Tensor, conv: Conv) -> Re
         let _span = trace::conv(op, &g, None);
         on_cuda!(x.x, crate::cuda::forward::<T>(op, &g, conv.tf32, x, w));
         let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
-        let y = conv::forward(&g, x.source(), &conv::Weights::new(&g, &w), Epilogue::default());
+        let y = conv::forward(&g, x.source(), &conv::Weights::once(&g, &w), Epilogue::default());
         Tensor::from_vec(y, &output(&g), &Device::Cpu)
     }
     // Not generic, so that the kernels are compiled here and not by every user.
@@ -158,7 +158,7 @@ pub fn conv2d_stats<'a>(
         });
         let _span = trace::conv(op, &g, None);
         let (x, w) = (InputView::<T>::new(op, "x", x)?, View::new(op, "w", w)?);
-        let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::new(&g, &w));
+        let (y, moments) = conv::forward_moments(&g, x.source(), &conv::Weights::once(&g, &w));
         Ok((Tensor::from_vec(y, &output(&g), &Device::Cpu)?, BatchStats::new(&moments, eps)?.put(op, into)?))
     }
     // As in `conv2d_forward`.
@@ -214,7 +214,7 @@ pub struct Weights {
 }
 
 enum Prepared {
-    Cpu(conv::Weights),
+    Cpu(conv::Weights<'static>),
     /// Unchanged, but for their type.
     #[cfg(feature = "cuda")]
     Cuda(Tensor),

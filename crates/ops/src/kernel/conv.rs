@@ -50,16 +50,24 @@ use super::{
 use crate::buffer;
 
 /// The weights of a forward pass in the order in which it reads them.
-pub(crate) enum Weights {
+pub(crate) enum Weights<'a> {
     /// For products with patches.
     Patches(Packed),
     /// For products with transformed tiles.
-    Tiles(winograd::Filters),
+    Tiles(winograd::Filters<'a>),
 }
 
-impl Weights {
+impl Weights<'_> {
     /// From `w [co, kh, kw, ci]`; for any number and size of images.
-    pub(crate) fn new(g: &Geometry, w: &[f32]) -> Weights {
+    pub(crate) fn new(g: &Geometry, w: &[f32]) -> Weights<'static> {
+        match Weights::once(g, w) {
+            Weights::Patches(packed) => Weights::Patches(packed),
+            Weights::Tiles(filters) => Weights::Tiles(filters.kept()),
+        }
+    }
+
+    /// As [`Weights::new`], for one pass.
+    pub(crate) fn once<'a>(g: &Geometry, w: &'a [f32]) -> Weights<'a> {
         if winograd::suits(g) {
             return Weights::Tiles(winograd::Filters::forward(g.precision, g.ci, g.co, w));
         }

@@ -27,7 +27,7 @@ pub(super) struct Scratch {
     /// `left`, with rows and columns exchanged.
     pub(super) turned: Aligned,
     /// Sums of a block of the result.
-    pub(super) results: Vec<f32>,
+    pub(super) results: Aligned,
     pub(super) spots: Vec<Spot>,
     /// Where the results go in the output.
     pub(super) places: Vec<usize>,
@@ -40,7 +40,7 @@ thread_local! {
         left: Aligned::zeros((PIXELS + MAX_ROWS) * PITCH),
         right: Aligned::zeros((PIXELS + MAX_ROWS) * PITCH),
         turned: Aligned::zeros(0),
-        results: Vec::new(),
+        results: Aligned::zeros(0),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
         rows: Vec::with_capacity(PIXELS),
@@ -52,14 +52,14 @@ pub(super) fn turn<'a>(block: &[f32], rows: usize, columns: usize, turned: &'a m
     if turned.is_empty() {
         *turned = Aligned::zeros(ROWS * PITCH);
     }
-    transpose(rows, columns, block, turned);
+    transpose((rows, columns), (block, PITCH), (turned, PITCH));
     turned
 }
 
 /// The first `len` floats of a buffer, which grows if it is too short.
-pub(super) fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub(super) fn reserve(buffer: &mut Aligned, len: usize) -> &mut [f32] {
     if buffer.len() < len {
-        *buffer = vec![0.0; len];
+        *buffer = Aligned::zeros(len);
     }
     &mut buffer[..len]
 }

@@ -72,7 +72,8 @@ fn all_passes_match_their_definition() {
         [1, 6, 6, 8, 530, 3, 3, 1, 1], // several groups of channels
         // By Winograd's algorithm:
         [2, 7, 7, 40, 33, 3, 3, 1, 1],
-        [1, 9, 6, 300, 18, 3, 3, 1, 1], // two chunks of channels
+        [1, 9, 6, 300, 18, 3, 3, 1, 1],  // three chunks of channels
+        [5, 9, 9, 270, 290, 3, 3, 1, 1], // and groups of panels
         [2, 5, 8, 16, 16, 3, 3, 1, 0],
         [1, 4, 5, 17, 150, 3, 3, 1, 2],
         [3, 30, 31, 16, 70, 3, 3, 1, 1], // several parts in the weight gradient
@@ -96,7 +97,10 @@ fn all_passes_match_their_definition() {
         let weight = values(co * kh * kw * ci, 2);
         let dy = values(n * g.oh * g.ow * co, 3);
         let [y, dx, dw] = naive(&g, &x, &weight, &dy);
-        close("y", &g, &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), Epilogue::default()), &y);
+        let forward_by = |weights: Weights| forward(&g, plain(&x, ci), &weights, Epilogue::default());
+        let kept = forward_by(Weights::new(&g, &weight));
+        close("y", &g, &kept, &y);
+        assert!(forward_by(Weights::once(&g, &weight)) == kept, "{g:?}");
         close("dx", &g, &input_grad(&g, plain(&dy, co), &weight), &dx);
         close("dw", &g, &weight_grad(&g, plain(&x, ci), plain(&dy, co)), &dw);
 

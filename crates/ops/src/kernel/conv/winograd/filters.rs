@@ -1,113 +1,116 @@
 //! Transformed filters.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
-use super::transforms::POINTS;
+use super::transforms::{self, POINTS, Taps};
 use crate::{
     buffer::Aligned,
-    kernel::{bf16, conv::geometry::Precision, isa::vectorised, operands::Tile},
+    kernel::{
+        conv::{geometry::Precision, scratch::reserve},
+        form::Form,
+        operands::Tile,
+        transpose::transpose,
+    },
 };
 
-/// Transformed filters in the order in which tiles read them: `[panel][point][depth][width]`, as in
-/// [`Packed`](crate::kernel::conv::packed::Packed). Where a step of the tile takes two values of `k`, `depth` counts steps.
-pub(crate) struct Filters {
-    panels: Aligned,
+/// The filters of a pass, and of others like it where they are kept transformed.
+pub(crate) struct Filters<'a> {
+    stored: Stored<'a>,
     pub(super) depth: usize,
     pub(super) channels: usize,
     pub(super) tile: Tile,
 }
 
-impl Filters {
-    /// `load(k, tap, first, lanes)` copies one tap of the filters, at depth `k`, for the channels from `first` on.
-    fn new(
-        precision: Precision,
-        depth: usize,
-        channels: usize,
-        load: impl Fn(usize, usize, usize, &mut [f32]) + Sync,
-    ) -> Filters {
-        const WIDEST: usize = 32;
-        let tile = precision.tile();
-        let (width, steps) = (tile.columns, depth.div_ceil(tile.group));
-        let panel = POINTS * steps * width;
-        let write = |panels: &mut [MaybeUninit<f32>]| {
-            panels.par_chunks_mut(panel).enumerate().for_each(|(index, panel)| {
-                let first = index * width;
-                let lanes = width.min(channels - first);
-                vectorised(|| {
-                    let (mut taps, mut points) = ([[0.0; WIDEST]; 9], [[[0.0; WIDEST]; POINTS]; 2]);
-                    for step in 0..steps {
-                        for (k, points) in (step * tile.group..).zip(&mut points[..tile.group]) {
-                            if k == depth {
-                                *points = [[0.0; WIDEST]; POINTS]; // the other half of an odd pair
-                                continue;
-                            }
-                            taps.iter_mut()
-                                .enumerate()
-                                .for_each(|(tap, values)| load(k, tap, first, &mut values[..lanes]));
-                            filter(&taps, points);
-                        }
-                        let [low, high] = &points;
-                        for (point, (low, high)) in low.iter().zip(high).enumerate() {
-                            let row = &mut panel[(point * steps + step) * width..][..width];
-                            if tile.group == 1 {
-                                row.write_copy_of_slice(&low[..width]);
-                                continue;
-                            }
-                            for (row, (low, high)) in row.iter_mut().zip(low.iter().zip(high)) {
-                                row.write(f32::from_bits(bf16::pair(*low, *high)));
-                            }
-                        }
-                    }
-                });
-            });
-        };
-        // SAFETY: chunks of whole panels cover the buffer; each is written for every point and depth.
-        let panels = unsafe { Aligned::filled(channels.div_ceil(width) * panel, write) };
-        Filters { panels, depth, channels, tile }
-    }
+enum Stored<'a> {
+    /// `[channels, 3, 3, depth]`.
+    Forward(&'a [f32]),
+    /// `[depth, 3, 3, channels]`, to be rotated by 180°.
+    Rotated(&'a [f32]),
+    /// Transformed, in the order in which tiles read them: `[panel][point][depth][width]`, as in
+    /// [`Packed`](crate::kernel::conv::packed::Packed). Where a step of the tile takes two values of `k`, `depth` counts steps.
+    Panels(Aligned),
+}
 
+/// The widest panel.
+const WIDEST: usize = 32;
+
+/// Values of `k` that are transformed at a time: taps stay in the first-level cache, and cache lines are read once.
+const FEW: usize = 16;
+
+impl<'a> Filters<'a> {
     /// From `w [channels, 3, 3, depth]`.
-    pub(in crate::kernel::conv) fn forward(precision: Precision, depth: usize, channels: usize, w: &[f32]) -> Filters {
-        Filters::new(precision, depth, channels, |k, tap, first, lanes| {
-            let values = w[(first * 9 + tap) * depth + k..].iter().step_by(9 * depth);
-            lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = *value);
-        })
+    pub(in crate::kernel::conv) fn forward(precision: Precision, depth: usize, channels: usize, w: &'a [f32]) -> Self {
+        Filters { stored: Stored::Forward(w), depth, channels, tile: precision.tile() }
     }
 
     /// From `w [depth, 3, 3, channels]`, rotated by 180°.
-    pub(in crate::kernel::conv) fn rotated(precision: Precision, depth: usize, channels: usize, w: &[f32]) -> Filters {
-        Filters::new(precision, depth, channels, |k, tap, first, lanes| {
-            lanes.copy_from_slice(&w[(k * 9 + 8 - tap) * channels + first..][..lanes.len()]);
-        })
+    pub(in crate::kernel::conv) fn rotated(precision: Precision, depth: usize, channels: usize, w: &'a [f32]) -> Self {
+        Filters { stored: Stored::Rotated(w), depth, channels, tile: precision.tile() }
     }
 
-    /// The rows of a point from `k` on, which must be the first value of a step.
-    pub(super) fn from(&self, panel: usize, point: usize, k: usize) -> &[f32] {
-        let steps = |k: usize| k.div_ceil(self.tile.group);
-        &self.panels[((panel * POINTS + point) * steps(self.depth) + steps(k)) * self.tile.columns..]
+    /// Whether they are transformed.
+    pub(super) fn are_kept(&self) -> bool {
+        matches!(self.stored, Stored::Panels(_))
     }
-}
 
-/// `G g G'` for `L` filters side by side.
-#[inline(always)]
-fn filter<const L: usize>(taps: &[[f32; L]; 9], points: &mut [[f32; L]; POINTS]) {
-    for lane in 0..L {
-        // Along the rows, then along the columns.
-        let mut half = [0.0; 12];
-        for row in 0..3 {
-            let (a, b, c) = (taps[3 * row][lane], taps[3 * row + 1][lane], taps[3 * row + 2][lane]);
-            let (sum, b) = (0.5 * (a + c), 0.5 * b);
-            (half[4 * row], half[4 * row + 1], half[4 * row + 2], half[4 * row + 3]) = (a, sum + b, sum - b, c);
+    /// Transforms all of them.
+    pub(in crate::kernel::conv) fn kept(&self) -> Filters<'static> {
+        let Filters { depth, channels, tile, .. } = *self;
+        let panel = POINTS * depth.div_ceil(tile.group) * tile.columns;
+        let write = |panels: &mut [MaybeUninit<f32>]| {
+            panels.par_chunks_mut(panel).enumerate().for_each(|(index, panel)| self.write(index, 0..depth, panel));
+        };
+        // SAFETY: chunks of whole panels cover the buffer; each is written for every point and depth.
+        let panels = unsafe { Aligned::filled(channels.div_ceil(tile.columns) * panel, write) };
+        Filters { stored: Stored::Panels(panels), depth, channels, tile }
+    }
+
+    /// A panel for some depths, which start with a step: the rows of a point, and the floats from point to point. Filters
+    /// that are not kept are transformed into `room`.
+    pub(super) fn panel<'b>(&'b self, index: usize, depths: Range<usize>, room: &'b mut Aligned) -> (&'b [f32], usize) {
+        let rows = |k: usize| k.div_ceil(self.tile.group) * self.tile.columns;
+        if let Stored::Panels(panels) = &self.stored {
+            return (&panels[index * POINTS * rows(self.depth) + rows(depths.start)..], rows(self.depth));
         }
-        for column in 0..4 {
-            let (a, b, c) = (half[column], half[4 + column], half[8 + column]);
-            let (sum, b) = (0.5 * (a + c), 0.5 * b);
-            points[column][lane] = a;
-            points[4 + column][lane] = sum + b;
-            points[8 + column][lane] = sum - b;
-            points[12 + column][lane] = c;
+        let len = rows(depths.len());
+        let room = reserve(room, POINTS * len);
+        // SAFETY: only values are written.
+        let to = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast(), room.len()) };
+        self.write(index, depths, to);
+        (room, len)
+    }
+
+    /// Transforms a panel, `[point][step][width]`, for some depths.
+    fn write(&self, index: usize, depths: Range<usize>, to: &mut [MaybeUninit<f32>]) {
+        let Filters { depth, channels, tile, .. } = *self;
+        let (width, form) = (tile.columns, if tile.group == 2 { Form::Pairs } else { Form::Floats });
+        let (step, first) = (depths.len().div_ceil(tile.group) * width, index * width);
+        let lanes = width.min(channels - first);
+        if lanes < width {
+            to.fill(MaybeUninit::new(0.0));
+        }
+        let mut turned = [[[0.0; WIDEST]; FEW]; 9];
+        for start in depths.clone().step_by(FEW) {
+            let rows = FEW.min(depths.end - start);
+            let to = &mut to[(start - depths.start) / tile.group * width..];
+            let w = match self.stored {
+                Stored::Forward(w) => w,
+                Stored::Rotated(w) => {
+                    let tap = |tap: usize| &w[(start * 9 + 8 - tap) * channels + first..];
+                    let taps = Taps { taps: std::array::from_fn(tap), pitch: 9 * channels, rows, lanes };
+                    transforms::filters(form, &taps, (step, width), to);
+                    continue;
+                }
+                Stored::Panels(_) => unreachable!("transformed filters are not transformed again"),
+            };
+            for (tap, to) in turned.iter_mut().enumerate() {
+                let from = &w[(first * 9 + tap) * depth + start..];
+                transpose((lanes, rows), (from, 9 * depth), (to.as_flattened_mut(), WIDEST));
+            }
+            let taps = Taps { taps: turned.each_ref().map(|tap| tap.as_flattened()), pitch: WIDEST, rows, lanes };
+            transforms::filters(form, &taps, (step, width), to);
         }
     }
 }

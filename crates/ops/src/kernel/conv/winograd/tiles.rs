@@ -2,22 +2,23 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use super::transforms::{self, POINTS};
-use crate::kernel::{
-    conv::{
-        gather::{Patches, Spot},
-        geometry::Geometry,
-        tasks::balanced,
+use super::transforms::{self, OUTSIDE, POINTS};
+use crate::{
+    buffer::Aligned,
+    kernel::{
+        conv::{
+            gather::{Patches, Spot},
+            geometry::Geometry,
+            tasks::balanced,
+        },
+        element::Element,
+        form::Form,
+        prologue::{Prologue, Source},
     },
-    element::Element,
-    form::Form,
-    prologue::{Prologue, Source},
 };
 
-/// The most floats of a block's transformed tiles.
-const BLOCK: usize = 128 << 10;
-/// The fewest and the most tiles of a block of the forward pass.
-const TILES: Range<usize> = 28..56;
+/// The most tiles of a block of the forward pass: six tiles of rows of a product.
+const TILES: usize = 56;
 
 /// The 4x4 input patches under the tiles.
 pub(super) fn tiles(g: &Geometry) -> Patches {
@@ -28,8 +29,7 @@ pub(super) fn tiles(g: &Geometry) -> Patches {
 
 /// How a forward pass is cut into blocks of tiles.
 pub(super) fn blocks(g: &Geometry) -> Vec<Range<usize>> {
-    let most = (BLOCK / POINTS / g.ci.max(1)).clamp(TILES.start, TILES.end);
-    balanced(0..tiles(g).pixels(), most)
+    balanced(0..tiles(g).pixels(), TILES)
 }
 
 /// How many output pixels each block has.
@@ -50,12 +50,19 @@ pub(super) fn inside(g: &Geometry, spot: Spot) -> impl Iterator<Item = (usize, u
 
 /// A thread's scratch memory, kept from task to task.
 pub(super) struct Scratch {
-    /// Transformed tiles `[chunk][point][tile][PITCH]`, or `[point][tile][GRAD_PITCH]`.
-    pub(super) tiles: Vec<f32>,
-    /// Products `[point][tile][width]`, or transformed gradients `[point][tile][GRAD_PITCH]`.
-    pub(super) others: Vec<f32>,
-    /// Finished pixels.
-    pub(super) pixels: Vec<f32>,
+    /// Transformed tiles `[point][tile][PITCH]` or `[point][tile][GRAD_PITCH]`.
+    pub(super) tiles: Aligned,
+    /// Products `[panel][point][tile][width]`, or transformed gradients `[point][tile][GRAD_PITCH]`.
+    pub(super) others: Aligned,
+    /// A panel of transformed filters.
+    pub(super) filters: Aligned,
+    pub(super) results: Results,
+}
+
+/// What a block's results are made of.
+pub(super) struct Results {
+    /// Finished pixels, or sums of a weight gradient `[point][GRAD_CHANNELS][GRAD_CHANNELS]`.
+    pub(super) pixels: Aligned,
     pub(super) spots: Vec<Spot>,
     /// Where each finished pixel goes in the output.
     pub(super) places: Vec<usize>,
@@ -64,16 +71,12 @@ pub(super) struct Scratch {
 }
 
 thread_local! {
-    pub(super) static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch {
-            tiles: Vec::new(),
-            others: Vec::new(),
-            pixels: Vec::new(),
-            spots: Vec::new(),
-            places: Vec::new(),
-            rows: Vec::new(),
-        })
-    };
+    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        tiles: Aligned::zeros(0),
+        others: Aligned::zeros(0),
+        filters: Aligned::zeros(0),
+        results: Results { pixels: Aligned::zeros(0), spots: Vec::new(), places: Vec::new(), rows: Vec::new() },
+    });
 }
 
 /// Writes `B' d B` of the tiles at `spots`, for some channels. Points are `step` floats apart; `place` says where in a point
@@ -92,15 +95,19 @@ pub(super) fn transform<T: Element>(
         shift: &prologue.shift[channels.clone()],
         relu: prologue.relu,
     });
+    let (Patches { h, w, y, x: left, .. }, Source { data, pitch, .. }) = (*patches, *x);
+    // The pixels of a tile that are inside, along one axis.
+    let inside = |first: isize, len: usize| (-first).max(0) as usize..(len as isize - first).clamp(0, 4) as usize;
     for (tile, spot) in spots.iter().enumerate() {
-        let pixels: [Option<&[T]>; POINTS] = std::array::from_fn(|point| {
-            let y = (2 * spot.row + point / 4) as isize + patches.y;
-            let x_at = (2 * spot.column + point % 4) as isize + patches.x;
-            let inside = (0..patches.h as isize).contains(&y) && (0..patches.w as isize).contains(&x_at);
-            let at = || ((spot.image * patches.h + y as usize) * patches.w + x_at as usize) * x.pitch;
-            inside.then(|| &x.data[at() + channels.start..][..channels.len()])
-        });
+        let (row, column) = ((2 * spot.row) as isize + y, (2 * spot.column) as isize + left);
+        let first = ((spot.image * h) as isize + row) * w as isize + column;
+        let mut pixels = [OUTSIDE; POINTS];
+        for row in inside(row, h) {
+            for column in inside(column, w) {
+                pixels[4 * row + column] = (first + (row * w + column) as isize) as usize * pitch + channels.start;
+            }
+        }
         let (start, form) = place(tile);
-        transforms::input(form, pixels, channels.len(), prologue, &mut tiles[start..], step);
+        transforms::input(form, (data, pixels), channels.len(), prologue, &mut tiles[start..], step);
     }
 }

@@ -5,8 +5,8 @@ use std::{mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    tiles::{SCRATCH, Scratch, inside, tiles, transform},
-    transforms::{self, POINTS},
+    tiles::{Results, SCRATCH, Scratch, inside, tiles, transform},
+    transforms::{self, OUTSIDE, POINTS},
 };
 use crate::{
     buffer,
@@ -20,8 +20,7 @@ use crate::{
         },
         element::Element,
         form::Form,
-        isa::vectorised,
-        operands::{MAX_ROWS, Operands, Tile},
+        operands::{Operands, Tile},
         prologue::Source,
     },
 };
@@ -44,54 +43,28 @@ pub(in crate::kernel::conv) fn weight_grad<T: Element>(g: &Geometry, x: Source<T
         return vec![0.0; g.co * 9 * g.ci];
     }
     let tile = g.precision.tile();
-    let len = POINTS * g.co * g.ci;
+    let len = g.co * 9 * g.ci;
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
         (0..parts.len() * blocks).into_par_iter().for_each(|task| {
             let (part, block) = (task / blocks, task % blocks);
             let (rows, columns) = (&sides[0][block / sides[1].len()], &sides[1][block % sides[1].len()]);
-            let first = part * len;
-            let (rows, columns) = (rows.clone(), columns.clone());
-            weight_block(g, &patches, x, dy, parts[part].clone(), rows, columns, &tile, out, first);
+            SCRATCH.with_borrow_mut(|scratch| {
+                let range = parts[part].clone();
+                weight_block(g, &patches, x, dy, range, rows.clone(), columns.clone(), &tile, scratch);
+                let points = (&scratch.results.pixels[..], GRAD_CHANNELS * GRAD_CHANNELS, GRAD_CHANNELS);
+                let at = part * len + rows.start * 9 * g.ci + columns.start;
+                // SAFETY: this task alone writes these channels of both sides in this part.
+                unsafe { transforms::gather(points, rows.len(), columns.len(), (out, at, g.ci)) };
+            });
         });
     };
-    // SAFETY: blocks cover all points and channels of both sides, in every part, of which there is one at least.
-    let points = summed(unsafe { buffer::filled(parts.len() * len, fill) }, len);
-
-    let mut grad = vec![0.0; g.co * 9 * g.ci];
-    grad.par_chunks_exact_mut(9 * g.ci).enumerate().for_each(|(o, taps)| {
-        let mut half = vec![0.0; 12 * g.ci];
-        let point = |point: usize| &points[(point * g.co + o) * g.ci..][..g.ci];
-        vectorised(|| {
-            for (row, out) in half.chunks_exact_mut(3 * g.ci).enumerate() {
-                gathered([0, 1, 2, 3].map(|column| point(4 * row + column)), out, g.ci);
-            }
-            for column in 0..3 {
-                let from = [0, 1, 2, 3].map(|row| &half[(3 * row + column) * g.ci..][..g.ci]);
-                gathered(from, &mut taps[column * g.ci..], 3 * g.ci);
-            }
-        });
-    });
-    grad
+    // SAFETY: blocks cover all taps and channels of both sides, in every part, of which there is one at least.
+    summed(unsafe { buffer::filled(parts.len() * len, fill) }, len)
 }
 
-/// The product with `G'` along one axis: three rows from four, `step` apart.
-#[inline(always)]
-fn gathered([a, b, c, d]: [&[f32]; 4], out: &mut [f32], step: usize) {
-    let n = a.len();
-    let (p, out) = out.split_at_mut(step);
-    let (q, r) = out.split_at_mut(step);
-    let (p, q, r) = (&mut p[..n], &mut q[..n], &mut r[..n]);
-    let (b, c, d) = (&b[..n], &c[..n], &d[..n]);
-    for i in 0..n {
-        let (sum, difference) = (0.5 * (b[i] + c[i]), 0.5 * (b[i] - c[i]));
-        p[i] = a[i] + sum;
-        q[i] = difference;
-        r[i] = sum + d[i];
-    }
-}
-
-/// Writes the sums over a range of the tiles, for some channels of both sides, to `[point][co][ci]` from `first` on.
+/// Writes the sums over a range of the tiles, for some channels of both sides, `[point][GRAD_CHANNELS][GRAD_CHANNELS]`, to the
+/// scratch memory of the results.
 #[allow(clippy::too_many_arguments)] // one loop nest, split off for its length
 fn weight_block<T: Element>(
     g: &Geometry,
@@ -102,57 +75,50 @@ fn weight_block<T: Element>(
     rows: Range<usize>,
     columns: Range<usize>,
     tile: &Tile,
-    out: Shared<f32>,
-    first: usize,
+    scratch: &mut Scratch,
 ) {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { tiles, others, spots, .. } = scratch;
-        let Some(adjacent) = tile.adjacent else { unreachable!("`suits` is false for such tiles") };
-        let mut spill = [0.0; MAX_ROWS * 32];
-        let tile_rows = balanced(0..rows.len(), tile.rows);
-        for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
-            spots.clear();
-            spots.extend(patches.spots(range));
-            // Pairs of tiles, where a step takes two.
-            let steps = spots.len().div_ceil(tile.group);
-            let place = |index: usize| match tile.group {
-                1 => (index * GRAD_PITCH, Form::Floats),
-                _ if index.is_multiple_of(2) => (index / 2 * GRAD_PITCH, Form::Low),
-                _ => (index / 2 * GRAD_PITCH, Form::High),
-            };
-            // A tile reads whole vectors: up to one beyond the last row.
-            let len = POINTS * steps * GRAD_PITCH + 32;
-            let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
-            transform(patches, &x, spots, columns.clone(), steps * GRAD_PITCH, place, inputs);
-            spread(g, &dy, spots, rows.clone(), steps * GRAD_PITCH, place, grads);
-            for point in 0..POINTS {
-                let start = point * steps * GRAD_PITCH;
-                for column in (0..columns.len()).step_by(tile.columns) {
-                    let width = tile.columns.min(columns.len() - column);
-                    for tile_rows in &tile_rows {
-                        let row = point * g.co + rows.start + tile_rows.start;
-                        let at = (first + row * g.ci + columns.start + column, g.ci);
-                        let operands = Operands {
-                            depth: steps,
-                            a: grads[start + tile_rows.start..].as_ptr(),
-                            a_step: GRAD_PITCH,
-                            b: inputs[start + column..].as_ptr(),
-                            b_step: GRAD_PITCH,
-                            accumulate: index > 0,
-                            c: std::ptr::null_mut(),
-                            c_row: 0,
-                        };
-                        // SAFETY: `A` and `B` have a row of GRAD_PITCH floats for each of the tiles, and 32 more; a
-                        // tile reads at most 14 and 32 from where it starts, below GRAD_CHANNELS; this task alone
-                        // writes these points and channels of `out`.
-                        unsafe {
-                            out.write(tile, adjacent, (tile_rows.len(), width), at, operands, &mut spill);
-                        }
-                    }
+    let Scratch { tiles, others, results: Results { pixels: sums, spots, .. }, .. } = scratch;
+    let sums = reserve(sums, POINTS * GRAD_CHANNELS * GRAD_CHANNELS);
+    let Some(adjacent) = tile.adjacent else { unreachable!("`suits` is false for such tiles") };
+    let tile_rows = balanced(0..rows.len(), tile.rows);
+    for (index, range) in balanced(range, GRAD_TILES).into_iter().enumerate() {
+        spots.clear();
+        spots.extend(patches.spots(range));
+        // Pairs of tiles, where a step takes two.
+        let steps = spots.len().div_ceil(tile.group);
+        let place = |index: usize| match tile.group {
+            1 => (index * GRAD_PITCH, Form::Floats),
+            _ if index.is_multiple_of(2) => (index / 2 * GRAD_PITCH, Form::Low),
+            _ => (index / 2 * GRAD_PITCH, Form::High),
+        };
+        // A tile reads whole vectors: up to one beyond the last row.
+        let len = POINTS * steps * GRAD_PITCH + 32;
+        let (inputs, grads) = (reserve(tiles, len), reserve(others, len));
+        transform(patches, &x, spots, columns.clone(), steps * GRAD_PITCH, place, inputs);
+        spread(g, &dy, spots, rows.clone(), steps * GRAD_PITCH, place, grads);
+        for (point, sums) in sums.chunks_exact_mut(GRAD_CHANNELS * GRAD_CHANNELS).enumerate() {
+            let start = point * steps * GRAD_PITCH;
+            for column in (0..columns.len()).step_by(tile.columns) {
+                for rows in &tile_rows {
+                    let sums = &mut sums[rows.start * GRAD_CHANNELS + column..rows.end * GRAD_CHANNELS];
+                    let operands = Operands {
+                        depth: steps,
+                        a: grads[start + rows.start..].as_ptr(),
+                        a_step: GRAD_PITCH,
+                        b: inputs[start + column..].as_ptr(),
+                        b_step: GRAD_PITCH,
+                        accumulate: index > 0,
+                        c: sums.as_mut_ptr(),
+                        c_row: GRAD_CHANNELS,
+                    };
+                    // SAFETY: `A` and `B` have a row of GRAD_PITCH floats for each of the tiles, and 32 more; a tile reads at
+                    // most 14 and 32 from where it starts, below GRAD_CHANNELS, which are the columns that `C` has in each
+                    // of its rows.
+                    unsafe { adjacent(rows.len(), &operands) };
                 }
             }
         }
-    });
+    }
 }
 
 /// Writes `A dy A'` of the tiles at `spots`, for some channels, as [`transform`] does.
@@ -166,11 +132,11 @@ fn spread<T: Element>(
     tiles: &mut [f32],
 ) {
     for (tile, spot) in spots.iter().enumerate() {
-        let mut pixels = [None; 4];
+        let mut pixels = [OUTSIDE; 4];
         for (at, pixel) in inside(g, *spot) {
-            pixels[at] = Some(&dy.data[pixel * dy.pitch + channels.start..][..channels.len()]);
+            pixels[at] = pixel * dy.pitch + channels.start;
         }
         let (start, form) = place(tile);
-        transforms::spread(form, pixels, channels.len(), &mut tiles[start..], step);
+        transforms::spread(form, (dy.data, pixels), channels.len(), &mut tiles[start..], step);
     }
 }
