@@ -26,15 +26,17 @@ use crate::kernel::{
     prologue::Source,
 };
 
-/// The most and the fewest output channels of a task.
+/// The fewest output channels of a task, and the most where the depth is multiplied in several chunks.
 const CHANNELS: RangeInclusive<usize> = 64..=256;
 
-/// Steps of the depth that are multiplied at a time, if there are more. So what a task reads again and again fits into a
-/// second-level cache of 2 MB: tiles of a block (0.7 MB), a panel of filters (0.25 MB), and the products of all its panels
-/// (0.7 MB).
+/// Steps of the depth that are multiplied at a time where there are more than [`DEPTH`]. What a task reads again and again
+/// then fits into a second-level cache of 2 MB: the tiles of a block (0.46 MB), a panel of filters (0.26 MB), and the products
+/// of all its panels (0.92 MB).
 const STEPS: usize = 128;
 
-/// The most blocks of a pass that transforms filters where it needs them.
+/// The most blocks of a pass that transforms filters where it reads them: each block does it again, which takes less time
+/// than to write them to memory and read them from there. Measured with a ResNet-18, batch 16, at 112 px: a training step in
+/// 0.43 to 0.52 s of one thread in place of 0.53.
 const FEW_BLOCKS: usize = 3;
 
 /// A pass and where its results go.
@@ -53,8 +55,8 @@ struct Pass<'a, T> {
     moments: Option<Shared<f64>>,
 }
 
-/// Writes the convolution of `x`, after the epilogue, to `out`, or, if `adds`, adds it to what `out` holds, and the moments of each block and channel to `moments`, stored
-/// as in [`moments::Parts`].
+/// Writes the convolution of `x`, after the epilogue, to `out`, or, if `adds`, adds it to what `out` holds, and the moments of
+/// each block and channel to `moments`, stored as in [`moments::Parts`].
 pub(in crate::kernel::conv) fn forward<T: Element>(
     g: &Geometry,
     x: Source<T>,
