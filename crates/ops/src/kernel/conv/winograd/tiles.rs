@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// The most tiles of a block of the forward pass: six tiles of rows of a product.
-const TILES: usize = 56;
+/// The most tiles of a block of the forward pass, and of the only block of one: whole tiles of rows of a product.
+const TILES: [usize; 2] = [56, 84];
 
 /// The 4x4 input patches under the tiles.
 pub(super) fn tiles(g: &Geometry) -> Patches {
@@ -29,7 +29,8 @@ pub(super) fn tiles(g: &Geometry) -> Patches {
 
 /// How a forward pass is cut into blocks of tiles.
 pub(super) fn blocks(g: &Geometry) -> Vec<Range<usize>> {
-    balanced(0..tiles(g).pixels(), TILES)
+    let (all, [most, alone]) = (tiles(g).pixels(), TILES);
+    balanced(0..all, if all <= alone { alone } else { most })
 }
 
 /// How many output pixels each block has.
