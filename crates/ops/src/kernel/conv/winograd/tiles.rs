@@ -98,13 +98,13 @@ pub(super) fn transform<T: Element>(
     });
     let (Patches { h, w, y, x: left, .. }, Source { data, pitch, .. }) = (*patches, *x);
     // The pixels of a tile that are inside, along one axis.
-    let inside = |first: isize, len: usize| (-first).max(0) as usize..(len as isize - first).clamp(0, 4) as usize;
+    let within = |first: isize, len: usize| (-first).max(0) as usize..(len as isize - first).clamp(0, 4) as usize;
     for (tile, spot) in spots.iter().enumerate() {
         let (row, column) = ((2 * spot.row) as isize + y, (2 * spot.column) as isize + left);
         let first = ((spot.image * h) as isize + row) * w as isize + column;
         let mut pixels = [OUTSIDE; POINTS];
-        for row in inside(row, h) {
-            for column in inside(column, w) {
+        for row in within(row, h) {
+            for column in within(column, w) {
                 pixels[4 * row + column] = (first + (row * w + column) as isize) as usize * pitch + channels.start;
             }
         }
