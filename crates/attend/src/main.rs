@@ -21,6 +21,10 @@ const CLASS_MAPS: &str = "class_maps.parquet";
 /// What another result of this stage may take over.
 const HEAT_MAPS: &str = "heat maps";
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: nets::OnLines = nets::OnLines;
+
 fn main() -> ExitCode {
     nets::keep_freed_memory();
     stage::main(&SPEC, story)

@@ -34,6 +34,7 @@ pub use config::{Config, LrSchedule, TrainingSettings};
 pub use error::Error;
 pub use init::{Init, WeightsFile};
 pub use load::{Images, Room, images, images_of, images_px, regions, regions_px};
+pub use nets::OnLines;
 pub use originals::{Originals, raw_folder};
 pub use parts::Parts;
 pub use program::{Load, Source, main};

@@ -15,6 +15,10 @@ const WEIGHTS: &str = "weights.safetensors";
 /// Minutes between two checkpoints; the whole training takes seconds.
 const CHECKPOINT_MINUTES: f64 = 10.0;
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: nets::OnLines = nets::OnLines;
+
 fn main() -> ExitCode {
     nets::keep_freed_memory();
     stage::main(&SPEC, story)

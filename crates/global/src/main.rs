@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: branch::OnLines = branch::OnLines;
+
 fn main() -> ExitCode {
     let source = branch::Source {
         stage: "prep",

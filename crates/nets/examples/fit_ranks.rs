@@ -21,6 +21,10 @@ use nets::{
 };
 use serde_json::json;
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: nets::OnLines = nets::OnLines;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
     nets::link_by_nccl();

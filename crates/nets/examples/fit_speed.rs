@@ -18,6 +18,10 @@ use nets::{
     fit_network,
 };
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: nets::OnLines = nets::OnLines;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();

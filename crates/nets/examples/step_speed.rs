@@ -17,6 +17,10 @@ use std::{io::BufRead, time::Instant};
 use candle_core::{DType, Device, Tensor};
 use nets::{Network, OptimizerKind, Pool, Precision};
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: nets::OnLines = nets::OnLines;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     nets::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();

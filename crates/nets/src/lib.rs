@@ -75,7 +75,7 @@ pub use models::backbone::{Backbone, Pool};
 pub use models::network::{Evaluated, Grads, Network};
 pub use nccl::link_by_nccl;
 pub use ops::isa;
-pub use ops::memory::keep_freed_memory;
+pub use ops::memory::{OnLines, keep_freed_memory};
 pub use optimizer::Optimizer;
 pub use progress::EpochStats;
 pub use recipe::{ImageRecipe, OptimizerKind, Precision, Recipe, Schedule};

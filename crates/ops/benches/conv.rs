@@ -27,6 +27,10 @@ const LAYERS: [[usize; 5]; 16] = [
     [7, 512, 2048, 1, 1],
 ];
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: ops::memory::OnLines = ops::memory::OnLines;
+
 #[allow(clippy::print_stdout)] // what a benchmark is for
 fn main() -> Result<()> {
     ops::memory::keep_freed_memory();

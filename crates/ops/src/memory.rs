@@ -1,5 +1,60 @@
 //! How the process keeps its memory.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+
+/// The system's allocator, with large blocks that start on a cache line: no vector of a tensor straddles two lines, and
+/// results can be written past the caches. A program names it with `#[global_allocator]`; the kernels do without, more slowly.
+pub struct OnLines;
+
+const LINE: usize = 64;
+/// The smallest block that starts on a cache line. Smaller ones stay as they are, because a vector that grows by pushing is
+/// moved more cheaply then.
+const LARGE: usize = 64 << 10;
+
+fn on_line(layout: Layout) -> Layout {
+    if layout.size() < LARGE {
+        return layout;
+    }
+    // A size that cannot be rounded up to a cache line cannot be allocated either.
+    layout.align_to(LINE).unwrap_or(layout)
+}
+
+// SAFETY: the layout is passed on with a larger alignment, which is a function of its size and alignment alone, so that a block
+// is freed with the layout it was allocated with.
+unsafe impl GlobalAlloc for OnLines {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise, here and below.
+        unsafe { System.alloc(on_line(layout)) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(on_line(layout)) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, on_line(layout)) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if layout.size().max(new_size) < LARGE {
+            // SAFETY: as above; neither layout is changed by `on_line`.
+            return unsafe { System.realloc(block, layout, new_size) };
+        }
+        // SAFETY: the caller promises that the new size is valid for this alignment; the blocks are two, and both are long
+        // enough for what is copied.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+            if !new.is_null() {
+                std::ptr::copy_nonoverlapping(block, new, layout.size().min(new_size));
+                self.dealloc(block, layout);
+            }
+            new
+        }
+    }
+}
+
 /// Makes the allocator keep freed memory in the process instead of returning it to the operating system.
 ///
 /// This changes the whole process, so a program calls it, once, at the start of `main`; a library should not.

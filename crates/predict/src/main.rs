@@ -127,6 +127,10 @@ fn precision(text: &str) -> Result<Precision, String> {
     text.parse().map_err(|_| "expected f32, tf32, bf16 or auto".to_owned())
 }
 
+/// Large blocks start on cache lines.
+#[global_allocator]
+static ALLOCATOR: nets::OnLines = nets::OnLines;
+
 fn main() -> ExitCode {
     nets::keep_freed_memory();
     let Args { command, files, model, format, out, overlay, no_gate, abstain, precision, memory_mb, common } =

@@ -9,7 +9,10 @@ use std::{
     sync::OnceLock,
 };
 
-use super::operands::{Operands, PITCH, Tile};
+pub(super) mod parts;
+
+use self::parts::PARTS;
+use super::operands::{DEPTH, Operands, PART, PITCH, Tile};
 
 /// Rows of `A` and of `C` that a product takes, and columns of `C`: two registers each way.
 pub(super) const SIDE: usize = 32;
@@ -41,16 +44,23 @@ fn ask_kernel() -> bool {
     false
 }
 
-pub(super) const TILE: Tile = Tile {
+/// Products of bf16.
+pub(super) const BF16: Tile = Tile {
     rows: SIDE,
     columns: SIDE,
     group: 2,
+    parts: 1,
+    depth: 2 * DEPTH,
     steps: STEPS,
     span: 128,
     pixels: 4 * SIDE,
     pitched: product,
     adjacent: None,
 };
+
+/// Products of `f32`, as [`parts`] of bf16.
+pub(super) const F32: Tile =
+    Tile { pixels: 8 * SIDE, parts: PARTS, depth: 2 * PART, pitched: product_of_parts, ..BF16 };
 
 /// The shapes of the eight registers (palette 1): sixteen rows of 64 bytes each.
 #[repr(C, align(64))]
@@ -86,7 +96,7 @@ fn shape_registers() {
 /// As [`Tile::pitched`]; the CPU and the kernel allow it.
 unsafe fn product(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, accumulate, c, c_row } = *operands;
+    let Operands { depth, a, a_step, b, b_step, b_part: _, accumulate, c, c_row } = *operands;
     debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS));
     shape_registers();
     // Sums of `C` are in tmm0 to tmm3, two registers of `A` in tmm4 and tmm5, of `B` in tmm6 and tmm7.
@@ -135,6 +145,111 @@ unsafe fn product(rows: usize, operands: &Operands) {
             lower = inout(reg) a.wrapping_add(SIDE / 2 * PITCH) => _,
             a_row = in(reg) PITCH * FLOAT,
             b = inout(reg) b => _,
+            b_row = in(reg) b_step * FLOAT,
+            b_block = in(reg) STEPS * b_step * FLOAT,
+            c = in(reg) c,
+            below = in(reg) c.wrapping_add(SIDE / 2 * c_row),
+            c_row = in(reg) c_row * FLOAT,
+            options(nostack),
+        );
+    }
+}
+
+/// As [`product`], of values that are sums of three parts.
+///
+/// # Safety
+/// As [`product`]; rows of `A` have their parts [`PART`] floats apart, `B` has them `b_part` floats apart.
+unsafe fn product_of_parts(rows: usize, operands: &Operands) {
+    const FLOAT: usize = size_of::<f32>();
+    let Operands { depth, a, a_step, b, b_step, b_part, accumulate, c, c_row } = *operands;
+    debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS) && depth <= PART);
+    shape_registers();
+    // The registers are used as in `product`. The smallest products are added first; the order loads as few registers as
+    // possible.
+    //
+    // SAFETY: as in `product`.
+    unsafe {
+        asm!(
+            "test {accumulate}, {accumulate}",
+            "jz 4f",
+            "tileloadd tmm0, [{c} + {c_row}]",
+            "tileloadd tmm1, [{c} + {c_row} + 64]",
+            "tileloadd tmm2, [{below} + {c_row}]",
+            "tileloadd tmm3, [{below} + {c_row} + 64]",
+            "jmp 5f",
+            "4:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "5:",
+            "test {count}, {count}",
+            "jz 3f",
+            "2:",
+            // The first part of `A` by the third of `B`,
+            "tileloadd tmm4, [{a} + {a_row}]",
+            "tileloadd tmm6, [{b2} + {b_row}]",
+            "tileloadd tmm7, [{b2} + {b_row} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a} + {a_row} + {lower}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // the first by the second,
+            "tileloadd tmm6, [{b1} + {b_row}]",
+            "tileloadd tmm7, [{b1} + {b_row} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // the second by the second,
+            "tileloadd tmm4, [{a} + {a_row} + {second}]",
+            "tileloadd tmm5, [{a} + {a_row} + {lower} + {second}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // the second by the first,
+            "tileloadd tmm6, [{b} + {b_row}]",
+            "tileloadd tmm7, [{b} + {b_row} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // the third by the first,
+            "tileloadd tmm4, [{a} + {a_row} + 2 * {second}]",
+            "tileloadd tmm5, [{a} + {a_row} + {lower} + 2 * {second}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // the first by the first.
+            "tileloadd tmm4, [{a} + {a_row}]",
+            "tileloadd tmm5, [{a} + {a_row} + {lower}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 64",
+            "add {b}, {b_block}",
+            "add {b1}, {b_block}",
+            "add {b2}, {b_block}",
+            "dec {count}",
+            "jnz 2b",
+            "3:",
+            "tilestored [{c} + {c_row}], tmm0",
+            "tilestored [{c} + {c_row} + 64], tmm1",
+            "tilestored [{below} + {c_row}], tmm2",
+            "tilestored [{below} + {c_row} + 64], tmm3",
+            lower = const SIDE / 2 * PITCH * FLOAT,
+            second = const PART * FLOAT,
+            accumulate = in(reg) usize::from(accumulate),
+            count = inout(reg) depth / STEPS => _,
+            a = inout(reg) a => _,
+            a_row = in(reg) PITCH * FLOAT,
+            b = inout(reg) b => _,
+            b1 = inout(reg) b.wrapping_add(b_part) => _,
+            b2 = inout(reg) b.wrapping_add(2 * b_part) => _,
             b_row = in(reg) b_step * FLOAT,
             b_block = in(reg) STEPS * b_step * FLOAT,
             c = in(reg) c,

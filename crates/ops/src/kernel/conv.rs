@@ -23,6 +23,7 @@ mod gather;
 mod geometry;
 mod input_grad;
 mod packed;
+mod parts;
 mod product;
 mod scratch;
 mod shared;

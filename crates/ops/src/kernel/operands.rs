@@ -5,7 +5,13 @@ pub(crate) const MAX_ROWS: usize = 32;
 
 /// Floats from row to row of a block in scratch memory: 256 plus a cache line, because rows that are a multiple of 4 KiB
 /// apart evict one another from the first-level cache.
-pub(crate) const PITCH: usize = 256 + 16;
+pub(crate) const PITCH: usize = DEPTH + 16;
+
+/// The most values in a row of a block in scratch memory.
+pub(crate) const DEPTH: usize = 256;
+
+/// Floats from part to part of a row of `A` where its values are sums of bf16 numbers ([`Tile::parts`]).
+pub(crate) const PART: usize = 64;
 
 /// The operands of a tile.
 #[derive(Clone, Copy)]
@@ -20,6 +26,8 @@ pub(crate) struct Operands {
     pub(crate) b: *const f32,
     /// Floats from `B[k][0]` to `B[k + 1][0]`.
     pub(crate) b_step: usize,
+    /// Floats from part to part of `B`, where it has several.
+    pub(crate) b_part: usize,
     /// Whether the sums are added to `C` or replace it.
     pub(crate) accumulate: bool,
     /// `C[0][0]`.
@@ -40,6 +48,10 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
     /// Values of `k` that a step takes: 1, or 2 where `A` and `B` are pairs of bf16.
     pub(crate) group: usize,
+    /// The numbers whose sum is a value of `A` or `B`: 1, or 3 where `f32` are multiplied by instructions for bf16.
+    pub(crate) parts: usize,
+    /// The most values of `k` in a row of `A`.
+    pub(crate) depth: usize,
     /// The number of steps must be a multiple of this.
     pub(crate) steps: usize,
     /// The most steps of a product, so that the operands of a tile share the first-level cache with a panel of `B`.

@@ -8,12 +8,21 @@
 
 use super::{
     isa::{Isa, has_bf16, isa},
-    operands::{MAX_ROWS, Operands, PITCH, Tile},
+    operands::{DEPTH, MAX_ROWS, Operands, PART, PITCH, Tile},
     vector::Vector,
 };
 use crate::buffer::Aligned;
 
-/// The tile for the instruction set in use.
+/// The fastest tile for products of `f32`.
+pub(crate) fn f32_tile() -> Tile {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => super::amx::F32,
+        _ => tile(),
+    }
+}
+
+/// The tile of `f32` vectors for the instruction set in use.
 pub(crate) fn tile() -> Tile {
     match isa() {
         #[cfg(target_arch = "x86_64")]
@@ -24,6 +33,8 @@ pub(crate) fn tile() -> Tile {
             rows: 4,
             columns: 8,
             group: 1,
+            parts: 1,
+            depth: DEPTH,
             steps: 1,
             span: usize::MAX,
             pixels: 112,
@@ -37,32 +48,34 @@ pub(crate) fn tile() -> Tile {
 pub(crate) fn bf16_tile() -> Option<Tile> {
     #[cfg(target_arch = "x86_64")]
     if has_bf16() {
-        return Some(if isa() == Isa::Amx { super::amx::TILE } else { x86::AVX512_BF16 });
+        return Some(if isa() == Isa::Amx { super::amx::BF16 } else { x86::AVX512_BF16 });
     }
     None
 }
 
 /// Computes a tile `times` times with operands that stay in the first-level cache; returns the floating-point operations.
 pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
-    const DEPTH: usize = 128;
+    let steps = if tile.parts > 1 { PART } else { 128 };
     let a = Aligned::zeros(MAX_ROWS * PITCH);
-    let b = Aligned::zeros(32 * DEPTH);
+    let b = Aligned::zeros(tile.parts * 32 * steps);
     let mut c = Aligned::zeros(MAX_ROWS * 32);
     let operands = Operands {
-        depth: DEPTH,
+        depth: steps,
         a: a.as_ptr(),
         a_step: 1,
         b: b.as_ptr(),
         b_step: tile.columns,
+        b_part: tile.columns * steps,
         accumulate: false,
         c: c.as_mut_ptr(),
         c_row: 32,
     };
     for _ in 0..times {
-        // SAFETY: `A` has MAX_ROWS rows of PITCH floats, `B` 32 for each step, `C` rows of 32; all are local to this function.
+        // SAFETY: `A` has MAX_ROWS rows of PITCH floats, `B` 32 for each step and part, `C` rows of 32; all are local to this
+        // function.
         unsafe { (tile.pitched)(tile.rows, std::hint::black_box(&operands)) };
     }
-    2 * times * DEPTH * tile.rows * tile.columns * tile.group
+    2 * times * steps * tile.rows * tile.columns * tile.group
 }
 
 /// Prefetches the cache line of a float that will be read or written.
@@ -81,7 +94,7 @@ pub(crate) fn prefetch(at: *const f32) {
 /// As [`Tile::pitched`], with `A_ROW` floats between the rows of `A`, on a CPU that has `V`.
 #[inline(always)]
 unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands) {
-    let Operands { depth, mut a, a_step, mut b, b_step, accumulate, c, c_row } = *operands;
+    let Operands { depth, mut a, a_step, mut b, b_step, b_part: _, accumulate, c, c_row } = *operands;
     // SAFETY: the caller promises the instructions and valid memory for everything the tile covers; nothing else is touched.
     unsafe {
         // The rows of `C` arrive in the cache during the multiplications.
@@ -143,7 +156,7 @@ mod x86 {
 
     use super::by_rows;
     use crate::kernel::{
-        operands::{Operands, PITCH, Tile},
+        operands::{DEPTH, Operands, PITCH, Tile},
         vector::Vector,
     };
 
@@ -152,6 +165,8 @@ mod x86 {
         rows: 14,
         columns: 32,
         group: 1,
+        parts: 1,
+        depth: DEPTH,
         steps: 1,
         span: usize::MAX,
         pixels: 112,
@@ -162,6 +177,8 @@ mod x86 {
         rows: 6,
         columns: 16,
         group: 1,
+        parts: 1,
+        depth: DEPTH,
         steps: 1,
         span: usize::MAX,
         pixels: 112,
@@ -176,7 +193,7 @@ mod x86 {
     }
 
     pub(super) const AVX512_BF16: Tile =
-        Tile { group: 2, pitched: avx512_bf16::<PITCH>, adjacent: Some(avx512_bf16::<1>), ..AVX512 };
+        Tile { group: 2, depth: 2 * DEPTH, pitched: avx512_bf16::<PITCH>, adjacent: Some(avx512_bf16::<1>), ..AVX512 };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     unsafe fn avx512_bf16<const A_ROW: usize>(rows: usize, operands: &Operands) {

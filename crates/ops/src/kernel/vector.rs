@@ -44,6 +44,14 @@ pub(crate) trait Convert: Arithmetic {
     /// The row has room for them; for `HIGH`, its lower halves are initialised.
     unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize);
 
+    /// As [`Vector::store`], past the caches where the CPU can and `to` is a multiple of the vector's size. The writer calls
+    /// [`fence`] before another thread reads.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to) }
+    }
+
     /// Loads `LANES` bf16 numbers.
     unsafe fn load_bf16(from: *const u16) -> Self;
 
@@ -74,6 +82,16 @@ pub(crate) trait Convert: Arithmetic {
     unsafe fn pair_bf16(low: *const u16, high: *const u16, row: *mut f32, at: usize) {
         // SAFETY: the caller's promise.
         unsafe { Self::load_bf16(low).store_pairs(Self::load_bf16(high), row, at) }
+    }
+}
+
+/// Makes what [`Convert::stream`] has written visible to other threads before anything that this thread writes later.
+#[inline(always)]
+pub(crate) fn fence() {
+    // SAFETY: every x86-64 CPU has the instruction.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence()
     }
 }
 
@@ -182,6 +200,13 @@ mod x86 {
     use super::{Arithmetic, Convert, FLOATS, HALVES, HIGH, Vector};
 
     impl Convert for __m512 {
+        #[inline(always)]
+        unsafe fn stream(self, to: *mut f32) {
+            // SAFETY: the caller promises room for a vector; its start is aligned where that is needed.
+            unsafe {
+                if to.addr().is_multiple_of(size_of::<Self>()) { _mm512_stream_ps(to, self) } else { self.store(to) }
+            }
+        }
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
             // SAFETY: the caller promises the instructions and 16 readable elements.

@@ -4,8 +4,9 @@ use super::{geometry::Epilogue, shared::Shared};
 use crate::kernel::{
     dispatch::{Rows, dispatch},
     element::Element,
-    form::Form,
-    vector::Convert,
+    form::{FLOATS, Form},
+    isa::{Isa, isa},
+    vector::{Convert, fence},
 };
 
 /// Sums of some channels of some pixels.
@@ -43,11 +44,20 @@ impl<T: Element> Epilogue<'_, T> {
         assert!(places.iter().all(|at| at + channel + lanes <= len));
         let residual = if adds { Some(out.start().cast_const()) } else { self.residual.map(<[T]>::as_ptr) };
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        let job = Finish { sums, bias, residual, floor, out: out.start() };
+        let past_caches = isa() == Isa::Amx && !T::BF16 && memory.start() != out.start().cast() && out.len() >= MANY;
+        let job = Finish { sums, bias, residual, floor, past_caches, out: out.start() };
         // SAFETY: every row is inside, as just checked; the rest is the caller's promise.
         unsafe { dispatch(Form::of::<T>(), &job) }
+        if past_caches {
+            fence();
+        }
     }
 }
+
+/// Floats of an output that does not stay in the caches until it is read, so that it is written past them: 8 MiB. A cache
+/// would read each line before it is written. Measured on an Intel Xeon (Emerald Rapids): writing is 2.4 times faster, the
+/// evaluation of a ResNet-50 1.1 times.
+const MANY: usize = 2 << 20;
 
 struct Finish<'a, T> {
     sums: Sums<'a>,
@@ -56,6 +66,8 @@ struct Finish<'a, T> {
     /// Where the residual starts.
     residual: Option<*const T>,
     floor: f32,
+    /// Whether the results are written past the caches.
+    past_caches: bool,
     out: *mut T,
 }
 
@@ -82,7 +94,13 @@ impl<T: Element> Rows for Finish<'_, T> {
             if let Some(residual) = self.residual {
                 v = v.add(T::load::<V>(residual.add(place + at)));
             }
-            v.at_least(V::splat(&self.floor)).store_as::<FORM>(self.out.add(place).cast(), at);
+            v = v.at_least(V::splat(&self.floor));
+            let to = self.out.add(place).cast::<f32>();
+            if FORM == FLOATS && self.past_caches {
+                v.stream(to.add(at));
+            } else {
+                v.store_as::<FORM>(to, at);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::kernel::{
     element::Element,
     operands::Tile,
-    tile::{bf16_tile, tile},
+    tile::{bf16_tile, f32_tile, tile},
 };
 
 /// The numbers in which a convolution multiplies: the type its activations are stored in.
@@ -29,7 +29,7 @@ impl Precision {
 
     pub(crate) fn tile(self) -> Tile {
         match self {
-            Precision::F32 => tile(),
+            Precision::F32 => f32_tile(),
             Precision::Bf16 => bf16_tile().unwrap_or_else(tile),
         }
     }

@@ -6,7 +6,9 @@ use rayon::prelude::*;
 
 use super::{
     geometry::{Geometry, Precision},
-    scratch::{DEPTH, SCRATCH, Scratch, turn},
+    parts::{split_pairs, split_rows},
+    scratch::{SCRATCH, Scratch, turn},
+    tasks::in_steps,
 };
 use crate::{
     buffer::Aligned,
@@ -15,13 +17,14 @@ use crate::{
         dispatch::{Rows, dispatch},
         form::Form,
         isa::vectorised,
-        operands::{PITCH, Tile},
+        operands::{PART, PITCH, Tile},
         vector::Convert,
     },
 };
 
 /// Weights in panels of as many channels as a tile is wide, `[panel][depth][width]`; the last panel is padded with zeros.
-/// Where a step of the tile takes two values of `k`, a panel has [`Tile::steps_of`] `depth` rows.
+/// Where a step of the tile takes two values of `k`, a panel has [`Tile::steps_of`] `depth` rows; where values are sums of
+/// parts, it has these one behind the other, `[panel][part][step][width]`.
 pub(crate) struct Packed {
     pub(super) panels: Aligned,
     /// Values of `k`.
@@ -29,6 +32,8 @@ pub(crate) struct Packed {
     pub(super) channels: usize,
     pub(super) precision: Precision,
     pub(super) tile: Tile,
+    /// Floats in a part of a panel.
+    pub(super) part: usize,
 }
 
 impl Packed {
@@ -41,7 +46,8 @@ impl Packed {
     ) -> Packed {
         let tile = precision.tile();
         let width = tile.columns;
-        let len = tile.steps_of(depth) * width;
+        let part = tile.steps_of(depth) * width;
+        let len = tile.parts * part;
         let fill = |panels: &mut [MaybeUninit<f32>]| {
             panels.par_chunks_mut(len.max(1)).enumerate().for_each(|(panel, values)| {
                 let first = panel * width;
@@ -57,7 +63,7 @@ impl Packed {
         if precision == Precision::Bf16 && tile.group == 1 && depth > 0 {
             panels.par_chunks_mut(len).for_each(|panel| vectorised(|| bf16::round(panel)));
         }
-        Packed { panels, depth, channels, precision, tile }
+        Packed { panels, depth, channels, precision, tile, part }
     }
 
     /// From `w [channels, depth]`.
@@ -65,10 +71,10 @@ impl Packed {
         let tile = precision.tile();
         let width = tile.columns;
         Packed::new(precision, depth, channels, |first, lanes, panel| {
-            let channel = |lane: usize| &w[(first + lane) * depth..][..depth];
             if tile.group == 2 {
-                return turned_pairs(&tile, depth, lanes, channel, panel);
+                return turned_pairs(&tile, depth, lanes, &w[first * depth..], panel);
             }
+            let channel = |lane: usize| &w[(first + lane) * depth..][..depth];
             // Few columns at a time, so that the lines written to stay in the first-level cache.
             const FEW: usize = 16;
             for (few, rows) in panel.chunks_mut(FEW * width).enumerate() {
@@ -87,16 +93,18 @@ impl Packed {
         let depth = taps.len() * g.co;
         Packed::new(g.precision, depth, g.ci, |first, lanes, panel| {
             let row = |k: usize| &w[(k % g.co * g.kh * g.kw + taps[k / g.co]) * g.ci + first..][..lanes];
-            for (step, to) in panel.chunks_exact_mut(tile.columns).enumerate() {
-                let k = step * tile.group;
+            let part = panel.len() / tile.parts;
+            for at in (0..part).step_by(tile.columns) {
+                let k = at / tile.columns * tile.group;
+                let high = if k + 1 < depth { row(k + 1) } else { &ZEROS[..lanes] };
                 if k >= depth {
-                    to.fill(MaybeUninit::new(0.0));
-                } else if tile.group == 1 {
-                    to[..lanes].write_copy_of_slice(row(k));
-                } else if k + 1 < depth {
-                    paired(row(k), row(k + 1), &mut to[..lanes]);
+                    (0..tile.parts).for_each(|index| panel[index * part + at..][..lanes].fill(MaybeUninit::new(0.0)));
+                } else if tile.parts > 1 {
+                    split_pairs(row(k), high, panel, (part, at));
+                } else if tile.group == 2 {
+                    paired(row(k), high, &mut panel[at..][..lanes]);
                 } else {
-                    paired(row(k), &ZEROS[..lanes], &mut to[..lanes]);
+                    panel[at..][..lanes].write_copy_of_slice(row(k));
                 }
             }
         })
@@ -104,8 +112,7 @@ impl Packed {
 
     /// A panel from `k` on, which must be the first value of a step.
     pub(super) fn from(&self, panel: usize, k: usize) -> &[f32] {
-        let steps = |k: usize| self.tile.steps_of(k);
-        &self.panels[(panel * steps(self.depth) + steps(k)) * self.tile.columns..]
+        &self.panels[panel * self.tile.parts * self.part + self.tile.steps_of(k) * self.tile.columns..]
     }
 }
 
@@ -137,32 +144,40 @@ impl Rows for Pair<'_> {
     }
 }
 
-/// Writes a panel of pairs, `[step][lane]`, from the `depth` values of each channel; behind the last value are zeros.
-fn turned_pairs<'a>(
-    tile: &Tile,
-    depth: usize,
-    lanes: usize,
-    channel: impl Fn(usize) -> &'a [f32],
-    panel: &mut [MaybeUninit<f32>],
-) {
+/// Writes a panel of pairs, `[part][step][lane]`, from `w [lanes, depth]`; behind the last value are zeros.
+fn turned_pairs(tile: &Tile, depth: usize, lanes: usize, w: &[f32], panel: &mut [MaybeUninit<f32>]) {
+    let part = panel.len() / tile.parts;
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { left, turned, .. } = scratch;
-        let most = DEPTH * tile.group;
-        for (chunk, rows) in panel.chunks_mut(DEPTH * tile.columns).enumerate() {
-            let values = chunk * most..depth.min((chunk + 1) * most);
-            let steps = rows.len() / tile.columns;
-            for (lane, row) in left.chunks_mut(PITCH).enumerate().take(lanes) {
-                // Behind an odd last value is half a pair.
-                row[values.len() / 2..steps].fill(0.0);
-                let from = &channel(lane)[values.clone()];
-                // SAFETY: the row has room for twice DEPTH bf16 numbers, and is exclusive.
-                unsafe { dispatch(Form::Halves, &Halve { from, to: row.as_mut_ptr() }) };
+        for values in in_steps(depth, tile.depth, tile.unit()) {
+            let steps = tile.steps_of(values.len());
+            let from = (&w[values.start..], depth);
+            if tile.parts > 1 {
+                split_rows(from, (lanes, values.len()), left);
+            } else {
+                halve_rows(from, (lanes, values.len()), steps, left);
             }
-            for (row, to) in turn(left, lanes, steps, turned).chunks(PITCH).zip(rows.chunks_exact_mut(tile.columns)) {
-                to[..lanes].write_copy_of_slice(&row[..lanes]);
+            for index in 0..tile.parts {
+                let to = &mut panel[index * part + values.start / tile.group * tile.columns..];
+                let rows = turn(&left[index * PART..], (lanes, steps), turned, 0).chunks(PITCH).take(steps);
+                for (row, to) in rows.zip(to.chunks_exact_mut(tile.columns)) {
+                    to[..lanes].write_copy_of_slice(&row[..lanes]);
+                }
             }
         }
     });
+}
+
+/// Rounds the first `len` values of `rows` rows, `pitch` floats apart, to rows of bf16 numbers, [`PITCH`] floats apart; behind
+/// them are zeros up to `steps` pairs.
+fn halve_rows((from, pitch): (&[f32], usize), (rows, len): (usize, usize), steps: usize, to: &mut [f32]) {
+    for (row, to) in to.chunks_exact_mut(PITCH).enumerate().take(rows) {
+        // Behind an odd last value is half a pair.
+        to[len / 2..steps].fill(0.0);
+        let from = &from[row * pitch..][..len];
+        // SAFETY: the row has room for twice DEPTH bf16 numbers, and is exclusive.
+        unsafe { dispatch(Form::Halves, &Halve { from, to: to.as_mut_ptr() }) };
+    }
 }
 
 struct Halve<'a> {

@@ -9,17 +9,21 @@ use super::{
     gather::{Gather, Spot},
     geometry::{Epilogue, Precision},
     packed::Packed,
-    scratch::{DEPTH, SCRATCH, Scratch, close_pairs, reserve, round_rows},
+    parts::split_rows,
+    scratch::{SCRATCH, Scratch, close_pairs, reserve, round_rows},
     shared::Shared,
     tasks::{TASKS, balanced, in_steps, tiled},
 };
-use crate::kernel::{
-    element::Element,
-    form::Form,
-    isa::vectorised,
-    moments,
-    operands::{MAX_ROWS, Operands, PITCH, Tile},
-    tile::prefetch,
+use crate::{
+    buffer::Aligned,
+    kernel::{
+        element::Element,
+        form::Form,
+        isa::vectorised,
+        moments,
+        operands::{MAX_ROWS, Operands, PITCH, Tile},
+        tile::prefetch,
+    },
 };
 
 /// The fewest output channels of a task: with fewer, gathering costs more than multiplying.
@@ -131,7 +135,7 @@ impl<T: Element> Product<'_, T> {
     fn block(&self, block: usize, pixels: Range<usize>, panels: Range<usize>) {
         let Packed { depth, channels, tile, .. } = *self.weights;
         SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { left: patches, results, spots, places, rows, .. } = scratch;
+            let Scratch { left: patches, values, results, spots, places, rows, .. } = scratch;
             let mut spill = [0.0; MAX_ROWS * 32];
             let tiles = tiled(pixels.len(), &tile);
             let first = panels.start * tile.columns;
@@ -143,11 +147,12 @@ impl<T: Element> Product<'_, T> {
             rows.clear();
             let floats = self.out.floats();
             let (kind, pitch) = match floats {
-                _ if depth > DEPTH * tile.group => {
+                _ if depth > tile.depth => {
                     // No power of two.
                     (Kind::Panels { first }, width.next_multiple_of(tile.columns) + 16)
                 }
-                Some(_) if self.layout.step == 1 => (Kind::Output, self.layout.pitch),
+                // A tile that computes all its rows would write to those of others.
+                Some(_) if self.layout.step == 1 && tile.steps == 1 => (Kind::Output, self.layout.pitch),
                 _ => (Kind::Panel, tile.columns),
             };
             let memory = match floats {
@@ -161,19 +166,19 @@ impl<T: Element> Product<'_, T> {
                 }
             };
             let sums = Partial { memory, rows, places, kind };
-            let mut depths = in_steps(depth, DEPTH * tile.group, tile.unit());
+            let mut depths = in_steps(depth, tile.depth, tile.unit());
             if depths.is_empty() {
                 depths.push(0..0); // no tap reads these pixels: zeros
             }
-            for depths in depths {
-                self.load(spots, depths.clone(), patches);
+            for depths in &depths {
+                self.load(spots, depths.clone(), values, patches);
                 let last = depths.end == depth;
                 // Few weights stay in the cache: then every row of the result is written as a whole.
                 let steps = tile.steps_of(depths.len());
                 let whole_rows =
                     kind != Kind::Panel && tile.steps == 1 && steps * panels.len() * tile.columns <= ROW_WEIGHTS;
                 let band = if whole_rows { 1 } else { tiles.len() };
-                let spans = spans(&depths, &tile);
+                let spans = spans(depths, &tile);
                 for tiles in tiles.chunks(band.max(1)) {
                     for panel in panels.clone() {
                         for span in &spans {
@@ -195,8 +200,13 @@ impl<T: Element> Product<'_, T> {
     }
 
     /// Gathers the values `depths` of the patches at `spots`, in the form that tiles read.
-    fn load(&self, spots: &[Spot], depths: Range<usize>, patches: &mut [f32]) {
+    fn load(&self, spots: &[Spot], depths: Range<usize>, values: &mut Aligned, patches: &mut [f32]) {
         let Packed { precision, tile, .. } = *self.weights;
+        if tile.parts > 1 {
+            let values = reserve(values, spots.len() * PITCH);
+            self.gather.block(spots, depths.clone(), Form::Floats, values);
+            return split_rows((values, PITCH), (spots.len(), depths.len()), patches);
+        }
         if tile.group == 1 {
             self.gather.block(spots, depths.clone(), Form::Floats, patches);
             if precision == Precision::Bf16 {
@@ -229,6 +239,7 @@ impl<T: Element> Product<'_, T> {
             a_step: 1,
             b: self.weights.from(panel, depths.start).as_ptr(),
             b_step: tile.columns,
+            b_part: self.weights.part,
             accumulate: depths.start > 0 || direct && self.adds,
             c: std::ptr::null_mut(),
             c_row: 0,

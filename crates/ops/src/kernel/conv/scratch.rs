@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The most pixels in a block: with 112 of them, 112 KiB of patches, half of a small second-level cache.
-const PIXELS: usize = 128;
-/// Rows of a block: a tile may read more rows than it has pixels, and a gradient has a row for each of 256 channels.
+const PIXELS: usize = 256;
+/// The most rows in a block: pairs of pixels, once for each of three parts.
+const BLOCK_ROWS: usize = 3 * PIXELS / 2;
+/// Rows of a block that is turned: a tile may read more rows than it has pixels, and a gradient has a row for each of 256 channels.
 const ROWS: usize = 256 + 32;
-/// The most floats of a patch in a block.
-pub(super) const DEPTH: usize = PITCH - 16;
 
 /// A thread's scratch memory, kept from task to task.
 pub(super) struct Scratch {
@@ -26,6 +26,8 @@ pub(super) struct Scratch {
     pub(super) right: Aligned,
     /// `left`, with rows and columns exchanged.
     pub(super) turned: Aligned,
+    /// Values that are to be split into parts.
+    pub(super) values: Aligned,
     /// Sums of a block of the result.
     pub(super) results: Aligned,
     pub(super) spots: Vec<Spot>,
@@ -37,9 +39,10 @@ pub(super) struct Scratch {
 
 thread_local! {
     pub(super) static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        left: Aligned::zeros((PIXELS + MAX_ROWS) * PITCH),
-        right: Aligned::zeros((PIXELS + MAX_ROWS) * PITCH),
+        left: Aligned::zeros((BLOCK_ROWS + MAX_ROWS) * PITCH),
+        right: Aligned::zeros((BLOCK_ROWS + MAX_ROWS) * PITCH),
         turned: Aligned::zeros(0),
+        values: Aligned::zeros(0),
         results: Aligned::zeros(0),
         spots: Vec::with_capacity(PIXELS),
         places: Vec::with_capacity(PIXELS),
@@ -47,11 +50,14 @@ thread_local! {
     });
 }
 
-/// The first `rows` rows of a block with the first `columns` of each as rows: a row for each column.
-pub(super) fn turn<'a>(block: &[f32], rows: usize, columns: usize, turned: &'a mut Aligned) -> &'a [f32] {
-    if turned.is_empty() {
-        *turned = Aligned::zeros(ROWS * PITCH);
-    }
+/// The first `rows` rows of a block with the first `columns` of each as rows: a row for each column, from its float `at` on.
+pub(super) fn turn<'a>(
+    block: &[f32],
+    (rows, columns): (usize, usize),
+    turned: &'a mut Aligned,
+    at: usize,
+) -> &'a [f32] {
+    let turned = &mut reserve(turned, ROWS * PITCH)[at..];
     transpose((rows, columns), (block, PITCH), (turned, PITCH));
     turned
 }

@@ -5,18 +5,19 @@ use std::{mem::MaybeUninit, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    gather::{Gather, Patches},
+    gather::{Gather, Patches, Spot},
     geometry::{Geometry, Precision},
-    scratch::{DEPTH, SCRATCH, Scratch, reserve, round_rows, turn},
+    parts::split_pairs,
+    scratch::{SCRATCH, Scratch, reserve, round_rows, turn},
     shared::Shared,
     tasks::{TASKS, balanced, summed, tiled},
 };
 use crate::{
-    buffer,
+    buffer::{self, Aligned},
     kernel::{
         element::Element,
         form::Form,
-        operands::{MAX_ROWS, Operands, PITCH, Tile},
+        operands::{DEPTH, MAX_ROWS, Operands, PART, PITCH, Tile},
         prologue::Source,
     },
 };
@@ -81,35 +82,34 @@ fn weight_block<T: Element>(
     out: Shared<f32>,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, turned, results, spots, .. } = scratch;
+        let Scratch { left: rows, right: columns, turned, values, results, spots, .. } = scratch;
         // Rows of the sums are no power of two apart, because such rows would compete for a few cache sets.
         let sums = Shared::written(reserve(results, (to.rows.len() + MAX_ROWS) * PITCH));
         let mut spill = [0.0; MAX_ROWS * 32];
         let tiles = tiled(to.rows.len(), tile);
         let mut accumulate = false;
         // Pairs of pixels take half of a block's rows.
-        let most = if tile.adjacent.is_some() { tile.pixels } else { tile.pixels * tile.group };
+        let most = if tile.adjacent.is_some() { tile.pixels } else { tile.depth.min(tile.pixels * tile.group) };
         let mut chunks = balanced(pixels.clone(), most);
         if chunks.is_empty() {
             chunks.push(pixels);
         }
-        for pixels in chunks {
+        for pixels in &chunks {
             spots.clear();
             spots.extend(patches.patches.spots(pixels.clone()));
-            let form = if tile.group == 1 { Form::Floats } else { Form::Pairs };
-            patches.block(spots, to.columns.clone(), form, columns);
-            grads.block(spots, to.rows.clone(), form, rows);
-            if tile.group == 1 && precision == Precision::Bf16 {
-                round_rows(rows, pixels.len(), to.rows.len());
-                round_rows(columns, pixels.len(), to.columns.len());
-            }
             let steps = tile.steps_of(pixels.len());
-            let unused = pixels.len().div_ceil(tile.group) * PITCH..steps * PITCH;
-            rows[unused.clone()].fill(0.0);
-            columns[unused].fill(0.0);
+            let b_part = steps * PITCH;
+            for (side, channels, to) in [(patches, &to.columns, &mut *columns), (grads, &to.rows, &mut *rows)] {
+                load(side, spots, channels.clone(), (precision, tile), values, to);
+            }
             let (run, a_row, a_step, rows) = match tile.adjacent {
                 Some(adjacent) => (adjacent, 1, PITCH, &rows[..]),
-                None => (tile.pitched, PITCH, 1, turn(rows, steps, to.rows.len(), turned)),
+                None => {
+                    for part in 0..tile.parts {
+                        turn(&rows[part * b_part..], (steps, to.rows.len()), turned, part * PART);
+                    }
+                    (tile.pitched, PITCH, 1, &turned[..])
+                }
             };
             for column in (0..to.columns.len()).step_by(tile.columns) {
                 for tile_rows in &tiles {
@@ -119,6 +119,7 @@ fn weight_block<T: Element>(
                         a_step,
                         b: columns[column..].as_ptr(),
                         b_step: PITCH,
+                        b_part,
                         accumulate,
                         c: std::ptr::null_mut(),
                         c_row: 0,
@@ -137,4 +138,36 @@ fn weight_block<T: Element>(
             unsafe { out.put(to.first + row * to.pitch + to.columns.start, &sums[..to.columns.len()]) };
         }
     });
+}
+
+/// Gathers the values `depths` of the patches at `spots`, in the form that tiles read: a row of a block for each step.
+fn load<T: Element>(
+    gather: &Gather<T>,
+    spots: &[Spot],
+    depths: Range<usize>,
+    (precision, tile): (Precision, &Tile),
+    values: &mut Aligned,
+    block: &mut [f32],
+) {
+    let (pixels, len) = (spots.len(), depths.len());
+    let part = tile.steps_of(pixels) * PITCH;
+    let used = pixels.div_ceil(tile.group) * PITCH;
+    if tile.parts > 1 {
+        let values = reserve(values, (pixels + 1) * PITCH);
+        gather.block(spots, depths, Form::Floats, values);
+        values[pixels * PITCH..].fill(0.0);
+        for (pair, rows) in values.chunks_exact(2 * PITCH).enumerate() {
+            split_pairs(&rows[..len], &rows[PITCH..][..len], block, (part, pair * PITCH));
+        }
+    } else if tile.group == 2 {
+        gather.block(spots, depths, Form::Pairs, block);
+    } else {
+        gather.block(spots, depths, Form::Floats, block);
+        if precision == Precision::Bf16 {
+            round_rows(block, pixels, len);
+        }
+    }
+    for part in block.chunks_exact_mut(part.max(1)).take(tile.parts) {
+        part[used..].fill(0.0);
+    }
 }

@@ -14,7 +14,7 @@ use crate::kernel::{
         finish::Sums,
         gather::Patches,
         geometry::{Epilogue, Geometry},
-        scratch::{DEPTH, close_pairs, reserve},
+        scratch::{close_pairs, reserve},
         shared::Shared,
         tasks::{TASKS, balanced, in_steps},
     },
@@ -22,7 +22,7 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    operands::{Operands, PITCH, Tile},
+    operands::{DEPTH, Operands, PITCH, Tile},
     prologue::Source,
 };
 
@@ -139,6 +139,7 @@ impl<T: Element> Pass<'_, T> {
                     a_step: 1,
                     b: b.as_ptr(),
                     b_step: columns,
+                    b_part: 0,
                     accumulate: chunk > 0,
                     c: products[range.start * columns..range.end * columns].as_mut_ptr(),
                     c_row: columns,

@@ -42,7 +42,7 @@ pub(in crate::kernel::conv) fn weight_grad<T: Element>(g: &Geometry, x: Source<T
     if parts.is_empty() {
         return vec![0.0; g.co * 9 * g.ci];
     }
-    let tile = g.precision.tile();
+    let tile = super::tile(g.precision);
     let len = g.co * 9 * g.ci;
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
@@ -107,6 +107,7 @@ fn weight_block<T: Element>(
                         a_step: GRAD_PITCH,
                         b: inputs[start + column..].as_ptr(),
                         b_step: GRAD_PITCH,
+                        b_part: 0,
                         accumulate: index > 0,
                         c: sums.as_mut_ptr(),
                         c_row: GRAD_CHANNELS,
