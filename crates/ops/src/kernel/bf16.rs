@@ -40,7 +40,4 @@ mod tests {
             assert!(values[0].is_nan(), "{nan:x}");
         }
     }
-
-    #[test]
-    fn pairs() {}
 }

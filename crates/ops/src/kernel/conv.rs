@@ -24,6 +24,7 @@ mod geometry;
 mod input_grad;
 mod packed;
 mod parts;
+mod plan;
 mod product;
 mod scratch;
 mod shared;
@@ -33,12 +34,13 @@ mod tests;
 mod weight_grad;
 mod winograd;
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::mem::MaybeUninit;
 
 pub(crate) use self::geometry::{Epilogue, Geometry, Precision};
 use self::{
     gather::{Gather, Patches},
     packed::Packed,
+    plan::{Plan, by_pixels},
     product::{Layout, Product},
     shared::Shared,
 };
@@ -88,7 +90,7 @@ pub(crate) fn forward_moments<T: Element>(g: &Geometry, x: Source<T>, w: &Weight
     let blocks = if winograd::suits(g) {
         winograd::block_pixels(g)
     } else {
-        product::blocks(g.n * g.oh * g.ow, &g.precision.tile()).iter().map(Range::len).collect()
+        Plan::new(&Patches::forward(g), &g.precision.tile()).counts()
     };
     let mut parts = moments::Parts::new(blocks, g.co);
     let pass = |out: &mut [MaybeUninit<T>]| {
@@ -110,8 +112,9 @@ fn forward_to<T: Element>(
     match w {
         Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, (out, false), moments),
         Weights::Patches(weights) => {
-            let applied = applied(g, x, 1);
-            let gather = &Gather::new(Patches::forward(g), or_applied(x, &applied));
+            let patches = Patches::forward(g);
+            let applied = if by_pixels(&patches, &weights.tile) { None } else { applied(g, x, 1) };
+            let gather = &Gather::new(patches, or_applied(x, &applied));
             let layout = Layout { h: g.oh, w: g.ow, pitch: g.co, step: 1, y: 0, x: 0 };
             Product { gather, weights, layout, epilogue, out, adds: false, moments }.run();
         }
@@ -132,7 +135,7 @@ pub(crate) fn input_grad_add<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32],
 }
 
 fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared<T>, adds: bool) {
-    if winograd::suits(g) {
+    if winograd::suits_weight_grad(g) && winograd::suits(&winograd::rotated(g)) {
         let filters = winograd::Filters::rotated(g.precision, g.co, g.ci, w);
         return winograd::forward(&winograd::rotated(g), dy, &filters, Epilogue::default(), (out, adds), None);
     }
@@ -141,7 +144,7 @@ fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
 pub(crate) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
-    if winograd::suits(g) {
+    if winograd::suits_weight_grad(g) {
         return winograd::weight_grad(g, x, dy);
     }
     let applied = applied(g, x, weight_grad::reads(g));

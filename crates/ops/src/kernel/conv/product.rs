@@ -10,9 +10,10 @@ use super::{
     geometry::{Epilogue, Precision},
     packed::Packed,
     parts::split_rows,
+    plan::{Plan, Rows},
     scratch::{SCRATCH, Scratch, close_pairs, reserve, round_rows},
     shared::Shared,
-    tasks::{TASKS, balanced, in_steps, tiled},
+    tasks::{TASKS, balanced, in_steps},
 };
 use crate::{
     buffer::Aligned,
@@ -66,11 +67,6 @@ pub(super) struct Product<'a, T> {
     pub(super) moments: Option<Shared<f64>>,
 }
 
-/// How the pixels of a product are divided.
-pub(super) fn blocks(pixels: usize, tile: &Tile) -> Vec<Range<usize>> {
-    balanced(0..pixels, tile.pixels)
-}
-
 /// The values of `k` of each product, of those that were gathered.
 fn spans(depths: &Range<usize>, tile: &Tile) -> Vec<Range<usize>> {
     let most = tile.span.saturating_mul(tile.group);
@@ -90,6 +86,17 @@ struct Partial<'a> {
     /// Where each pixel starts in the output.
     places: &'a [usize],
     kind: Kind,
+    /// Floats from row to row of `memory`.
+    pitch: usize,
+}
+
+/// What a tile multiplies by.
+struct Step {
+    panel: usize,
+    /// The values of `k`.
+    depths: Range<usize>,
+    /// Where they start in what is gathered for the tile.
+    from: usize,
 }
 
 /// Where the sums of a task are until they are finished.
@@ -120,31 +127,32 @@ impl<T: Element> Product<'_, T> {
         if self.adds && self.weights.depth == 0 {
             return; // nothing is added
         }
-        let blocks = blocks(self.gather.patches.pixels(), &self.weights.tile);
-        let panels = self.weights.channels.div_ceil(self.weights.tile.columns);
-        let panels_min = MIN_CHANNELS.div_ceil(self.weights.tile.columns);
-        let groups = TASKS.div_ceil(blocks.len().max(1)).min(panels / panels_min).max(1);
+        let tile = &self.weights.tile;
+        let plan = &Plan::new(&self.gather.patches, tile);
+        let gather = &Gather { patches: plan.gathered(), ..self.gather.clone() };
+        let panels = self.weights.channels.div_ceil(tile.columns);
+        let panels_min = MIN_CHANNELS.div_ceil(tile.columns);
+        let groups = TASKS.div_ceil(plan.blocks().max(1)).min(panels / panels_min).max(1);
         let groups = balanced(0..panels, panels.div_ceil(groups).max(1));
-        (0..blocks.len() * groups.len()).into_par_iter().for_each(|task| {
+        (0..plan.blocks() * groups.len()).into_par_iter().for_each(|task| {
             let (block, panels) = (task / groups.len(), &groups[task % groups.len()]);
-            self.block(block, blocks[block].clone(), panels.clone());
+            self.block(plan, gather, block, panels.clone());
         });
     }
 
     /// One task: some pixels by some panels of the weights.
-    fn block(&self, block: usize, pixels: Range<usize>, panels: Range<usize>) {
-        let Packed { depth, channels, tile, .. } = *self.weights;
+    fn block(&self, plan: &Plan, gather: &Gather<T>, index: usize, panels: Range<usize>) {
+        let Packed { channels, tile, .. } = *self.weights;
         SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { left: patches, values, results, spots, places, rows, .. } = scratch;
+            let Scratch { left: gathered, values, results, block, places, rows, .. } = scratch;
             let mut spill = [0.0; MAX_ROWS * 32];
-            let tiles = tiled(pixels.len(), &tile);
+            plan.fill(index, block);
             let first = panels.start * tile.columns;
             let width = (panels.end * tile.columns).min(channels) - first;
-            spots.clear();
-            spots.extend(self.gather.patches.spots(pixels));
             places.clear();
-            places.extend(spots.iter().map(|spot| self.layout.index(spot)));
+            places.extend(block.patches.iter().map(|spot| self.layout.index(spot)));
             rows.clear();
+            let (taps, depth) = (plan.taps(), gather.patches.depth());
             let floats = self.out.floats();
             let (kind, pitch) = match floats {
                 _ if depth > tile.depth => {
@@ -161,86 +169,94 @@ impl<T: Element> Product<'_, T> {
                     out
                 }
                 _ => {
-                    rows.extend((0..spots.len()).map(|row| row * pitch));
-                    Shared::written(reserve(results, (spots.len() + MAX_ROWS) * pitch))
+                    rows.extend(block.rows.iter().map(|row| row * pitch));
+                    let last = block.tiles.last().map_or(0, |rows| rows.to);
+                    Shared::written(reserve(results, (last + MAX_ROWS) * pitch))
                 }
             };
-            let sums = Partial { memory, rows, places, kind };
+            let gathered = reserve(gathered, (block.gathered.len() + MAX_ROWS) * PITCH);
+            let sums = Partial { memory, rows, places, kind, pitch };
             let mut depths = in_steps(depth, tile.depth, tile.unit());
             if depths.is_empty() {
                 depths.push(0..0); // no tap reads these pixels: zeros
             }
-            for depths in &depths {
-                self.load(spots, depths.clone(), values, patches);
+            for depths in depths {
+                self.load(gather, &block.gathered, depths.clone(), values, gathered);
                 let last = depths.end == depth;
                 // Few weights stay in the cache: then every row of the result is written as a whole.
                 let steps = tile.steps_of(depths.len());
                 let whole_rows =
                     kind != Kind::Panel && tile.steps == 1 && steps * panels.len() * tile.columns <= ROW_WEIGHTS;
-                let band = if whole_rows { 1 } else { tiles.len() };
-                let spans = spans(depths, &tile);
-                for tiles in tiles.chunks(band.max(1)) {
+                let band = if whole_rows { 1 } else { block.tiles.len() };
+                let spans = spans(&depths, &tile);
+                for tiles in block.tiles.chunks(band.max(1)) {
                     for panel in panels.clone() {
-                        for span in &spans {
-                            let patches = &patches[tile.steps_of(span.start - depths.start)..];
-                            for rows in tiles {
-                                self.tile(sums, patches, (panel, pitch), span, rows, &mut spill);
+                        for (tap, offset) in taps.iter().enumerate() {
+                            let k = tap * depth;
+                            for span in &spans {
+                                let step = Step {
+                                    panel,
+                                    depths: k + span.start..k + span.end,
+                                    from: offset * PITCH + tile.steps_of(span.start - depths.start),
+                                };
+                                for rows in tiles {
+                                    self.tile(sums, gathered, &step, rows, &mut spill);
+                                }
                             }
                         }
                         if !whole_rows && last {
-                            self.finish(sums, block, panel);
+                            self.finish(sums, index, panel);
                         }
                     }
                 }
                 if whole_rows && last {
-                    panels.clone().for_each(|panel| self.finish(sums, block, panel));
+                    panels.clone().for_each(|panel| self.finish(sums, index, panel));
                 }
             }
         });
     }
 
     /// Gathers the values `depths` of the patches at `spots`, in the form that tiles read.
-    fn load(&self, spots: &[Spot], depths: Range<usize>, values: &mut Aligned, patches: &mut [f32]) {
+    fn load(
+        &self,
+        gather: &Gather<T>,
+        spots: &[Spot],
+        depths: Range<usize>,
+        values: &mut Aligned,
+        patches: &mut [f32],
+    ) {
         let Packed { precision, tile, .. } = *self.weights;
         if tile.parts > 1 {
             let values = reserve(values, spots.len() * PITCH);
-            self.gather.block(spots, depths.clone(), Form::Floats, values);
+            gather.block(spots, depths.clone(), Form::Floats, values);
             return split_rows((values, PITCH), (spots.len(), depths.len()), patches);
         }
         if tile.group == 1 {
-            self.gather.block(spots, depths.clone(), Form::Floats, patches);
+            gather.block(spots, depths.clone(), Form::Floats, patches);
             if precision == Precision::Bf16 {
                 round_rows(patches, spots.len(), depths.len());
             }
         } else {
-            self.gather.block(spots, depths.clone(), Form::Halves, patches);
+            gather.block(spots, depths.clone(), Form::Halves, patches);
             close_pairs(&mut patches[..spots.len() * PITCH], depths.len(), tile.steps_of(depths.len()));
         }
     }
 
-    /// Some rows of the result by one panel, whose sums are `pitch` apart: adds the products of `depths`.
+    /// Some rows of the result by one panel: adds the products of one step.
     #[inline(always)]
-    fn tile(
-        &self,
-        sums: Partial,
-        patches: &[f32],
-        (panel, pitch): (usize, usize),
-        depths: &Range<usize>,
-        tile_rows: &Range<usize>,
-        spill: &mut [f32; MAX_ROWS * 32],
-    ) {
-        let Packed { depth, tile, .. } = *self.weights;
-        let (channel, lanes) = self.channels(panel);
-        let (rows, places) = (&sums.rows[tile_rows.clone()], &sums.places[tile_rows.clone()]);
-        let (last, direct) = (depths.end == depth, sums.kind == Kind::Output);
+    fn tile(&self, sums: Partial, gathered: &[f32], step: &Step, tile: &Rows, spill: &mut [f32; MAX_ROWS * 32]) {
+        let Packed { depth, tile: kernel, .. } = *self.weights;
+        let (channel, lanes) = self.channels(step.panel);
+        let places = &sums.places[tile.patches.clone()];
+        let (last, direct) = (step.depths.end == depth, sums.kind == Kind::Output);
         let operands = Operands {
-            depth: tile.steps_of(depths.len()),
-            a: patches[tile_rows.start * PITCH..].as_ptr(),
+            depth: kernel.steps_of(step.depths.len()),
+            a: gathered[tile.from * PITCH + step.from..].as_ptr(),
             a_step: 1,
-            b: self.weights.from(panel, depths.start).as_ptr(),
-            b_step: tile.columns,
+            b: self.weights.from(step.panel, step.depths.start).as_ptr(),
+            b_step: kernel.columns,
             b_part: self.weights.part,
-            accumulate: depths.start > 0 || direct && self.adds,
+            accumulate: step.depths.start > 0 || direct && self.adds,
             c: std::ptr::null_mut(),
             c_row: 0,
         };
@@ -253,13 +269,21 @@ impl<T: Element> Product<'_, T> {
             }
         }
         let from = sums.kind.from(channel);
-        // SAFETY: `A` is `patches`, which has a row of PITCH floats for each of a block's pixels and MAX_ROWS more; `B` is a
-        // panel from `depths.start` on, which has a row for each step; this task alone writes these pixels and channels of
-        // `memory`, which has MAX_ROWS more rows than pixels where they are `pitch` apart.
+        let start = if direct { sums.rows[tile.patches.start] } else { tile.to * sums.pitch };
+        // SAFETY: `A` is `gathered`, which has a row of PITCH floats for each of a block's patches or pixels and MAX_ROWS
+        // more; `B` is a panel from the step's first value on, which has a row for each step; this task alone writes these
+        // pixels and channels of `memory`, which has MAX_ROWS more rows than pixels where they are `pitch` apart.
         unsafe {
-            let at = (rows[0] + from, pitch);
-            sums.memory.write(&tile, tile.pitched, (rows.len(), lanes), at, operands, spill);
+            sums.memory.write(
+                &kernel,
+                kernel.pitched,
+                (tile.count, lanes),
+                (start + from, sums.pitch),
+                operands,
+                spill,
+            );
             if last && direct && !self.epilogue.is_empty() {
+                let rows = &sums.rows[tile.patches.clone()];
                 let sums = Sums { memory: sums.memory, rows, from, places, channel, lanes };
                 self.epilogue.write(sums, self.out, false);
             }
@@ -276,7 +300,7 @@ impl<T: Element> Product<'_, T> {
     /// What follows on the sums of a block and panel: their moments, if they are asked for, and their way to the output.
     fn finish(&self, sums: Partial, block: usize, panel: usize) {
         let (channel, lanes) = self.channels(panel);
-        let Partial { memory, rows, places, kind } = sums;
+        let Partial { memory, rows, places, kind, .. } = sums;
         let from = kind.from(channel);
         if let Some(moments) = self.moments {
             // SAFETY: this task alone has written these pixels and channels, and alone writes these moments.

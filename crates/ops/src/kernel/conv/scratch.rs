@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::gather::Spot;
+use super::{gather::Spot, plan::Block};
 use crate::{
     buffer::Aligned,
     kernel::{
@@ -31,6 +31,7 @@ pub(super) struct Scratch {
     /// Sums of a block of the result.
     pub(super) results: Aligned,
     pub(super) spots: Vec<Spot>,
+    pub(super) block: Block,
     /// Where the results go in the output.
     pub(super) places: Vec<usize>,
     /// Where the sums are until they are finished.
@@ -45,6 +46,7 @@ thread_local! {
         values: Aligned::zeros(0),
         results: Aligned::zeros(0),
         spots: Vec::with_capacity(PIXELS),
+        block: Block::default(),
         places: Vec::with_capacity(PIXELS),
         rows: Vec::with_capacity(PIXELS),
     });

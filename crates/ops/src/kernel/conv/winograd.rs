@@ -20,11 +20,21 @@ mod weight_grad;
 
 pub(crate) use self::filters::Filters;
 pub(super) use self::{forward::forward, tiles::block_pixels, weight_grad::weight_grad};
-use super::geometry::{Geometry, Precision};
+use super::{
+    gather::Patches,
+    geometry::{Geometry, Precision},
+    plan::by_pixels,
+};
 use crate::kernel::operands::Tile;
 
-/// Whether the algorithm applies, and the convolution has enough channels for the transforms to pay.
+/// Whether a forward pass is faster so.
 pub(super) fn suits(g: &Geometry) -> bool {
+    // Tall tiles read overlapping patches where they lie, and multiply faster than values are transformed.
+    suits_weight_grad(g) && !by_pixels(&Patches::forward(g), &g.precision.tile())
+}
+
+/// Whether the algorithm applies, and the convolution has enough channels for the transforms to pay.
+pub(super) fn suits_weight_grad(g: &Geometry) -> bool {
     let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
     let tile = tile(g.precision);
     // bf16 numbers that are multiplied as `f32` gain nothing; matrix tiles multiply faster than values are transformed.
