@@ -23,7 +23,6 @@ mod gather;
 mod geometry;
 mod input_grad;
 mod packed;
-mod parts;
 mod plan;
 mod product;
 mod scratch;

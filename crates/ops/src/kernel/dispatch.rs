@@ -1,7 +1,7 @@
 //! Kernels written with explicit vectors, compiled once per instruction set and [`Form`] of the result.
 
 use super::{
-    form::{FLOATS, Form, HALVES, HIGH, LOW, PAIRS},
+    form::{FLOATS, Form, HALF_PARTS, HALVES, HIGH, LOW, PAIR_PARTS, PAIRS},
     isa::{Isa, has_bf16, isa},
     vector::Convert,
 };
@@ -92,8 +92,33 @@ pub(super) unsafe fn dispatch<J: Job>(form: Form, job: &J) {
             Form::Low => job.run::<[f32; 4], LOW>(),
             Form::High => job.run::<[f32; 4], HIGH>(),
             Form::Pairs => job.run::<[f32; 4], PAIRS>(),
+            // Few jobs are compiled for these.
+            Form::HalfParts | Form::PairParts => unreachable!("`dispatch_parts` has these"),
         }
     }
+}
+
+/// As [`dispatch`], for forms with parts, which only CPUs with bf16 instructions use.
+///
+/// # Safety
+///
+/// The job's pointers and lengths are valid.
+///
+/// # Panics
+///
+/// The CPU has no such instructions, or the form no parts.
+pub(super) unsafe fn dispatch_parts<J: Job>(form: Form, job: &J) {
+    assert!(has_bf16() && matches!(form, Form::HalfParts | Form::PairParts));
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the CPU has the instructions, as just checked; the rest is the caller's promise.
+    unsafe {
+        match form {
+            Form::HalfParts => x86::avx512_bf16::<J, HALF_PARTS>(job),
+            _ => x86::avx512_bf16::<J, PAIR_PARTS>(job),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = job;
 }
 
 #[cfg(target_arch = "x86_64")]

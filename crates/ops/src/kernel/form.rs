@@ -14,6 +14,10 @@ pub(super) enum Form {
     High = HIGH,
     /// Two rows interleaved in one: the first as [`Form::Low`], the second as [`Form::High`].
     Pairs = PAIRS,
+    /// As [`Form::Halves`], in a row of its own for each of a value's [`PARTS`](super::operands::PARTS).
+    HalfParts = HALF_PARTS,
+    /// As [`Form::Pairs`], in a row of its own for each of the values' parts.
+    PairParts = PAIR_PARTS,
 }
 
 pub(super) const FLOATS: u8 = 0;
@@ -21,10 +25,15 @@ pub(super) const HALVES: u8 = 1;
 pub(super) const LOW: u8 = 2;
 pub(super) const HIGH: u8 = 3;
 pub(super) const PAIRS: u8 = 4;
+pub(super) const HALF_PARTS: u8 = 5;
+pub(super) const PAIR_PARTS: u8 = 6;
+/// One of the two rows of [`PAIR_PARTS`].
+pub(super) const LOW_PARTS: u8 = 7;
+pub(super) const HIGH_PARTS: u8 = 8;
 
 impl Form {
     /// How many elements fit into a row of `floats` floats.
     pub(super) fn capacity(self, floats: usize) -> usize {
-        if self == Form::Halves { 2 * floats } else { floats }
+        if matches!(self, Form::Halves | Form::HalfParts) { 2 * floats } else { floats }
     }
 }

@@ -10,7 +10,10 @@ pub(crate) const PITCH: usize = DEPTH + 16;
 /// The most values in a row of a block in scratch memory.
 pub(crate) const DEPTH: usize = 256;
 
-/// Floats from part to part of a row of `A` where its values are sums of bf16 numbers ([`Tile::parts`]).
+/// The bf16 numbers whose sum is an `f32`, where these are multiplied by instructions for bf16 ([`Tile::parts`]).
+pub(crate) const PARTS: usize = 3;
+
+/// Floats from part to part of a row of `A` whose values have [`PARTS`].
 pub(crate) const PART: usize = 64;
 
 /// The operands of a tile.
@@ -48,7 +51,7 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
     /// Values of `k` that a step takes: 1, or 2 where `A` and `B` are pairs of bf16.
     pub(crate) group: usize,
-    /// The numbers whose sum is a value of `A` or `B`: 1, or 3 where `f32` are multiplied by instructions for bf16.
+    /// The numbers whose sum is a value of `A` or `B`: 1, or [`PARTS`] where `f32` are multiplied by instructions for bf16.
     pub(crate) parts: usize,
     /// The most values of `k` in a row of `A`.
     pub(crate) depth: usize,

@@ -2,7 +2,8 @@
 
 use super::{
     bf16,
-    form::{FLOATS, HALVES, HIGH, LOW},
+    form::{FLOATS, HALF_PARTS, HALVES, HIGH, HIGH_PARTS, LOW, LOW_PARTS},
+    operands::PARTS,
 };
 
 /// A vector register of floats.
@@ -50,6 +51,61 @@ pub(crate) trait Convert: Arithmetic {
     unsafe fn stream(self, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { self.store(to) }
+    }
+
+    /// The bf16 numbers whose sum is the value: each is what the ones before it leave, rounded, ties away from zero.
+    ///
+    /// `f32` has 24 significant bits, bf16 has 8, so that three of them are the value exactly. Values that bf16 rounds to
+    /// infinity, above 3.39e38, become NaN.
+    unsafe fn parts(self) -> [Self; PARTS];
+
+    /// Writes the parts of the elements in a form with parts, whose rows are `part` floats apart.
+    ///
+    /// # Safety
+    /// The rows have room for them; for `HIGH_PARTS`, their lower halves are initialised.
+    #[inline(always)]
+    unsafe fn store_parts<const FORM: u8>(self, row: *mut f32, at: usize, part: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let parts = self.parts();
+            let mut index = 0;
+            while index < PARTS {
+                let row = row.add(index * part);
+                match FORM {
+                    LOW_PARTS => parts[index].store_as::<LOW>(row, at),
+                    HIGH_PARTS => parts[index].store_as::<HIGH>(row, at),
+                    _ => parts[index].store_as::<HALVES>(row, at),
+                }
+                index += 1;
+            }
+        }
+    }
+
+    /// Writes the parts of the elements as bf16, and those of `next` behind them; rows are `part` floats apart.
+    ///
+    /// # Safety
+    /// The rows have room for them.
+    #[inline(always)]
+    unsafe fn store_half_parts(self, next: Self, row: *mut f32, at: usize, part: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_parts::<HALF_PARTS>(row, at, part);
+            next.store_parts::<HALF_PARTS>(row, at + Self::LANES, part);
+        }
+    }
+
+    /// Writes the parts as bf16 pairs: those of `self` in the lower halves, those of `high` in the upper ones; rows are `part`
+    /// floats apart.
+    ///
+    /// # Safety
+    /// The rows have room for them.
+    #[inline(always)]
+    unsafe fn store_pair_parts(self, high: Self, row: *mut f32, at: usize, part: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_parts::<LOW_PARTS>(row, at, part);
+            high.store_parts::<HIGH_PARTS>(row, at, part);
+        }
     }
 
     /// Loads `LANES` bf16 numbers.
@@ -160,6 +216,15 @@ impl<const N: usize> Arithmetic for [f32; N] {
 
 impl<const N: usize> Convert for [f32; N] {
     #[inline(always)]
+    unsafe fn parts(self) -> [Self; PARTS] {
+        let rounded = |v: [f32; N]| v.map(|v| f32::from_bits(v.to_bits().wrapping_add(0x8000) & 0xffff_0000));
+        let first = rounded(self);
+        let rest: [f32; N] = std::array::from_fn(|lane| self[lane] - first[lane]);
+        let second = rounded(rest);
+        [first, second, std::array::from_fn(|lane| rest[lane] - second[lane])]
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: the caller's promise; the read needs no alignment.
         let halves = unsafe { from.cast::<[u16; N]>().read_unaligned() };
@@ -197,9 +262,61 @@ impl<const N: usize> Convert for [f32; N] {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Arithmetic, Convert, FLOATS, HALVES, HIGH, Vector};
+    use super::{Arithmetic, Convert, FLOATS, HALVES, HIGH, PARTS, Vector};
+
+    /// Rounded to bf16, ties away from zero.
+    #[inline(always)]
+    unsafe fn rounded(v: __m512) -> __m512 {
+        // SAFETY: the caller promises the instructions.
+        unsafe {
+            let bits = _mm512_add_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x8000));
+            _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32)))
+        }
+    }
+
+    /// Writes the parts of two vectors, whose bf16 numbers are taken from both in this order.
+    ///
+    /// # Safety
+    /// The rows have room for them.
+    #[inline(always)]
+    unsafe fn store_mixed(low: __m512, high: __m512, order: &[u16; 32], row: *mut f32, part: usize) {
+        // SAFETY: the caller promises the instructions and room.
+        unsafe {
+            let order = _mm512_loadu_si512(order.as_ptr().cast());
+            let (low, high) = (low.parts(), high.parts());
+            let mut index = 0;
+            while index < PARTS {
+                let (low, high) = (_mm512_castps_si512(low[index]), _mm512_castps_si512(high[index]));
+                _mm512_storeu_si512(row.add(index * part).cast(), _mm512_permutex2var_epi16(low, order, high));
+                index += 1;
+            }
+        }
+    }
 
     impl Convert for __m512 {
+        #[inline(always)]
+        unsafe fn parts(self) -> [Self; PARTS] {
+            // SAFETY: the caller promises the instructions.
+            unsafe {
+                let first = rounded(self);
+                let rest = _mm512_sub_ps(self, first);
+                let second = rounded(rest);
+                [first, second, _mm512_sub_ps(rest, second)]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_half_parts(self, next: Self, row: *mut f32, at: usize, part: usize) {
+            // SAFETY: the caller's promise; an element takes half a float.
+            unsafe { store_mixed(self, next, &UPPER_HALVES, row.cast::<u16>().add(at).cast(), part) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_pair_parts(self, high: Self, row: *mut f32, at: usize, part: usize) {
+            // SAFETY: the caller's promise.
+            unsafe { store_mixed(self, high, &PAIRED_HALVES, row.add(at), part) }
+        }
+
         #[inline(always)]
         unsafe fn stream(self, to: *mut f32) {
             // SAFETY: the caller promises room for a vector; its start is aligned where that is needed.
@@ -272,6 +389,28 @@ mod x86 {
         }
     }
 
+    /// The permutation that takes the upper halves of the floats of two vectors, one vector after the other.
+    static UPPER_HALVES: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut at = 0;
+        while at < 32 {
+            order[at] = (2 * at + 1) as u16;
+            at += 1;
+        }
+        order
+    };
+
+    /// The permutation that takes the upper halves of the floats of two vectors, in turn.
+    static PAIRED_HALVES: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut at = 0;
+        while at < 32 {
+            order[at] = (at / 2 * 2 + 1 + at % 2 * 32) as u16;
+            at += 1;
+        }
+        order
+    };
+
     /// The permutation that interleaves two vectors: `low[0], high[0], low[1], ...`.
     static INTERLEAVED: [u16; 32] = {
         let mut order = [0; 32];
@@ -284,6 +423,15 @@ mod x86 {
     };
 
     impl Convert for __m256 {
+        #[inline(always)]
+        unsafe fn parts(self) -> [Self; PARTS] {
+            // SAFETY: the types are 32 bytes of plain data; each part has 8 floats.
+            unsafe {
+                let [first, second, third] = std::mem::transmute::<__m256, [f32; 8]>(self).parts();
+                [Self::load(first.as_ptr()), Self::load(second.as_ptr()), Self::load(third.as_ptr())]
+            }
+        }
+
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
             // SAFETY: the caller promises the instructions and 8 readable elements.

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::geometry::Geometry;
 use crate::kernel::{
-    dispatch::{Job, Rows, dispatch},
+    dispatch::{Job, Rows, dispatch, dispatch_parts},
     element::Element,
-    form::{Form, HALVES, HIGH, LOW, PAIRS},
-    operands::PITCH,
+    form::{Form, HALF_PARTS, HALVES, HIGH, HIGH_PARTS, LOW, LOW_PARTS, PAIR_PARTS, PAIRS},
+    operands::{PARTS, PITCH},
     prologue::Source,
     vector::Convert,
 };
@@ -104,8 +104,9 @@ impl<'a, T: Element> Gather<'a, T> {
         Gather { patches, source, scale, shift, floor }
     }
 
-    /// Copies the values `depths` of the patches at `spots` into the rows of `block`, [`PITCH`] floats each.
-    pub(super) fn block(&self, spots: &[Spot], depths: Range<usize>, form: Form, block: &mut [f32]) {
+    /// Copies the values `depths` of the patches at `spots` into the rows of `block`, [`PITCH`] floats each; where the form
+    /// has parts, these are `part` floats apart.
+    pub(super) fn block(&self, spots: &[Spot], depths: Range<usize>, (form, part): (Form, usize), block: &mut [f32]) {
         let Patches { c, kw, .. } = self.patches;
         let line = kw * c;
         let mut depth = depths.start;
@@ -114,16 +115,25 @@ impl<'a, T: Element> Gather<'a, T> {
             // A run ends with the patch's row if that is contiguous, otherwise with the pixel.
             let left = if self.source.pitch == c { line - from } else { c - from % c };
             let run = Run { ky, from, count: left.min(depths.end - depth) };
-            self.run(form, spots, run, block, depth - depths.start);
+            self.run((form, part), spots, run, block, depth - depths.start);
             depth += run.count;
         }
     }
 
     /// Copies a run of every patch to element `at` of the rows.
-    fn run(&self, form: Form, spots: &[Spot], run: Run, block: &mut [f32], at: usize) {
-        let rows = if form == Form::Pairs { spots.len().div_ceil(2) } else { spots.len() };
-        assert!(rows * PITCH <= block.len() && at + run.count <= form.capacity(PITCH));
-        let job = Copy { gather: self, spots, run, block: block.as_mut_ptr(), at };
+    fn run(&self, (form, part): (Form, usize), spots: &[Spot], run: Run, block: &mut [f32], at: usize) {
+        let pairs = matches!(form, Form::Pairs | Form::PairParts);
+        let rows = if pairs { spots.len().div_ceil(2) } else { spots.len() };
+        let parted = matches!(form, Form::HalfParts | Form::PairParts);
+        // Parts are behind one another in a row, or in blocks of their own.
+        let room = if form == Form::HalfParts { part } else { PITCH };
+        assert!(at + run.count <= form.capacity(room) && (form != Form::HalfParts || PARTS * part <= PITCH));
+        assert!(rows * PITCH + if form == Form::PairParts { (PARTS - 1) * part } else { 0 } <= block.len());
+        let job = Copy { gather: self, spots, run, block: block.as_mut_ptr(), at, part };
+        if parted {
+            // SAFETY: as below.
+            return unsafe { dispatch_parts(form, &job) };
+        }
         // SAFETY: `block` has enough rows, and a row room for the run, as just checked.
         unsafe { dispatch(form, &job) };
     }
@@ -137,6 +147,8 @@ struct Copy<'a, T> {
     /// Rows of [`PITCH`] floats.
     block: *mut f32,
     at: usize,
+    /// Floats from part to part, where the form has parts.
+    part: usize,
 }
 
 impl<T: Element> Job for Copy<'_, T> {
@@ -145,7 +157,7 @@ impl<T: Element> Job for Copy<'_, T> {
         // SAFETY: `block` has a row for each patch (each two patches, as pairs), with room for the run from `at` on; the
         // caller promises that the CPU has `V`.
         unsafe {
-            if FORM != PAIRS {
+            if FORM != PAIRS && FORM != PAIR_PARTS {
                 for (row, spot) in self.spots.iter().enumerate() {
                     self.patch::<V, FORM>(*spot, self.block.add(row * PITCH));
                 }
@@ -154,14 +166,17 @@ impl<T: Element> Job for Copy<'_, T> {
             for (row, pair) in self.spots.chunks(2).enumerate() {
                 let row = self.block.add(row * PITCH);
                 let [low, high] = *pair else {
-                    pair.iter().for_each(|spot| self.patch::<V, LOW>(*spot, row));
-                    return;
+                    return self.low::<V, FORM>(pair[0], row);
                 };
                 match (self.inside(low), self.inside(high)) {
-                    (Ok(low), Ok(high)) => self.gather.copy_pairs::<V>(low, high, self.run.from, row, self.at),
+                    (Ok(low), Ok(high)) => self.copy_pairs::<V, FORM>(low, high, row),
                     _ => {
-                        self.patch::<V, LOW>(low, row);
-                        self.patch::<V, HIGH>(high, row);
+                        self.low::<V, FORM>(low, row);
+                        if FORM == PAIRS {
+                            self.patch::<V, HIGH>(high, row);
+                        } else {
+                            self.patch::<V, HIGH_PARTS>(high, row);
+                        }
                     }
                 }
             }
@@ -170,6 +185,22 @@ impl<T: Element> Job for Copy<'_, T> {
 }
 
 impl<T: Element> Copy<'_, T> {
+    /// The first of two patches that are interleaved.
+    ///
+    /// # Safety
+    /// As [`Copy::patch`].
+    #[inline(always)]
+    unsafe fn low<V: Convert, const FORM: u8>(&self, spot: Spot, row: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if FORM == PAIRS {
+                self.patch::<V, LOW>(spot, row);
+            } else {
+                self.patch::<V, LOW_PARTS>(spot, row);
+            }
+        }
+    }
+
     /// The run of a patch in the source. If it is only partly inside: which part is, and where that starts in the source.
     #[inline(always)]
     fn inside(&self, spot: Spot) -> Result<&[T], (Range<usize>, usize)> {
@@ -209,25 +240,23 @@ impl<T: Element> Copy<'_, T> {
         // SAFETY: the caller's promise.
         unsafe {
             match self.inside(spot) {
-                Ok(source) => self.gather.copy::<V, FORM>(source, self.run.from, row, self.at),
+                Ok(source) => self.copy::<V, FORM>(source, self.run.from, row, self.at),
                 Err((inside, at)) => {
-                    Zeros { row, at: self.at, len: self.run.count }.run::<V, FORM>();
+                    Zeros { row, at: self.at, len: self.run.count, part: self.part }.run::<V, FORM>();
                     let source = &self.gather.source.data[at..][..inside.len()];
-                    self.gather.copy::<V, FORM>(source, self.run.from + inside.start, row, self.at + inside.start);
+                    self.copy::<V, FORM>(source, self.run.from + inside.start, row, self.at + inside.start);
                 }
             }
         }
     }
-}
 
-impl<T: Element> Gather<'_, T> {
     /// Copies from the source to element `at` of a row; `from` is the first value's index in the patch's row.
     ///
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
     unsafe fn copy<V: Convert, const FORM: u8>(&self, source: &[T], from: usize, row: *mut f32, at: usize) {
-        if T::BF16 && FORM == HALVES && self.scale.is_empty() {
+        if T::BF16 && FORM == HALVES && self.gather.scale.is_empty() {
             // SAFETY: an element is its bits; room is the caller's promise, and the row is no part of the source.
             return unsafe {
                 std::ptr::copy_nonoverlapping(source.as_ptr().cast::<u16>(), row.cast::<u16>().add(at), source.len())
@@ -236,41 +265,46 @@ impl<T: Element> Gather<'_, T> {
         let mut done = 0;
         // SAFETY: `done` stays below the length by a vector, then by one float; room is the caller's promise.
         unsafe {
+            while FORM == HALF_PARTS && done + 2 * V::LANES <= source.len() {
+                let next = self.gather.load::<V>(source, from, done + V::LANES);
+                self.gather.load::<V>(source, from, done).store_half_parts(next, row, at + done, self.part);
+                done += 2 * V::LANES;
+            }
             while done + V::LANES <= source.len() {
-                self.load::<V>(source, from, done).store_as::<FORM>(row, at + done);
+                store::<V, FORM>(self.gather.load(source, from, done), row, at + done, self.part);
                 done += V::LANES;
             }
             // The remaining elements as the last vector of the run, which overlaps the vector before it.
             if done > 0 && done < source.len() {
                 done = source.len() - V::LANES;
-                return self.load::<V>(source, from, done).store_as::<FORM>(row, at + done);
+                return store::<V, FORM>(self.gather.load(source, from, done), row, at + done, self.part);
             }
             while done < source.len() {
-                self.load::<[f32; 1]>(source, from, done).store_as::<FORM>(row, at + done);
+                store::<[f32; 1], FORM>(self.gather.load(source, from, done), row, at + done, self.part);
                 done += 1;
             }
         }
     }
 
-    /// As [`Gather::copy`], but interleaves two patches as pairs.
+    /// As [`Copy::copy`], but interleaves two patches as pairs.
     ///
     /// # Safety
     /// The CPU has `V`, and the row has room.
     #[inline(always)]
-    unsafe fn copy_pairs<V: Convert>(&self, low: &[T], high: &[T], from: usize, row: *mut f32, at: usize) {
+    unsafe fn copy_pairs<V: Convert, const FORM: u8>(&self, low: &[T], high: &[T], row: *mut f32) {
         let len = low.len().min(high.len());
         let mut done = 0;
         // SAFETY: as in `copy`.
         unsafe {
             while done + V::LANES <= len {
-                self.pair::<V>(low, high, from, done, row, at);
+                self.pair::<V, FORM>(low, high, done, row);
                 done += V::LANES;
             }
             if done > 0 && done < len {
-                return self.pair::<V>(low, high, from, len - V::LANES, row, at);
+                return self.pair::<V, FORM>(low, high, len - V::LANES, row);
             }
             while done < len {
-                self.pair::<[f32; 1]>(low, high, from, done, row, at);
+                self.pair::<[f32; 1], FORM>(low, high, done, row);
                 done += 1;
             }
         }
@@ -281,17 +315,34 @@ impl<T: Element> Gather<'_, T> {
     /// # Safety
     /// As [`Gather::load`], and the row has room from `at + done` on.
     #[inline(always)]
-    unsafe fn pair<V: Convert>(&self, low: &[T], high: &[T], from: usize, done: usize, row: *mut f32, at: usize) {
+    unsafe fn pair<V: Convert, const FORM: u8>(&self, low: &[T], high: &[T], done: usize, row: *mut f32) {
+        let (gather, from, at) = (self.gather, self.run.from, self.at);
         // SAFETY: the caller's promise; an element of 16 bits is a bf16.
         unsafe {
-            if T::BF16 && self.scale.is_empty() {
+            if FORM == PAIRS && T::BF16 && gather.scale.is_empty() {
                 return V::pair_bf16(low.as_ptr().add(done).cast(), high.as_ptr().add(done).cast(), row, at + done);
             }
-            let high = self.load::<V>(high, from, done);
-            self.load::<V>(low, from, done).store_pairs(high, row, at + done);
+            let (low, high): (V, V) = (gather.load(low, from, done), gather.load(high, from, done));
+            if FORM == PAIRS {
+                low.store_pairs(high, row, at + done);
+            } else {
+                low.store_pair_parts(high, row, at + done, self.part);
+            }
         }
     }
+}
 
+/// Writes a vector in a form that may have parts.
+///
+/// # Safety
+/// As [`Convert::store_as`] and [`Convert::store_parts`].
+#[inline(always)]
+unsafe fn store<V: Convert, const FORM: u8>(v: V, row: *mut f32, at: usize, part: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if FORM < HALF_PARTS { v.store_as::<FORM>(row, at) } else { v.store_parts::<FORM>(row, at, part) } }
+}
+
+impl<T: Element> Gather<'_, T> {
     /// Loads a vector of the source and applies the prologue.
     ///
     /// # Safety
@@ -315,6 +366,7 @@ struct Zeros {
     row: *mut f32,
     at: usize,
     len: usize,
+    part: usize,
 }
 
 impl Rows for Zeros {
@@ -326,7 +378,7 @@ impl Rows for Zeros {
     #[inline(always)]
     unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         // SAFETY: the caller's promise; `Copy::patch` makes `Zeros` for rows with room.
-        unsafe { V::zero().store_as::<FORM>(self.row, self.at + at) };
+        unsafe { store::<V, FORM>(V::zero(), self.row, self.at + at, self.part) };
     }
 }
 

@@ -6,18 +6,17 @@ use rayon::prelude::*;
 
 use super::{
     geometry::{Geometry, Precision},
-    parts::{split_pairs, split_rows},
-    scratch::{SCRATCH, Scratch, turn},
+    scratch::{SCRATCH, Scratch, close_pairs, turn},
     tasks::in_steps,
 };
 use crate::{
     buffer::Aligned,
     kernel::{
         bf16,
-        dispatch::{Rows, dispatch},
-        form::Form,
+        dispatch::{Rows, dispatch, dispatch_parts},
+        form::{Form, HALF_PARTS, PAIR_PARTS},
         isa::vectorised,
-        operands::{PART, PITCH, Tile},
+        operands::{PART, PARTS, PITCH, Tile},
         vector::Convert,
     },
 };
@@ -99,10 +98,8 @@ impl Packed {
                 let high = if k + 1 < depth { row(k + 1) } else { &ZEROS[..lanes] };
                 if k >= depth {
                     (0..tile.parts).for_each(|index| panel[index * part + at..][..lanes].fill(MaybeUninit::new(0.0)));
-                } else if tile.parts > 1 {
-                    split_pairs(row(k), high, panel, (part, at));
                 } else if tile.group == 2 {
-                    paired(row(k), high, &mut panel[at..][..lanes]);
+                    paired(row(k), high, &mut panel[at..], if tile.parts > 1 { part } else { 0 });
                 } else {
                     panel[at..][..lanes].write_copy_of_slice(row(k));
                 }
@@ -118,17 +115,19 @@ impl Packed {
 
 const ZEROS: [f32; 32] = [0.0; 32];
 
-/// Two rows as one of pairs of bf16.
-fn paired(low: &[f32], high: &[f32], to: &mut [MaybeUninit<f32>]) {
-    assert!(low.len() == to.len() && high.len() == to.len());
-    // SAFETY: the three are equally long, and `to` is exclusive.
-    unsafe { dispatch(Form::Pairs, &Pair { low, high, to: to.as_mut_ptr().cast() }) }
+/// Two rows as one of pairs of bf16, or as one for each of their parts, `part` floats apart, if that is not 0.
+fn paired(low: &[f32], high: &[f32], to: &mut [MaybeUninit<f32>], part: usize) {
+    assert!(low.len() == high.len() && low.len() + (PARTS - 1) * part <= to.len());
+    let job = Pair { low, high, to: to.as_mut_ptr().cast(), part };
+    // SAFETY: the rows are equally long, `to` has room, and is exclusive.
+    unsafe { if part > 0 { dispatch_parts(Form::PairParts, &job) } else { dispatch(Form::Pairs, &job) } }
 }
 
 struct Pair<'a> {
     low: &'a [f32],
     high: &'a [f32],
     to: *mut f32,
+    part: usize,
 }
 
 impl Rows for Pair<'_> {
@@ -140,7 +139,14 @@ impl Rows for Pair<'_> {
     #[inline(always)]
     unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         // SAFETY: the caller's promise.
-        unsafe { V::load(self.low.as_ptr().add(at)).store_pairs(V::load(self.high.as_ptr().add(at)), self.to, at) };
+        unsafe {
+            let (low, high) = (V::load(self.low.as_ptr().add(at)), V::load(self.high.as_ptr().add(at)));
+            if FORM == PAIR_PARTS {
+                low.store_pair_parts(high, self.to, at, self.part);
+            } else {
+                low.store_pairs(high, self.to, at);
+            }
+        }
     }
 }
 
@@ -151,12 +157,7 @@ fn turned_pairs(tile: &Tile, depth: usize, lanes: usize, w: &[f32], panel: &mut 
         let Scratch { left, turned, .. } = scratch;
         for values in in_steps(depth, tile.depth, tile.unit()) {
             let steps = tile.steps_of(values.len());
-            let from = (&w[values.start..], depth);
-            if tile.parts > 1 {
-                split_rows(from, (lanes, values.len()), left);
-            } else {
-                halve_rows(from, (lanes, values.len()), steps, left);
-            }
+            halve_rows((&w[values.start..], depth), (lanes, values.len()), tile, left);
             for index in 0..tile.parts {
                 let to = &mut panel[index * part + values.start / tile.group * tile.columns..];
                 let rows = turn(&left[index * PART..], (lanes, steps), turned, 0).chunks(PITCH).take(steps);
@@ -168,16 +169,16 @@ fn turned_pairs(tile: &Tile, depth: usize, lanes: usize, w: &[f32], panel: &mut 
     });
 }
 
-/// Rounds the first `len` values of `rows` rows, `pitch` floats apart, to rows of bf16 numbers, [`PITCH`] floats apart; behind
-/// them are zeros up to `steps` pairs.
-fn halve_rows((from, pitch): (&[f32], usize), (rows, len): (usize, usize), steps: usize, to: &mut [f32]) {
+/// Writes the first `len` values of `rows` rows, `pitch` floats apart, as bf16 numbers, or as their parts, to rows [`PITCH`]
+/// floats apart; behind them are zeros up to a whole number of steps.
+fn halve_rows((from, pitch): (&[f32], usize), (rows, len): (usize, usize), tile: &Tile, to: &mut [f32]) {
+    assert!(len <= tile.depth);
     for (row, to) in to.chunks_exact_mut(PITCH).enumerate().take(rows) {
-        // Behind an odd last value is half a pair.
-        to[len / 2..steps].fill(0.0);
-        let from = &from[row * pitch..][..len];
-        // SAFETY: the row has room for twice DEPTH bf16 numbers, and is exclusive.
-        unsafe { dispatch(Form::Halves, &Halve { from, to: to.as_mut_ptr() }) };
+        let job = Halve { from: &from[row * pitch..][..len], to: to.as_mut_ptr() };
+        // SAFETY: the row has room for twice DEPTH bf16 numbers, or for twice PART of each part, and is exclusive.
+        unsafe { if tile.parts > 1 { dispatch_parts(Form::HalfParts, &job) } else { dispatch(Form::Halves, &job) } };
     }
+    close_pairs(&mut to[..rows * PITCH], len, tile);
 }
 
 struct Halve<'a> {
@@ -194,6 +195,13 @@ impl Rows for Halve<'_> {
     #[inline(always)]
     unsafe fn vector<V: Convert, const FORM: u8>(&self, _: usize, at: usize) {
         // SAFETY: the caller's promise.
-        unsafe { V::load(self.from.as_ptr().add(at)).store_as::<FORM>(self.to, at) };
+        unsafe {
+            let v = V::load(self.from.as_ptr().add(at));
+            if FORM == HALF_PARTS {
+                v.store_parts::<FORM>(self.to, at, PART);
+            } else {
+                v.store_as::<FORM>(self.to, at);
+            }
+        }
     }
 }

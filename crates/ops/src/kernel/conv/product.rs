@@ -9,22 +9,18 @@ use super::{
     gather::{Gather, Spot},
     geometry::{Epilogue, Precision},
     packed::Packed,
-    parts::split_rows,
     plan::{Plan, Rows},
     scratch::{SCRATCH, Scratch, close_pairs, reserve, round_rows},
     shared::Shared,
     tasks::{TASKS, balanced, in_steps},
 };
-use crate::{
-    buffer::Aligned,
-    kernel::{
-        element::Element,
-        form::Form,
-        isa::vectorised,
-        moments,
-        operands::{MAX_ROWS, Operands, PITCH, Tile},
-        tile::prefetch,
-    },
+use crate::kernel::{
+    element::Element,
+    form::Form,
+    isa::vectorised,
+    moments,
+    operands::{MAX_ROWS, Operands, PART, PITCH, Tile},
+    tile::prefetch,
 };
 
 /// The fewest output channels of a task: with fewer, gathering costs more than multiplying.
@@ -144,7 +140,7 @@ impl<T: Element> Product<'_, T> {
     fn block(&self, plan: &Plan, gather: &Gather<T>, index: usize, panels: Range<usize>) {
         let Packed { channels, tile, .. } = *self.weights;
         SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { left: gathered, values, results, block, places, rows, .. } = scratch;
+            let Scratch { left: gathered, results, block, places, rows, .. } = scratch;
             let mut spill = [0.0; MAX_ROWS * 32];
             plan.fill(index, block);
             let first = panels.start * tile.columns;
@@ -181,7 +177,7 @@ impl<T: Element> Product<'_, T> {
                 depths.push(0..0); // no tap reads these pixels: zeros
             }
             for depths in depths {
-                self.load(gather, &block.gathered, depths.clone(), values, gathered);
+                self.load(gather, &block.gathered, depths.clone(), gathered);
                 let last = depths.end == depth;
                 // Few weights stay in the cache: then every row of the result is written as a whole.
                 let steps = tile.steps_of(depths.len());
@@ -217,28 +213,17 @@ impl<T: Element> Product<'_, T> {
     }
 
     /// Gathers the values `depths` of the patches at `spots`, in the form that tiles read.
-    fn load(
-        &self,
-        gather: &Gather<T>,
-        spots: &[Spot],
-        depths: Range<usize>,
-        values: &mut Aligned,
-        patches: &mut [f32],
-    ) {
+    fn load(&self, gather: &Gather<T>, spots: &[Spot], depths: Range<usize>, patches: &mut [f32]) {
         let Packed { precision, tile, .. } = *self.weights;
-        if tile.parts > 1 {
-            let values = reserve(values, spots.len() * PITCH);
-            gather.block(spots, depths.clone(), Form::Floats, values);
-            return split_rows((values, PITCH), (spots.len(), depths.len()), patches);
-        }
         if tile.group == 1 {
-            gather.block(spots, depths.clone(), Form::Floats, patches);
+            gather.block(spots, depths.clone(), (Form::Floats, 0), patches);
             if precision == Precision::Bf16 {
                 round_rows(patches, spots.len(), depths.len());
             }
         } else {
-            gather.block(spots, depths.clone(), Form::Halves, patches);
-            close_pairs(&mut patches[..spots.len() * PITCH], depths.len(), tile.steps_of(depths.len()));
+            let form = if tile.parts > 1 { Form::HalfParts } else { Form::Halves };
+            gather.block(spots, depths.clone(), (form, PART), patches);
+            close_pairs(&mut patches[..spots.len() * PITCH], depths.len(), &tile);
         }
     }
 

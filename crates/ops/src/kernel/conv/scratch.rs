@@ -8,7 +8,7 @@ use crate::{
     kernel::{
         bf16,
         isa::vectorised,
-        operands::{MAX_ROWS, PITCH},
+        operands::{MAX_ROWS, PART, PITCH, Tile},
         transpose::transpose,
     },
 };
@@ -26,8 +26,6 @@ pub(super) struct Scratch {
     pub(super) right: Aligned,
     /// `left`, with rows and columns exchanged.
     pub(super) turned: Aligned,
-    /// Values that are to be split into parts.
-    pub(super) values: Aligned,
     /// Sums of a block of the result.
     pub(super) results: Aligned,
     pub(super) spots: Vec<Spot>,
@@ -43,7 +41,6 @@ thread_local! {
         left: Aligned::zeros((BLOCK_ROWS + MAX_ROWS) * PITCH),
         right: Aligned::zeros((BLOCK_ROWS + MAX_ROWS) * PITCH),
         turned: Aligned::zeros(0),
-        values: Aligned::zeros(0),
         results: Aligned::zeros(0),
         spots: Vec::with_capacity(PIXELS),
         block: Block::default(),
@@ -77,17 +74,20 @@ pub(super) fn round_rows(block: &mut [f32], rows: usize, floats: usize) {
     vectorised(|| block.chunks_mut(PITCH).take(rows).for_each(|row| bf16::round(&mut row[..floats])));
 }
 
-/// Zeroes what a tile reads behind the `len` bf16 values of a row: the unused half of a last pair, and pairs up to `steps`.
-/// Rows are [`PITCH`] floats apart.
-pub(super) fn close_pairs(rows: &mut [f32], len: usize, steps: usize) {
+/// Zeroes what a tile reads behind the `len` bf16 values of a row, or of each of its parts: the unused half of a last pair,
+/// and pairs up to a whole number of steps. Rows are [`PITCH`] floats apart.
+pub(super) fn close_pairs(rows: &mut [f32], len: usize, tile: &Tile) {
+    let steps = tile.steps_of(len);
     if len == 2 * steps {
         return;
     }
-    rows.chunks_mut(PITCH).for_each(|row| {
-        if len % 2 == 1 {
-            let last = &mut row[len / 2];
-            *last = f32::from_bits(last.to_bits() & 0xffff);
+    for row in rows.chunks_mut(PITCH) {
+        for part in row.chunks_mut(if tile.parts > 1 { PART } else { PITCH }).take(tile.parts) {
+            if len % 2 == 1 {
+                let last = &mut part[len / 2];
+                *last = f32::from_bits(last.to_bits() & 0xffff);
+            }
+            part[len.div_ceil(2)..steps].fill(0.0);
         }
-        row[len.div_ceil(2)..steps].fill(0.0);
-    });
+    }
 }

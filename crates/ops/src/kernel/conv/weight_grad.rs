@@ -7,13 +7,12 @@ use rayon::prelude::*;
 use super::{
     gather::{Gather, Patches, Spot},
     geometry::{Geometry, Precision},
-    parts::split_pairs,
     scratch::{SCRATCH, Scratch, reserve, round_rows, turn},
     shared::Shared,
     tasks::{TASKS, balanced, summed, tiled},
 };
 use crate::{
-    buffer::{self, Aligned},
+    buffer,
     kernel::{
         element::Element,
         form::Form,
@@ -82,7 +81,7 @@ fn weight_block<T: Element>(
     out: Shared<f32>,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { left: rows, right: columns, turned, values, results, spots, .. } = scratch;
+        let Scratch { left: rows, right: columns, turned, results, spots, .. } = scratch;
         // Rows of the sums are no power of two apart, because such rows would compete for a few cache sets.
         let sums = Shared::written(reserve(results, (to.rows.len() + MAX_ROWS) * PITCH));
         let mut spill = [0.0; MAX_ROWS * 32];
@@ -100,7 +99,7 @@ fn weight_block<T: Element>(
             let steps = tile.steps_of(pixels.len());
             let b_part = steps * PITCH;
             for (side, channels, to) in [(patches, &to.columns, &mut *columns), (grads, &to.rows, &mut *rows)] {
-                load(side, spots, channels.clone(), (precision, tile), values, to);
+                load(side, spots, channels.clone(), (precision, tile), to);
             }
             let (run, a_row, a_step, rows) = match tile.adjacent {
                 Some(adjacent) => (adjacent, 1, PITCH, &rows[..]),
@@ -146,23 +145,16 @@ fn load<T: Element>(
     spots: &[Spot],
     depths: Range<usize>,
     (precision, tile): (Precision, &Tile),
-    values: &mut Aligned,
     block: &mut [f32],
 ) {
     let (pixels, len) = (spots.len(), depths.len());
     let part = tile.steps_of(pixels) * PITCH;
     let used = pixels.div_ceil(tile.group) * PITCH;
-    if tile.parts > 1 {
-        let values = reserve(values, (pixels + 1) * PITCH);
-        gather.block(spots, depths, Form::Floats, values);
-        values[pixels * PITCH..].fill(0.0);
-        for (pair, rows) in values.chunks_exact(2 * PITCH).enumerate() {
-            split_pairs(&rows[..len], &rows[PITCH..][..len], block, (part, pair * PITCH));
-        }
-    } else if tile.group == 2 {
-        gather.block(spots, depths, Form::Pairs, block);
+    if tile.group == 2 {
+        let form = if tile.parts > 1 { Form::PairParts } else { Form::Pairs };
+        gather.block(spots, depths, (form, part), block);
     } else {
-        gather.block(spots, depths, Form::Floats, block);
+        gather.block(spots, depths, (Form::Floats, 0), block);
         if precision == Precision::Bf16 {
             round_rows(block, pixels, len);
         }

@@ -117,7 +117,7 @@ impl<T: Element> Pass<'_, T> {
         let place = |tile| (tile * PITCH, form);
         transform(&self.patches, &self.x, spots, depths.clone(), spots.len() * PITCH, place, tiles);
         if form == Form::Halves {
-            close_pairs(tiles, depths.len(), self.tile.steps_of(depths.len()));
+            close_pairs(tiles, depths.len(), &self.tile);
         }
     }
 
