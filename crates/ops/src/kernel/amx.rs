@@ -49,6 +49,7 @@ pub(super) const BF16: Tile = Tile {
     parts: 1,
     depth: 2 * DEPTH,
     steps: STEPS,
+    taps: false,
     span: 128,
     pixels: 4 * SIDE,
     pitched: product,
@@ -61,7 +62,7 @@ pub(super) const BF16: Tile = Tile {
 /// less than `f32` rounds (Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 /// Higher-Precision Computations", 2019, <https://arxiv.org/abs/1904.06376>).
 pub(super) const F32: Tile =
-    Tile { pixels: 8 * SIDE, parts: PARTS, depth: 2 * PART, pitched: product_of_parts, ..BF16 };
+    Tile { pixels: 8 * SIDE, parts: PARTS, depth: 2 * PART, taps: true, pitched: product_of_parts, ..BF16 };
 
 /// The shapes of the eight registers (palette 1): sixteen rows of 64 bytes each.
 #[repr(C, align(64))]
@@ -97,7 +98,7 @@ fn shape_registers() {
 /// As [`Tile::pitched`]; the CPU and the kernel allow it.
 unsafe fn product(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, b_part: _, accumulate, c, c_row } = *operands;
+    let Operands { depth, a, a_step, b, b_step, accumulate, c, c_row, .. } = *operands;
     debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS));
     shape_registers();
     // Sums of `C` are in tmm0 to tmm3, two registers of `A` in tmm4 and tmm5, of `B` in tmm6 and tmm7.
@@ -156,38 +157,55 @@ unsafe fn product(rows: usize, operands: &Operands) {
     }
 }
 
-/// As [`product`], of values that are sums of three parts.
+/// As [`product`], of values that are sums of three parts, and for several [taps](Operands::taps).
 ///
 /// # Safety
-/// As [`product`]; rows of `A` have their parts [`PART`] floats apart, `B` has them `b_part` floats apart.
+/// As [`product`], for every tap; rows of `A` have their parts [`PART`] floats apart, `B` has them `b_part` floats apart.
 unsafe fn product_of_parts(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, b_part, accumulate, c, c_row } = *operands;
+    let Operands { depth, a, a_step, b, b_step, b_part, taps, b_tap, accumulate, c, c_row } = *operands;
     debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS) && depth <= PART);
+    if depth == 0 || taps.is_empty() {
+        // SAFETY: passed on to the caller.
+        return unsafe { product(rows, &Operands { depth: 0, ..*operands }) };
+    }
     shape_registers();
+    let taps = taps.as_ptr_range();
+    let frame = Frame {
+        steps: depth / STEPS,
+        b_block: STEPS * b_step * FLOAT,
+        b_rest: b_tap.wrapping_sub(depth * b_step).wrapping_mul(FLOAT),
+        a: a.cast(),
+    };
     // The registers are used as in `product`. The smallest products are added first; the order loads as few registers as
     // possible.
     //
     // SAFETY: as in `product`.
     unsafe {
         asm!(
-            "test {accumulate}, {accumulate}",
+            "test {a}, {a}",
+            "lea {a}, [{c} + 8 * {c_row}]",
+            "lea {a}, [{a} + 8 * {c_row}]",
             "jz 4f",
             "tileloadd tmm0, [{c} + {c_row}]",
             "tileloadd tmm1, [{c} + {c_row} + 64]",
-            "tileloadd tmm2, [{below} + {c_row}]",
-            "tileloadd tmm3, [{below} + {c_row} + 64]",
+            "tileloadd tmm2, [{a} + {c_row}]",
+            "tileloadd tmm3, [{a} + {c_row} + 64]",
             "jmp 5f",
             "4:",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
+            // For each tap,
             "5:",
-            "test {count}, {count}",
-            "jz 3f",
+            "mov {a}, qword ptr [{tap}]",
+            "lea {a}, [4 * {a}]",
+            "add {a}, qword ptr [{frame} + 24]",
+            "mov {count}, qword ptr [{frame}]",
+            // for each sixteen steps:
             "2:",
-            // The first part of `A` by the third of `B`,
+            // the first part of `A` by the third of `B`,
             "tileloadd tmm4, [{a} + {a_row}]",
             "tileloadd tmm6, [{b2} + {b_row}]",
             "tileloadd tmm7, [{b2} + {b_row} + 64]",
@@ -232,31 +250,49 @@ unsafe fn product_of_parts(rows: usize, operands: &Operands) {
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {a}, 64",
-            "add {b}, {b_block}",
-            "add {b1}, {b_block}",
-            "add {b2}, {b_block}",
+            "add {b}, qword ptr [{frame} + 8]",
+            "add {b1}, qword ptr [{frame} + 8]",
+            "add {b2}, qword ptr [{frame} + 8]",
             "dec {count}",
             "jnz 2b",
-            "3:",
+            "add {b}, qword ptr [{frame} + 16]",
+            "add {b1}, qword ptr [{frame} + 16]",
+            "add {b2}, qword ptr [{frame} + 16]",
+            "add {tap}, 8",
+            "cmp {tap}, {end}",
+            "jne 5b",
+            "lea {a}, [{c} + 8 * {c_row}]",
+            "lea {a}, [{a} + 8 * {c_row}]",
             "tilestored [{c} + {c_row}], tmm0",
             "tilestored [{c} + {c_row} + 64], tmm1",
-            "tilestored [{below} + {c_row}], tmm2",
-            "tilestored [{below} + {c_row} + 64], tmm3",
+            "tilestored [{a} + {c_row}], tmm2",
+            "tilestored [{a} + {c_row} + 64], tmm3",
             lower = const SIDE / 2 * PITCH * FLOAT,
             second = const PART * FLOAT,
-            accumulate = in(reg) usize::from(accumulate),
-            count = inout(reg) depth / STEPS => _,
-            a = inout(reg) a => _,
+            frame = in(reg) &raw const frame,
+            tap = inout(reg) taps.start => _,
+            end = in(reg) taps.end,
+            count = out(reg) _,
+            a = inout(reg) usize::from(accumulate) => _,
             a_row = in(reg) PITCH * FLOAT,
             b = inout(reg) b => _,
             b1 = inout(reg) b.wrapping_add(b_part) => _,
             b2 = inout(reg) b.wrapping_add(2 * b_part) => _,
             b_row = in(reg) b_step * FLOAT,
-            b_block = in(reg) STEPS * b_step * FLOAT,
             c = in(reg) c,
-            below = in(reg) c.wrapping_add(SIDE / 2 * c_row),
             c_row = in(reg) c_row * FLOAT,
             options(nostack),
         );
     }
+}
+
+/// What [`product_of_parts`] has no register for.
+#[repr(C)]
+struct Frame {
+    steps: usize,
+    /// Bytes from sixteen steps of `B` to the next.
+    b_block: usize,
+    /// Bytes from behind the steps of a tap to those of the next.
+    b_rest: usize,
+    a: *const u8,
 }

@@ -18,7 +18,7 @@ pub(crate) const PART: usize = 64;
 
 /// The operands of a tile.
 #[derive(Clone, Copy)]
-pub(crate) struct Operands {
+pub(crate) struct Operands<'a> {
     /// Steps of `k`.
     pub(crate) depth: usize,
     /// `A[0][0]`.
@@ -31,6 +31,11 @@ pub(crate) struct Operands {
     pub(crate) b_step: usize,
     /// Floats from part to part of `B`, where it has several.
     pub(crate) b_part: usize,
+    /// Floats from `A` to each of those that are multiplied and added up, where the tile [takes several](Tile::taps);
+    /// otherwise [`ONE_TAP`].
+    pub(crate) taps: &'a [usize],
+    /// Floats from what the first of them is multiplied by to what the second is.
+    pub(crate) b_tap: usize,
     /// Whether the sums are added to `C` or replace it.
     pub(crate) accumulate: bool,
     /// `C[0][0]`.
@@ -38,6 +43,9 @@ pub(crate) struct Operands {
     /// Floats from row to row of `C`.
     pub(crate) c_row: usize,
 }
+
+/// `A` alone.
+pub(crate) const ONE_TAP: &[usize] = &[0];
 
 /// Computes a tile. Arguments: number of rows, operands.
 pub(crate) type TileFn = unsafe fn(usize, &Operands);
@@ -57,6 +65,8 @@ pub(crate) struct Tile {
     pub(crate) depth: usize,
     /// The number of steps must be a multiple of this.
     pub(crate) steps: usize,
+    /// Whether it multiplies and adds up several taps at once.
+    pub(crate) taps: bool,
     /// The most steps of a product, so that the operands of a tile share the first-level cache with a panel of `B`.
     pub(crate) span: usize,
     /// Pixels in a block.

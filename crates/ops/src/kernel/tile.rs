@@ -8,7 +8,7 @@
 
 use super::{
     isa::{Isa, has_bf16, isa},
-    operands::{DEPTH, MAX_ROWS, Operands, PART, PITCH, Tile},
+    operands::{DEPTH, MAX_ROWS, ONE_TAP, Operands, PART, PITCH, Tile},
     vector::Vector,
 };
 use crate::buffer::Aligned;
@@ -36,6 +36,7 @@ pub(crate) fn tile() -> Tile {
             parts: 1,
             depth: DEPTH,
             steps: 1,
+            taps: false,
             span: usize::MAX,
             pixels: 112,
             pitched: portable::<PITCH>,
@@ -66,6 +67,8 @@ pub(crate) fn exercise(tile: &Tile, times: usize) -> usize {
         b: b.as_ptr(),
         b_step: tile.columns,
         b_part: tile.columns * steps,
+        taps: ONE_TAP,
+        b_tap: 0,
         accumulate: false,
         c: c.as_mut_ptr(),
         c_row: 32,
@@ -94,7 +97,7 @@ pub(crate) fn prefetch(at: *const f32) {
 /// As [`Tile::pitched`], with `A_ROW` floats between the rows of `A`, on a CPU that has `V`.
 #[inline(always)]
 unsafe fn run<V: Vector, const ROWS: usize, const A_ROW: usize>(operands: &Operands) {
-    let Operands { depth, mut a, a_step, mut b, b_step, b_part: _, accumulate, c, c_row } = *operands;
+    let Operands { depth, mut a, a_step, mut b, b_step, accumulate, c, c_row, .. } = *operands;
     // SAFETY: the caller promises the instructions and valid memory for everything the tile covers; nothing else is touched.
     unsafe {
         // The rows of `C` arrive in the cache during the multiplications.
@@ -168,6 +171,7 @@ mod x86 {
         parts: 1,
         depth: DEPTH,
         steps: 1,
+        taps: false,
         span: usize::MAX,
         pixels: 112,
         pitched: avx512::<PITCH>,
@@ -180,6 +184,7 @@ mod x86 {
         parts: 1,
         depth: DEPTH,
         steps: 1,
+        taps: false,
         span: usize::MAX,
         pixels: 112,
         pitched: avx2::<PITCH>,

@@ -12,7 +12,7 @@ use super::{
     gather::{Patches, Spot},
     tasks::{balanced, tiled},
 };
-use crate::kernel::operands::Tile;
+use crate::kernel::operands::{PITCH, Tile};
 
 /// How the patches of a pass are cut into blocks.
 pub(super) struct Plan {
@@ -84,13 +84,13 @@ impl Plan {
         Patches { kh: 1, kw: 1, grid_h: grid_h + kh - 1, grid_w: self.width(), ..self.patches }
     }
 
-    /// The rows from what a tile reads for the first tap to what it reads for each.
+    /// The floats from what a tile reads for the first tap to what it reads for each.
     pub(super) fn taps(&self) -> Vec<usize> {
         if !self.by_pixels {
             return vec![0];
         }
         let Patches { kh, kw, .. } = self.patches;
-        (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))).map(|(y, x)| y * self.width() + x).collect()
+        (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))).map(|(y, x)| (y * self.width() + x) * PITCH).collect()
     }
 
     /// Pixels in a row of a padded image.

@@ -19,7 +19,7 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    operands::{MAX_ROWS, Operands, PART, PITCH, Tile},
+    operands::{MAX_ROWS, ONE_TAP, Operands, PART, PITCH, Tile},
     tile::prefetch,
 };
 
@@ -87,12 +87,18 @@ struct Partial<'a> {
 }
 
 /// What a tile multiplies by.
-struct Step {
+struct Step<'a> {
     panel: usize,
-    /// The values of `k`.
+    /// The values of `k`, of the first tap.
     depths: Range<usize>,
-    /// Where they start in what is gathered for the tile.
+    /// Where the first of them is in a row of what is gathered.
     from: usize,
+    /// Floats from what is gathered for the tile to what it reads for each tap.
+    taps: &'a [usize],
+    /// The values of `k` of every tap.
+    tap_depth: usize,
+    /// Whether the sums are complete then.
+    last: bool,
 }
 
 /// Where the sums of a task are until they are finished.
@@ -149,6 +155,7 @@ impl<T: Element> Product<'_, T> {
             places.extend(block.patches.iter().map(|spot| self.layout.index(spot)));
             rows.clear();
             let (taps, depth) = (plan.taps(), gather.patches.depth());
+            let (count, at_once) = (taps.len(), if tile.taps { taps.len() } else { 1 });
             let floats = self.out.floats();
             let (kind, pitch) = match floats {
                 _ if depth > tile.depth => {
@@ -187,13 +194,17 @@ impl<T: Element> Product<'_, T> {
                 let spans = spans(&depths, &tile);
                 for tiles in block.tiles.chunks(band.max(1)) {
                     for panel in panels.clone() {
-                        for (tap, offset) in taps.iter().enumerate() {
-                            let k = tap * depth;
+                        for (group, taps) in taps.chunks(at_once).enumerate() {
+                            let k = group * at_once * depth;
+                            let complete = last && (group + 1) * at_once == count;
                             for span in &spans {
                                 let step = Step {
                                     panel,
                                     depths: k + span.start..k + span.end,
-                                    from: offset * PITCH + tile.steps_of(span.start - depths.start),
+                                    from: tile.steps_of(span.start - depths.start),
+                                    taps,
+                                    tap_depth: depth,
+                                    last: complete && span.end == depth,
                                 };
                                 for rows in tiles {
                                     self.tile(sums, gathered, &step, rows, &mut spill);
@@ -230,17 +241,20 @@ impl<T: Element> Product<'_, T> {
     /// Some rows of the result by one panel: adds the products of one step.
     #[inline(always)]
     fn tile(&self, sums: Partial, gathered: &[f32], step: &Step, tile: &Rows, spill: &mut [f32; MAX_ROWS * 32]) {
-        let Packed { depth, tile: kernel, .. } = *self.weights;
+        let kernel = &self.weights.tile;
         let (channel, lanes) = self.channels(step.panel);
         let places = &sums.places[tile.patches.clone()];
-        let (last, direct) = (step.depths.end == depth, sums.kind == Kind::Output);
+        let (last, direct) = (step.last, sums.kind == Kind::Output);
+        let (first, taps) = if kernel.taps { (0, step.taps) } else { (step.taps[0], ONE_TAP) };
         let operands = Operands {
             depth: kernel.steps_of(step.depths.len()),
-            a: gathered[tile.from * PITCH + step.from..].as_ptr(),
+            a: gathered[tile.from * PITCH + first + step.from..].as_ptr(),
             a_step: 1,
             b: self.weights.from(step.panel, step.depths.start).as_ptr(),
             b_step: kernel.columns,
             b_part: self.weights.part,
+            taps,
+            b_tap: kernel.steps_of(step.tap_depth) * kernel.columns,
             accumulate: step.depths.start > 0 || direct && self.adds,
             c: std::ptr::null_mut(),
             c_row: 0,
@@ -259,14 +273,7 @@ impl<T: Element> Product<'_, T> {
         // more; `B` is a panel from the step's first value on, which has a row for each step; this task alone writes these
         // pixels and channels of `memory`, which has MAX_ROWS more rows than pixels where they are `pitch` apart.
         unsafe {
-            sums.memory.write(
-                &kernel,
-                kernel.pitched,
-                (tile.count, lanes),
-                (start + from, sums.pitch),
-                operands,
-                spill,
-            );
+            sums.memory.write(kernel, kernel.pitched, (tile.count, lanes), (start + from, sums.pitch), operands, spill);
             if last && direct && !self.epilogue.is_empty() {
                 let rows = &sums.rows[tile.patches.clone()];
                 let sums = Sums { memory: sums.memory, rows, from, places, channel, lanes };

@@ -16,7 +16,7 @@ use crate::{
     kernel::{
         element::Element,
         form::Form,
-        operands::{DEPTH, MAX_ROWS, Operands, PART, PITCH, Tile},
+        operands::{DEPTH, MAX_ROWS, ONE_TAP, Operands, PART, PITCH, Tile},
         prologue::Source,
     },
 };
@@ -119,6 +119,8 @@ fn weight_block<T: Element>(
                         b: columns[column..].as_ptr(),
                         b_step: PITCH,
                         b_part,
+                        taps: ONE_TAP,
+                        b_tap: 0,
                         accumulate,
                         c: std::ptr::null_mut(),
                         c_row: 0,

@@ -22,7 +22,7 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    operands::{DEPTH, Operands, PITCH, Tile},
+    operands::{DEPTH, ONE_TAP, Operands, PITCH, Tile},
     prologue::Source,
 };
 
@@ -140,6 +140,8 @@ impl<T: Element> Pass<'_, T> {
                     b: b.as_ptr(),
                     b_step: columns,
                     b_part: 0,
+                    taps: ONE_TAP,
+                    b_tap: 0,
                     accumulate: chunk > 0,
                     c: products[range.start * columns..range.end * columns].as_mut_ptr(),
                     c_row: columns,

@@ -20,7 +20,7 @@ use crate::{
         },
         element::Element,
         form::Form,
-        operands::{Operands, Tile},
+        operands::{ONE_TAP, Operands, Tile},
         prologue::Source,
     },
 };
@@ -108,6 +108,8 @@ fn weight_block<T: Element>(
                         b: inputs[start + column..].as_ptr(),
                         b_step: GRAD_PITCH,
                         b_part: 0,
+                        taps: ONE_TAP,
+                        b_tap: 0,
                         accumulate: index > 0,
                         c: sums.as_mut_ptr(),
                         c_row: GRAD_CHANNELS,
