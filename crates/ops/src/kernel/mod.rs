@@ -17,7 +17,7 @@ mod transpose;
 mod vector;
 pub(crate) mod windows;
 
-pub(crate) use element::Element;
+pub(crate) use element::{Element, past_caches};
 pub(crate) use isa::vectorised;
 pub use isa::{Isa, bf16_is_fast, isa};
 pub(crate) use prologue::{Prologue, Source};

@@ -6,10 +6,10 @@ use rayon::prelude::*;
 
 use super::{
     dispatch::{Job, Rows, dispatch, for_each_vector},
-    element::Element,
+    element::{Element, past_caches},
     form::Form,
     prologue::{Prologue, Source},
-    vector::Convert,
+    vector::{Convert, fence},
 };
 use crate::buffer;
 
@@ -26,11 +26,12 @@ pub(crate) fn sum<T: Element>(c: usize, x: Source<T>, residual: Option<Source<T>
     let task = rows_per_task(c);
     let (ones, zeros) = (vec![1.0; c], vec![0.0; c]);
     let none = Prologue { scale: &ones, shift: &zeros, relu: false };
+    let past_caches = past_caches::<T>(x.data.len());
     let pass = |y: &mut [MaybeUninit<T>]| {
         y.par_chunks_mut(task).enumerate().for_each(|(index, y)| {
             let within = index * task..index * task + y.len();
             let residual = residual.map(|other| (&other.data[within.clone()], other.prologue.unwrap_or(none)));
-            sum_to(&x.data[within], x.prologue.unwrap_or(none), residual, relu, y);
+            sum_to(&x.data[within], x.prologue.unwrap_or(none), residual, relu, y, past_caches);
         });
     };
     // SAFETY: the chunks tile `y`, whose length is a whole number of rows, and `sum_to` writes every element.
@@ -45,6 +46,7 @@ fn sum_to<T: Element>(
     residual: Option<(&[T], Prologue)>,
     relu: bool,
     y: &mut [MaybeUninit<T>],
+    past_caches: bool,
 ) {
     let c = prologue.scale.len();
     assert!(prologue.shift.len() == c && c > 0 && x.len() == y.len() && x.len().is_multiple_of(c));
@@ -52,9 +54,12 @@ fn sum_to<T: Element>(
         assert!(residual.len() == x.len() && prologue.scale.len() == c && prologue.shift.len() == c);
     }
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let job = Sum { x, prologue, residual, floor, y: y.as_mut_ptr().cast() };
+    let job = Sum { x, prologue, residual, floor, y: y.as_mut_ptr().cast(), past_caches };
     // SAFETY: the slices are as long as just checked, and `y` is exclusive.
     unsafe { dispatch(Form::of::<T>(), &job) }
+    if past_caches {
+        fence();
+    }
 }
 
 struct Sum<'a, T> {
@@ -63,6 +68,7 @@ struct Sum<'a, T> {
     residual: Option<(&'a [T], Prologue<'a>)>,
     floor: f32,
     y: *mut T,
+    past_caches: bool,
 }
 
 impl<T: Element> Rows for Sum<'_, T> {
@@ -84,7 +90,8 @@ impl<T: Element> Rows for Sum<'_, T> {
             if let Some((residual, prologue)) = &self.residual {
                 sum = sum.add(load::<T, V>(residual.as_ptr().add(first + at), prologue, at));
             }
-            sum.at_least(V::splat(&self.floor)).store_as::<FORM>(self.y.add(first).cast(), at);
+            let sum = sum.at_least(V::splat(&self.floor));
+            sum.write::<FORM>(self.y.add(first).cast(), at, self.past_caches);
         }
     }
 }
@@ -142,23 +149,25 @@ impl<'a, T: Element> Masked<'a, T> {
         let c = mean.len();
         self.check(c);
         assert!(sum.len() == c && product.len() == c);
-        let job = Sums(ChannelSums { of: *self, mean, sum: sum.as_mut_ptr(), product: product.as_mut_ptr() });
+        let (sum, product) = (sum.as_mut_ptr(), product.as_mut_ptr());
+        let job = Sums(ChannelSums { of: *self, start: 0, end: 0, mean, sum, product });
         // SAFETY: the slices are as long as just checked, and the sums exclusive.
         unsafe { dispatch(Form::Floats, &job) }
     }
 
     /// Writes `a d + b x + e` to `dx` and the masked gradient to `d`, both without gaps; `coefficients` are `a`, `b` and `e`
-    /// per channel.
+    /// per channel. `past_caches` as the function of this name says.
     pub(crate) fn gradient(
         &self,
         coefficients: [&[f32]; 3],
         dx: &mut [MaybeUninit<T>],
         d: Option<&mut [MaybeUninit<T>]>,
+        past_caches: bool,
     ) {
         assert!(dx.len() == self.dy.len() && d.as_ref().is_none_or(|d| d.len() == dx.len()));
         let d = d.map_or(std::ptr::null_mut(), |d| d.as_mut_ptr().cast());
         let pitch = coefficients[0].len();
-        self.run(Gradient::<T, false> { of: *self, coefficients, dx: dx.as_mut_ptr().cast(), pitch, d });
+        self.run(Gradient::<T, false> { of: *self, coefficients, dx: dx.as_mut_ptr().cast(), pitch, d, past_caches });
     }
 
     /// As [`Masked::gradient`], but added to `dx`, whose pixels are `pitch` apart.
@@ -166,7 +175,7 @@ impl<'a, T: Element> Masked<'a, T> {
         let (c, len) = (coefficients[0].len(), self.dy.len());
         assert!(len == 0 || pitch >= c && (len / c - 1) * pitch + c <= dx.len());
         let d = std::ptr::null_mut();
-        self.run(Gradient::<T, true> { of: *self, coefficients, dx: dx.as_mut_ptr(), pitch, d });
+        self.run(Gradient::<T, true> { of: *self, coefficients, dx: dx.as_mut_ptr(), pitch, d, past_caches: false });
     }
 
     /// `dx` and `d` must have room for the pixels, and `dx` must be initialised if `ADD`.
@@ -177,6 +186,9 @@ impl<'a, T: Element> Masked<'a, T> {
         // SAFETY: the slices are as long as just checked; `dx` and `d` come from exclusive slices whose lengths the two
         // callers above have checked, or `d` is null.
         unsafe { dispatch(Form::of::<T>(), &job) }
+        if job.past_caches {
+            fence();
+        }
     }
 
     fn check(&self, c: usize) {
@@ -216,8 +228,12 @@ impl<'a, T: Element> Masked<'a, T> {
 /// [`ChannelSums`], two vectors of channels at a time where possible: more independent additions in flight.
 struct Sums<'a, T>(ChannelSums<'a, T>);
 
+#[derive(Clone, Copy)]
 struct ChannelSums<'a, T> {
     of: Masked<'a, T>,
+    /// The first pixel, and the one behind the last.
+    start: usize,
+    end: usize,
     mean: &'a [f32],
     sum: *mut f32,
     product: *mut f32,
@@ -226,17 +242,27 @@ struct ChannelSums<'a, T> {
 impl<T: Element> Job for Sums<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Convert, const FORM: u8>(&self) {
-        let mut at = 0;
-        // SAFETY: there are two vectors from `at` on; the rest is the caller's promise.
-        unsafe {
-            while at + 2 * V::LANES <= self.0.row_len() {
-                self.0.add::<V, 2>(at);
-                at += 2 * V::LANES;
+        let mut sums = self.0;
+        let c = sums.row_len();
+        let (pixels, few) = (sums.of.dy.len() / c, (NEAR / c).max(4));
+        while sums.start < pixels {
+            sums.end = pixels.min(sums.start + few);
+            let mut at = 0;
+            // SAFETY: there are two vectors from `at` on; the rest is the caller's promise.
+            unsafe {
+                while at + 2 * V::LANES <= c {
+                    sums.add::<V, 2>(at);
+                    at += 2 * V::LANES;
+                }
+                for_each_vector::<_, V, FORM>(&sums, 0, at);
             }
-            for_each_vector::<_, V, FORM>(&self.0, 0, at);
+            sums.start = sums.end;
         }
     }
 }
+
+/// Elements of the pixels that are summed at a time: near one another, so that memory is read in its order.
+const NEAR: usize = 4 << 10;
 
 impl<T: Element> Rows for ChannelSums<'_, T> {
     #[inline(always)]
@@ -267,7 +293,7 @@ impl<T: Element> ChannelSums<'_, T> {
                 mean[vector] = V::load(self.mean.as_ptr().add(at));
                 (sum[vector], product[vector]) = (V::load(self.sum.add(at)), V::load(self.product.add(at)));
             }
-            for pixel in 0..self.of.dy.len() / c {
+            for pixel in self.start..self.end {
                 for vector in 0..VECTORS {
                     let (d, x) = self.of.load::<V>(c, pixel, at + vector * V::LANES);
                     sum[vector] = sum[vector].add(d);
@@ -291,6 +317,7 @@ struct Gradient<'a, T, const ADD: bool> {
     pitch: usize,
     /// Where the masked gradient is written, or null.
     d: *mut T,
+    past_caches: bool,
 }
 
 impl<T: Element, const ADD: bool> Rows for Gradient<'_, T, ADD> {
@@ -316,9 +343,9 @@ impl<T: Element, const ADD: bool> Rows for Gradient<'_, T, ADD> {
             if ADD {
                 dx = T::load::<V>(to.add(at)).add(dx);
             }
-            dx.store_as::<FORM>(to.cast(), at);
+            dx.write::<FORM>(to.cast(), at, self.past_caches);
             if !self.d.is_null() {
-                d.store_as::<FORM>(self.d.add(pixel * c).cast(), at);
+                d.write::<FORM>(self.d.add(pixel * c).cast(), at, self.past_caches);
             }
         }
     }

@@ -45,12 +45,24 @@ pub(crate) trait Convert: Arithmetic {
     /// The row has room for them; for `HIGH`, its lower halves are initialised.
     unsafe fn store_as<const FORM: u8>(self, row: *mut f32, at: usize);
 
-    /// As [`Vector::store`], past the caches where the CPU can and `to` is a multiple of the vector's size. The writer calls
-    /// [`fence`] before another thread reads.
+    /// As [`Vector::store`], past the caches where the CPU can and `to` is a multiple of the vector's size.
     #[inline(always)]
     unsafe fn stream(self, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { self.store(to) }
+    }
+
+    /// As [`Convert::store_as`]; as floats past the caches, if asked to. The writer calls [`fence`] then, before another thread
+    /// reads.
+    #[inline(always)]
+    unsafe fn write<const FORM: u8>(self, row: *mut f32, at: usize, past_caches: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if FORM == FLOATS && past_caches {
+                return self.stream(row.add(at));
+            }
+            self.store_as::<FORM>(row, at)
+        }
     }
 
     /// The bf16 numbers whose sum is the value: each is what the ones before it leave, rounded, ties away from zero.

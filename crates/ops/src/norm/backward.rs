@@ -13,7 +13,7 @@ use crate::{
     buffer,
     error::Error,
     kernel::{
-        Element,
+        Element, past_caches,
         rows::{Mask, Masked, TASK, rows_per_task},
     },
     trace,
@@ -251,7 +251,7 @@ fn backward<T: Element>(
     let (c, len) = (gamma.len(), masked.dy.len());
     let sums = gradient_sums(masked, mean);
     let [a, b, e] = &coefficients(len / c, gamma, mean, inv_std, &sums, whole);
-    let task = rows_per_task(c);
+    let (task, past_caches) = (rows_per_task(c), past_caches::<T>(len));
     let part = |index: usize, len: usize| masked.pixels(index * task / c..(index * task + len) / c, c);
     let mut dresidual = None;
     let pass = |dx: &mut [MaybeUninit<T>]| {
@@ -259,13 +259,13 @@ fn backward<T: Element>(
         if has_residual {
             let pass = |d: &mut [MaybeUninit<T>]| {
                 parts.zip(d.par_chunks_mut(task)).for_each(|((index, dx), d)| {
-                    part(index, dx.len()).gradient([a, b, e], dx, Some(d));
+                    part(index, dx.len()).gradient([a, b, e], dx, Some(d), past_caches);
                 });
             };
             // SAFETY: the chunks tile the buffer in whole rows, and `gradient` writes every element of each.
             dresidual = Some(unsafe { buffer::filled(len, pass) });
         } else {
-            parts.for_each(|(index, dx)| part(index, dx.len()).gradient([a, b, e], dx, None));
+            parts.for_each(|(index, dx)| part(index, dx.len()).gradient([a, b, e], dx, None, past_caches));
         }
     };
     // SAFETY: as above.

@@ -3,9 +3,8 @@
 use super::{geometry::Epilogue, shared::Shared};
 use crate::kernel::{
     dispatch::{Rows, dispatch},
-    element::Element,
-    form::{FLOATS, Form},
-    isa::{Isa, isa},
+    element::{Element, past_caches},
+    form::Form,
     vector::{Convert, fence},
 };
 
@@ -44,7 +43,7 @@ impl<T: Element> Epilogue<'_, T> {
         assert!(places.iter().all(|at| at + channel + lanes <= len));
         let residual = if adds { Some(out.start().cast_const()) } else { self.residual.map(<[T]>::as_ptr) };
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        let past_caches = isa() == Isa::Amx && !T::BF16 && memory.start() != out.start().cast() && out.len() >= MANY;
+        let past_caches = past_caches::<T>(out.len()) && memory.start() != out.start().cast();
         let job = Finish { sums, bias, residual, floor, past_caches, out: out.start() };
         // SAFETY: every row is inside, as just checked; the rest is the caller's promise.
         unsafe { dispatch(Form::of::<T>(), &job) }
@@ -53,11 +52,6 @@ impl<T: Element> Epilogue<'_, T> {
         }
     }
 }
-
-/// Floats of an output that does not stay in the caches until it is read, so that it is written past them: 8 MiB. A cache
-/// would read each line before it is written. Measured on an Intel Xeon (Emerald Rapids): writing is 2.4 times faster, the
-/// evaluation of a ResNet-50 1.1 times.
-const MANY: usize = 2 << 20;
 
 struct Finish<'a, T> {
     sums: Sums<'a>,
@@ -94,13 +88,7 @@ impl<T: Element> Rows for Finish<'_, T> {
             if let Some(residual) = self.residual {
                 v = v.add(T::load::<V>(residual.add(place + at)));
             }
-            v = v.at_least(V::splat(&self.floor));
-            let to = self.out.add(place).cast::<f32>();
-            if FORM == FLOATS && self.past_caches {
-                v.stream(to.add(at));
-            } else {
-                v.store_as::<FORM>(to, at);
-            }
+            v.at_least(V::splat(&self.floor)).write::<FORM>(self.out.add(place).cast(), at, self.past_caches);
         }
     }
 }
