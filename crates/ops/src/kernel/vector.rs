@@ -624,3 +624,82 @@ mod x86 {
         larger256
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::isa::isa;
+
+    /// Sixteen numbers of every size, from the 24 bits of each.
+    fn numbers() -> impl Iterator<Item = [f32; 16]> {
+        let bits = |at: u32| f32::from_bits(at.wrapping_mul(0x9e37_79b9) & 0xbfff_ffff);
+        let some =
+            [0.0, -0.0, 1.0, -1.5, f32::MIN_POSITIVE, 3.38e38, 1.0 + f32::EPSILON, 255.5, 256.5, 1e-40].into_iter();
+        let all: Vec<f32> = some.chain((0..4096).map(bits)).collect();
+        all.chunks_exact(16).map(|few| few.try_into().unwrap()).collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn parts_are_bf16_and_add_up() {
+        for numbers in numbers() {
+            // SAFETY: arrays need no instruction.
+            let parts = unsafe { numbers.parts() };
+            for lane in 0..16 {
+                let of = parts.map(|part| part[lane]);
+                let sum: f64 = of.iter().map(|part| f64::from(*part)).sum();
+                assert_eq!(sum, f64::from(numbers[lane]));
+                let is_bf16 = |part: &f32| part.to_bits() & 0xffff == 0;
+                // A number near the smallest has fewer bits than its parts could have.
+                assert!(of.iter().all(is_bf16) || numbers[lane].abs() < 1e-32, "{of:?}");
+            }
+        }
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0x7fff_ffff)] {
+            // SAFETY: as above.
+            let parts = unsafe { [bad; 16].parts() };
+            assert!(!parts.iter().map(|part| part[0]).sum::<f32>().is_finite(), "{bad}");
+        }
+    }
+
+    /// Vectors store what arrays do.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn vectors_split_as_arrays_do() {
+        use std::arch::x86_64::__m512;
+
+        const PART: usize = 64;
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        unsafe fn vectors(low: &[f32; 16], high: &[f32; 16], rows: &mut [Vec<f32>; 3]) {
+            let [singles, halves, pairs] = rows.each_mut().map(|row| row.as_mut_ptr());
+            // SAFETY: this function has the instructions; every row has room for three parts.
+            unsafe {
+                let (low, high) = (__m512::load(low.as_ptr()), __m512::load(high.as_ptr()));
+                low.store_parts::<HALF_PARTS>(singles, 1, PART);
+                low.store_half_parts(high, halves, 3, PART);
+                low.store_pair_parts(high, pairs, 5, PART);
+            }
+        }
+
+        if !isa().has_avx512() || !is_x86_feature_detected!("avx512bf16") {
+            return;
+        }
+        // Where a part is denormal, the instruction makes it zero.
+        let all: Vec<_> = numbers().map(|few| few.map(|v| if v.abs() < 1e-30 { 0.0 } else { v })).collect();
+        for both in all.windows(2) {
+            let [low, high] = [both[0], both[1]];
+            let mut got = [(); 3].map(|()| vec![0.0; 3 * PART]);
+            let mut expected = got.clone();
+            let [singles, halves, pairs] = expected.each_mut().map(|row| row.as_mut_ptr());
+            // SAFETY: the CPU has the instructions, as just checked; arrays need none; every row has room for three parts.
+            unsafe {
+                vectors(&low, &high, &mut got);
+                low.store_parts::<HALF_PARTS>(singles, 1, PART);
+                low.store_half_parts(high, halves, 3, PART);
+                low.store_pair_parts(high, pairs, 5, PART);
+            }
+            let bits =
+                |rows: &[Vec<f32>; 3]| rows.each_ref().map(|row| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+            assert_eq!(bits(&got), bits(&expected), "{low:?} {high:?}");
+        }
+    }
+}

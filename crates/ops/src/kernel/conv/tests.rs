@@ -68,8 +68,12 @@ fn all_passes_match_their_definition() {
         [1, 4, 4, 2, 3, 3, 3, 1, 3],
         [2, 11, 7, 4, 6, 2, 3, 3, 1],
         [1, 1, 1, 1, 1, 1, 1, 1, 0],
-        [4, 30, 30, 4, 5, 3, 3, 1, 1], // several parts in the weight gradient
-        [1, 6, 6, 8, 530, 3, 3, 1, 1], // several groups of channels
+        [4, 30, 30, 4, 5, 3, 3, 1, 1],   // several parts in the weight gradient
+        [1, 6, 6, 8, 530, 3, 3, 1, 1],   // several groups of channels
+        [3, 14, 15, 64, 40, 3, 3, 1, 1], // blocks of pixels from several images
+        [1, 20, 30, 32, 33, 5, 3, 1, 2],
+        [5, 5, 5, 160, 70, 3, 3, 1, 1],  // two chunks of channels
+        [2, 12, 11, 32, 64, 3, 3, 2, 1], // an input gradient of four phases
         // By Winograd's algorithm:
         [2, 7, 7, 40, 33, 3, 3, 1, 1],
         [1, 9, 6, 300, 18, 3, 3, 1, 1],  // three chunks of channels
@@ -116,6 +120,88 @@ fn all_passes_match_their_definition() {
             &forward(&g, plain(&x, ci), &Weights::new(&g, &weight), epilogue),
             &finished.collect::<Vec<_>>(),
         );
+    }
+}
+
+fn geometry([n, side, ci, co, kernel, stride]: [usize; 6]) -> Geometry {
+    let padding = kernel / 2;
+    let out = (side + 2 * padding - kernel) / stride + 1;
+    let (h, w, kh, kw, oh, ow) = (side, side, kernel, kernel, out, out);
+    Geometry { n, h, w, ci, co, kh, kw, stride, padding, oh, ow, precision: Precision::F32 }
+}
+
+/// Root mean square of the errors.
+fn rms(got: &[f32], expected: &[f64]) -> f64 {
+    let squares = got.iter().zip(expected).map(|(got, expected)| (f64::from(*got) - expected).powi(2));
+    (squares.sum::<f64>() / got.len() as f64).sqrt()
+}
+
+/// Whatever the CPU multiplies by: the errors are not larger than those of the definition, computed in `f32`.
+#[test]
+fn products_are_as_exact_as_f32() {
+    for shape in [[1, 14, 64, 64, 3, 1], [2, 7, 256, 64, 1, 1], [1, 14, 32, 64, 3, 2], [2, 14, 20, 40, 3, 1]] {
+        let g = geometry(shape);
+        let taps = g.kh * g.kw;
+        let x = values(g.n * g.h * g.w * g.ci, 1);
+        let w = values(g.co * taps * g.ci, 2);
+        let dy = values(g.n * g.oh * g.ow * g.co, 3);
+        let mut by_definition = [vec![0f32; dy.len()], vec![0f32; x.len()], vec![0f32; w.len()]];
+        let [y, dx, dw] = &mut by_definition;
+        terms(&g, |p, t, q| {
+            for (o, i) in (0..g.co).flat_map(|o| (0..g.ci).map(move |i| (o, i))) {
+                let (at_x, at_y, at_w) = (q * g.ci + i, p * g.co + o, (o * taps + t) * g.ci + i);
+                y[at_y] += x[at_x] * w[at_w];
+                dx[at_x] += dy[at_y] * w[at_w];
+                dw[at_w] += dy[at_y] * x[at_x];
+            }
+        });
+        let got = [
+            forward(&g, plain(&x, g.ci), &Weights::new(&g, &w), Epilogue::default()),
+            input_grad(&g, plain(&dy, g.co), &w),
+            weight_grad(&g, plain(&x, g.ci), plain(&dy, g.co)),
+        ];
+        let exact = naive(&g, &x, &w, &dy);
+        for (pass, ((got, by_definition), exact)) in got.iter().zip(&by_definition).zip(&exact).enumerate() {
+            let (got, most) = (rms(got, exact), rms(by_definition, exact));
+            assert!(got <= most, "pass {pass} of {g:?}: {got} above {most}");
+        }
+    }
+}
+
+/// Factors of very different sizes: each error is a small part of what was added up.
+#[test]
+fn sizes_of_factors_do_not_matter() {
+    let g = geometry([1, 8, 64, 32, 1, 1]);
+    let scaled = |count, seed| {
+        let sizes = values(count, seed + 10).into_iter().map(|v| (30.0 * v).exp2());
+        values(count, seed).into_iter().zip(sizes).map(|(v, size)| v * size).collect::<Vec<f32>>()
+    };
+    let (x, w) = (scaled(g.n * g.h * g.w * g.ci, 1), scaled(g.co * g.ci, 2));
+    let got = forward(&g, plain(&x, g.ci), &Weights::new(&g, &w), Epilogue::default());
+    for (pixel, x) in x.chunks_exact(g.ci).enumerate() {
+        for (channel, w) in w.chunks_exact(g.ci).enumerate() {
+            let terms = || x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            let error = (f64::from(got[pixel * g.co + channel]) - terms().sum::<f64>()).abs();
+            let most = 1e-6 * terms().map(f64::abs).sum::<f64>();
+            assert!(error <= most, "{pixel}, {channel}: {error} above {most}");
+        }
+    }
+}
+
+/// What is not a number stays visible, and where it was.
+#[test]
+fn infinities_and_nan_stay_where_they_are() {
+    for shape in [[1, 8, 64, 32, 1, 1], [1, 16, 32, 32, 3, 1]] {
+        let g = geometry(shape);
+        let w = values(g.co * g.kh * g.kw * g.ci, 2);
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX] {
+            let mut x = values(g.n * g.h * g.w * g.ci, 1);
+            x[0] = bad;
+            let y = forward(&g, plain(&x, g.ci), &Weights::new(&g, &w), Epilogue::default());
+            let far = (g.kh * g.w + g.kh) * g.co;
+            assert!(bad == f32::MAX || y[..g.co].iter().all(|v| !v.is_finite()), "{bad} in {g:?}");
+            assert!(y[far..].iter().all(|v| v.is_finite()), "{bad} in {g:?}");
+        }
     }
 }
 
