@@ -8,12 +8,17 @@
 //! * input gradient: the same with the weights rotated by 180°, for each phase of the stride;
 //! * weight gradient: `dw[o][k] = sum_p dy[p][o] patch[p][k]`, a block of `dy`, transposed, times a block of patches.
 //!
+//! Where patches overlap and tiles are tall, a block gathers the pixels under its patches, each once, and multiplies them tap
+//! by tap ([`plan`]).
+//!
 //! Gathering copies, so a normalisation in front of the convolution costs nothing more
 //! ([`Prologue`](crate::kernel::Prologue)); where each value is gathered several times, it is applied once before. The moments
 //! of the result are computed while it is still in the first-level cache.
 //!
 //! Tensors of bf16 are multiplied as bf16: the gathered values and the weights are rounded first, and sums are `f32` until a
-//! block of the result is finished. Where the CPU has no bf16 instructions, the rounded numbers are multiplied as `f32`.
+//! block of the result is finished. Where the CPU has no bf16 instructions, the rounded numbers are multiplied as `f32`. Where
+//! it has matrix tiles, which multiply bf16 sixteen times as fast as vectors multiply `f32`, an `f32` is multiplied as the sum
+//! of three bf16 numbers, its *parts*, and the result is as exact (`kernel/amx.rs`).
 //!
 //! The shape alone decides how work is divided and in which order sums are added: the result does not depend on the number
 //! of threads.

@@ -29,14 +29,14 @@ pub(super) struct Plan {
 pub(super) struct Block {
     /// The patch, or pixel, of each row.
     pub(super) gathered: Vec<Spot>,
-    pub(super) tiles: Vec<Rows>,
+    pub(super) tiles: Vec<TileRows>,
     /// The patches with a result, and the row of the results in which it is.
     pub(super) patches: Vec<Spot>,
     pub(super) rows: Vec<usize>,
 }
 
 /// The rows of a tile.
-pub(super) struct Rows {
+pub(super) struct TileRows {
     /// Its first row of what is gathered, for the first tap.
     pub(super) from: usize,
     /// Its first row of the results.
@@ -114,7 +114,7 @@ impl Plan {
             gathered.extend(self.patches.spots(range.clone()));
             patches.extend_from_slice(gathered);
             rows.extend(0..range.len());
-            tiles.extend(tiled(range.len(), &self.tile).into_iter().map(|rows| Rows {
+            tiles.extend(tiled(range.len(), &self.tile).into_iter().map(|rows| TileRows {
                 from: rows.start,
                 to: rows.start,
                 count: rows.len(),
@@ -139,7 +139,7 @@ impl Plan {
                         rows.push(to + row);
                     }
                 }
-                tiles.push(Rows { from: start + first, to, count: height, patches: before..patches.len() });
+                tiles.push(TileRows { from: start + first, to, count: height, patches: before..patches.len() });
             }
             let end = positions.end + (kh - 1) * width + kw - 1;
             gathered.extend((positions.start..end).map(|at| Spot { image, row: at / width, column: at % width }));

@@ -9,7 +9,7 @@ use super::{
     gather::{Gather, Spot},
     geometry::{Epilogue, Precision},
     packed::Packed,
-    plan::{Plan, Rows},
+    plan::{Plan, TileRows},
     scratch::{SCRATCH, Scratch, close_pairs, reserve, round_rows},
     shared::Shared,
     tasks::{TASKS, balanced, in_steps},
@@ -173,7 +173,7 @@ impl<T: Element> Product<'_, T> {
                 }
                 _ => {
                     rows.extend(block.rows.iter().map(|row| row * pitch));
-                    let last = block.tiles.last().map_or(0, |rows| rows.to);
+                    let last = block.tiles.last().map_or(0, |tile| tile.to);
                     Shared::written(reserve(results, (last + MAX_ROWS) * pitch))
                 }
             };
@@ -240,7 +240,7 @@ impl<T: Element> Product<'_, T> {
 
     /// Some rows of the result by one panel: adds the products of one step.
     #[inline(always)]
-    fn tile(&self, sums: Partial, gathered: &[f32], step: &Step, tile: &Rows, spill: &mut [f32; MAX_ROWS * 32]) {
+    fn tile(&self, sums: Partial, gathered: &[f32], step: &Step, tile: &TileRows, spill: &mut [f32; MAX_ROWS * 32]) {
         let kernel = &self.weights.tile;
         let (channel, lanes) = self.channels(step.panel);
         let places = &sums.places[tile.patches.clone()];
