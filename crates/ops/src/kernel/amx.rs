@@ -157,6 +157,13 @@ unsafe fn product(rows: usize, operands: &Operands) {
     }
 }
 
+/// The products of two registers of `A` and two of `B`, added to their sums.
+macro_rules! multiply {
+    () => {
+        "tdpbf16ps tmm0, tmm4, tmm6; tdpbf16ps tmm1, tmm4, tmm7; tdpbf16ps tmm2, tmm5, tmm6; tdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
 /// As [`product`], of values that are sums of three parts, and for several [taps](Operands::taps).
 ///
 /// # Safety
@@ -207,48 +214,27 @@ unsafe fn product_of_parts(rows: usize, operands: &Operands) {
             "2:",
             // the first part of `A` by the third of `B`,
             "tileloadd tmm4, [{a} + {a_row}]",
-            "tileloadd tmm6, [{b2} + {b_row}]",
-            "tileloadd tmm7, [{b2} + {b_row} + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm6, [{b2} + {b_row}]; tileloadd tmm7, [{b2} + {b_row} + 64]",
             "tileloadd tmm5, [{a} + {a_row} + {lower}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             // the first by the second,
-            "tileloadd tmm6, [{b1} + {b_row}]",
-            "tileloadd tmm7, [{b1} + {b_row} + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{b1} + {b_row}]; tileloadd tmm7, [{b1} + {b_row} + 64]",
+            multiply!(),
             // the second by the second,
             "tileloadd tmm4, [{a} + {a_row} + {second}]",
             "tileloadd tmm5, [{a} + {a_row} + {lower} + {second}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             // the second by the first,
-            "tileloadd tmm6, [{b} + {b_row}]",
-            "tileloadd tmm7, [{b} + {b_row} + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{b} + {b_row}]; tileloadd tmm7, [{b} + {b_row} + 64]",
+            multiply!(),
             // the third by the first,
             "tileloadd tmm4, [{a} + {a_row} + 2 * {second}]",
             "tileloadd tmm5, [{a} + {a_row} + {lower} + 2 * {second}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             // the first by the first.
             "tileloadd tmm4, [{a} + {a_row}]",
             "tileloadd tmm5, [{a} + {a_row} + {lower}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             "add {a}, 64",
             "add {b}, qword ptr [{frame} + 8]",
             "add {b1}, qword ptr [{frame} + 8]",

@@ -33,6 +33,11 @@ impl Precision {
             Precision::Bf16 => bf16_tile().unwrap_or_else(tile),
         }
     }
+
+    /// The tile for values that vectors transform before: `f32` are not split into parts once more.
+    pub(crate) fn vector_tile(self) -> Tile {
+        if self == Precision::F32 { tile() } else { self.tile() }
+    }
 }
 
 /// The shape of a convolution: `x [n, h, w, ci]`, `w [co, kh, kw, ci]`, `y [n, oh, ow, co]`.

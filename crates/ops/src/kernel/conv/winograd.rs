@@ -25,7 +25,6 @@ use super::{
     geometry::{Geometry, Precision},
     plan::by_pixels,
 };
-use crate::kernel::operands::Tile;
 
 /// Whether a forward pass is faster so.
 pub(super) fn suits(g: &Geometry) -> bool {
@@ -36,18 +35,10 @@ pub(super) fn suits(g: &Geometry) -> bool {
 /// Whether the algorithm applies, and the convolution has enough channels for the transforms to pay.
 pub(super) fn suits_weight_grad(g: &Geometry) -> bool {
     let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
-    let tile = tile(g.precision);
+    let tile = g.precision.vector_tile();
     // bf16 numbers that are multiplied as `f32` gain nothing; matrix tiles multiply faster than values are transformed.
     let fast = g.precision == Precision::F32 || (tile.group == 2 && tile.adjacent.is_some());
     square && fast && g.ci >= 16 && g.co >= 16
-}
-
-/// The tile that multiplies transformed values: of vectors, as these are.
-fn tile(precision: Precision) -> Tile {
-    match precision {
-        Precision::F32 => super::super::tile::tile(),
-        Precision::Bf16 => precision.tile(),
-    }
 }
 
 /// The input gradient of `g` as a forward pass.

@@ -42,12 +42,12 @@ const FEW: usize = 16;
 impl<'a> Filters<'a> {
     /// From `w [channels, 3, 3, depth]`.
     pub(in crate::kernel::conv) fn forward(precision: Precision, depth: usize, channels: usize, w: &'a [f32]) -> Self {
-        Filters { stored: Stored::Forward(w), depth, channels, tile: super::tile(precision) }
+        Filters { stored: Stored::Forward(w), depth, channels, tile: precision.vector_tile() }
     }
 
     /// From `w [depth, 3, 3, channels]`, rotated by 180°.
     pub(in crate::kernel::conv) fn rotated(precision: Precision, depth: usize, channels: usize, w: &'a [f32]) -> Self {
-        Filters { stored: Stored::Rotated(w), depth, channels, tile: super::tile(precision) }
+        Filters { stored: Stored::Rotated(w), depth, channels, tile: precision.vector_tile() }
     }
 
     /// Whether they are transformed.

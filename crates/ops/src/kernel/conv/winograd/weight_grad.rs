@@ -42,7 +42,7 @@ pub(in crate::kernel::conv) fn weight_grad<T: Element>(g: &Geometry, x: Source<T
     if parts.is_empty() {
         return vec![0.0; g.co * 9 * g.ci];
     }
-    let tile = super::tile(g.precision);
+    let tile = g.precision.vector_tile();
     let len = g.co * 9 * g.ci;
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let out = Shared::new(out);
