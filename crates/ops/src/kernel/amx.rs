@@ -164,6 +164,22 @@ macro_rules! multiply {
     };
 }
 
+/// The three parts of `B` further by what the frame has at an offset.
+macro_rules! advance {
+    ($offset:literal) => {
+        concat!(
+            "add {b}, qword ptr [{frame} + ",
+            $offset,
+            "]; add {b1}, qword ptr [{frame} + ",
+            $offset,
+            "]; ",
+            "add {b2}, qword ptr [{frame} + ",
+            $offset,
+            "]"
+        )
+    };
+}
+
 /// As [`product`], of values that are sums of three parts, and for several [taps](Operands::taps).
 ///
 /// # Safety
@@ -236,14 +252,10 @@ unsafe fn product_of_parts(rows: usize, operands: &Operands) {
             "tileloadd tmm5, [{a} + {a_row} + {lower}]",
             multiply!(),
             "add {a}, 64",
-            "add {b}, qword ptr [{frame} + 8]",
-            "add {b1}, qword ptr [{frame} + 8]",
-            "add {b2}, qword ptr [{frame} + 8]",
+            advance!(8),
             "dec {count}",
             "jnz 2b",
-            "add {b}, qword ptr [{frame} + 16]",
-            "add {b1}, qword ptr [{frame} + 16]",
-            "add {b2}, qword ptr [{frame} + 16]",
+            advance!(16),
             "add {tap}, 8",
             "cmp {tap}, {end}",
             "jne 5b",
