@@ -290,7 +290,8 @@ fn a_killed_rank_ends_all_and_they_continue() {
 #[ignore = "needs MPI: just test-mpi"]
 fn an_interrupted_rank_stops_all_and_others_continue() {
     let job = Job::new(&["default", "alone"]);
-    let few = ["--set", "global.epochs=6", "--set", "global.lr=0.0005"];
+    // Larger steps make the last bits, which differ with the number of ranks, larger by a factor of twenty an epoch.
+    let few = ["--set", "global.epochs=6", "--set", "global.lr=0.0001"];
     job.run(1, &[&few[..], &["--run", "alone"]].concat()).expect(0);
     let expected = epochs(&job.published("alone"));
     job.forget();
@@ -303,7 +304,7 @@ fn an_interrupted_rank_stops_all_and_others_continue() {
     let got = epochs(&job.published("default"));
     assert_eq!(got.len(), expected.len());
     let apart = got.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
-    assert!(apart < 1e-3, "{got:?} {expected:?}");
+    assert!(apart < 1e-5 && expected[5] < 0.99 * expected[0], "{got:?} {expected:?}");
 }
 
 /// The losses of all epochs.
