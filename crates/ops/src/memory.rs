@@ -74,3 +74,27 @@ pub fn keep_freed_memory() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of all sizes around the smallest large one: where they start, and what is in them when they grow and shrink.
+    #[test]
+    fn large_blocks_start_on_lines_and_keep_their_contents() {
+        let of = |size| Layout::from_size_align(size, 4).unwrap();
+        let sizes = [16, LARGE - 4, LARGE, LARGE + 4, 3 * LARGE];
+        for (from, to) in sizes.iter().flat_map(|from| sizes.iter().map(move |to| (*from, *to))) {
+            // SAFETY: the blocks are used within their sizes, and freed once, with the layouts that they have.
+            unsafe {
+                let block = OnLines.alloc_zeroed(of(from));
+                assert!((0..from).all(|at| block.add(at).read() == 0));
+                (0..from).for_each(|at| block.add(at).write(at as u8));
+                let moved = OnLines.realloc(block, of(from), to);
+                assert!(to < LARGE || moved.addr().is_multiple_of(LINE), "{from} to {to}");
+                assert!((0..from.min(to)).all(|at| moved.add(at).read() == at as u8), "{from} to {to}");
+                OnLines.dealloc(moved, of(to));
+            }
+        }
+    }
+}

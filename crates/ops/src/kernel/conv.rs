@@ -17,8 +17,7 @@
 //!
 //! Tensors of bf16 are multiplied as bf16: the gathered values and the weights are rounded first, and sums are `f32` until a
 //! block of the result is finished. Where the CPU has no bf16 instructions, the rounded numbers are multiplied as `f32`. Where
-//! it has matrix tiles, which multiply bf16 sixteen times as fast as vectors multiply `f32`, an `f32` is multiplied as the sum
-//! of three bf16 numbers, its *parts*, and the result is as exact (`kernel/amx.rs`).
+//! it has matrix tiles of bf16, an `f32` is multiplied as the sum of three bf16 numbers, its *parts*, and the result is as exact (`kernel/amx.rs`).
 //!
 //! The shape alone decides how work is divided and in which order sums are added: the result does not depend on the number
 //! of threads.
@@ -139,7 +138,7 @@ pub(crate) fn input_grad_add<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32],
 }
 
 fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared<T>, adds: bool) {
-    if winograd::suits_weight_grad(g) && winograd::suits(&winograd::rotated(g)) {
+    if winograd::applies(g) && winograd::suits(&winograd::rotated(g)) {
         let filters = winograd::Filters::rotated(g.precision, g.co, g.ci, w);
         return winograd::forward(&winograd::rotated(g), dy, &filters, Epilogue::default(), (out, adds), None);
     }
@@ -148,7 +147,7 @@ fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
 pub(crate) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
-    if winograd::suits_weight_grad(g) {
+    if winograd::applies(g) {
         return winograd::weight_grad(g, x, dy);
     }
     let applied = applied(g, x, weight_grad::reads(g));

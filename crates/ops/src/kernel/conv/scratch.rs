@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The most pixels in a block: with 112 of them, 112 KiB of patches, half of a small second-level cache.
+/// The most pixels in a block, with matrix tiles; others have 112: 112 KiB of patches, half of a small second-level cache.
 const PIXELS: usize = 256;
 /// The most rows in a block: pairs of pixels, once for each of three parts.
 const BLOCK_ROWS: usize = 3 * PIXELS / 2;

@@ -29,11 +29,11 @@ use super::{
 /// Whether a forward pass is faster so.
 pub(super) fn suits(g: &Geometry) -> bool {
     // Tall tiles read overlapping patches where they lie, and multiply faster than values are transformed.
-    suits_weight_grad(g) && !by_pixels(&Patches::forward(g), &g.precision.tile())
+    applies(g) && !by_pixels(&Patches::forward(g), &g.precision.tile())
 }
 
 /// Whether the algorithm applies, and the convolution has enough channels for the transforms to pay.
-pub(super) fn suits_weight_grad(g: &Geometry) -> bool {
+pub(super) fn applies(g: &Geometry) -> bool {
     let square = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2;
     let tile = g.precision.vector_tile();
     // bf16 numbers that are multiplied as `f32` gain nothing; matrix tiles multiply faster than values are transformed.

@@ -127,38 +127,24 @@ impl Convert for __m512 {
     }
 }
 
-/// The permutation that takes the upper halves of the floats of two vectors, one vector after the other.
-static UPPER_HALVES: [u16; 32] = {
+/// A permutation of the halves of two vectors: `first, second, first + step, second + step, ...`.
+const fn order(first: u16, second: u16, step: u16) -> [u16; 32] {
     let mut order = [0; 32];
     let mut at = 0;
     while at < 32 {
-        order[at] = (2 * at + 1) as u16;
+        let from = if at % 2 == 0 { first } else { second };
+        order[at] = from + at as u16 / 2 * step;
         at += 1;
     }
     order
-};
+}
 
-/// The permutation that takes the upper halves of the floats of two vectors, in turn.
-static PAIRED_HALVES: [u16; 32] = {
-    let mut order = [0; 32];
-    let mut at = 0;
-    while at < 32 {
-        order[at] = (at / 2 * 2 + 1 + at % 2 * 32) as u16;
-        at += 1;
-    }
-    order
-};
-
-/// The permutation that interleaves two vectors: `low[0], high[0], low[1], ...`.
-static INTERLEAVED: [u16; 32] = {
-    let mut order = [0; 32];
-    let mut at = 0;
-    while at < 32 {
-        order[at] = (at / 2 + at % 2 * 16) as u16;
-        at += 1;
-    }
-    order
-};
+/// The upper halves of the floats of two vectors, one vector after the other.
+static UPPER_HALVES: [u16; 32] = order(1, 3, 4);
+/// The upper halves of the floats of two vectors, in turn.
+static PAIRED_HALVES: [u16; 32] = order(1, 33, 2);
+/// The halves of the first half of a vector and those of its second half, in turn.
+static INTERLEAVED: [u16; 32] = order(0, 16, 1);
 
 impl Convert for __m256 {
     #[inline(always)]
