@@ -93,13 +93,12 @@ impl Plan {
         (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))).map(|(y, x)| (y * self.width() + x) * PITCH).collect()
     }
 
-    /// Pixels in a row of a padded image.
     fn width(&self) -> usize {
-        self.patches.grid_w + self.patches.kw - 1
+        width(&self.patches)
     }
 
     fn tiles_per_image(&self) -> usize {
-        (self.patches.grid_h * self.width()).div_ceil(self.tile.rows)
+        tiles_per_image(&self.patches, &self.tile)
     }
 
     /// Writes what a block gathers and its tiles to `block`, which is emptied before.
@@ -153,4 +152,18 @@ pub(super) fn by_pixels(patches: &Patches, tile: &Tile) -> bool {
     // A step of the tile reads one tap; the pixels around a block must not be more than those in it.
     let overlap = step == 1 && kh * kw > 1 && c.is_multiple_of(tile.unit());
     overlap && tile.steps > 1 && (kh - 1) * (grid_w + kw - 1) <= tile.pixels
+}
+
+/// The share of the tiles' rows with a result, where blocks gather pixels.
+pub(super) fn used(patches: &Patches, tile: &Tile) -> f64 {
+    (patches.grid_h * patches.grid_w) as f64 / (tiles_per_image(patches, tile) * tile.rows) as f64
+}
+
+/// Pixels in a row of a padded image.
+fn width(patches: &Patches) -> usize {
+    patches.grid_w + patches.kw - 1
+}
+
+fn tiles_per_image(patches: &Patches, tile: &Tile) -> usize {
+    (patches.grid_h * width(patches)).div_ceil(tile.rows)
 }

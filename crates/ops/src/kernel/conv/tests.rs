@@ -72,8 +72,9 @@ fn all_passes_match_their_definition() {
         [1, 6, 6, 8, 530, 3, 3, 1, 1],   // several groups of channels
         [3, 14, 15, 64, 40, 3, 3, 1, 1], // blocks of pixels from several images
         [1, 20, 30, 32, 33, 5, 3, 1, 2],
-        [5, 5, 5, 160, 70, 3, 3, 1, 1],  // two chunks of channels
-        [2, 12, 11, 32, 64, 3, 3, 2, 1], // an input gradient of four phases
+        [1, 14, 14, 160, 40, 3, 3, 1, 1], // two chunks of channels
+        [5, 5, 5, 160, 70, 3, 3, 1, 1],   // too small for that: by Winograd's algorithm
+        [2, 12, 11, 32, 64, 3, 3, 2, 1],  // an input gradient of four phases
         // By Winograd's algorithm:
         [2, 7, 7, 40, 33, 3, 3, 1, 1],
         [1, 9, 6, 300, 18, 3, 3, 1, 1],  // three chunks of channels
