@@ -55,6 +55,9 @@ use super::{
 };
 use crate::buffer;
 
+/// The height and width of a result for which kept weights are made; they serve others, but may not be the fastest there.
+const KEPT_FOR: usize = 14;
+
 /// The weights of a forward pass in the order in which it reads them.
 pub(crate) enum Weights<'a> {
     /// For products with patches.
@@ -64,9 +67,9 @@ pub(crate) enum Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// From `w [co, kh, kw, ci]`; for any number and size of images.
+    /// From `w [co, kh, kw, ci]`; for any number and size of images, whatever `g` says of them.
     pub(crate) fn new(g: &Geometry, w: &[f32]) -> Weights<'static> {
-        match Weights::once(g, w) {
+        match Weights::once(&Geometry { oh: KEPT_FOR, ow: KEPT_FOR, ..*g }, w) {
             Weights::Patches(packed) => Weights::Patches(packed),
             Weights::Tiles(filters) => Weights::Tiles(filters.kept()),
         }

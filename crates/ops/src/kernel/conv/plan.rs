@@ -14,6 +14,10 @@ use super::{
 };
 use crate::kernel::operands::{PITCH, Tile};
 
+/// The share of the tiles' rows that must have a result for blocks to gather pixels: that of images of 7 pixels is 0.77, of 4
+/// pixels 0.5.
+const ENOUGH: f64 = 0.7;
+
 /// How the patches of a pass are cut into blocks.
 pub(super) struct Plan {
     patches: Patches,
@@ -151,12 +155,8 @@ pub(super) fn by_pixels(patches: &Patches, tile: &Tile) -> bool {
     let Patches { c, kh, kw, step, grid_w, .. } = *patches;
     // A step of the tile reads one tap; the pixels around a block must not be more than those in it.
     let overlap = step == 1 && kh * kw > 1 && c.is_multiple_of(tile.unit());
-    overlap && tile.steps > 1 && (kh - 1) * (grid_w + kw - 1) <= tile.pixels
-}
-
-/// The share of the tiles' rows with a result, where blocks gather pixels.
-pub(super) fn used(patches: &Patches, tile: &Tile) -> f64 {
-    (patches.grid_h * patches.grid_w) as f64 / (tiles_per_image(patches, tile) * tile.rows) as f64
+    let used = (patches.grid_h * grid_w) as f64 / (tiles_per_image(patches, tile) * tile.rows) as f64;
+    overlap && tile.steps > 1 && (kh - 1) * (grid_w + kw - 1) <= tile.pixels && used >= ENOUGH
 }
 
 /// Pixels in a row of a padded image.

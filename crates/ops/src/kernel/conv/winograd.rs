@@ -23,19 +23,13 @@ pub(super) use self::{forward::forward, tiles::block_pixels, weight_grad::weight
 use super::{
     gather::Patches,
     geometry::{Geometry, Precision},
-    plan::{by_pixels, used},
+    plan::by_pixels,
 };
-
-/// The share of the tiles' rows that must have a result for them to be faster than Winograd's algorithm: that of images of 7
-/// pixels is 0.77 (faster at 512 channels), of 4 pixels 0.5 (slower: a ResNet-18 at 112 px trains 1.1 times as fast without).
-const ENOUGH: f64 = 0.7;
 
 /// Whether a forward pass is faster so.
 pub(super) fn suits(g: &Geometry) -> bool {
-    // Tall tiles read overlapping patches where they lie, and multiply faster than values are transformed, unless too many of
-    // their rows are at the ends of an image's rows.
-    let (patches, tile) = (Patches::forward(g), g.precision.tile());
-    applies(g) && !(by_pixels(&patches, &tile) && used(&patches, &tile) >= ENOUGH)
+    // Tall tiles read overlapping patches where they lie, and multiply faster than values are transformed.
+    applies(g) && !by_pixels(&Patches::forward(g), &g.precision.tile())
 }
 
 /// Whether the algorithm applies, and the convolution has enough channels for the transforms to pay.
