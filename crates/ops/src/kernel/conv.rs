@@ -9,7 +9,7 @@
 //! * weight gradient: `dw[o][k] = sum_p dy[p][o] patch[p][k]`, a block of `dy`, transposed, times a block of patches.
 //!
 //! Where patches overlap and tiles are tall, a block gathers the pixels under its patches, each once, and multiplies them tap
-//! by tap ([`plan`]).
+//! by tap ([`plan`]). Their weight gradient does the same with pairs of images ([`tap_grad`]).
 //!
 //! Gathering copies, so a normalisation in front of the convolution costs nothing more
 //! ([`Prologue`](crate::kernel::Prologue)); where each value is gathered several times, it is applied once before. The moments
@@ -31,6 +31,7 @@ mod plan;
 mod product;
 mod scratch;
 mod shared;
+mod tap_grad;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -150,6 +151,9 @@ fn input_grad_to<T: Element>(g: &Geometry, dy: Source<T>, w: &[f32], out: Shared
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
 pub(crate) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>) -> Vec<f32> {
+    if tap_grad::suits(g) {
+        return tap_grad::weight_grad(g, x, dy);
+    }
     if winograd::applies(g) {
         return winograd::weight_grad(g, x, dy);
     }

@@ -9,6 +9,15 @@ use crate::kernel::{isa::vectorised, operands::Tile};
 /// The number of tasks of a large enough pass: several per core, so that the cores finish together.
 pub(super) const TASKS: usize = 48;
 
+/// The fewest tasks that a pass is divided into, where more of them have a price.
+const FEW_TASKS: usize = 16;
+
+/// In how many parts a sum whose result has so many `blocks` is computed, each with a result of `len` floats; `read` are the
+/// values that are summed up. Results that are more than those cost more memory traffic than is saved by more tasks.
+pub(super) fn sum_parts(blocks: usize, read: usize, len: usize) -> usize {
+    TASKS.div_ceil(blocks).min(FEW_TASKS.div_ceil(blocks).max(read / len.max(1)))
+}
+
 /// [`balanced`] pieces of `0..depth`, each of which starts at a multiple of `group`.
 pub(super) fn in_steps(depth: usize, most: usize, group: usize) -> Vec<Range<usize>> {
     let steps = balanced(0..depth.div_ceil(group), most / group);

@@ -75,6 +75,14 @@ fn all_passes_match_their_definition() {
         [1, 14, 14, 160, 40, 3, 3, 1, 1], // two chunks of channels
         [5, 5, 5, 160, 70, 3, 3, 1, 1],   // too small for that: by Winograd's algorithm
         [2, 12, 11, 32, 64, 3, 3, 2, 1],  // an input gradient of four phases
+        // Weight gradients by pairs of images, where tiles take pairs:
+        [5, 14, 14, 40, 70, 3, 3, 1, 1],  // the last without another
+        [2, 30, 31, 33, 300, 3, 3, 1, 1], // two bands of pixels, two blocks of channels
+        [2, 15, 16, 150, 20, 3, 3, 1, 1],
+        [4, 30, 31, 70, 20, 3, 3, 2, 1], // four phases
+        [2, 33, 34, 64, 32, 2, 5, 3, 1], // six
+        [2, 17, 20, 48, 16, 5, 3, 2, 0],
+        [2, 60, 61, 32, 8, 3, 3, 4, 0], // a stride that leaves pixels out
         // By Winograd's algorithm:
         [2, 7, 7, 40, 33, 3, 3, 1, 1],
         [1, 9, 6, 300, 18, 3, 3, 1, 1],  // three chunks of channels
@@ -151,7 +159,14 @@ fn rms(got: &[f32], expected: &[f64]) -> f64 {
 /// Whatever the CPU multiplies by: the errors are not larger than those of the definition, computed in `f32`.
 #[test]
 fn products_are_as_exact_as_f32() {
-    for shape in [[1, 14, 64, 64, 3, 1], [2, 7, 256, 64, 1, 1], [1, 14, 32, 64, 3, 2], [2, 14, 20, 40, 3, 1]] {
+    for shape in [
+        [1, 14, 64, 64, 3, 1],
+        [2, 14, 40, 64, 3, 1],
+        [4, 14, 32, 40, 3, 2],
+        [2, 7, 256, 64, 1, 1],
+        [1, 14, 32, 64, 3, 2],
+        [2, 14, 20, 40, 3, 1],
+    ] {
         let g = geometry(shape);
         let taps = g.kh * g.kw;
         let x = values(g.n * g.h * g.w * g.ci, 1);

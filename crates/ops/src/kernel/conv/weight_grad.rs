@@ -9,7 +9,7 @@ use super::{
     geometry::{Geometry, Precision},
     scratch::{SCRATCH, Scratch, reserve, round_rows, turn},
     shared::Shared,
-    tasks::{TASKS, balanced, summed, tiled},
+    tasks::{balanced, sum_parts, summed, tiled},
 };
 use crate::{
     buffer,
@@ -40,7 +40,8 @@ pub(super) fn weight_grad<T: Element>(g: &Geometry, x: Source<T>, dy: Source<T>)
     let depths = balanced(0..depth, DEPTH);
     let channels = balanced(0..g.co, DEPTH);
     let blocks = depths.len() * channels.len();
-    let parts = TASKS.div_ceil(blocks).min(pixels / MIN_PIXELS).max(1);
+    let read = g.n * (g.h * g.w * g.ci + g.oh * g.ow * g.co);
+    let parts = sum_parts(blocks, read, g.co * depth).min(pixels / MIN_PIXELS).max(1);
     let parts = balanced(0..pixels, pixels.div_ceil(parts).max(1));
     let tile = g.precision.tile();
 
@@ -142,7 +143,7 @@ fn weight_block<T: Element>(
 }
 
 /// Gathers the values `depths` of the patches at `spots`, in the form that tiles read: a row of a block for each step.
-fn load<T: Element>(
+pub(super) fn load<T: Element>(
     gather: &Gather<T>,
     spots: &[Spot],
     depths: Range<usize>,
