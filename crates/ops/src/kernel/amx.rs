@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::operands::{DEPTH, Operands, PART, PARTS, PITCH, Tile};
+use super::operands::{DEPTH, LINE_STEP, Operands, PART, PARTS, PITCH, PLANE, Tile};
 
 /// Rows of `A` and of `C` that a product takes, and columns of `C`: two registers each way.
 pub(super) const SIDE: usize = 32;
@@ -54,6 +54,7 @@ pub(super) const BF16: Tile = Tile {
     pixels: 4 * SIDE,
     pitched: product,
     adjacent: None,
+    lines: None,
 };
 
 /// Products of `f32`, as sums of three bf16 numbers.
@@ -61,8 +62,15 @@ pub(super) const BF16: Tile = Tile {
 /// Of the nine products of two values' parts, the six largest are computed; what is left out is at most 2^-24 of the product
 /// (a second part is at most 2^-8 of the value, a third 2^-17), as much as `f32` rounds once (Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 /// Higher-Precision Computations", 2019, <https://arxiv.org/abs/1904.06376>).
-pub(super) const F32: Tile =
-    Tile { pixels: 8 * SIDE, parts: PARTS, depth: 2 * PART, taps: true, pitched: product_of_parts, ..BF16 };
+pub(super) const F32: Tile = Tile {
+    pixels: 8 * SIDE,
+    parts: PARTS,
+    depth: 2 * PART,
+    taps: true,
+    pitched: product_of_parts::<PITCH, PART>,
+    lines: Some(product_of_parts::<LINE_STEP, PLANE>),
+    ..BF16
+};
 
 /// The shapes of the eight registers (palette 1): sixteen rows of 64 bytes each.
 #[repr(C, align(64))]
@@ -180,11 +188,12 @@ macro_rules! advance {
     };
 }
 
-/// As [`product`], of values that are sums of three parts, and for several [taps](Operands::taps).
+/// As [`product`], of values that are sums of three parts, and for several [taps](Operands::taps). Rows of `A` are `ROW` floats
+/// apart, their parts `NEXT`.
 ///
 /// # Safety
-/// As [`product`], for every tap; rows of `A` have their parts [`PART`] floats apart, `B` has them `b_part` floats apart.
-unsafe fn product_of_parts(rows: usize, operands: &Operands) {
+/// As [`product`], for every tap; `B` has its parts `b_part` floats apart.
+unsafe fn product_of_parts<const ROW: usize, const NEXT: usize>(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
     let Operands { depth, a, a_step, b, b_step, b_part, taps, b_tap, accumulate, c, c_row } = *operands;
     debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS) && depth <= PART);
@@ -265,14 +274,14 @@ unsafe fn product_of_parts(rows: usize, operands: &Operands) {
             "tilestored [{c} + {c_row} + 64], tmm1",
             "tilestored [{a} + {c_row}], tmm2",
             "tilestored [{a} + {c_row} + 64], tmm3",
-            lower = const SIDE / 2 * PITCH * FLOAT,
-            second = const PART * FLOAT,
+            lower = const SIDE / 2 * ROW * FLOAT,
+            second = const NEXT * FLOAT,
             frame = in(reg) &raw const frame,
             tap = inout(reg) taps.start => _,
             end = in(reg) taps.end,
             count = out(reg) _,
             a = inout(reg) usize::from(accumulate) => _,
-            a_row = in(reg) PITCH * FLOAT,
+            a_row = in(reg) ROW * FLOAT,
             b = inout(reg) b => _,
             b1 = inout(reg) b.wrapping_add(b_part) => _,
             b2 = inout(reg) b.wrapping_add(2 * b_part) => _,

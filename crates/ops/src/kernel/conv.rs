@@ -44,7 +44,7 @@ pub(crate) use self::geometry::{Epilogue, Geometry, Precision};
 use self::{
     gather::{Gather, Patches},
     packed::Packed,
-    plan::{Plan, by_pixels},
+    plan::{Plan, by_lines, by_pixels},
     product::{Layout, Product},
     shared::Shared,
 };
@@ -57,7 +57,7 @@ use super::{
 use crate::buffer;
 
 /// The height and width of a result for which kept weights are made; they serve others, but may not be the fastest there.
-const KEPT_FOR: usize = 14;
+const KEPT_FOR: usize = 112;
 
 /// The weights of a forward pass in the order in which it reads them.
 pub(crate) enum Weights<'a> {
@@ -81,6 +81,9 @@ impl Weights<'_> {
         if winograd::suits(g) {
             return Weights::Tiles(winograd::Filters::forward(g.precision, g.ci, g.co, w));
         }
+        if by_lines(&Patches::forward(g), &g.precision.tile()) {
+            return Weights::Patches(Packed::of_lines(g, w));
+        }
         Weights::Patches(Packed::forward(g.precision, g.kh * g.kw * g.ci, g.co, w))
     }
 }
@@ -94,10 +97,9 @@ pub(crate) fn forward<T: Element>(g: &Geometry, x: Source<T>, w: &Weights, epilo
 
 /// As [`forward`], with the moments of every channel. Requires at least one pixel.
 pub(crate) fn forward_moments<T: Element>(g: &Geometry, x: Source<T>, w: &Weights) -> (Vec<T>, Moments) {
-    let blocks = if winograd::suits(g) {
-        winograd::block_pixels(g)
-    } else {
-        Plan::new(&Patches::forward(g), &g.precision.tile()).counts()
+    let blocks = match w {
+        Weights::Tiles(_) => winograd::block_pixels(g),
+        Weights::Patches(weights) => Plan::new(&Patches::forward(g), weights).counts(),
     };
     let mut parts = moments::Parts::new(blocks, g.co);
     let pass = |out: &mut [MaybeUninit<T>]| {
@@ -120,7 +122,8 @@ fn forward_to<T: Element>(
         Weights::Tiles(filters) => winograd::forward(g, x, filters, epilogue, (out, false), moments),
         Weights::Patches(weights) => {
             let patches = Patches::forward(g);
-            let applied = if by_pixels(&patches, &weights.tile) { None } else { applied(g, x, 1) };
+            let once = weights.lines || by_pixels(&patches, &weights.tile);
+            let applied = if once { None } else { applied(g, x, 1) };
             let gather = &Gather::new(patches, or_applied(x, &applied));
             let layout = Layout { h: g.oh, w: g.ow, pitch: g.co, step: 1, y: 0, x: 0 };
             Product { gather, weights, layout, epilogue, out, adds: false, moments }.run();

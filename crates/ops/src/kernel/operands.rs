@@ -16,6 +16,16 @@ pub(crate) const PARTS: usize = 3;
 /// Floats from part to part of a row of `A` whose values have [`PARTS`].
 pub(crate) const PART: usize = 64;
 
+/// Floats from row to row of `A` where these are patches that overlap in a line of an image ([`Tile::lines`]): twice three
+/// bf16 values, those of the two pixels from patch to patch.
+pub(crate) const LINE_STEP: usize = 3;
+
+/// The most lines that are gathered at once.
+pub(crate) const LINES: usize = 16;
+
+/// Floats from part to part of `A` then.
+pub(crate) const PLANE: usize = LINES * PITCH;
+
 /// The operands of a tile.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<'a> {
@@ -80,6 +90,9 @@ pub(crate) struct Tile {
     pub(crate) pitched: TileFn,
     /// For rows of `A` that are adjacent, where there is such a function. Same safety contract as `pitched`.
     pub(crate) adjacent: Option<TileFn>,
+    /// For rows of `A` that are [`LINE_STEP`] apart, with parts that are [`PLANE`] apart, where there is such a function. Same
+    /// safety contract as `pitched`.
+    pub(crate) lines: Option<TileFn>,
 }
 
 impl Tile {

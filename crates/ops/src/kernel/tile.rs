@@ -41,6 +41,7 @@ pub(crate) fn tile() -> Tile {
             pixels: 112,
             pitched: portable::<PITCH>,
             adjacent: Some(portable::<1>),
+            lines: None,
         },
     }
 }
@@ -176,6 +177,7 @@ mod x86 {
         pixels: 112,
         pitched: avx512::<PITCH>,
         adjacent: Some(avx512::<1>),
+        lines: None,
     };
     pub(super) const AVX2: Tile = Tile {
         rows: 6,
@@ -189,6 +191,7 @@ mod x86 {
         pixels: 112,
         pitched: avx2::<PITCH>,
         adjacent: Some(avx2::<1>),
+        lines: None,
     };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]

@@ -126,9 +126,10 @@ impl<'a, T: Element> Gather<'a, T> {
         let rows = if pairs { spots.len().div_ceil(2) } else { spots.len() };
         let parted = matches!(form, Form::HalfParts | Form::PairParts);
         // Parts are behind one another in a row, or in blocks of their own.
-        let room = if form == Form::HalfParts { part } else { PITCH };
-        assert!(at + run.count <= form.capacity(room) && (form != Form::HalfParts || PARTS * part <= PITCH));
-        assert!(rows * PITCH + if form == Form::PairParts { (PARTS - 1) * part } else { 0 } <= block.len());
+        let in_row = form == Form::HalfParts && part < PITCH;
+        let room = if in_row { part } else { PITCH };
+        assert!(at + run.count <= form.capacity(room) && (!in_row || PARTS * part <= PITCH));
+        assert!(rows * PITCH + if parted && !in_row { (PARTS - 1) * part } else { 0 } <= block.len());
         let job = Copy { gather: self, spots, run, block: block.as_mut_ptr(), at, part };
         if parted {
             // SAFETY: as below.

@@ -33,6 +33,8 @@ pub(crate) struct Packed {
     pub(super) tile: Tile,
     /// Floats in a part of a panel.
     pub(super) part: usize,
+    /// Whether they are for patches that are read in their lines ([`Packed::of_lines`]).
+    pub(super) lines: bool,
 }
 
 impl Packed {
@@ -62,7 +64,7 @@ impl Packed {
         if precision == Precision::Bf16 && tile.group == 1 && depth > 0 {
             panels.par_chunks_mut(len).for_each(|panel| vectorised(|| bf16::round(panel)));
         }
-        Packed { panels, depth, channels, precision, tile, part }
+        Packed { panels, depth, channels, precision, tile, part, lines: false }
     }
 
     /// From `w [channels, depth]`.
@@ -84,6 +86,18 @@ impl Packed {
                 }
             }
         })
+    }
+
+    /// From `w [co, kh, kw, ci]`, for patches that tiles read where their lines lie: every row of the kernel is a whole number of
+    /// steps, filled up with zeros.
+    pub(super) fn of_lines(g: &Geometry, w: &[f32]) -> Packed {
+        let (line, unit) = (g.kw * g.ci, g.precision.tile().unit());
+        let depth = g.kh * unit;
+        let mut filled = vec![0.0; g.co * depth];
+        for (row, to) in w.chunks_exact(line).zip(filled.chunks_exact_mut(unit)) {
+            to[..line].copy_from_slice(row);
+        }
+        Packed { lines: true, ..Packed::forward(g.precision, depth, g.co, &filled) }
     }
 
     /// From `w [co, kh, kw, ci]`: sums over `taps`, in this order, and `co`, with results for `ci` channels.

@@ -19,7 +19,7 @@ use crate::kernel::{
     form::Form,
     isa::vectorised,
     moments,
-    operands::{MAX_ROWS, ONE_TAP, Operands, PART, PITCH, Tile},
+    operands::{MAX_ROWS, ONE_TAP, Operands, PART, PARTS, PITCH, PLANE, Tile},
     tile::prefetch,
 };
 
@@ -130,11 +130,12 @@ impl<T: Element> Product<'_, T> {
             return; // nothing is added
         }
         let tile = &self.weights.tile;
-        let plan = &Plan::new(&self.gather.patches, tile);
+        let plan = &Plan::new(&self.gather.patches, self.weights);
         let gather = &Gather { patches: plan.gathered(), ..self.gather.clone() };
         let panels = self.weights.channels.div_ceil(tile.columns);
         let panels_min = MIN_CHANNELS.div_ceil(tile.columns);
-        let groups = TASKS.div_ceil(plan.blocks().max(1)).min(panels / panels_min).max(1);
+        let tasks = TASKS.min(4 * rayon::current_num_threads());
+        let groups = tasks.div_ceil(plan.blocks().max(1)).min(panels / panels_min).max(1);
         let groups = balanced(0..panels, panels.div_ceil(groups).max(1));
         (0..plan.blocks() * groups.len()).into_par_iter().for_each(|task| {
             let (block, panels) = (task / groups.len(), &groups[task % groups.len()]);
@@ -154,7 +155,7 @@ impl<T: Element> Product<'_, T> {
             places.clear();
             places.extend(block.patches.iter().map(|spot| self.layout.index(spot)));
             rows.clear();
-            let (taps, depth) = (plan.taps(), gather.patches.depth());
+            let (taps, depth) = (plan.taps(), plan.tap_depth());
             let (count, at_once) = (taps.len(), if tile.taps { taps.len() } else { 1 });
             let floats = self.out.floats();
             let (kind, pitch) = match floats {
@@ -177,7 +178,8 @@ impl<T: Element> Product<'_, T> {
                     Shared::written(reserve(results, (last + MAX_ROWS) * pitch))
                 }
             };
-            let gathered = reserve(gathered, (block.gathered.len() + MAX_ROWS) * PITCH);
+            let room = if self.weights.lines { PARTS * PLANE } else { (block.gathered.len() + MAX_ROWS) * PITCH };
+            let gathered = reserve(gathered, room);
             let sums = Partial { memory, rows, places, kind, pitch };
             let mut depths = in_steps(depth, tile.depth, tile.unit());
             if depths.is_empty() {
@@ -225,8 +227,10 @@ impl<T: Element> Product<'_, T> {
 
     /// Gathers the values `depths` of the patches at `spots`, in the form that tiles read.
     fn load(&self, gather: &Gather<T>, spots: &[Spot], depths: Range<usize>, patches: &mut [f32]) {
-        let Packed { precision, tile, .. } = *self.weights;
-        if tile.group == 1 {
+        let Packed { precision, tile, lines, .. } = *self.weights;
+        if lines {
+            gather.block(spots, 0..gather.patches.depth(), (Form::HalfParts, PLANE), patches);
+        } else if tile.group == 1 {
             gather.block(spots, depths.clone(), (Form::Floats, 0), patches);
             if precision == Precision::Bf16 {
                 round_rows(patches, spots.len(), depths.len());
@@ -246,9 +250,10 @@ impl<T: Element> Product<'_, T> {
         let places = &sums.places[tile.patches.clone()];
         let (last, direct) = (step.last, sums.kind == Kind::Output);
         let (first, taps) = if kernel.taps { (0, step.taps) } else { (step.taps[0], ONE_TAP) };
+        let run = kernel.lines.filter(|_| self.weights.lines).unwrap_or(kernel.pitched);
         let operands = Operands {
             depth: kernel.steps_of(step.depths.len()),
-            a: gathered[tile.from * PITCH + first + step.from..].as_ptr(),
+            a: gathered[tile.from + first + step.from..].as_ptr(),
             a_step: 1,
             b: self.weights.from(step.panel, step.depths.start).as_ptr(),
             b_step: kernel.columns,
@@ -273,7 +278,7 @@ impl<T: Element> Product<'_, T> {
         // more; `B` is a panel from the step's first value on, which has a row for each step; this task alone writes these
         // pixels and channels of `memory`, which has MAX_ROWS more rows than pixels where they are `pitch` apart.
         unsafe {
-            sums.memory.write(kernel, kernel.pitched, (tile.count, lanes), (start + from, sums.pitch), operands, spill);
+            sums.memory.write(kernel, run, (tile.count, lanes), (start + from, sums.pitch), operands, spill);
             if last && direct && !self.epilogue.is_empty() {
                 let rows = &sums.rows[tile.patches.clone()];
                 let sums = Sums { memory: sums.memory, rows, from, places, channel, lanes };

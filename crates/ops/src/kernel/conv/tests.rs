@@ -1,6 +1,8 @@
 //! The three passes against their definition in `f64`.
 
-use super::{Epilogue, Geometry, KEPT_FOR, Precision, Weights, forward, input_grad, weight_grad, winograd};
+use super::{
+    Epilogue, Geometry, KEPT_FOR, Patches, Precision, Weights, by_lines, forward, input_grad, weight_grad, winograd,
+};
 use crate::kernel::Source;
 
 fn plain(data: &[f32], pitch: usize) -> Source<'_, f32> {
@@ -75,6 +77,10 @@ fn all_passes_match_their_definition() {
         [1, 14, 14, 160, 40, 3, 3, 1, 1], // two chunks of channels
         [5, 5, 5, 160, 70, 3, 3, 1, 1],   // too small for that: by Winograd's algorithm
         [2, 12, 11, 32, 64, 3, 3, 2, 1],  // an input gradient of four phases
+        // Where tiles are tall, patches that are read in their lines:
+        [2, 12, 190, 3, 64, 7, 7, 2, 3], // two blocks a line
+        [1, 62, 61, 3, 40, 5, 7, 2, 2],
+        [3, 56, 55, 3, 33, 7, 6, 2, 0],
         // Weight gradients by pairs of images, where tiles take pairs:
         [5, 14, 14, 40, 70, 3, 3, 1, 1],  // the last without another
         [2, 30, 31, 33, 300, 3, 3, 1, 1], // two bands of pixels, two blocks of channels
@@ -116,7 +122,8 @@ fn all_passes_match_their_definition() {
         let once = forward_by(Weights::once(&g, &weight));
         close("y", &g, &once, &y);
         let typical = Geometry { oh: KEPT_FOR, ow: KEPT_FOR, ..g };
-        assert!(once == kept || winograd::suits(&g) != winograd::suits(&typical), "{g:?}");
+        let way = |g| (winograd::suits(g), by_lines(&Patches::forward(g), &g.precision.tile()));
+        assert!(once == kept || way(&g) != way(&typical), "{g:?}");
         close("dx", &g, &input_grad(&g, plain(&dy, co), &weight), &dx);
         close("dw", &g, &weight_grad(&g, plain(&x, ci), plain(&dy, co)), &dw);
 
