@@ -125,11 +125,13 @@ impl<'a, T: Element> Gather<'a, T> {
         let pairs = matches!(form, Form::Pairs | Form::PairParts);
         let rows = if pairs { spots.len().div_ceil(2) } else { spots.len() };
         let parted = matches!(form, Form::HalfParts | Form::PairParts);
-        // Parts are behind one another in a row, or in blocks of their own.
-        let in_row = form == Form::HalfParts && part < PITCH;
-        let room = if in_row { part } else { PITCH };
-        assert!(at + run.count <= form.capacity(room) && (!in_row || PARTS * part <= PITCH));
-        assert!(rows * PITCH + if parted && !in_row { (PARTS - 1) * part } else { 0 } <= block.len());
+        let values = at + run.count;
+        let floats = if matches!(form, Form::Halves | Form::HalfParts) { values.div_ceil(2) } else { values };
+        // Parts are behind one another in a row, or in blocks of their own. A single row may be longer than others.
+        let room = if parted { part } else { PITCH };
+        assert!(floats <= room.min(PITCH) || rows <= 1 && (!parted || floats <= part));
+        let last = rows.saturating_sub(1) * PITCH + if parted { (PARTS - 1) * part } else { 0 };
+        assert!(last + floats <= block.len());
         let job = Copy { gather: self, spots, run, block: block.as_mut_ptr(), at, part };
         if parted {
             // SAFETY: as below.
