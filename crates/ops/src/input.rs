@@ -1,11 +1,36 @@
 //! The input of an operator: a tensor, possibly normalised while it is loaded.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
+use half::bf16;
+use rayon::prelude::*;
 
 use crate::{
-    kernel::{Prologue, Source},
+    kernel::{Element, Prologue, Source, vectorised},
     view::{Stored, View, check_shape},
 };
+
+/// A tensor in the type of the activations, as [`Tensor::to_dtype`] gives it; `f32` is rounded to bf16 by all threads, and not
+/// by one.
+///
+/// # Errors
+///
+/// The device fails.
+pub fn activations(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    const CHUNK: usize = 16 << 10;
+    if !x.device().is_cpu() || (x.dtype(), dtype) != (DType::F32, DType::BF16) || !x.is_contiguous() {
+        return x.to_dtype(dtype);
+    }
+    let from = View::<f32>::new("activations", "x", x)?;
+    let mut to = vec![bf16::ZERO; from.len()];
+    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| {
+        vectorised(|| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = bf16::narrow(*from);
+            }
+        });
+    });
+    Tensor::from_vec(to, x.dims(), &Device::Cpu)
+}
 
 /// A batch norm and the ReLU that may follow it, as a function of each channel: `scale x + shift`, then the ReLU.
 ///

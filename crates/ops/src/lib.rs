@@ -85,7 +85,7 @@ pub use conv::{
     Conv, Weights, conv2d_bias_act, conv2d_forward, conv2d_input_grad, conv2d_norm, conv2d_stats, conv2d_weight_grad,
 };
 pub use error::Error;
-pub use input::{Affine, Input};
+pub use input::{Affine, Input, activations};
 pub use kernel::{Isa, bf16_is_fast, isa};
 pub use loss::{
     bce_with_logits,

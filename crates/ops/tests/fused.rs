@@ -231,6 +231,22 @@ fn batch_norm_adds_its_gradient_to_another() {
     assert!(error.starts_with("batch_norm_backward_add: `into` must have shape"), "{error}");
 }
 
+/// As candle rounds them, bit for bit.
+#[test]
+fn activations_are_rounded() {
+    let mut numbers: Vec<f32> = (0..70_000u32).map(|n| f32::from_bits(n.wrapping_mul(2_654_435_761))).collect();
+    numbers.extend([f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -0.0, 1.0 + 1.0 / 256.0]);
+    numbers.retain(|v| !v.is_nan());
+    let x = Tensor::from_vec(numbers.clone(), numbers.len(), &candle_core::Device::Cpu).unwrap();
+    for dtype in [DType::BF16, DType::F32] {
+        let bits = |x: Tensor| x.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits);
+        assert!(bits(ops::activations(&x, dtype).unwrap()).eq(bits(x.to_dtype(dtype).unwrap())), "{dtype:?}");
+    }
+    let nan = Tensor::new(&[f32::NAN], &candle_core::Device::Cpu).unwrap();
+    let nan = ops::activations(&nan, DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+    assert!(nan.to_vec1::<f32>().unwrap()[0].is_nan());
+}
+
 /// Rounded to bf16.
 fn rounded(x: &Tensor) -> Tensor {
     halved(x).to_dtype(DType::F32).unwrap()

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use cxr::{EvalFrame, OUTPUTS, Tta};
 use rayon::prelude::*;
 
+use crate::device::in_pool;
 use crate::error::{Error, Result};
 use crate::layers::builder::{Builder, Init};
 use crate::layers::gradients::Gradients;
@@ -226,7 +227,7 @@ impl Network {
     pub fn forward_eval(&self, x: &Tensor) -> Result<Evaluated> {
         self.check_input(x)?;
         let folded = self.folded()?;
-        let x = &x.to_dtype(self.evaluated_in())?;
+        let x = &ops::activations(x, self.evaluated_in())?;
         let (map, class) = match (folded, &self.trunk) {
             (_, Trunk::Vit(trunk)) => {
                 let (map, class) = trunk.forward(&self.params, x)?;
@@ -315,6 +316,10 @@ impl Network {
         objective: Objective,
     ) -> Result<(Tensor, Grads)> {
         self.check_input(x)?;
+        in_pool(&self.device.clone(), || self.forward_backward(x, targets, objective))
+    }
+
+    fn forward_backward(&mut self, x: &Tensor, targets: &Tensor, objective: Objective) -> Result<(Tensor, Grads)> {
         if self.backbone.is_frozen() {
             return Err(Error::Setting {
                 key: "backbone",
@@ -324,7 +329,7 @@ impl Network {
             });
         }
         self.folded = OnceLock::new();
-        let x = &x.to_dtype(self.activations)?;
+        let x = &ops::activations(x, self.activations)?;
         let (map, tape) = match &self.trunk {
             Trunk::Resnet(trunk) => {
                 let (map, tape) = trunk.forward(&self.params, x)?;
