@@ -19,7 +19,9 @@ fn normed(shape: &[usize]) -> (Tensor, BatchStats, [Tensor; 2], Affine, Tensor) 
 }
 
 /// Input, kernel, stride, padding: borders, remainders, channels beyond a block's depth and a tile's width.
-const CONVOLUTIONS: [([usize; 4], [usize; 4], usize, usize); 9] = [
+const CONVOLUTIONS: [([usize; 4], [usize; 4], usize, usize); 11] = [
+    ([2, 12, 128, 3], [33, 7, 7, 3], 2, 3),  // a stem
+    ([2, 14, 16, 64], [32, 3, 3, 64], 1, 1), // two groups of taps
     ([2, 9, 9, 3], [8, 7, 7, 3], 2, 3),
     ([2, 7, 5, 40], [33, 3, 3, 40], 1, 1),
     ([1, 8, 8, 300], [64, 1, 1, 300], 1, 0),

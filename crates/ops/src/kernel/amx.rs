@@ -49,12 +49,12 @@ pub(super) const BF16: Tile = Tile {
     parts: 1,
     depth: 2 * DEPTH,
     steps: STEPS,
-    taps: false,
+    taps: 128,
     span: 128,
     pixels: 4 * SIDE,
-    pitched: product,
+    pitched: product::<PITCH>,
     adjacent: None,
-    lines: None,
+    lines: Some(product::<LINE_STEP>),
 };
 
 /// Products of `f32`, as sums of three bf16 numbers.
@@ -66,7 +66,7 @@ pub(super) const F32: Tile = Tile {
     pixels: 8 * SIDE,
     parts: PARTS,
     depth: 2 * PART,
-    taps: true,
+    taps: usize::MAX,
     pitched: product_of_parts::<PITCH, PART>,
     lines: Some(product_of_parts::<LINE_STEP, PLANE>),
     ..BF16
@@ -100,65 +100,87 @@ fn shape_registers() {
     unsafe { asm!("ldtilecfg [{shapes}]", shapes = in(reg) &raw const SHAPES, options(nostack, readonly)) };
 }
 
-/// A tile, as [`Tile::pitched`]. Rows of `A` and `C` beyond `rows` are read, and those of `C` written.
+/// The sums, loaded from `C` or zero.
+macro_rules! load_sums {
+    () => {
+        concat!(
+            "test {a}, {a}; lea {a}, [{c} + 8 * {c_row}]; lea {a}, [{a} + 8 * {c_row}]; jz 4f; ",
+            "tileloadd tmm0, [{c} + {c_row}]; tileloadd tmm1, [{c} + {c_row} + 64]; ",
+            "tileloadd tmm2, [{a} + {c_row}]; tileloadd tmm3, [{a} + {c_row} + 64]; jmp 5f; ",
+            "4: tilezero tmm0; tilezero tmm1; tilezero tmm2; tilezero tmm3"
+        )
+    };
+}
+
+/// The sums, stored.
+macro_rules! store_sums {
+    () => {
+        concat!(
+            "lea {a}, [{c} + 8 * {c_row}]; lea {a}, [{a} + 8 * {c_row}]; ",
+            "tilestored [{c} + {c_row}], tmm0; tilestored [{c} + {c_row} + 64], tmm1; ",
+            "tilestored [{a} + {c_row}], tmm2; tilestored [{a} + {c_row} + 64], tmm3"
+        )
+    };
+}
+
+/// `A` for the tap that is next, and its steps.
+macro_rules! next_tap {
+    () => {
+        "mov {a}, qword ptr [{tap}]; lea {a}, [4 * {a}]; add {a}, qword ptr [{frame} + 24]; mov {count}, qword ptr [{frame}]"
+    };
+}
+
+/// A tile, as [`Tile::pitched`], for several [taps](Operands::taps). Rows of `A` are `ROW` floats apart. Those of `A` and `C`
+/// beyond `rows` are read, and those of `C` written.
 ///
 /// # Safety
-/// As [`Tile::pitched`]; the CPU and the kernel allow it.
-unsafe fn product(rows: usize, operands: &Operands) {
+/// As [`Tile::pitched`], for every tap; the CPU and the kernel allow it.
+unsafe fn product<const ROW: usize>(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, accumulate, c, c_row, .. } = *operands;
+    let Operands { depth, a_step, b, b_step, taps, accumulate, c, c_row, .. } = *operands;
     debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS));
-    shape_registers();
+    // SAFETY: passed on to the caller.
+    let Some(frame) = (unsafe { Frame::new(operands) }) else { return };
+    let taps = taps.as_ptr_range();
     // Sums of `C` are in tmm0 to tmm3, two registers of `A` in tmm4 and tmm5, of `B` in tmm6 and tmm7.
     //
     // SAFETY: the caller promises that `A` and `C` have SIDE rows, `C` SIDE columns, and `B` SIDE columns for every step. No
     // other code of this process uses these registers, so that they need not be named as clobbered.
     unsafe {
         asm!(
-            "test {accumulate}, {accumulate}",
-            "jz 4f",
-            "tileloadd tmm0, [{c} + {c_row}]",
-            "tileloadd tmm1, [{c} + {c_row} + 64]",
-            "tileloadd tmm2, [{below} + {c_row}]",
-            "tileloadd tmm3, [{below} + {c_row} + 64]",
-            "jmp 5f",
-            "4:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
+            load_sums!(),
+            // For each tap,
             "5:",
-            "test {count}, {count}",
-            "jz 3f",
+            next_tap!(),
+            // for each sixteen steps:
             "2:",
             "tileloadd tmm4, [{a} + {a_row}]",
             "tileloadd tmm6, [{b} + {b_row}]",
             "tileloadd tmm7, [{b} + {b_row} + 64]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{lower} + {a_row}]",
+            "tileloadd tmm5, [{a} + {a_row} + {lower}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {a}, 64",
-            "add {lower}, 64",
-            "add {b}, {b_block}",
+            "add {b}, qword ptr [{frame} + 8]",
             "dec {count}",
             "jnz 2b",
-            "3:",
-            "tilestored [{c} + {c_row}], tmm0",
-            "tilestored [{c} + {c_row} + 64], tmm1",
-            "tilestored [{below} + {c_row}], tmm2",
-            "tilestored [{below} + {c_row} + 64], tmm3",
-            accumulate = in(reg) usize::from(accumulate),
-            count = inout(reg) depth / STEPS => _,
-            a = inout(reg) a => _,
-            lower = inout(reg) a.wrapping_add(SIDE / 2 * PITCH) => _,
-            a_row = in(reg) PITCH * FLOAT,
+            "add {b}, qword ptr [{frame} + 16]",
+            "add {tap}, 8",
+            "cmp {tap}, {end}",
+            "jne 5b",
+            store_sums!(),
+            lower = const SIDE / 2 * ROW * FLOAT,
+            frame = in(reg) &raw const frame,
+            tap = inout(reg) taps.start => _,
+            end = in(reg) taps.end,
+            count = out(reg) _,
+            a = inout(reg) usize::from(accumulate) => _,
+            a_row = in(reg) ROW * FLOAT,
             b = inout(reg) b => _,
             b_row = in(reg) b_step * FLOAT,
-            b_block = in(reg) STEPS * b_step * FLOAT,
             c = in(reg) c,
-            below = in(reg) c.wrapping_add(SIDE / 2 * c_row),
             c_row = in(reg) c_row * FLOAT,
             options(nostack),
         );
@@ -195,46 +217,21 @@ macro_rules! advance {
 /// As [`product`], for every tap; `B` has its parts `b_part` floats apart.
 unsafe fn product_of_parts<const ROW: usize, const NEXT: usize>(rows: usize, operands: &Operands) {
     const FLOAT: usize = size_of::<f32>();
-    let Operands { depth, a, a_step, b, b_step, b_part, taps, b_tap, accumulate, c, c_row } = *operands;
+    let Operands { depth, a_step, b, b_step, b_part, taps, accumulate, c, c_row, .. } = *operands;
     debug_assert!((1..=SIDE).contains(&rows) && a_step == 1 && depth.is_multiple_of(STEPS) && depth <= PART);
-    if depth == 0 || taps.is_empty() {
-        // SAFETY: passed on to the caller.
-        return unsafe { product(rows, &Operands { depth: 0, ..*operands }) };
-    }
-    shape_registers();
+    // SAFETY: passed on to the caller.
+    let Some(frame) = (unsafe { Frame::new(operands) }) else { return };
     let taps = taps.as_ptr_range();
-    let frame = Frame {
-        steps: depth / STEPS,
-        b_block: STEPS * b_step * FLOAT,
-        b_rest: b_tap.wrapping_sub(depth * b_step).wrapping_mul(FLOAT),
-        a: a.cast(),
-    };
     // The registers are used as in `product`. The smallest products are added first; the order loads as few registers as
     // possible.
     //
     // SAFETY: as in `product`.
     unsafe {
         asm!(
-            "test {a}, {a}",
-            "lea {a}, [{c} + 8 * {c_row}]",
-            "lea {a}, [{a} + 8 * {c_row}]",
-            "jz 4f",
-            "tileloadd tmm0, [{c} + {c_row}]",
-            "tileloadd tmm1, [{c} + {c_row} + 64]",
-            "tileloadd tmm2, [{a} + {c_row}]",
-            "tileloadd tmm3, [{a} + {c_row} + 64]",
-            "jmp 5f",
-            "4:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
+            load_sums!(),
             // For each tap,
             "5:",
-            "mov {a}, qword ptr [{tap}]",
-            "lea {a}, [4 * {a}]",
-            "add {a}, qword ptr [{frame} + 24]",
-            "mov {count}, qword ptr [{frame}]",
+            next_tap!(),
             // for each sixteen steps:
             "2:",
             // the first part of `A` by the third of `B`,
@@ -268,12 +265,7 @@ unsafe fn product_of_parts<const ROW: usize, const NEXT: usize>(rows: usize, ope
             "add {tap}, 8",
             "cmp {tap}, {end}",
             "jne 5b",
-            "lea {a}, [{c} + 8 * {c_row}]",
-            "lea {a}, [{a} + 8 * {c_row}]",
-            "tilestored [{c} + {c_row}], tmm0",
-            "tilestored [{c} + {c_row} + 64], tmm1",
-            "tilestored [{a} + {c_row}], tmm2",
-            "tilestored [{a} + {c_row} + 64], tmm3",
+            store_sums!(),
             lower = const SIDE / 2 * ROW * FLOAT,
             second = const NEXT * FLOAT,
             frame = in(reg) &raw const frame,
@@ -293,7 +285,7 @@ unsafe fn product_of_parts<const ROW: usize, const NEXT: usize>(rows: usize, ope
     }
 }
 
-/// What [`product_of_parts`] has no register for.
+/// What a product has no register for.
 #[repr(C)]
 struct Frame {
     steps: usize,
@@ -302,4 +294,29 @@ struct Frame {
     /// Bytes from behind the steps of a tap to those of the next.
     b_rest: usize,
     a: *const u8,
+}
+
+impl Frame {
+    /// Prepares the registers for a product. Where nothing is multiplied there is none, and `C` is complete.
+    ///
+    /// # Safety
+    /// As for the product.
+    unsafe fn new(operands: &Operands) -> Option<Frame> {
+        const FLOAT: usize = size_of::<f32>();
+        let Operands { depth, a, b_step, taps, b_tap, accumulate, c, c_row, .. } = *operands;
+        if depth == 0 || taps.is_empty() {
+            for row in (0..SIDE).filter(|_| !accumulate) {
+                // SAFETY: the caller promises that `C` has SIDE rows and columns.
+                unsafe { c.add(row * c_row).write_bytes(0, SIDE) };
+            }
+            return None;
+        }
+        shape_registers();
+        Some(Frame {
+            steps: depth / STEPS,
+            b_block: STEPS * b_step * FLOAT,
+            b_rest: b_tap.wrapping_sub(depth * b_step).wrapping_mul(FLOAT),
+            a: a.cast(),
+        })
+    }
 }

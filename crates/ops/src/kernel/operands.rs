@@ -75,8 +75,8 @@ pub(crate) struct Tile {
     pub(crate) depth: usize,
     /// The number of steps must be a multiple of this.
     pub(crate) steps: usize,
-    /// Whether it multiplies and adds up several taps at once.
-    pub(crate) taps: bool,
+    /// The most steps of several taps that it multiplies and adds up at once; 0 if it takes one tap.
+    pub(crate) taps: usize,
     /// The most steps of a product, so that the operands of a tile share the first-level cache with a panel of `B`.
     pub(crate) span: usize,
     /// Pixels in a block.

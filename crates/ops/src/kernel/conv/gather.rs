@@ -84,7 +84,6 @@ pub(super) struct Spot {
 }
 
 /// Copies patches into blocks.
-#[derive(Clone)]
 pub(super) struct Gather<'a, T> {
     pub(super) patches: Patches,
     pub(super) source: Source<'a, T>,

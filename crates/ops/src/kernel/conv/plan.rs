@@ -238,8 +238,11 @@ pub(super) fn by_pixels(patches: &Patches, tile: &Tile) -> bool {
     let Patches { c, kh, kw, step, grid_w, .. } = *patches;
     // A step of the tile reads one tap; the pixels around a block must not be more than those in it.
     let overlap = step == 1 && kh * kw > 1 && c.is_multiple_of(tile.unit());
+    if !overlap || tile.steps == 1 || (kh - 1) * (grid_w + kw - 1) > tile.pixels {
+        return false;
+    }
     let used = (patches.grid_h * grid_w) as f64 / (tiles_per_image(patches, tile) * tile.rows) as f64;
-    overlap && tile.steps > 1 && (kh - 1) * (grid_w + kw - 1) <= tile.pixels && used >= ENOUGH
+    used >= ENOUGH
 }
 
 /// Whether the blocks of these patches gather lines.

@@ -131,7 +131,7 @@ impl<T: Element> Product<'_, T> {
         }
         let tile = &self.weights.tile;
         let plan = &Plan::new(&self.gather.patches, self.weights);
-        let gather = &Gather { patches: plan.gathered(), ..self.gather.clone() };
+        let gather = &Gather::new(plan.gathered(), self.gather.source);
         let panels = self.weights.channels.div_ceil(tile.columns);
         let panels_min = MIN_CHANNELS.div_ceil(tile.columns);
         let tasks = TASKS.min(4 * rayon::current_num_threads());
@@ -156,7 +156,7 @@ impl<T: Element> Product<'_, T> {
             places.extend(block.patches.iter().map(|spot| self.layout.index(spot)));
             rows.clear();
             let (taps, depth) = (plan.taps(), plan.tap_depth());
-            let (count, at_once) = (taps.len(), if tile.taps { taps.len() } else { 1 });
+            let (count, at_once) = (taps.len(), (tile.taps / tile.steps_of(depth).max(1)).clamp(1, taps.len()));
             let floats = self.out.floats();
             let (kind, pitch) = match floats {
                 _ if depth > tile.depth => {
@@ -229,7 +229,8 @@ impl<T: Element> Product<'_, T> {
     fn load(&self, gather: &Gather<T>, spots: &[Spot], depths: Range<usize>, patches: &mut [f32]) {
         let Packed { precision, tile, lines, .. } = *self.weights;
         if lines {
-            gather.block(spots, 0..gather.patches.depth(), (Form::HalfParts, PLANE), patches);
+            let form = if tile.parts > 1 { Form::HalfParts } else { Form::Halves };
+            gather.block(spots, 0..gather.patches.depth(), (form, PLANE), patches);
         } else if tile.group == 1 {
             gather.block(spots, depths.clone(), (Form::Floats, 0), patches);
             if precision == Precision::Bf16 {
@@ -249,7 +250,7 @@ impl<T: Element> Product<'_, T> {
         let (channel, lanes) = self.channels(step.panel);
         let places = &sums.places[tile.patches.clone()];
         let (last, direct) = (step.last, sums.kind == Kind::Output);
-        let (first, taps) = if kernel.taps { (0, step.taps) } else { (step.taps[0], ONE_TAP) };
+        let (first, taps) = if kernel.taps > 0 { (0, step.taps) } else { (step.taps[0], ONE_TAP) };
         let run = kernel.lines.filter(|_| self.weights.lines).unwrap_or(kernel.pitched);
         let operands = Operands {
             depth: kernel.steps_of(step.depths.len()),

@@ -64,7 +64,7 @@ fn by_lines(g: &Geometry, tile: &Tile) -> bool {
 
 /// Pixels in a row.
 fn width(g: &Geometry) -> usize {
-    g.ow + (g.kw - 1) / g.stride
+    g.ow + g.kw.saturating_sub(1) / g.stride
 }
 
 /// `[co, kh, kw, ci]` from `x` and `dy`, which must have no prologue.
