@@ -47,9 +47,9 @@ pub fn describe(device: &Device) -> String {
 /// Runs a step's operators on a thread of the pool that their kernels run on. From any other thread, each operator would wake
 /// two threads and wait for both, which small networks notice: one of 64 px trains 1.13 times as fast so.
 ///
-/// With a GPU, whose context belongs to this thread, or other ranks, to which MPI lets only the main thread speak, it stays here.
+/// With a GPU, whose context belongs to this thread, it stays here, and with ranks that only this thread may speak to.
 pub(crate) fn in_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
-    if device.is_cpu() && ranks::world().is_alone() { rayon::scope(|_| work()) } else { work() }
+    if device.is_cpu() && ranks::world().any_thread() { rayon::scope(|_| work()) } else { work() }
 }
 
 /// The number of this rank's CUDA device. Where a scheduler shows each rank only its own, that is the first.

@@ -37,12 +37,17 @@ pub(crate) fn join() -> Option<(usize, usize)> {
     if !crate::launcher::introduces() && environment::library_version().is_ok_and(|name| name.starts_with("Open MPI")) {
         return None;
     }
-    let (universe, _) = environment::initialize_with_threading(Threading::Funneled)?;
+    let (universe, _) = environment::initialize_with_threading(Threading::Serialized)?;
     let all = universe.world();
     if let Ok(mut place) = UNIVERSE.lock() {
         *place = Some(universe);
     }
     Some((usize::try_from(all.rank()).ok()?, usize::try_from(all.size()).ok()?))
+}
+
+/// Whether MPI lets any thread speak, one at a time.
+pub(crate) fn any_thread() -> bool {
+    environment::threading_support() >= Threading::Serialized
 }
 
 pub(crate) fn leave() {

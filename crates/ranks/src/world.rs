@@ -93,6 +93,15 @@ impl World {
         self.size == 1
     }
 
+    /// Whether any thread may speak to the others, one at a time, and not only the one that joined them.
+    pub fn any_thread(&self) -> bool {
+        #[cfg(feature = "mpi")]
+        if !self.is_alone() && !self.is_linked() {
+            return crate::link::any_thread();
+        }
+        self.is_alone()
+    }
+
     /// Whether this is rank 0, who decides, writes and speaks.
     pub fn leads(&self) -> bool {
         self.rank == 0
