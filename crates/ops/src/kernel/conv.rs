@@ -99,7 +99,7 @@ pub(crate) fn forward<T: Element>(g: &Geometry, x: Source<T>, w: &Weights, epilo
 pub(crate) fn forward_moments<T: Element>(g: &Geometry, x: Source<T>, w: &Weights) -> (Vec<T>, Moments) {
     let blocks = match w {
         Weights::Tiles(_) => winograd::block_pixels(g),
-        Weights::Patches(weights) => Plan::new(&Patches::forward(g), weights).counts(),
+        Weights::Patches(weights) => Plan::new(&Patches::forward(g), &weights.tile, weights.lines).counts(),
     };
     let mut parts = moments::Parts::new(blocks, g.co);
     let pass = |out: &mut [MaybeUninit<T>]| {

@@ -14,7 +14,6 @@ use std::ops::Range;
 
 use super::{
     gather::{Patches, Spot},
-    packed::Packed,
     tasks::{balanced, tiled},
 };
 use crate::kernel::operands::{LINE_STEP, LINES, PITCH, Tile};
@@ -66,11 +65,10 @@ pub(super) struct TileRows {
 }
 
 impl Plan {
-    /// For a product with these weights.
-    pub(super) fn new(patches: &Patches, weights: &Packed) -> Plan {
-        let tile = &weights.tile;
+    /// `lines`: whether the weights are for patches that are read in their lines.
+    pub(super) fn new(patches: &Patches, tile: &Tile, lines: bool) -> Plan {
         let cut = match by_pixels(patches, tile) {
-            _ if weights.lines => Cut::Lines,
+            _ if lines => Cut::Lines,
             true => Cut::Pixels,
             false => Cut::Patches,
         };

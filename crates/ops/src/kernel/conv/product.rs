@@ -130,7 +130,7 @@ impl<T: Element> Product<'_, T> {
             return; // nothing is added
         }
         let tile = &self.weights.tile;
-        let plan = &Plan::new(&self.gather.patches, self.weights);
+        let plan = &Plan::new(&self.gather.patches, tile, self.weights.lines);
         let gather = &Gather::new(plan.gathered(), self.gather.source);
         let panels = self.weights.channels.div_ceil(tile.columns);
         let panels_min = MIN_CHANNELS.div_ceil(tile.columns);
