@@ -290,12 +290,13 @@ fn a_killed_rank_ends_all_and_they_continue() {
 #[ignore = "needs MPI: just test-mpi"]
 fn an_interrupted_rank_stops_all_and_others_continue() {
     let job = Job::new(&["default", "alone"]);
-    // Larger steps make the last bits, which differ with the number of ranks, larger by a factor of twenty an epoch.
-    let few = ["--set", "global.epochs=6", "--set", "global.lr=0.0001"];
+    // Larger steps, and more of them, make the last bits, which differ with the number of ranks, larger: up to 1e-4 in four
+    // epochs at 0.0001, 6e-7 here.
+    let few = ["--set", "global.epochs=4", "--set", "global.lr=0.00001"];
     job.run(1, &[&few[..], &["--run", "alone"]].concat()).expect(0);
     let expected = epochs(&job.published("alone"));
     job.forget();
-    let (took, code, said) = job.disturbed(1, Signal::TERM, "epoch 2/6", &few);
+    let (took, code, said) = job.disturbed(1, Signal::TERM, "epoch 2/4", &few);
     assert!(took < ENDS && code != 0, "{took:?}, {code}\n{said}");
     assert!(said.contains("interrupted after") && said.contains(" steps: rank 1 was asked to stop"), "{said}");
     assert_eq!(said.matches("interrupted").count(), 1, "{said}");
@@ -304,7 +305,7 @@ fn an_interrupted_rank_stops_all_and_others_continue() {
     let got = epochs(&job.published("default"));
     assert_eq!(got.len(), expected.len());
     let apart = got.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
-    assert!(apart < 1e-5 && expected[5] < 0.99 * expected[0], "{got:?} {expected:?}");
+    assert!(apart < 1e-5 && expected[3] < 0.99 * expected[0], "{got:?} {expected:?}");
 }
 
 /// The losses of all epochs.
