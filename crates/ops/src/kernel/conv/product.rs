@@ -134,6 +134,7 @@ impl<T: Element> Product<'_, T> {
         let gather = &Gather::new(plan.gathered(), self.gather.source);
         let panels = self.weights.channels.div_ceil(tile.columns);
         let panels_min = MIN_CHANNELS.div_ceil(tile.columns);
+        // Every group gathers for itself, so there are no more than the threads need. Their number changes no bit.
         let tasks = TASKS.min(4 * rayon::current_num_threads());
         let groups = tasks.div_ceil(plan.blocks().max(1)).min(panels / panels_min).max(1);
         let groups = balanced(0..panels, panels.div_ceil(groups).max(1));

@@ -25,7 +25,7 @@ use crate::{
     kernel::{
         element::Element,
         form::Form,
-        operands::{DEPTH, MAX_ROWS, ONE_TAP, Operands, PART, PITCH, Tile},
+        operands::{DEPTH, LINES, MAX_ROWS, ONE_TAP, Operands, PART, PITCH, Tile},
         prologue::Source,
     },
 };
@@ -38,9 +38,8 @@ const CHANNELS: usize = 64;
 const TAPS: usize = 16;
 /// The share of what is multiplied that must be more than zeros for this to pay.
 const ENOUGH: f64 = 0.7;
-/// Where lines are gathered: the most pairs in one, and their most lines.
+/// Where lines are gathered: the most pairs in one.
 const IN_LINE: usize = 64;
-const LINES: usize = 16;
 /// Floats from line to line.
 const LINE: usize = 448;
 

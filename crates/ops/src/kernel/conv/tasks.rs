@@ -1,4 +1,5 @@
-//! How passes are divided into tasks. The division depends on the shapes alone, never on the number of threads.
+//! How passes are divided into tasks. The division depends on the shapes alone, but for panels of weights, whose division changes
+//! no bit: it depends on the number of threads too.
 
 use std::ops::Range;
 
